@@ -1,0 +1,37 @@
+"""Measures a method on a split beside the reference, and writes a report.
+
+python scripts/evaluate.py --workdir=runs/quickstart --split=test
+python scripts/evaluate.py --config=configs/classical.py:method=watershed --out=runs/watershed
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from segjax import cli
+from segjax.errors import InputError
+
+CONFIG = cli.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of scripts/train.py.")
+SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
+OUT = flags.DEFINE_string("out", None, "With --config: the folder for the report.")
+
+
+def main() -> None:
+    """Evaluates and reports."""
+    from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
+
+    if (WORKDIR.value is None) == (CONFIG.value is None):
+        raise InputError(
+            "give either --workdir=RUN, a trained run, or --config=FILE, a method without weights"
+        )
+    if WORKDIR.value:
+        print(evaluate_workdir(Path(WORKDIR.value), SPLIT.value))
+        return
+    if OUT.value is None:
+        raise InputError("give --out=FOLDER: where to write the report of a method without weights")
+    print(evaluate_classical(CONFIG.value, SPLIT.value, Path(OUT.value)))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,91 @@
+"""Networks of segjax written in torch, to be timed beside ours; torch comes with the `peers` extra."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from segjax.models.layers import divisor
+
+
+class Stage(nn.Module):
+    """Several times: a 3 x 3 convolution, GroupNorm unless there is none, a ReLU."""
+
+    def __init__(self, count: int, inputs: int, channels: int, norm: str) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs if index == 0 else channels, channels, 3, padding=1) for index in range(count)
+        )
+        groups = divisor(channels, min(32, channels // 4))
+        self.norms = nn.ModuleList(
+            nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity() for _ in range(count)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, C, H, W] to [B, channels, H, W]."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x)))
+        return x
+
+
+class VGGUNet(nn.Module):
+    """A VGG encoder and a decoder of transposed convolutions, skips concatenated, 1 x 1 heads."""
+
+    def __init__(
+        self, convolutions: Sequence[int], channels: Sequence[int], *, inputs: int, norm: str, outputs: int
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *channels]
+        self.encoder = nn.ModuleList(
+            Stage(count, before, after, norm)
+            for count, before, after in zip(convolutions, sizes, channels, strict=False)
+        )
+        self.doubles, self.decoder = nn.ModuleList(), nn.ModuleList()
+        width = channels[-1]
+        for skip in reversed(channels[:-1]):
+            after = max(skip // 2, 1)
+            self.doubles.append(nn.ConvTranspose2d(width, after, 2, stride=2))
+            self.decoder.append(Stage(2, skip + after, after, norm))
+            width = after
+        self.head = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps images [B, C, H, W] of even sides to logits [B, outputs, H, W]."""
+        features: list[torch.Tensor] = []
+        for stage in self.encoder:
+            x = stage(F.max_pool2d(x, 2) if features else x)
+            features.append(x)
+        for double, stage, skip in zip(self.doubles, self.decoder, features[-2::-1], strict=True):
+            x = stage(torch.cat([skip, double(x)], 1))
+        return self.head(x)
+
+    def load(self, params: Mapping[str, Any]) -> "VGGUNet":
+        """Takes over the parameters of segjax's network of the same settings."""
+        with torch.no_grad():
+            for index, stage in enumerate(self.encoder, start=1):
+                _load_stage(stage, params["encoder"][f"stage{index}"])
+            for index, (double, stage) in enumerate(zip(self.doubles, self.decoder, strict=True), start=1):
+                ours = params["decoder"][f"stage{index}"]
+                double.weight.copy_(_tensor(ours["double"]["kernel"]).permute(2, 3, 0, 1))
+                double.bias.copy_(_tensor(ours["double"]["bias"]))
+                _load_stage(stage, ours["convolutions"])
+            heads = [values for name, values in sorted(params.items()) if name.startswith("head_")]
+            self.head.weight.copy_(torch.cat([_tensor(h["kernel"]).permute(3, 2, 0, 1) for h in heads]))
+            self.head.bias.copy_(torch.cat([_tensor(h["bias"]) for h in heads]))
+        return self
+
+
+def _load_stage(stage: nn.Module, ours: Mapping[str, Any]) -> None:
+    for index, (convolution, norm) in enumerate(zip(stage.convolutions, stage.norms, strict=True), start=1):
+        convolution.weight.copy_(_tensor(ours[f"conv{index}"]["kernel"]).permute(3, 2, 0, 1))
+        convolution.bias.copy_(_tensor(ours[f"conv{index}"]["bias"]))
+        if isinstance(norm, nn.GroupNorm):
+            norm.weight.copy_(_tensor(ours[f"norm{index}"]["scale"]))
+            norm.bias.copy_(_tensor(ours[f"norm{index}"]["bias"]))
+
+
+def _tensor(values: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(values))

@@ -1,0 +1,45 @@
+"""Trains a network, evaluates it on the test split beside the reference, and writes a report.
+
+    python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Stop it whenever you like: the same command goes on where it stopped. Any field of the config can be
+overridden, as in --config.steps=1000.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from segjax import cli
+
+CONFIG = cli.define_config()
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of this run: its config, checkpoints, logs and report."
+)
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of a run on several hosts.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> None:
+    """Trains, evaluates, reports."""
+    import jax
+
+    if DISTRIBUTED.value:
+        jax.distributed.initialize()
+    from segjax.experiment.evaluation import evaluate_workdir
+    from segjax.experiment.training import train
+    from segjax.train.state import fingerprint
+
+    workdir = Path(WORKDIR.value or "")
+    result = train(CONFIG.value, workdir)
+    if result.stopped_early:
+        print(f"stopped early after step {int(result.state.step)}: validation did not get better")
+    print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.evaluated)}")
+    if jax.process_count() > 1:
+        print(f"evaluate on one host: python scripts/evaluate.py --workdir={workdir}")
+    else:
+        print(evaluate_workdir(workdir, "test", seconds=result.seconds))
+
+
+if __name__ == "__main__":
+    cli.run(main)

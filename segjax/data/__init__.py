@@ -1,0 +1,47 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from segjax.data.mnfinder import Mnfinder
+from segjax.data.records import Source
+from segjax.data.sources import PreparedSource
+from segjax.data.synthetic import SyntheticSource
+from segjax.errors import InputError
+
+DATASETS: dict[str, Callable[..., Source]] = {
+    "mnfinder": partial(PreparedSource, Mnfinder),
+    "synthetic": SyntheticSource,
+}
+
+
+def open_source(name: str, split: str, *, data_dir: str | Path | None = None, **options: Any) -> Source:
+    """Opens one split of a data set, preparing the data set on first use.
+
+    Args:
+      name: one of `DATASETS`.
+      split: `train`, `validation` or `test`, a part such as `train[:50%]`, or a union such as
+        `train+validation`.
+      data_dir: where data sets on disk are kept; None for TFDS's default, `~/tensorflow_datasets`.
+      **options: of the data set, as in the signature of its entry in `DATASETS`.
+
+    Returns:
+      Random access to its records, and the names of its classes.
+
+    Raises:
+      InputError: if there is no such data set, split or option, or the data cannot be had.
+    """
+    if name not in DATASETS:
+        raise InputError(f"there is no data set {name!r}; there are {', '.join(DATASETS)}")
+    known = set(inspect.signature(DATASETS[name]).parameters) - {"split", "data_dir"}
+    if unknown := sorted(set(options) - known):
+        has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        raise InputError(f"data set {name} has no option {unknown[0]!r}; {has}")
+    if "data_dir" in inspect.signature(DATASETS[name]).parameters:
+        options["data_dir"] = data_dir
+    return DATASETS[name](split, **options)

@@ -1,0 +1,245 @@
+"""Reads images and label maps from the files people have, and says what is wrong with those it cannot."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image
+
+from segjax.errors import InputError
+from segjax.segmentation import colour_ids
+
+# What a member of an archive and a file on disk have in common is enough to read either.
+File = Path | zipfile.Path
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
+SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, ".npy")
+MAX_PIXELS = 2**28
+MAX_CHANNELS = 64
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name.
+
+    Raises:
+      InputError: if the folder does not exist or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one that holds images ({', '.join(SUFFIXES)})")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    # Dot files are what macOS leaves next to every image it copies.
+    found = sorted(path for path in found if not path.name.startswith("."))
+    if not found:
+        raise InputError(f"{folder} holds no image; files end in {', '.join(SUFFIXES)}")
+    return found
+
+
+def read_image(
+    path: str | File, *, channel_axis: int | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Reads one image in its own type.
+
+    Channels come last unless the file says otherwise. A TIFF says so in its metadata (samples per pixel,
+    planar configuration, OME, ImageJ, or the axes that tifffile writes); a plain stack of pages does not, and
+    is refused without `channel_axis`. In a .npy file channels are the last axis without `channel_axis`.
+
+    Alpha is dropped, a palette looked up, a type other than the three below converted: bool to 0 and 255,
+    integers to uint16 where they fit and to float32 otherwise.
+
+    Args:
+      path: .png, .jpg, .bmp, .tif or .npy.
+      channel_axis: where channels are in the stored array, after axes of length 1 that are neither rows
+        nor columns are dropped; of no effect where there is only one, or in .png, .jpg and .bmp.
+      max_pixels: refuses images of more, before decoding them. Pillow refuses above 178,956,970 by itself.
+
+    Returns:
+      [H, W, C] uint8, uint16 or float32.
+
+    Raises:
+      InputError: if the file cannot be read as an image, is too large, or holds NaN or infinity.
+    """
+    path = Path(path) if isinstance(path, str) else path
+    try:
+        pixels = _native(_channels_last(path, channel_axis, max_pixels))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise InputError(f"{path} holds NaN or infinite pixels; replace them before using the image")
+    return pixels
+
+
+def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a label map: an integer for each pixel, or a colour for each instance.
+
+    Args:
+      path: .tif, .png, .bmp or .npy of whole numbers; of a palette picture the indices, not the colours;
+        of an RGB or RGBA picture `colour_ids`.
+      max_pixels: refuses maps of more, before decoding them.
+
+    Returns:
+      [H, W] int32, 0 is background; ids may have gaps.
+
+    Raises:
+      InputError: if the file is no label map.
+    """
+    path = Path(path) if isinstance(path, str) else path
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise InputError(f"{path} is a JPEG, which alters ids; save the labels as TIFF or PNG")
+    try:
+        labels = _channels_last(path, None, max_pixels, as_labels=True)
+        if labels.shape[-1] in (3, 4) and labels.dtype == np.uint8:
+            return colour_ids(labels)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if labels.shape[-1] == 2:  # grey with alpha
+        labels = np.where(labels[..., 1:] == 0, 0, labels[..., :1])
+    if labels.shape[-1] != 1:
+        raise InputError(f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours")
+    labels = labels[..., 0]
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if not whole and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
+        raise InputError(f"{path} holds fractions; a label map holds whole numbers: 0, 1, 2, ...")
+    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
+        raise InputError(f"{path} holds ids outside 0 to {np.iinfo(np.int32).max}; renumber them")
+    return labels.astype(np.int32)
+
+
+def _channels_last(
+    path: File, channel_axis: int | None, max_pixels: int, *, as_labels: bool = False
+) -> np.ndarray:
+    """The stored pixels, [H, W, C], in any type; labels keep alpha and the indices of a palette."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file")
+    if suffix in TIFF_SUFFIXES:
+        return _tiff(path, channel_axis, max_pixels, as_labels)
+    if suffix == ".npy":
+        return _npy(path, channel_axis, max_pixels)
+    if suffix in PILLOW_SUFFIXES:
+        return _pillow(path, max_pixels, as_labels)
+    raise InputError(f"{path} is not of a known kind; files end in {', '.join(SUFFIXES)}")
+
+
+def _tiff(path: File, channel_axis: int | None, max_pixels: int, as_labels: bool) -> np.ndarray:
+    with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
+        series = tiff.series[0]
+        kept = [
+            (axis, length)
+            for axis, length in zip(series.axes, series.shape, strict=True)
+            if axis in "YX" or length > 1
+        ]
+        axes, shape = "".join(axis for axis, _ in kept), tuple(length for _, length in kept)
+        if channel_axis is None:
+            if not set(axes) <= set("YXSC"):
+                raise InputError(
+                    f"{path} is a stack of shape {shape} whose axes {axes} do not say which one holds"
+                    " channels; give channel_axis, or save one plane for each file"
+                )
+            channel_axis = next((index for index, axis in enumerate(axes) if axis in "SC"), None)
+        order = _axes_order(path, shape, channel_axis, max_pixels)
+        alpha = series.keyframe.extrasamples
+        pixels = tiff.asarray(series=0, maxworkers=1).reshape(shape)
+    pixels = pixels.transpose(order) if len(order) == 3 else pixels[..., None]
+    # 1 and 2 are associated and unassociated alpha; other extra samples are channels.
+    has_alpha = axes.endswith("S") and len(alpha) == 1 and int(alpha[0]) in (1, 2) and pixels.shape[-1] > 1
+    return pixels[..., :-1] if has_alpha and not as_labels else pixels
+
+
+def _npy(path: File, channel_axis: int | None, max_pixels: int) -> np.ndarray:
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise InputError(f"{path} holds Python objects, which are never loaded; save a plain array")
+        order = _axes_order(
+            path, shape, 2 if len(shape) == 3 and channel_axis is None else channel_axis, max_pixels
+        )
+        file.seek(0)
+        pixels = np.lib.format.read_array(file, allow_pickle=False)
+    return pixels.transpose(order) if len(order) == 3 else pixels[..., None]
+
+
+def _axes_order(
+    path: File, shape: tuple[int, ...], channel_axis: int | None, max_pixels: int
+) -> tuple[int, ...]:
+    """How to transpose an array of this shape to [H, W] or [H, W, C], if it is small enough to read."""
+    if len(shape) == 2:
+        channel_axis = None  # in a folder of colour and grey images one flag serves both
+    rank = 2 if channel_axis is None else 3
+    if len(shape) != rank or (channel_axis is not None and not -3 <= channel_axis < 3):
+        raise InputError(
+            f"{path} holds an array of shape {shape}; an image is [H, W] or [H, W, C], with channel_axis"
+            " if channels do not come last"
+        )
+    order: tuple[int, ...] = (0, 1)
+    if channel_axis is not None:
+        channel_axis %= 3
+        order = (*(axis for axis in range(3) if axis != channel_axis), channel_axis)
+        if shape[channel_axis] > MAX_CHANNELS:
+            raise InputError(
+                f"{path} of shape {shape} would have {shape[channel_axis]} channels; give channel_axis if"
+                " channels do not come last"
+            )
+    _check_size(path, shape[order[0]], shape[order[1]], max_pixels)
+    return order
+
+
+def _pillow(path: File, max_pixels: int, as_labels: bool) -> np.ndarray:
+    with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "BMP")) as picture:
+        width, height = picture.size
+        _check_size(path, height, width, max_pixels)
+        # Pillow would cut 16-bit colours to 8 bits without a word.
+        if picture.format == "PNG" and picture.mode in ("RGB", "RGBA", "LA"):
+            file.seek(0)
+            pixels = imagecodecs.png_decode(file.read())
+        elif picture.mode in PLAIN_MODES or (as_labels and picture.mode == "P"):
+            pixels = np.asarray(picture)
+        else:  # palettes and the colour spaces of print and television
+            pixels = np.asarray(picture.convert("RGB"))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    has_alpha = pixels.shape[-1] in (2, 4) and not as_labels
+    return pixels[..., :-1] if has_alpha else pixels
+
+
+def _check_size(path: File, height: int, width: int, max_pixels: int) -> None:
+    if height < 1 or width < 1:
+        raise InputError(f"{path} is empty: {height} x {width} pixels")
+    if height * width > max_pixels:
+        raise InputError(
+            f"{path} declares {height} x {width} pixels, more than {max_pixels}; cut it into tiles first"
+        )
+
+
+def _native(pixels: np.ndarray) -> np.ndarray:
+    """[H, W, C] of any real type -> uint8, uint16 or float32."""
+    if pixels.dtype == bool:
+        return np.where(pixels, np.uint8(255), np.uint8(0))
+    if pixels.dtype.kind not in "uif":
+        raise ValueError(f"pixels of type {pixels.dtype} are not an image's")
+    if pixels.dtype in (np.uint8, np.uint16):
+        return np.ascontiguousarray(pixels)
+    # Big-endian files keep their byte order in the type, which JAX refuses: they are converted as well.
+    if pixels.dtype.kind in "ui" and pixels.min() >= 0 and pixels.max() < 2**16:
+        return pixels.astype(np.uint16)
+    return pixels.astype(np.float32)
+
+
+def _unreadable(path: File, error: Exception) -> InputError:
+    reason = str(error).strip() or type(error).__name__
+    return InputError(
+        f"{path} cannot be read ({reason}); check that the file is whole and what it says it is"
+    )

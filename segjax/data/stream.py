@@ -1,0 +1,296 @@
+"""Batches as a pure function of (seed, step), made ahead in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.data.normalise import prepare_example
+from segjax.data.records import Source
+from segjax.errors import InputError
+from segjax.typing import IGNORE
+
+# What padding beyond the border of an image holds; the image itself is reflected.
+FILL = {"labels": 0, "semantic": IGNORE, "distance": 0}
+# Domains of the random numbers, so that the order of images and the places of patches never share any.
+ORDER, PLACE = 0, 1
+
+HostBatch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image ready to be cut into patches.
+
+    Attributes:
+      example: as `prepare_example` makes it.
+      instances: for each class that is present, `(id, bounding box)` of its instances.
+    """
+
+    example: HostBatch
+    instances: dict[int, list[tuple[int, tuple[slice, ...]]]]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return sum(array.nbytes for array in self.example.values())
+
+
+class Stream:
+    """An endless sequence of batches of patches, any of which can be had at any time.
+
+    Row r of the whole run (row b of step s is r = s * batch_size + b) takes image r modulo the number of
+    images from a new permutation in each epoch, and a place in it by random numbers keyed by (seed, r). So a
+    batch depends on the seed and the step alone: to resume a run needs only the step, and neither
+    the number of processes nor that of threads changes what is learned from.
+
+    A patch of `patch_size` lies within its image. What is handed out is a larger window around it, of side
+    `window_size`, so that rotation and scaling on the device have something to turn in from outside: whoever
+    augments crops the centre. Beyond the border of the image the window holds its reflection, which is
+    not to be judged: `semantic` is `IGNORE` there, `labels` and `distance` are 0.
+
+    Args:
+      source: of records.
+      seed: of all randomness, 0 to 2**64 - 1.
+      batch_size: B, over all processes.
+      patch_size: side of the patch in pixels, after scaling.
+      scale: of the images' sides, as in `resize_image`.
+      percentiles: of intensity, mapped to 0 and 1 as in `percentile_normalise`.
+      foreground_share: of the patches that are centred on an instance, as nearly as the border allows; the
+        others lie anywhere.
+      balanced: an instance is drawn from a class drawn uniformly, or uniformly from all.
+      margin: `window_size` is `patch_size` times this, rounded up.
+      process_index: of this process.
+      process_count: each process gets an equal part of the rows of the same batch.
+      cache_bytes: prepared images are kept up to this size in total.
+
+    Attributes:
+      window_size: side of the arrays of a batch in pixels.
+      channels: of every image.
+
+    Raises:
+      InputError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        seed: int,
+        batch_size: int,
+        patch_size: int,
+        scale: float = 1.0,
+        percentiles: tuple[float, float] = (1.0, 99.8),
+        foreground_share: float = 0.5,
+        balanced: bool = True,
+        margin: float = 1.0,
+        process_index: int = 0,
+        process_count: int = 1,
+        cache_bytes: int = 2**30,
+    ) -> None:
+        if len(source) == 0:
+            raise InputError("there is no image to train on; give another split or data set")
+        if batch_size < 1 or batch_size % process_count:
+            raise InputError(
+                f"config.batch_size is {batch_size}; it must be a multiple of the {process_count} processes"
+            )
+        if patch_size < 1:
+            raise InputError(f"config.data.patch_size is {patch_size}; it must be at least 1")
+        if not 0 <= foreground_share <= 1:
+            raise InputError(
+                f"config.data.foreground_share is {foreground_share}; it must be between 0 and 1"
+            )
+        if not 1 <= margin <= 4:
+            raise InputError(f"config.data.margin is {margin}; it must be between 1, for no margin, and 4")
+        if not 0 <= seed < 2**64:
+            raise InputError(f"config.seed is {seed}; it must be between 0 and 2**64 - 1")
+        self._source = source
+        self._seed = seed
+        self._batch_size = batch_size
+        self._patch_size = patch_size
+        self._scale = scale
+        self._percentiles = percentiles
+        self._foreground_share = foreground_share
+        self._balanced = balanced
+        part = batch_size // process_count
+        self._rows = range(process_index * part, (process_index + 1) * part)
+        self._cache = _Cache(cache_bytes)
+        # A permutation serves a whole epoch, and threads may be in two at once.
+        self._order = lru_cache(maxsize=2)(self._permutation)
+        self.channels = source[0].image.shape[-1]
+        self.window_size = math.ceil(patch_size * margin)
+
+    def batch(self, step: int) -> HostBatch:
+        """Makes this process's part of one batch.
+
+        Args:
+          step: 0, 1, ...
+
+        Returns:
+          image [B/P, h, w, C] float32, labels [B/P, h, w] int32, semantic [B/P, h, w] int32,
+          distance [B/P, h, w] float32, where h and w are `window_size` and P is `process_count`.
+
+        Raises:
+          InputError: if an image is smaller than a patch, or unlike the others in channels.
+        """
+        patches = [self._patch(step * self._batch_size + row) for row in self._rows]
+        return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
+
+    def _patch(self, row: int) -> HostBatch:
+        epoch, position = divmod(row, len(self._source))
+        prepared = self._prepared(int(self._order(epoch)[position]))
+        top, left = self._place(prepared, self._random(PLACE, row))
+        overhang = (self.window_size - self._patch_size) // 2
+        return _window(prepared.example, top - overhang, left - overhang, self.window_size)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return self._random(ORDER, epoch).permutation(len(self._source))
+
+    def _random(self, domain: int, counter: int) -> np.random.Generator:
+        # Philox is a function of key and counter: no state runs on from one row to the next.
+        key = np.array([self._seed, counter], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, domain]))
+
+    def _place(self, prepared: Prepared, rng: np.random.Generator) -> tuple[int, int]:
+        """The upper left corner of the patch."""
+        limits = np.array(prepared.example["labels"].shape) - self._patch_size
+        wants_instance = rng.random() < self._foreground_share
+        corner = rng.integers(0, limits, endpoint=True)
+        if wants_instance and prepared.instances:
+            classes = sorted(prepared.instances)
+            chosen = [classes[rng.integers(len(classes))]] if self._balanced else classes
+            instances = [instance for index in chosen for instance in prepared.instances[index]]
+            index, box = instances[rng.integers(len(instances))]
+            # A random pixel of it rather than its centre: the network must not learn where to look.
+            inside = np.argwhere(prepared.example["labels"][box] == index)
+            pixel = inside[rng.integers(len(inside))] + [side.start for side in box]
+            corner = np.clip(pixel - self._patch_size // 2, 0, limits)
+        return int(corner[0]), int(corner[1])
+
+    def _prepared(self, index: int) -> Prepared:
+        found = self._cache.get(index)
+        if found is None:
+            found = self._prepare(index)
+            self._cache.put(index, found)
+        return found
+
+    def _prepare(self, index: int) -> Prepared:
+        record = self._source[index]
+        example = prepare_example(
+            record,
+            num_classes=len(self._source.class_names),
+            scale=self._scale,
+            percentiles=self._percentiles,
+        )
+        height, width, channels = example["image"].shape
+        if min(height, width) < self._patch_size:
+            raise InputError(
+                f"{record.name} is {height} x {width} pixels at config.data.scale {self._scale:g}, smaller"
+                f" than config.data.patch_size {self._patch_size}; make the patch smaller or the scale larger"
+            )
+        if channels != self.channels:
+            raise InputError(
+                f"{record.name} has {channels} channels, but the first image has {self.channels}; give images"
+                " that all have the same channels"
+            )
+        instances: dict[int, list[tuple[int, tuple[slice, ...]]]] = {}
+        for number, box in enumerate(ndimage.find_objects(example["labels"]), start=1):
+            if box is not None:
+                instances.setdefault(int(record.truth.classes[number - 1]), []).append((number, box))
+        return Prepared(example, instances)
+
+
+@contextlib.contextmanager
+def prefetch(
+    stream: Stream, start: int = 0, *, workers: int = 2, depth: int = 4
+) -> Iterator[Iterator[tuple[int, HostBatch]]]:
+    """Iterates over `(step, batch)` in order while the next batches are made in threads.
+
+    The batches are the stream's whatever the number of threads. What goes wrong in a thread is raised where
+    its batch is asked for. Leaving the `with` statement stops the threads.
+
+    Args:
+      stream: makes the batches.
+      start: the first step.
+      workers: threads; with 0 each batch is made when it is asked for.
+      depth: batches made ahead.
+
+    Yields:
+      An iterator without end over the number of a step and its batch.
+
+    Raises:
+      InputError: if `workers` or `depth` is out of range, or a batch cannot be made.
+    """
+    if workers < 0 or depth < 1:
+        raise InputError(f"config.data.workers is {workers} and depth {depth}; they must be at least 0 and 1")
+    if workers == 0:
+        yield ((step, stream.batch(step)) for step in itertools.count(start))
+        return
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="batch")
+    ahead = deque(threads.submit(stream.batch, start + index) for index in range(depth))
+
+    def in_order() -> Iterator[tuple[int, HostBatch]]:
+        for step in itertools.count(start):
+            batch = ahead.popleft().result()
+            # The place just freed is filled at once: threads work while the consumer does.
+            ahead.append(threads.submit(stream.batch, step + depth))
+            yield step, batch
+
+    try:
+        yield in_order()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+class _Cache:
+    """The images used last, up to a size in bytes; safe for threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._kept: OrderedDict[int, Prepared] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int) -> Prepared | None:
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+            return self._kept.get(index)
+
+    def put(self, index: int, prepared: Prepared) -> None:
+        with self._lock:
+            if index in self._kept:  # another thread was faster
+                return
+            self._kept[index] = prepared
+            self._size += prepared.nbytes
+            while self._size > self._limit:
+                self._size -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _window(example: HostBatch, top: int, left: int, size: int) -> HostBatch:
+    """Cuts a square window that may reach beyond the border."""
+    rows, columns = np.arange(top, top + size), np.arange(left, left + size)
+    height, width = example["labels"].shape
+    outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))[None, :]
+    cut = np.ix_(_reflect(rows, height), _reflect(columns, width))
+    window = {name: array[cut] for name, array in example.items()}
+    for name, fill in FILL.items():
+        window[name][outside] = fill
+    return window
+
+
+def _reflect(positions: np.ndarray, size: int) -> np.ndarray:
+    """Folds positions back into [0, size) at the centres of the outermost pixels."""
+    period = max(2 * (size - 1), 1)
+    folded = np.abs(positions) % period
+    return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(positions)

@@ -1,0 +1,174 @@
+"""From a config to the objects it describes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from segjax.classical import METHODS
+from segjax.data import open_source
+from segjax.data.augment import make_augment
+from segjax.data.normalise import prepare_image
+from segjax.data.records import Source
+from segjax.data.stream import Stream
+from segjax.errors import InputError
+from segjax.experiment.workdir import Description
+from segjax.inference.predictor import Predictor
+from segjax.models import create_segmenter
+from segjax.models.weights import load_encoder
+from segjax.tasks import TASKS, Task
+from segjax.tasks.semantic import output_channels
+from segjax.train.checkpoint import Checkpoints
+from segjax.train.evaluate import Method
+from segjax.train.optimizer import make_optimizer
+from segjax.train.sharding import check_batch, make_mesh, state_sharding
+from segjax.train.state import State, make_state
+from segjax.train.step import Step, make_step
+from segjax.typing import Params
+
+# For what runs once: initialisation took 15 s to compile with all optimisations, and takes 3 s without.
+RUN_ONCE = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": "True"}
+SPLITS = ("train", "validation", "test")
+
+
+class Learning(NamedTuple):
+    """How a network learns; nothing is computed yet.
+
+    Attributes:
+      task: of the network.
+      optimizer: of its parameters.
+      shapes: the state, as shapes.
+      mesh: the devices.
+      step: takes the state one step further.
+    """
+
+    task: Task
+    optimizer: optax.GradientTransformation
+    shapes: State
+    mesh: jax.sharding.Mesh
+    step: Step
+
+
+def open_split(config: ConfigDict, split: str) -> Source:
+    """Opens the data of a split, "train", "validation" or "test", as the config defines them."""
+    if split not in SPLITS:
+        raise InputError(f"--split={split} is unknown: choose one of {', '.join(SPLITS)}")
+    return open_source(config.dataset.name, config.dataset[split], data_dir=config.dataset.data_dir)
+
+
+def make_stream(config: ConfigDict, source: Source) -> Stream:
+    """The batches that a config trains on."""
+    return Stream(
+        source,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        patch_size=config.data.patch_size,
+        scale=config.data.scale,
+        percentiles=tuple(config.data.percentiles),
+        foreground_share=config.data.foreground_share,
+        margin=config.data.margin,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def make_learning(
+    config: ConfigDict, description: Description, devices: list[jax.Device] | None = None
+) -> Learning:
+    """How the network of a config learns."""
+    mesh = make_mesh(**config.mesh, devices=devices)
+    check_batch(mesh, config.batch_size, config.train.accumulate)
+    task = make_task(config, description)
+    params = jax.eval_shape(_initialiser(config, task, description), jax.random.key(0))
+    optimizer = make_optimizer(**config.optimizer, steps=config.steps, frozen=task.frozen(params))
+    shapes = jax.eval_shape(_state_maker(config, optimizer), params)
+    step = make_step(
+        task,
+        optimizer,
+        make_augment(patch_size=config.data.patch_size, **config.augment),
+        mesh=mesh,
+        state=shapes,
+        average_decay=config.train.average_decay,
+        accumulate=config.train.accumulate,
+    )
+    return Learning(task, optimizer, shapes, mesh, step)
+
+
+def make_first_state(config: ConfigDict, description: Description, learning: Learning) -> State:
+    """The state before the first step, laid out on the mesh; pretrained weights are loaded here."""
+    held = state_sharding(learning.mesh, learning.shapes)
+    init = _initialiser(config, learning.task, description)
+    params = jax.jit(init, out_shardings=held.params, compiler_options=RUN_ONCE)(jax.random.key(config.seed))
+    if config.model.weights:
+        params = load_encoder(params, config.model.weights, encoder=config.model.encoder)
+    return jax.jit(_state_maker(config, learning.optimizer), out_shardings=held)(params)
+
+
+def make_task(config: ConfigDict, description: Description) -> Task:
+    """Makes the task of a config, its network included."""
+    settings = dict(config.task)
+    name = settings.pop("name")
+    if name not in TASKS:
+        raise InputError(f"config.task.name={name!r} is unknown: choose one of {', '.join(TASKS)}")
+    num_classes = len(description.class_names)
+    network = {field: value for field, value in config.model.items() if field != "weights"}
+    model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
+    settings["losses"] = dict(settings["losses"])
+    return TASKS[name](model, num_classes=num_classes, **settings)
+
+
+def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
+    """Makes a method of a trained network."""
+    prepare = functools.partial(
+        prepare_image, scale=config.data.scale, percentiles=tuple(config.data.percentiles)
+    )
+    settings = {name: config.predict[name] for name in ("tile", "overlap", "flips")}
+    return Predictor(task, params, prepare=prepare, **settings)
+
+
+def make_classical(settings: ConfigDict, field: str) -> Method:
+    """Makes a method without weights from its name and its parameters."""
+    chosen = dict(settings)
+    name = chosen.pop("name")
+    if name not in METHODS:
+        raise InputError(f"config.{field}.name={name!r} is unknown: choose one of {', '.join(METHODS)}")
+    return functools.partial(METHODS[name], **chosen)
+
+
+def open_workdir(workdir: Path, config: ConfigDict, description: Description) -> tuple[Predictor, int]:
+    """The trained method of a run, and the step it is from.
+
+    Raises:
+      InputError: if there is no checkpoint that can be trusted.
+    """
+    which = config.predict.checkpoint
+    if which not in ("best", "latest"):
+        raise InputError(f"config.predict.checkpoint={which!r} is unknown: choose best or latest")
+    one_device = ConfigDict(config.to_dict() | {"mesh": {"data": 1, "fsdp": 1}})
+    learning = make_learning(one_device, description)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        step = checkpoints.best() if which == "best" else None
+        found = checkpoints.restore(learning.shapes, learning.mesh, step=step)
+    if found is None:
+        raise InputError(
+            f"there is no checkpoint in {workdir / 'checkpoints'} yet: scripts/train.py makes one"
+        )
+    state, _ = found
+    return make_predictor(config, learning.task, state.evaluated), int(state.step)
+
+
+def _initialiser(config: ConfigDict, task: Task, description: Description) -> Callable[[jax.Array], Params]:
+    size = config.data.patch_size
+    example = {"image": np.zeros((1, size, size, description.channels), np.float32)}
+    return lambda key: task.init(key, example)
+
+
+def _state_maker(config: ConfigDict, optimizer: optax.GradientTransformation) -> Callable[[Params], State]:
+    return functools.partial(make_state, optimizer=optimizer, keep_average=config.train.average_decay > 0)

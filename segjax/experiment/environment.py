@@ -1,0 +1,35 @@
+"""What a measurement was made with: numbers without it cannot be compared."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import segjax
+
+
+def describe() -> dict[str, Any]:
+    """The hardware and the versions behind a measurement, ready for JSON."""
+    device = jax.devices()[0]
+    return {
+        "device": processor() if device.platform == "cpu" else device.device_kind,
+        "platform": device.platform,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "segjax": segjax.__version__,
+        **{package: version(package) for package in ("jax", "jaxlib", "flax", "numpy")},
+    }
+
+
+def processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,108 @@
+"""Segments a user's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from segjax.data.readers import list_images, read_image
+from segjax.errors import InputError
+from segjax.experiment.build import make_classical, open_workdir
+from segjax.experiment.workdir import read_config, read_description
+from segjax.inference.exports import write_label_images
+from segjax.report.overlays import legend, overlay
+from segjax.train.evaluate import Method
+
+
+class Chosen(NamedTuple):
+    """A method, and what to call its classes and the channels it expects (None: any number)."""
+
+    method: Method
+    class_names: Sequence[str] | None
+    channels: int | None
+
+
+def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
+    """The method of a trained run, or of a config that needs no training.
+
+    Raises:
+      InputError: unless exactly one of them names a method.
+    """
+    if (workdir is None) == (config is None):
+        raise InputError(
+            "give either --workdir=RUN, a trained run, or --config=FILE, a method without weights"
+        )
+    if workdir is not None:
+        config, description = read_config(workdir), read_description(workdir)
+        predictor, _ = open_workdir(workdir, config, description)
+        return Chosen(predictor, description.class_names, description.channels)
+    if config is None or "method" not in config:
+        raise InputError(
+            "--config names a network, which has to be trained first: give --workdir=RUN of scripts/train.py,"
+            " or a method without weights such as configs/classical.py"
+        )
+    return Chosen(make_classical(config.method, "method"), None, None)
+
+
+def predict(chosen: Chosen, images: Path, out: Path) -> Iterator[tuple[Path, int]]:
+    """Segments every image of a folder.
+
+    Args:
+      chosen: from `choose_method`.
+      images: a folder, or one image.
+      out: where `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
+
+    Yields:
+      Each image that is done, and how many instances it has.
+
+    Raises:
+      InputError: after all others are done, if an image could not be read.
+    """
+    paths = list_images(images)
+    _check_stems(paths, images)
+    out.mkdir(parents=True, exist_ok=True)
+    unreadable: list[InputError] = []
+    for path in tqdm(paths, unit="image", desc="predict", dynamic_ncols=True):
+        try:
+            image = _read(path, chosen.channels)
+        except InputError as error:
+            unreadable.append(error)
+            continue
+        segmentation = chosen.method(image)
+        write_label_images(segmentation, out / path.stem)
+        names = chosen.class_names or [
+            f"class {k}" for k in range(1 + max(1, segmentation.classes.max(initial=1)))
+        ]
+        picture = legend(overlay(image, segmentation, names), names)
+        Image.fromarray(picture).save(out / f"{path.stem}_overlay.png")
+        yield path, segmentation.num_instances
+    if unreadable:
+        raise InputError(f"{len(unreadable)} of {len(paths)} images could not be segmented: {unreadable[0]}")
+
+
+def _read(path: Path, channels: int | None) -> np.ndarray:
+    image = read_image(path)
+    if channels is not None and image.shape[-1] != channels:
+        if channels == 1 and image.shape[-1] == 3 and (image == image[..., :1]).all():
+            return image[..., :1]  # grey, saved as colour
+        raise InputError(
+            f"{path} has {image.shape[-1]} channels, but the network was trained on {channels}: export the"
+            " image with those channels"
+        )
+    return image
+
+
+def _check_stems(paths: Sequence[Path], folder: Path) -> None:
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in stems:
+            raise InputError(
+                f"{path.name} and {stems[path.stem].name} in {folder} would write the same files: rename one"
+            )
+        stems[path.stem] = path

@@ -1,0 +1,63 @@
+"""Trains a config in a folder."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from segjax.data.stream import prefetch
+from segjax.experiment.build import (
+    make_first_state,
+    make_learning,
+    make_predictor,
+    make_stream,
+    open_split,
+)
+from segjax.experiment.workdir import Description, claim, write_description
+from segjax.train.checkpoint import Checkpoints
+from segjax.train.evaluate import evaluate
+from segjax.train.loop import Result, fit
+from segjax.typing import Params
+
+
+def train(config: ConfigDict, workdir: Path) -> Result:
+    """Trains a config in a folder, going on where an earlier run of the same command stopped."""
+    claim(workdir, config)
+    source, validation = open_split(config, "train"), open_split(config, "validation")
+    stream = make_stream(config, source)
+    description = Description(tuple(source.class_names), stream.channels)
+    write_description(workdir, description)
+    learning = make_learning(config, description)
+    state = make_first_state(config, description, learning)
+    predictor = make_predictor(config, learning.task, state.evaluated)
+
+    def validate(params: Params) -> dict[str, Any]:
+        predictor.params = params
+        headline = config.dataset.headline
+        found = evaluate(predictor, validation, source.class_names, headline=headline).metrics
+        foreground = [found["iou"][name] or 0.0 for name in source.class_names[1:]]
+        score = float(np.mean(foreground)) + (found["ap"]["0.5"] or 0.0)
+        return {"score": score} | {name: found[name] for name in ("iou", "ap", "pq", "aji")}
+
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        return fit(
+            learning.step,
+            state,
+            functools.partial(prefetch, stream, workers=config.data.workers),
+            checkpoints,
+            steps=config.steps,
+            key=jax.random.key(config.seed),
+            mesh=learning.mesh,
+            folder=workdir,
+            validate=validate,
+            validate_every=config.train.validate_every,
+            checkpoint_every=config.train.checkpoint_every,
+            log_every=config.train.log_every,
+            patience=config.train.patience,
+            max_skipped_in_row=config.train.max_skipped_in_row,
+        )

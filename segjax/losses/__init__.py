@@ -1,0 +1,127 @@
+"""Losses: unreduced values in `pixel` and `region`; here they become the one number to be minimised."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.errors import InputError
+from segjax.losses import pixel, region
+from segjax.losses.pixel import smooth_l1
+from segjax.ops.masks import boundaries, crowded
+from segjax.typing import IGNORE, Array, Batch
+
+__all__ = ["LOSSES", "mean_where", "smooth_l1", "weighted_sum"]
+
+Term = Callable[..., jax.Array]
+
+
+def mean_where(values: Array, where: Array) -> jax.Array:
+    """The mean of some values, 0 if there are none.
+
+    Args:
+      values: [...] float.
+      where: [...] bool or float: which values count, or how much.
+
+    Returns:
+      A scalar. It is a sum over a sum, so it is the same however the values are spread over devices.
+    """
+    weights = jnp.asarray(where, jnp.float32)
+    total = jnp.sum(weights)
+    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1)
+
+
+def _cross_entropy(logits: Array, batch: Batch, **options: Any) -> jax.Array:
+    values = pixel.cross_entropy(logits, batch["semantic"], **options)
+    return mean_where(values, batch["semantic"] != IGNORE)
+
+
+def _focal(logits: Array, batch: Batch, **options: Any) -> jax.Array:
+    values = pixel.focal(logits, batch["semantic"], **options)
+    return mean_where(values, batch["semantic"] != IGNORE)
+
+
+def _boundary(logits: Array, batch: Batch, *, width: int = 2, **options: Any) -> jax.Array:
+    def near(labels: Array) -> Array:
+        return boundaries(labels, width=width) | crowded(labels, reach=width)
+
+    values = pixel.boundary_weighted_cross_entropy(
+        logits, batch["semantic"], jax.vmap(near)(batch["labels"]), **options
+    )
+    return mean_where(values, batch["semantic"] != IGNORE)
+
+
+def _dice(logits: Array, batch: Batch, *, class_weights: Array | None = None, **options: Any) -> jax.Array:
+    values = region.dice(logits, batch["semantic"], **options)  # of the whole batch
+    return _mean_of_classes(values, region.present_classes(batch["semantic"], len(values)), class_weights)
+
+
+def _lovasz(logits: Array, batch: Batch, *, class_weights: Array | None = None) -> jax.Array:
+    num_classes = logits.shape[-1]
+    values = jax.vmap(region.lovasz_softmax)(logits, batch["semantic"])  # [B, K]
+    present = jax.vmap(lambda targets: region.present_classes(targets, num_classes))(batch["semantic"])
+    return _mean_of_classes(values, present, class_weights)
+
+
+def _mean_of_classes(values: Array, present: Array, class_weights: Array | None) -> jax.Array:
+    weights = jnp.ones(values.shape[-1]) if class_weights is None else class_weights
+    return mean_where(values, jnp.einsum("...k,k->...k", present.astype(jnp.float32), weights))
+
+
+# Each takes (logits [B, H, W, K], batch, *, class_weights [K] or None, and options of its own) to a scalar:
+# a mean over judged pixels, or over the classes that are present.
+LOSSES: dict[str, Term] = {
+    "cross_entropy": _cross_entropy,  # label_smoothing
+    "focal": _focal,  # gamma
+    "boundary_cross_entropy": _boundary,  # strength, width, label_smoothing
+    "dice": _dice,  # smooth
+    "lovasz": _lovasz,
+}
+
+
+def weighted_sum(
+    weights: Mapping[str, float],
+    *,
+    class_weights: Sequence[float] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
+    """Combines losses.
+
+    Args:
+      weights: of each loss in the sum, by its name in `LOSSES`.
+      class_weights: [K], how much each class counts in every term; all alike if None. Per pixel they
+        multiply the value (which is still divided by the number of pixels), per region they weigh the mean.
+      options: further arguments of a loss, such as `{"focal": {"gamma": 2.0}}`.
+
+    Returns:
+      A function of logits [B, H, W, K] and a batch with `semantic` [B, H, W] and `labels` [B, H, W] to the
+      sum and, for the log, each term as it is before it is weighted.
+
+    Raises:
+      InputError: if a name is not in `LOSSES`, none is given, or (when called) there are more or fewer class
+        weights than classes.
+    """
+    options = options or {}
+    for name in (*weights, *options):
+        if name not in LOSSES:
+            raise InputError(f"there is no loss {name!r}: choose from {', '.join(LOSSES)}")
+    if not weights:
+        raise InputError(f"the loss has no term: give at least one of {', '.join(LOSSES)} a weight")
+    if unused := set(options) - set(weights):
+        raise InputError(
+            f"options are given for {', '.join(sorted(unused))}, which have no weight in the loss"
+        )
+    per_class = None if class_weights is None else np.asarray(class_weights, np.float32)
+
+    def loss(logits: Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        if per_class is not None and per_class.shape != logits.shape[-1:]:
+            raise InputError(f"{per_class.size} class weights are given for {logits.shape[-1]} classes")
+        terms = {
+            name: LOSSES[name](logits, batch, class_weights=per_class, **options.get(name, {}))
+            for name in weights
+        }
+        return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(())), terms
+
+    return loss

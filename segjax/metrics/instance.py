@@ -1,0 +1,185 @@
+"""How well instances are found and outlined: AP, F1, PQ and AJI from counts that pool over images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.segmentation import Segmentation
+from segjax.typing import IGNORE
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InstanceStatistics:
+    """Counts of matched instances; adding two pools their images.
+
+    Pooling lets every instance count the same, however many share its image, and an image that is empty in
+    truth and prediction counts for nothing. The mean of scores per image is another number: do not compare.
+
+    Attributes:
+      thresholds: T values of the intersection over union (IoU), at least 0.5, rising.
+      matched: [T] int64, the true positives: pairs whose IoU is at least the threshold.
+      sum_iou: [T] float64, the sum of IoU over these pairs.
+      num_true: instances in the truth.
+      num_predicted: instances in the prediction.
+      intersection: the numerator of the aggregated Jaccard index (AJI), pixels.
+      union: its denominator.
+    """
+
+    thresholds: tuple[float, ...]
+    matched: np.ndarray
+    sum_iou: np.ndarray
+    num_true: int
+    num_predicted: int
+    intersection: int
+    union: int
+
+    @classmethod
+    def empty(cls, thresholds: Sequence[float] = THRESHOLDS) -> InstanceStatistics:
+        """The statistics of no image.
+
+        Raises:
+          ValueError: if a threshold is below 0.5, where matches stop being unique, or they do not rise.
+        """
+        if not thresholds or min(thresholds) < 0.5 or list(thresholds) != sorted(set(thresholds)):
+            raise ValueError(f"thresholds must be at least 0.5 and rise, not {tuple(thresholds)}")
+        zeros = np.zeros(len(thresholds))
+        return cls(tuple(thresholds), zeros.astype(np.int64), zeros, 0, 0, 0, 0)
+
+    @classmethod
+    def of(
+        cls, truth: Segmentation, prediction: Segmentation, thresholds: Sequence[float] = THRESHOLDS
+    ) -> InstanceStatistics:
+        """Counts one image. Classes play no part: give `Segmentation.of_class` of both for one class.
+
+        Pixels that are `IGNORE` in the truth count for nothing, and an instance with more than half of its
+        pixels there is left out.
+
+        A pair matches at threshold t if its IoU is at least t, each instance at most once. At t > 0.5 no
+        instance has two partners. At exactly 0.5 it can have two, its own exact halves, which touch
+        nothing else; whichever of them is taken, the count is that of the best assignment.
+
+        Args:
+          truth: its `labels` are what should be found.
+          prediction: of the same shape.
+          thresholds: of the IoU, at least 0.5, rising.
+
+        Returns:
+          The statistics of this image.
+
+        Raises:
+          ValueError: if shapes differ or thresholds are below 0.5.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
+        start = cls.empty(thresholds)
+        ignored = truth.semantic == IGNORE
+        labels_true, areas_true = _judged(truth, ignored)
+        labels_pred, areas_pred = _judged(prediction, ignored)
+        rows, columns, shared = _overlaps(labels_true, labels_pred, len(areas_pred))
+        union = areas_true[rows] + areas_pred[columns] - shared
+        iou = shared / union
+
+        candidates = np.flatnonzero(iou >= thresholds[0])
+        # The second of two exact halves goes: on either side, each instance keeps its first partner.
+        for ids in (rows, columns):
+            candidates = candidates[np.unique(ids[candidates], return_index=True)[1]]
+        best = iou[candidates]
+        passed = best[None, :] >= np.asarray(thresholds)[:, None]  # [T, candidates]
+
+        # AJI: every true instance takes the prediction of highest IoU, the first of equals, and predictions
+        # may be taken again. What stays without partner adds its area to the union.
+        order = np.lexsort((columns, -iou, rows))
+        taken = order[np.unique(rows[order], return_index=True)[1]]
+        alone = areas_true.sum() - areas_true[rows[taken]].sum()
+        unused = areas_pred.sum() - areas_pred[np.unique(columns[taken])].sum()
+        return dataclasses.replace(
+            start,
+            matched=passed.sum(axis=1),
+            sum_iou=(passed * best).sum(axis=1),
+            num_true=int((areas_true > 0).sum()),
+            num_predicted=int((areas_pred > 0).sum()),
+            intersection=int(shared[taken].sum()),
+            union=int(union[taken].sum() + alone + unused),
+        )
+
+    def __add__(self, other: InstanceStatistics) -> InstanceStatistics:
+        """Pools the images of both."""
+        if self.thresholds != other.thresholds:
+            raise ValueError(f"statistics at {self.thresholds} and at {other.thresholds} do not add up")
+        sums = (
+            getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(self)[1:]
+        )
+        return InstanceStatistics(self.thresholds, *sums)
+
+    def compute(self) -> dict[str, Any]:
+        """The scores of the pooled counts; TP, FP and FN are at the lowest threshold where none is named.
+
+            AP = TP / (TP + FP + FN)    F1 = RQ = TP / (TP + FP / 2 + FN / 2)
+            SQ = sum of IoU / TP        PQ = SQ RQ        AJI = intersection / union
+
+        Returns:
+          `ap`, a dictionary by threshold (`"0.5"`, `"0.55"`, ...), and `f1`, `precision`, `recall`, `pq`,
+          `rq`, `sq`, `aji`, `mean_true_score` (sum of IoU / true instances), `n_true`, `n_pred`. Without
+          any instance, true or predicted, the scores are NaN: there was nothing to judge. Otherwise 0 / 0
+          is 0, as in StarDist: precision is 0 where nothing was predicted.
+
+        References:
+          AP, PQ: `stardist.matching` (a pair of IoU exactly 0.5 matches; HoVer-Net's PQ asks for more).
+          AJI: Kumar et al., https://doi.org/10.1109/TMI.2017.2677499
+        """
+        tp, total = self.matched, self.num_true + self.num_predicted
+        first, sum_iou = int(tp[0]), float(self.sum_iou[0])
+
+        def ratio(part: float, whole: float) -> float:
+            if total == 0:
+                return float("nan")
+            return float(part / whole) if whole > 0 else 0.0
+
+        rq, sq = ratio(2 * first, total), ratio(sum_iou, first)
+        return {
+            "ap": {f"{t:g}": ratio(n, total - n) for t, n in zip(self.thresholds, tp, strict=True)},
+            "f1": rq,
+            "precision": ratio(first, self.num_predicted),
+            "recall": ratio(first, self.num_true),
+            "pq": sq * rq,
+            "rq": rq,
+            "sq": sq,
+            "aji": ratio(self.intersection, self.union),
+            "mean_true_score": ratio(sum_iou, self.num_true),
+            "n_true": self.num_true,
+            "n_pred": self.num_predicted,
+        }
+
+
+def _judged(segmentation: Segmentation, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The label map without ignored pixels and instances, and the [N + 1] areas left (background: 0)."""
+    labels, size = segmentation.labels, segmentation.num_instances + 1
+    areas = np.bincount(labels.ravel(), minlength=size)
+    if ignored.any():
+        hidden = np.bincount(labels[ignored], minlength=size)
+        kept = 2 * hidden <= areas
+        labels = np.where(kept[labels] & ~ignored, labels, 0)
+        areas = np.where(kept, areas - hidden, 0)
+    areas[0] = 0
+    return labels, areas
+
+
+def _overlaps(first: np.ndarray, second: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    """Every pair of ids that share pixels, and how many: as many pairs as touch, not N x M of them.
+
+    Pixels are counted in runs along the rows: instances are compact, so there are far fewer runs to sort.
+    """
+    pairs = first.ravel().astype(np.int64) * size + second.ravel()
+    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    lengths = np.diff(starts, append=pairs.size)
+    codes, index = np.unique(pairs[starts], return_inverse=True)
+    counts = np.bincount(index, weights=lengths, minlength=len(codes)).astype(np.int64)
+    rows, columns = codes // size, codes % size
+    kept = (rows > 0) & (columns > 0)
+    return rows[kept], columns[kept], counts[kept]

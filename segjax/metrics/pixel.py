@@ -1,0 +1,94 @@
+"""How well the class of every pixel agrees with the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.segmentation import Segmentation
+from segjax.typing import IGNORE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PixelStatistics:
+    """Counts of pixels by true and predicted class; adding two pools their images.
+
+    Attributes:
+      confusion: [K, K] int64, `confusion[i, j]` pixels of class i were called class j.
+    """
+
+    confusion: np.ndarray
+
+    @classmethod
+    def empty(cls, num_classes: int) -> PixelStatistics:
+        """The statistics of no image."""
+        return cls(np.zeros((num_classes, num_classes), np.int64))
+
+    @classmethod
+    def of(cls, truth: Segmentation, prediction: Segmentation, num_classes: int) -> PixelStatistics:
+        """Counts one image.
+
+        Args:
+          truth: its `semantic` says what each pixel is; where it is `IGNORE`, nothing is counted.
+          prediction: of the same shape; it has to name a class wherever the truth does.
+          num_classes: K, background included.
+
+        Returns:
+          The statistics of this image.
+
+        Raises:
+          ValueError: if shapes differ, or a judged pixel has a class outside 0..K-1.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
+        judged = truth.semantic != IGNORE
+        rows, columns = truth.semantic[judged], prediction.semantic[judged]
+        for name, classes in (("truth", rows), ("prediction", columns)):
+            if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+                raise ValueError(
+                    f"the {name} holds classes {classes.min()}..{classes.max()}, but there are"
+                    f" {num_classes} classes, 0..{num_classes - 1}"
+                )
+        pairs = rows.astype(np.int64) * num_classes + columns
+        counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+        return cls(counts.astype(np.int64))
+
+    def __add__(self, other: PixelStatistics) -> PixelStatistics:
+        """Pools the images of both."""
+        if self.confusion.shape != other.confusion.shape:
+            raise ValueError(
+                f"statistics of {len(self.confusion)} and of {len(other.confusion)} classes do not add up"
+            )
+        return PixelStatistics(self.confusion + other.confusion)
+
+    def compute(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """IoU = TP / (TP + FP + FN) and Dice = 2 TP / (2 TP + FP + FN) of each class, over all pooled pixels.
+
+        Args:
+          class_names: K names, background first.
+
+        Returns:
+          `iou` and `dice` by name, `mean_iou` over the classes that have one, background included, and
+          `pixel_accuracy`. A class in neither truth nor prediction has no IoU: NaN, which is neither a
+          perfect score nor a failure.
+        """
+        if len(class_names) != len(self.confusion):
+            raise ValueError(f"{len(class_names)} names for {len(self.confusion)} classes")
+        hits = np.diag(self.confusion)
+        sizes = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)  # 2 TP + FP + FN
+        iou, dice = _ratio(hits, sizes - hits), _ratio(2 * hits, sizes)
+        present = sizes > 0
+        return {
+            "iou": dict(zip(class_names, iou.tolist(), strict=True)),
+            "dice": dict(zip(class_names, dice.tolist(), strict=True)),
+            "mean_iou": float(_ratio(iou[present].sum(), present.sum())),
+            "pixel_accuracy": float(_ratio(hits.sum(), self.confusion.sum())),
+        }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, NaN where there is no whole."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

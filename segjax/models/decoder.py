@@ -1,0 +1,109 @@
+"""The decoders: from the features of any encoder back to the resolution of the image."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import Convolutions, Norm, TransposedConvolution
+from segjax.typing import Array
+
+
+class DecoderStage(nn.Module):
+    """Doubles the resolution, meets the skip connection, convolves.
+
+    Attributes:
+      size: `(H, W)` of the result, each at most twice the input's.
+      channels: of the result.
+      double: makes the layer that doubles the resolution.
+      merge: how the skip connection comes: `concatenate` (U-Net), or `add` after a 1 x 1 convolution (FCN).
+      count: of the 3 x 3 convolutions.
+      norm: makes the normalisation after each convolution, or None.
+      dtype: of the computation; parameters are float32.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    double: Callable[..., nn.Module]
+    merge: str
+    count: int
+    norm: Norm | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, skip: Array | None) -> Array:
+        """Maps [B, h, w, C], and a skip connection [B, H, W, C'] or None, to [B, H, W, channels]."""
+        x = self.double(self.channels, dtype=self.dtype, name="double")(x)
+        # Encoders round odd sides up.
+        x = x[:, : self.size[0], : self.size[1]]
+        if skip is not None and self.merge == "add":
+            x = x + nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="skip")(skip)
+        elif skip is not None:
+            x = jnp.concatenate([skip, x], axis=-1)
+        return Convolutions(self.count, self.channels, self.norm, self.dtype, name="convolutions")(x)
+
+
+class Decoder(nn.Module):
+    """Stages that double the resolution until it is the image's.
+
+    With skips concatenated it is a U-Net (https://arxiv.org/abs/1505.04597), without skips SegNet's form
+    (https://arxiv.org/abs/1511.00561, whose indices of the maxima it does not use), with skips added and no
+    3 x 3 convolutions an FCN (https://arxiv.org/abs/1411.4038).
+
+    Attributes:
+      strides: of the features that come, fine to coarse, each twice the one before.
+      double: makes the layer that doubles the resolution: `TransposedConvolution` or `Interpolation`.
+      skips: whether the encoder's features are used at every resolution or only the coarsest.
+      merge: `concatenate` or `add`.
+      channels: of each stage, coarse to fine; if None half the channels that the encoder has at the stage's
+        resolution, and where it has none, half of the stage before.
+      count: of the 3 x 3 convolutions in a stage.
+      norm: makes the normalisation after each convolution, or None.
+      dtype: of the computation; parameters are float32.
+      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+    """
+
+    strides: tuple[int, ...]
+    double: Callable[..., nn.Module] = TransposedConvolution
+    skips: bool = True
+    merge: str = "concatenate"
+    channels: tuple[int, ...] | None = None
+    count: int = 2
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, features: Sequence[Array], size: tuple[int, int]) -> Array:
+        """Decodes features.
+
+        Args:
+          features: for each of `strides` [B, ceil(H / s), ceil(W / s), C'].
+          size: `(H, W)` of the image.
+
+        Returns:
+          [B, H, W, the last of `channels`].
+        """
+        *finer, x = features
+        skips: list[Array | None] = [*reversed(finer), *([None] if self.strides[0] > 1 else [])]
+        widths = self.channels or default_channels([f.shape[-1] for f in features], self.strides)
+        stage = nn.remat(DecoderStage) if self.remat else DecoderStage
+        for index, (skip, channels) in enumerate(zip(skips, widths, strict=True), start=1):
+            height, width = size if skip is None else skip.shape[1:3]
+            x = stage(
+                size=(height, width),
+                channels=channels,
+                double=self.double,
+                merge=self.merge,
+                count=self.count,
+                norm=self.norm,
+                dtype=self.dtype,
+                name=f"stage{index}",
+            )(x, skip if self.skips else None)
+        return x
+
+
+def default_channels(encoder: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Channels of the decoder's stages, coarse to fine, for an encoder's, fine to coarse."""
+    channels = [max(width // 2, 1) for width in reversed(encoder[:-1])]
+    return channels if strides[0] == 1 else [*channels, max(channels[-1] // 2, 1)]

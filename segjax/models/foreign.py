@@ -1,0 +1,107 @@
+"""Reads the checkpoints of other libraries: names and arrays, nothing that runs code."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from segjax.errors import InputError
+
+Tensors = dict[str, np.ndarray]
+
+
+def read_checkpoint(path: str | pathlib.Path) -> Tensors:
+    """Reads the arrays of a checkpoint.
+
+    Args:
+      path: a file of safetensors (`.safetensors`), PyTorch (`.pth`, `.pt`, `.bin`; needs torch), Keras
+        (`.h5`, `.hdf5`; needs h5py) or ONNX (`.onnx`; needs onnx).
+
+    Returns:
+      The arrays under the names and in the layouts that the file has.
+
+    Raises:
+      InputError: if the file cannot be read, or what reads it is not installed.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in READERS:
+        raise InputError(f"{path}: weights are read from files that end in {', '.join(READERS)}")
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        tensors = READERS[path.suffix](path)
+    except ImportError as error:
+        extra = "torch" if error.name == "torch" else "segjax[convert]"
+        raise InputError(f"{path}: to read it, install {error.name}: pip install {extra}") from error
+    except InputError:
+        raise
+    except Exception as error:  # Each library raises its own, down to bare RuntimeErrors.
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"{path}: not a readable {path.suffix} file of weights ({reason})") from error
+    if not tensors:
+        raise InputError(f"{path}: there are no arrays in this file")
+    return tensors
+
+
+def read_safetensors(path: pathlib.Path) -> Tensors:
+    """Reads a `.safetensors` file."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def read_torch(path: pathlib.Path) -> Tensors:
+    """Reads a state dict, also where it is one of several things in the file."""
+    import torch
+
+    # `weights_only` refuses every pickle that is more than tensors in plain containers.
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    return {
+        name: (value.float() if value.is_floating_point() else value).numpy()
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def read_keras(path: pathlib.Path) -> Tensors:
+    """Reads the data sets of an HDF5 file, and none that lie in another file."""
+    import h5py
+
+    tensors: Tensors = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
+            return
+        if np.issubdtype(item.dtype, np.floating):
+            tensors[name] = item[()]
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return tensors
+
+
+def read_onnx(path: pathlib.Path) -> Tensors:
+    """Reads the initialisers of an ONNX graph."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    tensors = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise InputError(f"{path}: {tensor.name} is in another file; save the model as one .onnx file")
+        tensors[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    return tensors
+
+
+READERS: dict[str, Callable[[pathlib.Path], Tensors]] = {
+    ".safetensors": read_safetensors,
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".bin": read_torch,
+    ".h5": read_keras,
+    ".hdf5": read_keras,
+    ".onnx": read_onnx,
+}

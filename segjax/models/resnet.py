@@ -1,0 +1,181 @@
+"""The residual encoders of He et al. (https://arxiv.org/abs/1512.03385) in torchvision's numerics."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import Norm, he_normal, max_pool
+from segjax.typing import Array
+
+CHANNELS = (64, 128, 256, 512)
+STRIDES = (2, 4, 8, 16, 32)
+
+
+class Block(nn.Module):
+    """What the two residual blocks share.
+
+    Attributes:
+      channels: of the 3 x 3 convolutions.
+      stride: of one of the convolutions, and of the shortcut.
+      norm: makes the normalisation after each convolution, or None.
+      dtype: of the computation; parameters are float32.
+    """
+
+    channels: int
+    stride: int = 1
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    expansion = 1
+
+    def convolve(
+        self, x: Array, name: str, *, size: int = 1, stride: int = 1, expand: bool = False, last: bool = False
+    ) -> Array:
+        """Convolution `conv{name}` and its norm, padded as PyTorch pads, which `SAME` does not."""
+        # Without a norm, branches that begin as zero keep the depth from inflating the activations.
+        init = nn.initializers.zeros if last and self.norm is None else he_normal
+        x = nn.Conv(
+            self.channels * (self.expansion if expand else 1),
+            (size, size),
+            strides=stride,
+            padding=(size - 1) // 2,
+            use_bias=self.norm is None,
+            kernel_init=init,
+            dtype=self.dtype,
+            name=f"conv{name}",
+        )(x)
+        return x if self.norm is None else self.norm(name=f"norm{name}")(x)
+
+    def shortcut(self, x: Array) -> Array:
+        """`x` itself wherever the shape allows."""
+        if self.stride == 1 and x.shape[-1] == self.expansion * self.channels:
+            return x
+        return self.convolve(x, "_shortcut", stride=self.stride, expand=True)
+
+
+class BasicBlock(Block):
+    """Two 3 x 3 convolutions beside a shortcut; attributes as in `Block`."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), channels]."""
+        branch: Array = nn.relu(self.convolve(x, "1", size=3, stride=self.stride))
+        branch = self.convolve(branch, "2", size=3, last=True)
+        return nn.relu(branch + self.shortcut(x))
+
+
+class Bottleneck(Block):
+    """A 3 x 3 convolution between two of 1 x 1, beside a shortcut; attributes as in `Block`, and one more.
+
+    Attributes:
+      stride_first: whether the first 1 x 1 strides, as in the paper ("v1": Keras, Caffe), or the 3 x 3, as
+        in torchvision ("v1.5"). The parameters have the same names and shapes either way.
+    """
+
+    stride_first: bool = False
+
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), 4 * channels]."""
+        first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
+        branch: Array = nn.relu(self.convolve(x, "1", stride=first))
+        branch = nn.relu(self.convolve(branch, "2", size=3, stride=second))
+        branch = self.convolve(branch, "3", expand=True, last=True)
+        return nn.relu(branch + self.shortcut(x))
+
+
+class Stage(nn.Module):
+    """Residual blocks of one resolution.
+
+    Attributes:
+      count: of the blocks.
+      stride: of the first block; the others have none.
+      block: their class.
+      settings: the other attributes of every block.
+    """
+
+    count: int
+    stride: int
+    block: type[Block]
+    settings: dict[str, Any]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C']."""
+        for index in range(1, self.count + 1):
+            x = self.block(stride=self.stride if index == 1 else 1, name=f"block{index}", **self.settings)(x)
+        return x
+
+
+# Blocks in each of the four stages, their class, and whether the first convolution of a block strides.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "resnet18": {"blocks": (2, 2, 2, 2), "block": BasicBlock},
+    "resnet34": {"blocks": (3, 4, 6, 3), "block": BasicBlock},
+    "resnet50": {"blocks": (3, 4, 6, 3), "block": Bottleneck},
+    "resnet101": {"blocks": (3, 4, 23, 3), "block": Bottleneck},
+    "resnet50_v1": {"blocks": (3, 4, 6, 3), "block": Bottleneck, "stride_first": True},
+    "resnet101_v1": {"blocks": (3, 4, 23, 3), "block": Bottleneck, "stride_first": True},
+}
+
+
+class ResNet(nn.Module):
+    """A 7 x 7 stem, a 3 x 3 max-pool and four stages of residual blocks.
+
+    Attributes:
+      blocks: how many in each stage, as in `VARIANTS`.
+      block: `BasicBlock` or `Bottleneck`.
+      stride_first: see `Bottleneck`.
+      width: multiplies the channels; 1 is the paper's.
+      norm: makes the normalisation after each convolution. With None the convolutions get biases.
+      dtype: of the computation; parameters are float32.
+      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+    """
+
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    block: type[Block] = Bottleneck
+    stride_first: bool = False
+    width: float = 1.0
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    strides = STRIDES
+
+    @nn.compact
+    def __call__(self, images: Array) -> list[Array]:
+        """Encodes images.
+
+        Args:
+          images: [B, H, W, C] float, normalised as the weights expect.
+
+        Returns:
+          One feature map for each of `STRIDES`, [B, ceil(H / s), ceil(W / s), C']: the stem's with
+          width * 64 channels, then the stages' with width * CHANNELS * expansion.
+        """
+        channels = [max(round(self.width * channels), 1) for channels in CHANNELS]
+        x = nn.Conv(
+            channels[0],
+            (7, 7),
+            strides=2,
+            padding=3,
+            use_bias=self.norm is None,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name="conv",
+        )(images.astype(self.dtype))
+        if self.norm is not None:
+            x = self.norm(name="norm")(x)
+        features: list[Array] = [nn.relu(x)]
+        x = max_pool(features[0], window=3)
+        stage = nn.remat(Stage) if self.remat else Stage
+        for index, count in enumerate(self.blocks):
+            settings = {"channels": channels[index], "norm": self.norm, "dtype": self.dtype}
+            if self.stride_first:
+                settings["stride_first"] = True
+            stride = 1 if index == 0 else 2
+            x = stage(count, stride, self.block, settings, name=f"stage{index + 1}")(x)
+            features.append(x)
+        return features

@@ -1,0 +1,60 @@
+"""The VGG encoders of Simonyan and Zisserman (https://arxiv.org/abs/1409.1556)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import Convolutions, Norm, max_pool
+from segjax.typing import Array
+
+# Convolutions in each of the five stages; the channels are the same for all.
+VARIANTS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+CHANNELS = (64, 128, 256, 512, 512)
+STRIDES = (1, 2, 4, 8, 16)
+
+
+class VGG(nn.Module):
+    """Five stages of 3 x 3 convolutions, a 2 x 2 max-pool between them.
+
+    Attributes:
+      convolutions: how many in each stage, as in `VARIANTS`.
+      width: multiplies the channels; 1 is the paper's.
+      norm: makes the normalisation after each convolution, or None as in the paper. The convolutions keep
+        their biases either way, as torchvision's do.
+      dtype: of the computation; parameters are float32.
+      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+    """
+
+    convolutions: tuple[int, ...] = VARIANTS["vgg16"]
+    width: float = 1.0
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    strides = STRIDES
+
+    @nn.compact
+    def __call__(self, images: Array) -> list[Array]:
+        """Encodes images.
+
+        Args:
+          images: [B, H, W, C] float, normalised as the weights expect.
+
+        Returns:
+          One feature map for each of `STRIDES`, [B, ceil(H / s), ceil(W / s), width * CHANNELS],
+          before the pooling that ends its stage.
+        """
+        stage = nn.remat(Convolutions) if self.remat else Convolutions
+        features: list[Array] = []
+        x = images.astype(self.dtype)
+        for index, (count, channels) in enumerate(zip(self.convolutions, CHANNELS, strict=True), start=1):
+            if features:
+                x = max_pool(x)
+            channels = max(round(self.width * channels), 1)
+            x = stage(count, channels, self.norm, self.dtype, name=f"stage{index}")(x)
+            features.append(x)
+        return features

@@ -1,0 +1,1 @@
+"""Pure jax.numpy functions of one example; vmap at the caller."""

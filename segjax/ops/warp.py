@@ -1,0 +1,35 @@
+"""Reading an image between its pixels."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+from segjax.typing import Array
+
+
+def sample(image: Array, coordinates: Array, *, order: int, fill: float | None = None) -> jax.Array:
+    """Reads an image at some places.
+
+    Args:
+      image: [H, W, C]. Integers stay what they are if order is 0.
+      coordinates: [2, ...] float, rows and columns; pixel centres at whole numbers.
+      order: 0 for the nearest pixel, 1 for bilinear interpolation.
+      fill: the value of what lies beyond the pixel centres on the edge, into which bilinear interpolation
+        fades; if None, the image is reflected there, the pixel on the edge once.
+
+    Returns:
+      [..., C], of the image's type.
+
+    References:
+      jax.scipy.ndimage.map_coordinates. Its indices and weights are computed once for all channels.
+    """
+    read = functools.partial(
+        map_coordinates,
+        coordinates=list(jnp.asarray(coordinates)),
+        order=order,
+        mode="mirror" if fill is None else "constant",
+        cval=0.0 if fill is None else fill,
+    )
+    return jax.vmap(read, in_axes=-1, out_axes=-1)(jnp.asarray(image))

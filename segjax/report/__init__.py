@@ -1,0 +1,7 @@
+"""What a person gets to see: overlays, the comparison table and the HTML report."""
+
+from segjax.report.html import Example, write_report
+from segjax.report.overlays import legend, overlay, triptych
+from segjax.report.table import as_text, comparison, per_class
+
+__all__ = ["Example", "as_text", "comparison", "legend", "overlay", "per_class", "triptych", "write_report"]

@@ -1,0 +1,198 @@
+"""Pictures for people: instances outlined on their image, side by side, with the classes named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+from skimage.segmentation import find_boundaries
+
+from segjax.segmentation import Segmentation
+from segjax.typing import IGNORE
+
+# Okabe and Ito's colours, told apart by nearly everybody (https://jfly.uni-koeln.de/color/), for the classes
+# from 1 up. Black is left out, and what reads badly on grey comes late.
+PALETTE = (
+    (230, 159, 0),  # orange
+    (86, 180, 233),  # sky blue
+    (240, 228, 66),  # yellow
+    (213, 94, 0),  # vermilion
+    (0, 158, 115),  # bluish green
+    (204, 121, 167),  # reddish purple
+)
+IGNORED = (128, 128, 128)
+GAP = 8
+TEXT = 16
+
+
+def colour_of(index: int) -> tuple[int, int, int]:
+    """The colour of a class; after the last colour of the palette comes the first again."""
+    return PALETTE[(index - 1) % len(PALETTE)]
+
+
+def displayed(image: np.ndarray) -> np.ndarray:
+    """Stretches an image to what a screen can show.
+
+    Args:
+      image: [H, W, C] any real type. Three channels are red, green and blue and keep their proportions; any
+        other number is averaged to grey, each channel stretched on its own first.
+
+    Returns:
+      [H, W, 3] uint8, from the 0.5th percentile to the 99.8th; NaN is black.
+    """
+    image = np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = np.percentile(image, (0.5, 99.8), axis=None if image.shape[-1] == 3 else (0, 1))
+    stretched = np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1)
+    if image.shape[-1] != 3:
+        # Fluorescence spans decades and screens do not: the root shows what is dim as well.
+        stretched = np.repeat(np.sqrt(stretched).mean(axis=-1, keepdims=True), 3, axis=-1)
+    return np.round(255 * stretched).astype(np.uint8)
+
+
+def overlay(
+    image: np.ndarray, segmentation: Segmentation, class_names: Sequence[str], *, alpha: float = 0.0
+) -> np.ndarray:
+    """Outlines every instance in the colour of its class.
+
+    Args:
+      image: [H, W, C] any real type; see `displayed`.
+      segmentation: of the same H and W. Pixels with a class but without instance are outlined by class;
+        ignored ones are veiled in grey.
+      class_names: K names, background first.
+      alpha: how much of the class's colour also covers its inside, 0..1.
+
+    Returns:
+      [H, W, 3] uint8.
+
+    Raises:
+      ValueError: if image and segmentation differ in shape, or a class has no name.
+    """
+    return outlined(displayed(image), segmentation, class_names, alpha=alpha)
+
+
+def outlined(
+    picture: np.ndarray,
+    segmentation: Segmentation,
+    class_names: Sequence[str],
+    *,
+    alpha: float = 0.0,
+    thickness: int = 1,
+) -> np.ndarray:
+    """As `overlay`, on a picture [H, W, 3] uint8 that is ready to be seen, with lines of any thickness."""
+    if picture.shape[:2] != segmentation.shape:
+        raise ValueError(f"image {picture.shape[:2]} and segmentation {segmentation.shape} differ in shape")
+    of_instance = np.concatenate([[0], segmentation.classes])[segmentation.labels]
+    classes = np.where(segmentation.labels > 0, of_instance, np.maximum(segmentation.semantic, 0))
+    if classes.max(initial=0) >= len(class_names):
+        raise ValueError(f"class {classes.max()} has no name among {', '.join(class_names)}")
+    colours = np.array([(0, 0, 0), *(colour_of(index) for index in range(1, len(class_names)))], float)
+    picture = np.where((classes > 0)[..., None], (1 - alpha) * picture + alpha * colours[classes], picture)
+    ignored = (segmentation.semantic == IGNORE)[..., None]
+    picture = np.where(ignored, 0.4 * picture + 0.6 * np.array(IGNORED), picture)
+    # Pixels without instance are told apart by class, below every id of an instance.
+    regions = np.where(segmentation.labels > 0, segmentation.labels + len(class_names), classes)
+    edges = find_boundaries(regions, connectivity=2, mode="inner")
+    edges = ndimage.maximum_filter(edges, 2 * thickness - 1) & (classes > 0)
+    picture[edges] = colours[classes[edges]]
+    return np.round(picture).astype(np.uint8)
+
+
+def resized(
+    image: np.ndarray, segmentations: Sequence[Segmentation], width: int
+) -> tuple[np.ndarray, list[Segmentation]]:
+    """Brings an image and its segmentations to another width, so that outlines drawn later stay thin.
+
+    An instance that becomes too small for a pixel is lost to the picture.
+
+    Args:
+      image: [H, W, C] any real type.
+      segmentations: of the same H and W.
+      width: of the result.
+
+    Returns:
+      The image as [h, width, 3] uint8, ready to be seen, and the segmentations.
+    """
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    rows = ((np.arange(height) + 0.5) * image.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * image.shape[1] / width).astype(int)
+    picture = Image.fromarray(displayed(image)).resize((width, height), Image.Resampling.LANCZOS)
+    smaller = []
+    for segmentation in segmentations:
+        labels = segmentation.labels[np.ix_(rows, columns)]
+        present = np.unique(labels[labels > 0]) - 1
+        smaller.append(
+            Segmentation.from_labels(
+                labels,
+                classes=segmentation.classes[present],
+                scores=segmentation.scores[present],
+                semantic=segmentation.semantic[np.ix_(rows, columns)],
+            )
+        )
+    return np.asarray(picture), smaller
+
+
+def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Adds a strip below a picture that names the colour of each class but the background.
+
+    Args:
+      picture: [H, W, 3] uint8.
+      class_names: K names, background first. What does not fit in a line goes to the next.
+
+    Returns:
+      [H + strip, W, 3] uint8.
+    """
+    font = ImageFont.load_default(TEXT)
+    places, x, line = [], GAP, 0
+    for index, name in enumerate(class_names[1:], start=1):
+        needed = TEXT + GAP + round(font.getlength(name))
+        if x > GAP and x + needed > picture.shape[1]:
+            x, line = GAP, line + 1
+        places.append((x, line, index, name))
+        x += needed + 2 * GAP
+    strip = Image.new("RGB", (picture.shape[1], (line + 1) * (TEXT + GAP) + GAP), "white")
+    draw = ImageDraw.Draw(strip)
+    for x, line, index, name in places:
+        y = GAP + line * (TEXT + GAP)
+        draw.rectangle((x, y, x + TEXT - 1, y + TEXT - 1), fill=colour_of(index), outline="black")
+        draw.text((x + TEXT + GAP, y + TEXT // 2), name, fill="black", font=font, anchor="lm")
+    return np.concatenate([picture, np.asarray(strip)])
+
+
+def triptych(
+    image: np.ndarray,
+    truth: Segmentation,
+    prediction: Segmentation,
+    class_names: Sequence[str],
+    *,
+    alpha: float = 0.0,
+    width: int = 384,
+    captions: tuple[str, str, str] = ("image", "truth", "prediction"),
+) -> np.ndarray:
+    """Image, truth and prediction side by side, with captions above and the legend below.
+
+    Args:
+      image: [H, W, C] any real type.
+      truth: of the same H and W.
+      prediction: of the same H and W.
+      class_names: K names, background first.
+      alpha: as in `overlay`.
+      width: of each of the three, pixels.
+      captions: of each.
+
+    Returns:
+      [h, w, 3] uint8.
+    """
+    shown, (true, predicted) = resized(image, (truth, prediction), width)
+    panels = [shown, *(outlined(shown, part, class_names, alpha=alpha) for part in (true, predicted))]
+    gap = np.full((shown.shape[0], GAP, 3), 255, np.uint8)
+    row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    header = Image.new("RGB", (row.shape[1], TEXT + 2 * GAP), "white")
+    draw = ImageDraw.Draw(header)
+    for index, caption in enumerate(captions):
+        middle = index * (width + GAP) + width // 2
+        draw.text(
+            (middle, TEXT // 2 + GAP), caption, fill="black", font=ImageFont.load_default(TEXT), anchor="mm"
+        )
+    return legend(np.concatenate([np.asarray(header), row]), class_names)

@@ -1,0 +1,74 @@
+"""Everything that a step changes: the whole of what a checkpoint holds."""
+
+import dataclasses
+import functools
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from segjax.typing import Array, Params, PyTree
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["step", "params", "average", "optimizer", "skipped", "skipped_in_row"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The state of a training run.
+
+    Attributes:
+      step: [] int32, steps taken, skipped ones included.
+      params: what is trained.
+      average: exponential moving average of `params`, or None where none is kept.
+      optimizer: the state of the optimizer.
+      skipped: [] int32, steps whose gradient was not finite and was not applied.
+      skipped_in_row: [] int32, how many of them just now, one after the other.
+    """
+
+    step: Array
+    params: Params
+    average: Params | None
+    optimizer: PyTree
+    skipped: Array
+    skipped_in_row: Array
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters to evaluate: the average where one is kept."""
+        return self.params if self.average is None else self.average
+
+
+def make_state(params: Params, optimizer: optax.GradientTransformation, *, keep_average: bool) -> State:
+    """The state before the first step."""
+    average = jax.tree.map(jnp.copy, params) if keep_average else None
+    zero = functools.partial(jnp.zeros, (), jnp.int32)
+    return State(zero(), params, average, optimizer.init(params), zero(), zero())
+
+
+def digests(tree: PyTree) -> dict[str, str]:
+    """The sha256 of each leaf of a tree, with its shape and type, by its path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): _digest(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def fingerprint(tree: PyTree) -> str:
+    """One sha256 for a whole tree: equal if and only if all leaves are, bit by bit."""
+    lines = "".join(f"{path} {digest}\n" for path, digest in sorted(digests(tree).items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _digest(leaf: Array) -> str:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        from jax.experimental import multihost_utils
+
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    value = np.asarray(leaf)
+    header = f"{value.shape} {value.dtype} ".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(value).tobytes()).hexdigest()

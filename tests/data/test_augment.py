@@ -1,0 +1,230 @@
+import collections
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.data.augment import centre_crop, make_augment
+from segjax.errors import InputError
+from segjax.typing import IGNORE
+
+SOURCE, PATCH = 56, 40
+OFF = {
+    "patch_size": PATCH,
+    "flip": False,
+    "quarter_turns": False,
+    "rotation": 0.0,
+    "scale": (1.0, 1.0),
+    "elastic": (0.0, 1.0),
+    "glow": 0.0,
+    "illumination": 0.0,
+    "gamma": (1.0, 1.0),
+    "blur": (0.0, 0.0),
+    "contrast": 0.0,
+    "brightness": 0.0,
+    "noise": 0.0,
+}
+KEYS = jax.random.split(jax.random.key(0), 16)
+
+
+def example(seed=0, size=SOURCE, channels=2):
+    """Noise with labels: every pixel can be told from every other."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, (size, size)).astype(np.int32)
+    return {
+        "image": rng.uniform(0, 1, (size, size, channels)).astype(np.float32),
+        "labels": labels,
+        "semantic": np.where(labels > 2, 2, labels).astype(np.int32),
+        "distance": np.where(labels > 0, rng.uniform(0, 1, (size, size)), 0).astype(np.float32),
+    }
+
+
+def cells(size=SOURCE):
+    """Three bright discs with ids of their own on a dark ground."""
+    rows, columns = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.int32)
+    for index, (row, column, radius) in enumerate([(20, 18, 8), (36, 30, 6), (24, 40, 7)], start=1):
+        labels[np.hypot(rows - row, columns - column) < radius] = index
+    inside = (labels > 0).astype(np.float32)
+    return {
+        "image": inside[..., None],
+        "labels": labels,
+        "semantic": inside.astype(np.int32),
+        "distance": inside,
+    }
+
+
+def window(value, size=PATCH):
+    start = (len(value) - size) // 2
+    return value[start : start + size, start : start + size]
+
+
+def every(augment, one):
+    """The likenesses of one example, for all keys."""
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(augment, in_axes=(0, None)))(KEYS, one))
+
+
+@pytest.fixture(scope="module")
+def policy():
+    """The defaults, compiled once: a function of keys and one example."""
+    return jax.jit(jax.vmap(make_augment(patch_size=PATCH), in_axes=(0, None)))
+
+
+@pytest.mark.parametrize("size", [PATCH, SOURCE, SOURCE + 1])
+def test_nothing_switched_on_is_the_centre_to_the_bit(size):
+    one = example(size=size)
+    for augment in (make_augment(**OFF), centre_crop(PATCH)):
+        patch = augment(KEYS[0], one)
+        assert patch.keys() == one.keys()
+        for name, value in patch.items():
+            np.testing.assert_array_equal(value, window(one[name]), err_msg=name)
+            assert value.dtype == one[name].dtype
+
+
+def test_flips_and_quarter_turns_are_numpys_to_the_bit():
+    one = example()
+    likenesses = every(make_augment(**OFF | {"flip": True, "quarter_turns": True}), one)
+    poses = collections.Counter()
+    for index in range(len(KEYS)):
+        for pose in ((flipped, turns) for flipped in (False, True) for turns in range(4)):
+            flipped, turns = pose
+            expected = {
+                name: np.rot90(window(value)[:, ::-1] if flipped else window(value), turns)
+                for name, value in one.items()
+            }
+            poses[pose] += all(np.array_equal(likenesses[name][index], expected[name]) for name in one)
+    assert poses.total() == len(KEYS), "each likeness is one of the eight"
+    assert len(+poses) >= 6
+
+
+@pytest.mark.parametrize("size", [SOURCE, SOURCE + 1])
+def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
+    labels = example(size=size)["labels"]
+    centre = window(labels)
+    flips = [centre, centre[::-1], centre[:, ::-1], centre[::-1, ::-1]]
+    turns = [np.rot90(centre, number) for number in range(4)]
+    for switch, kinds in (("flip", flips), ("quarter_turns", turns)):
+        likenesses = every(make_augment(**OFF | {switch: True}), example(size=size))["labels"]
+        found = [sum(np.array_equal(likeness, kind) for likeness in likenesses) for kind in kinds]
+        assert sum(found) == len(KEYS)
+        assert min(found) > 0
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [{"rotation": 45.0}, {"scale": (0.7, 1.4)}, {"elastic": (2.0, 16.0)}],
+    ids=lambda geometry: next(iter(geometry)),
+)
+def test_image_and_truth_move_together(geometry):
+    one = cells()
+    likenesses = every(make_augment(**OFF | geometry), one)
+    judged = likenesses["semantic"] != IGNORE
+    bright = likenesses["image"][..., 0] > 0.5
+    assert ((likenesses["labels"] > 0) == bright)[judged].mean() > 0.99
+    assert (likenesses["distance"] > 0.5)[judged & bright].mean() > 0.99
+    assert ((likenesses["labels"] > 0) == (likenesses["semantic"] == 1)).all()
+    moved = (likenesses["labels"] != window(one["labels"])).any(axis=(1, 2))
+    assert moved.all()
+
+
+def test_scale_is_a_magnification_about_the_centre():
+    rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
+    one = cells() | {"labels": (np.hypot(rows, columns) < 9).astype(np.int32)}
+    labels = every(make_augment(**OFF | {"scale": (1.6, 1.6)}), one)["labels"]
+    np.testing.assert_allclose(labels.sum(axis=(1, 2)), np.pi * 14.4**2, rtol=0.03)
+    np.testing.assert_array_equal(labels, labels[:, ::-1, ::-1])
+
+
+def test_rotation_turns_by_no_more_than_it_says():
+    rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
+    bar = ((np.abs(rows) < 3) & (columns > 0) & (columns < 16)).astype(np.int32)
+    likenesses = np.asarray(
+        every(make_augment(**OFF | {"rotation": 30.0}), cells() | {"labels": bar})["labels"]
+    )
+    angles = []
+    for labels in likenesses:
+        down, right = np.argwhere(labels).mean(axis=0) - (PATCH - 1) / 2
+        angles.append(np.rad2deg(np.arctan2(-down, right)))
+    np.testing.assert_allclose(likenesses.sum(axis=(1, 2)), window(bar).sum(), rtol=0.1)
+    assert -31 < min(angles) < -10
+    assert 10 < max(angles) < 31
+
+
+def test_beyond_the_source_the_image_is_reflected_and_not_judged():
+    one = example(size=PATCH) | {"semantic": np.ones((PATCH, PATCH), np.int32)}
+    one |= {"labels": one["semantic"], "distance": np.ones((PATCH, PATCH), np.float32)}
+    one["image"] = one["image"] + 1
+    likenesses = every(make_augment(**OFF | {"scale": (0.5, 0.5)}), one)
+    outside = likenesses["semantic"] == IGNORE
+    assert 0.6 < outside.mean() < 0.8  # the source covers a quarter
+    assert not outside[:, 12:28, 12:28].any()
+    assert not likenesses["labels"][outside].any()
+    assert not likenesses["distance"][outside].any()
+    assert (likenesses["image"] >= 1).all()
+
+
+def test_pixels_that_were_not_to_be_judged_stay_so():
+    one = cells() | {"semantic": np.full((SOURCE, SOURCE), IGNORE, np.int32)}
+    assert (every(make_augment(**OFF | {"flip": True}), one)["semantic"] == IGNORE).all()
+
+
+def test_light_touches_the_image_alone():
+    light = {"illumination": 0.3, "gamma": (0.7, 1.5), "blur": (0.0, 1.0), "contrast": 0.2, "noise": 0.1}
+    one = cells()
+    likenesses = every(make_augment(**OFF | light), one)
+    for name in ("labels", "semantic", "distance"):
+        np.testing.assert_array_equal(likenesses[name], np.stack([window(one[name])] * len(KEYS)))
+    differences = np.abs(likenesses["image"] - window(one["image"])).mean(axis=(1, 2, 3))
+    assert (differences > 1e-3).all()
+    assert differences.max() < 0.5
+
+
+def test_a_key_decides_everything(policy):
+    one = cells()
+    once, again = policy(KEYS[:2], one), policy(KEYS[:2], one)
+    for name, values in once.items():
+        np.testing.assert_array_equal(values, again[name])
+        assert (values[0] != values[1]).any()
+
+
+def test_neither_jit_nor_the_rest_of_the_batch_makes_a_difference():
+    augment = make_augment(**OFF | {"flip": True, "contrast": 0.2})
+    together, alone = every(augment, example()), augment(KEYS[3], example())
+    for name, values in together.items():
+        np.testing.assert_allclose(values[3], alone[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_flat_image_stays_finite(policy, value):
+    one = cells() | {"image": np.full((SOURCE, SOURCE, 1), value, np.float32)}
+    image = np.asarray(policy(KEYS[:2], one)["image"])
+    assert np.isfinite(image).all()
+    assert np.abs(image).max() < 3
+
+
+def test_the_default_policy_keeps_shapes_types_and_the_range_of_a_normalised_image(policy):
+    likenesses = policy(KEYS[:2], cells())
+    assert {name: (value.shape, str(value.dtype)) for name, value in likenesses.items()} == {
+        "image": ((2, PATCH, PATCH, 1), "float32"),
+        "labels": ((2, PATCH, PATCH), "int32"),
+        "semantic": ((2, PATCH, PATCH), "int32"),
+        "distance": ((2, PATCH, PATCH), "float32"),
+    }
+    low, high = np.percentile(likenesses["image"], [1, 99], axis=(1, 2, 3))
+    assert (np.abs(low) < 0.4).all()
+    assert ((high > 0.5) & (high < 1.6)).all()
+
+
+def test_errors_name_the_field():
+    with pytest.raises(InputError, match=r"augment\.noise is -1"):
+        make_augment(patch_size=PATCH, noise=-1.0)
+    with pytest.raises(InputError, match=r"augment\.scale is \(1\.4, 0\.7\)"):
+        make_augment(patch_size=PATCH, scale=(1.4, 0.7))
+    with pytest.raises(InputError, match=r"augment\.gamma is \(0\.0, 1\.0\)"):
+        make_augment(patch_size=PATCH, gamma=(0.0, 1.0))
+    with pytest.raises(InputError, match=r"augment\.elastic has the smoothness 0"):
+        make_augment(patch_size=PATCH, elastic=(1.0, 0.0))
+    with pytest.raises(InputError, match="an example of 32 x 32 cannot give a patch of 40 x 40"):
+        centre_crop(PATCH)(KEYS[0], example(size=32))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rotate'"):
+        make_augment(patch_size=PATCH, rotate=3.0)

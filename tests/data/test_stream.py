@@ -1,0 +1,255 @@
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from segjax.data.normalise import prepare_example
+from segjax.data.records import Record
+from segjax.data.stream import Stream, prefetch
+from segjax.data.synthetic import SyntheticSource
+from segjax.errors import InputError
+from segjax.segmentation import Segmentation
+from segjax.typing import IGNORE
+
+SOURCE = SyntheticSource("train", train_size=5, image_size=48, kinds=2)
+SETTINGS = {"seed": 3, "batch_size": 4, "patch_size": 24, "margin": 1.5, "foreground_share": 0.5}
+
+
+@dataclasses.dataclass
+class Listed:
+    """Records from a list, and how often each was asked for."""
+
+    records: list
+    class_names: tuple = ("background", "nucleus", "bright body")
+
+    def __post_init__(self):
+        self.asked = []
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return self.records[index]
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def numbered(shape=(40, 30), count=1, name="flat"):
+    """Images whose pixels say which image and where they are."""
+    y, x = np.indices(shape)
+    return [
+        Record(f"{name}{index}", "g", (index * 5000 + y * 64 + x + 1)[..., None].astype(np.uint16), truth)
+        for index in range(count)
+        for truth in [Segmentation.from_labels((y > 20).astype(int) * 2)]
+    ]
+
+
+def test_shapes_and_types_of_a_batch():
+    stream = Stream(SOURCE, **SETTINGS)
+    assert (stream.window_size, stream.channels) == (36, 1)
+    shapes = {name: (array.shape, array.dtype) for name, array in stream.batch(0).items()}
+    assert shapes == {
+        "image": ((4, 36, 36, 1), np.float32),
+        "labels": ((4, 36, 36), np.int32),
+        "semantic": ((4, 36, 36), np.int32),
+        "distance": ((4, 36, 36), np.float32),
+    }
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    stream = Stream(SOURCE, **SETTINGS)
+    forwards = [stream.batch(step) for step in range(5)]
+    fresh = Stream(SOURCE, **SETTINGS, cache_bytes=0)
+    for step in reversed(range(5)):
+        assert_same(fresh.batch(step), forwards[step])
+    other = Stream(SOURCE, **(SETTINGS | {"seed": 4}))
+    assert not np.array_equal(other.batch(0)["image"], forwards[0]["image"])
+    assert not np.array_equal(forwards[0]["image"], forwards[1]["image"])
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_processes_share_the_rows_of_the_same_batch(process_count):
+    whole = Stream(SOURCE, **SETTINGS).batch(7)
+    parts = [
+        Stream(SOURCE, **SETTINGS, process_index=index, process_count=process_count).batch(7)
+        for index in range(process_count)
+    ]
+    assert_same({name: np.concatenate([part[name] for part in parts]) for name in whole}, whole)
+
+
+@pytest.mark.parametrize(("workers", "depth"), [(0, 1), (1, 1), (3, 4), (3, 1)])
+def test_the_number_of_threads_changes_nothing(workers, depth):
+    stream = Stream(SOURCE, **SETTINGS)
+    with prefetch(stream, 2, workers=workers, depth=depth) as batches:
+        for expected in range(2, 9):
+            step, batch = next(batches)
+            assert step == expected
+            assert_same(batch, Stream(SOURCE, **SETTINGS).batch(step))
+    assert not any(thread.name.startswith("batch") for thread in threading.enumerate())
+
+
+class Slow:
+    """A stream that counts the batches it was asked for."""
+
+    def __init__(self):
+        self.made = []
+
+    def batch(self, step):
+        time.sleep(0.01)
+        self.made.append(step)
+        return {}
+
+
+def test_leaving_drops_what_is_not_begun():
+    stream = Slow()
+    with prefetch(stream, workers=1, depth=100) as batches:
+        next(batches)
+    assert len(stream.made) < 50
+
+
+def test_each_epoch_shows_every_image_once_in_another_order():
+    source = Listed(numbered(count=5))
+    stream = Stream(source, seed=0, batch_size=5, patch_size=8, cache_bytes=0)
+    orders = []
+    for step in range(4):
+        source.asked.clear()
+        stream.batch(step)
+        orders.append(tuple(source.asked))
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
+    assert len(set(orders)) > 1
+
+
+def test_windows_show_the_image_and_beyond_its_border_a_reflection_that_is_not_judged():
+    (record,) = numbered()
+    example = prepare_example(record, num_classes=2)
+    stream = Stream(Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=20, margin=2.0)
+    assert stream.window_size == 40
+    padded = {
+        name: np.pad(array, ((20, 20), (20, 20), (0, 0))[: array.ndim], mode="reflect")
+        for name, array in example.items()
+    }
+    inside = np.pad(np.ones(example["labels"].shape, bool), 20)
+    places = set()
+    for step in range(30):
+        window = {name: array[0] for name, array in stream.batch(step).items()}
+        # The upper left pixel of the window is found again by the values of the patch in its middle.
+        corners = np.argwhere(padded["image"][20:-20, 20:-20, 0] == window["image"][10, 10, 0])
+        top, left = corners[0] + 20 - 10
+        cut = np.s_[top : top + 40, left : left + 40]
+        assert inside[cut][10:30, 10:30].all()  # the patch itself never leaves the image
+        np.testing.assert_array_equal(window["image"], padded["image"][cut])
+        for name, fill in (("labels", 0), ("semantic", IGNORE), ("distance", 0)):
+            np.testing.assert_array_equal(window[name], np.where(inside[cut], padded[name][cut], fill))
+        places.add((top, left))
+    assert len(places) > 20
+
+
+def scattered():
+    """One large body of class 1 and forty small ones of class 2 in a corner of a wide image."""
+    labels = np.zeros((200, 200), np.int32)
+    labels[150:190, 150:190] = 1
+    for index in range(40):
+        labels[2 * (index // 8), 2 * (index % 8)] = index + 2
+    image = np.zeros((200, 200, 1), np.uint8)
+    return Record("rare", "g", image, Segmentation.from_labels(labels, classes=[1] + [2] * 40))
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.0, 0.25), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)])
+def test_the_share_of_patches_with_an_instance_is_as_asked(share, low, high):
+    stream = Stream(Listed([scattered()]), seed=0, batch_size=200, patch_size=9, foreground_share=share)
+    labels = stream.batch(0)["labels"]
+    assert low <= labels.any(axis=(1, 2)).mean() <= high
+
+
+@pytest.mark.parametrize(("balanced", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
+def test_classes_are_drawn_evenly_or_by_their_instances(balanced, low, high):
+    settings = {"seed": 0, "batch_size": 200, "patch_size": 9, "foreground_share": 1.0}
+    semantic = Stream(Listed([scattered()]), **settings, balanced=balanced).batch(0)["semantic"]
+    assert low <= (semantic == 1).any(axis=(1, 2)).mean() <= high
+
+
+def test_patches_around_an_instance_are_centred_on_one_of_its_pixels():
+    settings = {"seed": 0, "batch_size": 50, "patch_size": 9, "foreground_share": 1.0}
+    batch = Stream(Listed([scattered()]), **settings).batch(0)
+    large = (batch["labels"] == 1).any(axis=(1, 2))
+    assert (batch["labels"][large][:, 4, 4] == 1).all()
+    assert len(np.unique(batch["labels"][large].sum(axis=(1, 2)))) > 3  # not always its centre
+
+
+def test_an_image_without_instances_gives_patches_anywhere():
+    empty = Record("empty", "g", np.zeros((30, 30, 1), np.uint8), Segmentation.empty((30, 30)))
+    batch = Stream(Listed([empty]), seed=0, batch_size=2, patch_size=8, foreground_share=1.0).batch(0)
+    assert not batch["semantic"].any()
+
+
+def test_images_are_prepared_once_while_they_fit():
+    records = numbered(count=3)
+    size = sum(array.nbytes for array in prepare_example(records[0], num_classes=2).values())
+    for fits, expected in ((3, 3), (2, 7)):
+        source = Listed(records)
+        stream = Stream(source, seed=0, batch_size=1, patch_size=8, cache_bytes=fits * size)
+        source.asked.clear()
+        for index in (0, 1, 2, 0, 1, 2, 2, 0):
+            stream._prepared(index)
+        assert len(source.asked) == expected
+        assert stream._cache._size <= fits * size
+
+
+def test_small_images_and_other_channels_are_named_with_the_way_out():
+    small = numbered(shape=(20, 50), name="small")
+    with pytest.raises(InputError) as caught:
+        Stream(Listed(small), seed=0, batch_size=1, patch_size=16, scale=0.5).batch(0)
+    assert "small0 is 10 x 25 pixels at config.data.scale 0.5, smaller than config.data.patch_size 16" in str(
+        caught.value
+    )
+    Stream(Listed(small), seed=0, batch_size=1, patch_size=20, margin=2.0).batch(0)
+    colour = dataclasses.replace(small[0], name="colour", image=np.zeros((20, 50, 3), np.uint8))
+    with pytest.raises(InputError, match="colour has 3 channels, but the first image has 1"):
+        Stream(Listed([*small, colour]), seed=0, batch_size=2, patch_size=16).batch(0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(workers):
+    small = numbered(shape=(20, 50), name="small")
+    stream = Stream(Listed(numbered() + small), seed=0, batch_size=1, patch_size=24)
+    bad = next(step for step in range(2) if stream._order(0)[step] == 1)
+    with prefetch(stream, workers=workers) as batches:
+        for _ in range(bad):
+            next(batches)
+        with pytest.raises(InputError, match="small0 is"):
+            next(batches)
+    assert not any(thread.name.startswith("batch") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"batch_size": 0}, r"config\.batch_size is 0"),
+        ({"process_count": 3}, r"config\.batch_size is 4; it must be a multiple of the 3 processes"),
+        ({"patch_size": 0}, r"config\.data\.patch_size is 0"),
+        ({"foreground_share": 1.5}, r"config\.data\.foreground_share is 1\.5"),
+        ({"margin": 0.5}, r"config\.data\.margin is 0\.5"),
+        ({"seed": -1}, r"config\.seed is -1"),
+    ],
+)
+def test_arguments_out_of_range_are_named(bad, message):
+    with pytest.raises(InputError, match=message):
+        Stream(SOURCE, **(SETTINGS | bad))
+
+
+def test_no_images_no_threads_no_depth():
+    with pytest.raises(InputError, match="no image to train on"):
+        Stream(Listed([]), **SETTINGS)
+    for bad in ({"workers": -1}, {"depth": 0}):
+        with (
+            pytest.raises(InputError, match=r"config\.data\.workers is"),
+            prefetch(Stream(SOURCE, **SETTINGS), **bad),
+        ):
+            pass

@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from configs import classical, semantic
+from segjax.errors import InputError
+from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
+from segjax.experiment.prediction import choose_method, predict
+from segjax.experiment.training import train
+from segjax.experiment.workdir import claim, read_config, read_description
+from segjax.train.state import fingerprint
+from tests.experiment.tiny import shrink
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: its config, folder, result and the table it printed."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+    config.dataset.validation, config.dataset.test = "validation[:1]", "test[:2]"
+    result = train(config, workdir)
+    return config, workdir, result, evaluate_workdir(workdir, "test", seconds=result.seconds)
+
+
+def test_table_metrics_and_report_agree(run):
+    _, workdir, _, table = run
+    metrics = json.loads((workdir / "report" / "metrics.json").read_text())
+    assert metrics["split"] == "test"
+    assert set(metrics["methods"]) == {"model", "reference"}
+    assert metrics["seconds"]["train"] > 0
+    assert metrics["seconds"]["evaluate"] > 0
+    page = (workdir / "report" / "index.html").read_text()
+    for scores in metrics["methods"].values():
+        assert set(scores) >= {"iou", "ap", "pq", "aji"}
+        assert set(scores["iou"]) == {"background", "nucleus", "bright body"}
+        for value in (scores["iou"]["nucleus"], scores["ap"]["0.5"], scores["pq"], scores["aji"]):
+            assert f"{value:.3f}" in table
+            assert f"{value:.3f}" in page
+    assert len(metrics["per_image"]["model"]) == 2
+
+
+def test_the_same_command_again_changes_nothing(run):
+    config, workdir, result, _ = run
+    again = train(config, workdir)
+    assert fingerprint(again.state) == fingerprint(result.state)
+
+
+def test_another_split_is_reported_beside_it(run):
+    _, workdir, _, _ = run
+    evaluate_workdir(workdir, "validation")
+    metrics = json.loads((workdir / "report_validation" / "metrics.json").read_text())
+    assert metrics["split"] == "validation"
+    assert metrics["seconds"]["train"] > 0
+    with pytest.raises(InputError, match="train, validation, test"):
+        evaluate_workdir(workdir, "holdout")
+
+
+def test_a_folder_of_images_is_segmented(run, tmp_path):
+    _, workdir, _, _ = run
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    tifffile.imwrite(images / "deep.tif", rng.integers(0, 2**16, (40, 70), np.uint16))
+    Image.fromarray(rng.integers(0, 256, (30, 30), np.uint8)).save(images / "grey.png")
+    grey = np.repeat(rng.integers(0, 256, (33, 50, 1), np.uint8), 3, -1)
+    Image.fromarray(grey).save(images / "grey as colour.png")
+    done = dict(predict(choose_method(workdir, None), images, out))
+    assert sorted(path.name for path in done) == ["deep.tif", "grey as colour.png", "grey.png"]
+    for path, count in done.items():
+        labels = tifffile.imread(out / f"{path.stem}_labels.tif")
+        assert labels.max(initial=0) == count
+        assert tifffile.imread(out / f"{path.stem}_classes.tif").shape == labels.shape
+        with Image.open(out / f"{path.stem}_overlay.png") as picture:
+            assert picture.size[0] >= labels.shape[1]
+
+
+def test_an_image_that_cannot_be_read_loses_none_of_the_others(tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"no image")
+    tifffile.imwrite(images / "b.tif", np.full((8, 8), np.nan, np.float32))
+    Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(images / "c.png")
+    chosen = choose_method(None, classical.get_config("dataset=synthetic"))
+    with pytest.raises(InputError, match=r"2 of 3 images.*a\.png"):
+        list(predict(chosen, images, out))
+    assert (out / "c_labels.tif").exists()
+
+
+def test_a_method_without_weights_is_evaluated_like_any_other(tmp_path):
+    config = classical.get_config("method=watershed,dataset=synthetic")
+    config.dataset.test = "test[:2]"
+    table = evaluate_classical(config, "test", tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert f"{metrics['methods']['watershed']['iou']['nucleus']:.3f}" in table
+    assert metrics["methods"]["watershed"]["iou"]["nucleus"] > 0.6
+    assert (tmp_path / "index.html").exists()
+
+
+def test_refuses_to_guess_the_method(run, tmp_path):
+    config, workdir, _, _ = run
+    for pair in ((None, None), (workdir, config)):
+        with pytest.raises(InputError, match="either"):
+            choose_method(*pair)
+    with pytest.raises(InputError, match="has to be trained"):
+        choose_method(None, config)
+    with pytest.raises(InputError, match="holds no run"):
+        choose_method(tmp_path, None)
+
+
+def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
+    _, workdir, _, _ = run
+    colour = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    with pytest.raises(InputError, match=r"colour\.png has 3 channels"):
+        list(predict(choose_method(workdir, None), tmp_path, tmp_path / "out"))
+
+
+def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
+    _, workdir, _, _ = run
+    for ending in ("png", "tif"):
+        Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / f"a.{ending}")
+    with pytest.raises(InputError, match="rename one"):
+        list(predict(choose_method(workdir, None), tmp_path, tmp_path / "out"))
+
+
+def test_a_workdir_belongs_to_one_config(run):
+    config, workdir, _, _ = run
+    claim(workdir, config)
+    assert read_config(workdir).to_json() == config.to_json()
+    assert read_description(workdir).class_names == ("background", "nucleus", "bright body")
+    other = config.copy_and_resolve_references()
+    other.optimizer.learning_rate = 0.5
+    with pytest.raises(InputError, match=r"config\.optimizer\.learning_rate was 0\.001, is 0\.5"):
+        train(other, workdir)
+
+
+def test_a_damaged_workdir_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"model\.json"):
+        read_description(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        read_config(tmp_path)
+
+
+def test_an_image_smaller_than_the_patch_is_named(tmp_path):
+    config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+    config.data.patch_size = 1024
+    with pytest.raises(InputError, match="smaller than"):
+        train(config, tmp_path / "run")

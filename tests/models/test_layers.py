@@ -1,0 +1,156 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.models.layers import (
+    FrozenBatchNorm,
+    GroupNorm,
+    Interpolation,
+    TransposedConvolution,
+    divisor,
+    double,
+    frozen,
+    max_pool,
+)
+from tests.models.quick import jit
+
+
+def normal(seed: int, *shape: int):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def assert_same_function(ours, theirs, *arguments, rtol=1e-5):
+    """The same values, and the same gradients of a weighted sum of them."""
+    weights = normal(99, *jax.eval_shape(theirs, *arguments).shape)
+
+    def values_and_gradients(function):
+        values, gradient = jax.vjp(function, *arguments)
+        return values, gradient(weights)
+
+    found, expected = (jit(functools.partial(values_and_gradients, f))() for f in (ours, theirs))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-5)
+
+
+def test_transposed_convolution_is_that_of_lax():
+    def ours(x, kernel, bias):
+        return TransposedConvolution(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    def theirs(x, kernel, bias):
+        # Of the two conventions lax's default is the one with the flipped kernel.
+        y = jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID")
+        return y + bias.reshape(1, 1, 1, -1)
+
+    assert_same_function(ours, theirs, normal(0, 2, 3, 5, 4), normal(1, 2, 2, 4, 6), normal(2, 6))
+
+
+def test_transposed_convolution_puts_each_tap_in_its_place():
+    kernel = jnp.arange(1.0, 5).reshape(2, 2, 1, 1)
+    params = {"kernel": kernel, "bias": jnp.zeros(1)}
+    x = jnp.array([[1.0, 10]]).reshape(1, 1, 2, 1)
+    found = TransposedConvolution(1).apply({"params": params}, x)[0, :, :, 0]
+    np.testing.assert_array_equal(found, [[1, 2, 10, 20], [3, 4, 30, 40]])
+
+
+def test_transposed_convolution_keeps_the_variance():
+    x = normal(0, 1, 16, 16, 64)
+    variables = jit(TransposedConvolution(32).init)(jax.random.key(0), x)
+    assert 0.8 < TransposedConvolution(32).apply(variables, x).std() < 1.2
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 7, 9, 2), (1, 1, 4, 2)])
+@pytest.mark.parametrize(("window", "padding"), [(2, "SAME"), (3, ((1, 1), (1, 1)))])
+def test_max_pool_is_that_of_flax(shape, window, padding):
+    def theirs(x):
+        return nn.max_pool(x, (window, window), strides=(2, 2), padding=padding)
+
+    # All below zero, so that a padding of zeros would be seen.
+    x = normal(3, *shape) - 10
+    assert_same_function(lambda x: max_pool(x, window=window), theirs, x)
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+@pytest.mark.parametrize("shape", [(2, 4, 5, 3), (1, 1, 2, 1)])
+def test_double_is_the_resize_of_jax(method, shape):
+    size = (shape[0], 2 * shape[1], 2 * shape[2], shape[3])
+    assert_same_function(
+        lambda x: double(x, method=method), lambda x: jax.image.resize(x, size, method), normal(4, *shape)
+    )
+
+
+def test_interpolation_may_convolve_before_it_doubles():
+    x = normal(0, 1, 4, 4, 6)
+    layer = Interpolation(3)
+    variables = jit(layer.init)(jax.random.key(0), x)
+    kernel = variables["params"]["projection"]["kernel"][0, 0]
+    after = jnp.einsum("bhwc,co->bhwo", double(x, method="bilinear"), kernel)
+    np.testing.assert_allclose(layer.apply(variables, x), after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(3, 1), (7, 1), (8, 2), (12, 3), (40, 10), (64, 16), (512, 32)]
+)
+def test_group_norm_is_that_of_flax_with_groups_that_fit(channels, groups):
+    x = normal(5, 2, 4, 3, channels) * 3 + 1
+    parameters = {"scale": normal(6, channels), "bias": normal(7, channels)}
+    theirs = nn.GroupNorm(num_groups=groups, epsilon=1e-5, use_fast_variance=False)
+    np.testing.assert_allclose(
+        jit(GroupNorm().apply)({"params": parameters}, x),
+        jit(theirs.apply)({"params": parameters}, x),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_group_norm_keeps_the_contrast_of_raw_microscopy():
+    x = normal(8, 1, 32, 32, 4) + 10_000
+    variables = {"params": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}}
+    assert abs(GroupNorm().apply(variables, x).std() - 1) < 0.01
+
+
+def test_divisor_never_fails():
+    assert [divisor(12, limit) for limit in (0, 1, 5, 12, 32)] == [1, 1, 4, 12, 12]
+    assert divisor(7, 6) == 1
+
+
+def test_frozen_batch_norm_by_hand():
+    vectors = {"scale": [2.0, 1], "bias": [0.5, 0], "mean": [1.0, -1], "var": [4.0, 1]}
+    variables = {"params": {name: jnp.array(value) for name, value in vectors.items()}}
+    x = jnp.array([[5.0, 1], [1, -1]]).reshape(1, 2, 1, 2)
+    found = FrozenBatchNorm(epsilon=0.0).apply(variables, x)
+    np.testing.assert_allclose(found[0, :, 0], [[4.5, 2], [0.5, 0]], rtol=1e-6)
+    assert FrozenBatchNorm(epsilon=12.0).apply(variables, x)[0, 0, 0, 0] == 2.5  # 2 * 4 / sqrt(16) + 0.5
+
+
+def test_no_gradient_reaches_a_frozen_batch_norm():
+    x = normal(0, 1, 2, 2, 3)
+    variables = FrozenBatchNorm().init(jax.random.key(0), x)
+    gradients = jax.grad(lambda v, x: (FrozenBatchNorm().apply(v, x) ** 2).sum(), (0, 1))(variables, x)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients[0]))
+    assert (gradients[1] != 0).all()
+
+
+def test_frozen_marks_frozen_batch_norms_and_nothing_else():
+    x = jnp.zeros((1, 2, 2, 4))
+    params = {
+        "conv": {"kernel": x, "bias": x},
+        "deep": {"norm": FrozenBatchNorm().init(jax.random.key(0), x)["params"]},
+        "group": GroupNorm().init(jax.random.key(0), x)["params"],
+    }
+    assert frozen(params) == {
+        "conv": {"kernel": False, "bias": False},
+        "deep": {"norm": {"scale": True, "bias": True, "mean": True, "var": True}},
+        "group": {"scale": False, "bias": False},
+    }
+
+
+@pytest.mark.parametrize("layer", [GroupNorm, FrozenBatchNorm])
+def test_norms_return_their_dtype(layer):
+    x = normal(0, 1, 4, 4, 8).astype(jnp.bfloat16)
+    variables = layer(dtype=jnp.bfloat16).init(jax.random.key(0), x)
+    assert layer(dtype=jnp.bfloat16).apply(variables, x).dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))

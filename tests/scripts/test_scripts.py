@@ -1,0 +1,151 @@
+"""The scripts as a user runs them: other processes, real files, exit codes."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--config=configs/semantic.py:encoder=vgg11,dataset=synthetic",
+    "--config.steps=12",
+    "--config.batch_size=2",
+    "--config.data.patch_size=32",
+    "--config.data.margin=1.0",
+    "--config.model.width=0.03125",
+    "--config.optimizer.warmup=2",
+    "--config.train.validate_every=8",
+    "--config.train.checkpoint_every=2",
+    "--config.dataset.validation=validation[:1]",
+    "--config.dataset.test=test[:1]",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One device, and a compilation cache that the runs share."""
+    cache = tmp_path_factory.mktemp("compiled")
+    return {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "COV_"))} | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def start(script, *arguments, environment):
+    return subprocess.Popen(
+        [sys.executable, f"scripts/{script}.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def parameters(out):
+    return re.search(r"parameters ([0-9a-f]{64})", out).group(1)
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_parameters(tmp_path, environment):
+    code, out, err = finish(start("train", *TINY, f"--workdir={tmp_path / 'whole'}", environment=environment))
+    assert code == 0, err
+    expected = parameters(out)
+    killed = tmp_path / "killed"
+    moments = random.Random(time.time_ns())
+    for _ in range(3):
+        process = start("train", *TINY, f"--workdir={killed}", environment=environment)
+        seen = len(steps(killed))
+        # Wait until it has got somewhere new, then kill it within the next moments, whatever it is doing.
+        deadline = time.monotonic() + 240
+        while process.poll() is None and len(steps(killed)) <= seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+    code, out, err = finish(start("train", *TINY, f"--workdir={killed}", environment=environment))
+    assert code == 0, err
+    assert parameters(out) == expected
+    assert (killed / "report" / "index.html").exists()
+
+
+def steps(workdir):
+    return {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
+
+
+def test_the_benchmark_times_both_directions(environment):
+    options = ["--config.model.width=0.03125", "--size=32", "--batch=1", "--rounds=1"]
+    config = "--config=configs/semantic.py:encoder=vgg11,dataset=synthetic"
+    code, out, err = finish(start("benchmark", config, *options, environment=environment))
+    assert code == 0, err
+    for direction in ("inference", "training"):
+        assert re.search(rf"{direction}: compiled in [\d.]+ s, \d+ MiB", out)
+        assert re.search(rf"{direction}: segjax \d+ ms \([\d.]+ images/s\)", out)
+
+
+NEEDS = {
+    "train": ("--config=configs/synthetic.py", "--workdir=nowhere"),
+    "evaluate": (),
+    "predict": ("--workdir=nowhere", "--images=nowhere", "--out=nowhere"),
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "messages"),
+    [
+        ("train", ("--config.stepz=3",), ["no such field", "stepz"]),
+        ("train", ("--config.steps=many",), ["steps", "many"]),
+        ("train", ("--config.data.patch_size=1.5",), ["patch_size"]),
+        ("train", ("--config=configs/nothing.py",), ["configs/nothing.py"]),
+        ("train", ("--config=configs/semantic.py:encoder=vgg12",), ["vgg12", "vgg16", "resnet50"]),
+        ("train", ("--config=configs/semantic.py:size=3",), ["size", "encoder", "decoder"]),
+        ("train", ("--config.dataset.train=train[:0]",), ["train[:0]"]),
+        ("train", ("--config.dataset.name=nothing",), ["nothing", "synthetic", "mnfinder"]),
+        ("train", ("--config.data.patch_size=4096",), ["4096", "smaller", "patch_size"]),
+        ("train", ("--config.batch_size=0",), ["batch_size"]),
+        ("train", ("extra",), ["extra", "--name=value"]),
+        ("evaluate", (), ["--workdir", "--config"]),
+        ("evaluate", ("--workdir=nowhere",), ["nowhere", "scripts/train.py"]),
+        ("evaluate", ("--config=configs/classical.py:method=magic",), ["magic", "watershed"]),
+        ("predict", (), ["nowhere", "scripts/train.py"]),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):
+    given = [argument.replace("nowhere", str(tmp_path / "nowhere")) for argument in NEEDS[script] + arguments]
+    code, _, err = finish(start(script, *given, environment=environment))
+    assert code == 2, err
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    for message in messages:
+        assert message in last
+
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if "cli.run(main)" in path.read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_helps(script, environment):
+    code, out, _ = finish(start(script, "--help", environment=environment))
+    assert code in (0, 1)  # absl's own is 1
+    assert "python scripts/" in out
+    assert "--" in out
+
+
+def test_importing_segjax_stays_light(environment):
+    code = "import sys, segjax; print(len([m for m in sys.modules if m.split('.')[0] in ('jax', 'numpy')]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"

@@ -1,0 +1,121 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from segjax.data.normalise import instance_distance
+from segjax.errors import InputError
+from segjax.ops.masks import boundaries
+from segjax.tasks import make_semantic
+from segjax.tasks.semantic import INSTANCES, mean_probabilities, output_channels
+from segjax.typing import IGNORE
+
+
+class Echo:
+    """A network whose parameters are its outputs."""
+
+    def init(self, key, images):
+        return {"params": {}}
+
+    def apply(self, variables, images):
+        return variables["params"]
+
+
+def make(instances, **options):
+    return make_semantic(
+        Echo(), num_classes=3, instances=instances, losses={"cross_entropy": 1.0}, min_area=(4,), **options
+    )
+
+
+def scene():
+    """Two touching cells of class 1 and one of class 2."""
+    labels = np.zeros((24, 40), np.int32)
+    y, x = np.mgrid[:24, :40]
+    labels[(y - 12) ** 2 + (x - 10) ** 2 < 49] = 1
+    labels[((y - 12) ** 2 + (x - 22) ** 2 < 49) & (labels == 0)] = 2
+    labels[(y - 12) ** 2 + (x - 35) ** 2 < 9] = 3
+    return labels, np.array([0, 1, 1, 2])[labels]
+
+
+def perfect(labels, semantic, instances):
+    logits = 20.0 * np.eye(3, dtype=np.float32)[np.maximum(semantic, 0)]
+    outputs = {"classes": logits[None]}
+    if instances == "distance":
+        outputs["distance"] = instance_distance(labels)[None, ..., None]
+    if instances == "boundary":
+        outputs["boundary"] = np.where(boundaries(labels), 20.0, -20.0).astype(np.float32)[None, ..., None]
+    return outputs
+
+
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_what_a_perfect_network_says_is_segmented_perfectly(instances):
+    labels, semantic = scene()
+    task = make(instances)
+    outputs = task.predict(perfect(labels, semantic, instances), jnp.zeros((1, 24, 40, 1)))
+    found = task.segment({name: np.asarray(values[0]) for name, values in outputs.items()})
+    np.testing.assert_array_equal(found.semantic, semantic)
+    if instances == "components":  # touching cells of a class are one component
+        np.testing.assert_array_equal(found.labels, np.array([0, 1, 1, 2])[labels])
+        assert found.classes.tolist() == [1, 2]
+    else:
+        assert found.classes.tolist() == [1, 1, 2]
+        assert (found.labels == labels).mean() > 0.98
+    assert (found.scores > 0.99).all()
+
+
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_the_loss_is_least_for_the_truth_and_blind_to_what_is_ignored(instances):
+    labels, semantic = scene()
+    ignored = semantic.copy()
+    ignored[:, 30:] = IGNORE
+    batch = {"image": jnp.zeros((1, 24, 40, 1)), "labels": labels[None], "semantic": ignored[None]}
+    batch["distance"] = instance_distance(labels)[None]
+    task = make(instances)
+    best = perfect(labels, semantic, instances)
+    loss, terms = task.loss(best, batch, jax.random.key(0))
+    assert loss < 1e-3
+    assert set(terms) == {"cross_entropy"} | ({instances} - {"components"})
+
+    def spoil(where):
+        return jax.tree.map(
+            lambda x: x.at[:, :, where].set(-x[:, :, where] + 1), jax.tree.map(jnp.asarray, best)
+        )
+
+    assert task.loss(spoil(np.s_[:30]), batch, jax.random.key(0))[0] > 0.5
+    np.testing.assert_allclose(task.loss(spoil(np.s_[30:]), batch, jax.random.key(0))[0], loss, rtol=1e-6)
+    grads = jax.grad(lambda outputs: task.loss(outputs, batch, jax.random.key(0))[0])(spoil(np.s_[:30]))
+    for values in grads.values():
+        assert jnp.isfinite(values).all()
+        assert values[:, :, :30].any()
+        assert not values[:, :, 30:].any()
+
+
+def test_small_instances_are_dropped_by_class():
+    labels, semantic = scene()
+    for areas, expected in (((4, 100), [1, 1]), ((1000, 4), [2])):
+        task = make_semantic(Echo(), num_classes=3, losses={"dice": 1.0}, min_area=areas)
+        outputs = perfect(labels, semantic, "distance")
+        outputs = {"classes": softmax(outputs["classes"][0], -1), "distance": outputs["distance"][0, ..., 0]}
+        assert task.segment(outputs).classes.tolist() == expected
+
+
+def test_an_empty_prediction_is_an_empty_segmentation():
+    for instances in INSTANCES:
+        task = make(instances)
+        outputs = {"classes": np.eye(3)[np.zeros((8, 8), int)].astype(np.float32)}
+        outputs |= {name: np.zeros((8, 8), np.float32) for name in ("distance", "boundary")}
+        assert task.segment(outputs).num_instances == 0
+
+
+def test_scores_are_mean_probabilities_of_the_instances_class():
+    probabilities = np.array([[[0.2, 0.8], [0.4, 0.6], [1.0, 0.0]]])
+    scores = mean_probabilities(probabilities, np.array([[1, 1, 0]]), np.array([1]))
+    np.testing.assert_allclose(scores, [0.7], rtol=1e-6)
+
+
+def test_refuses_what_it_does_not_know():
+    with pytest.raises(InputError, match="components, boundary, distance"):
+        output_channels("stars", 3)
+    with pytest.raises(InputError, match="3 values for 2"):
+        make_semantic(Echo(), num_classes=3, losses={"dice": 1.0}, min_area=(1, 2, 3))

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from segjax.segmentation import Segmentation, colour_ids
+from segjax.typing import IGNORE
+
+
+def test_renumbers_ids_with_gaps_in_ascending_order():
+    made = Segmentation.from_labels(np.array([[0, 7], [300, 7]], np.uint16), classes=[2, 1], scores=[0.5, 1])
+    np.testing.assert_array_equal(made.labels, [[0, 1], [2, 1]])
+    np.testing.assert_array_equal(made.semantic, [[0, 2], [1, 2]])
+    assert made.labels.dtype == made.semantic.dtype == np.int32
+    assert made.num_instances == 2
+    assert made.shape == (2, 2)
+
+
+def test_an_image_without_background_keeps_its_first_instance():
+    made = Segmentation.from_labels(np.array([[4, 4], [9, 9]]))
+    np.testing.assert_array_equal(made.labels, [[1, 1], [2, 2]])
+
+
+def test_empty_has_no_instances():
+    nothing = Segmentation.empty((3, 5))
+    assert nothing.num_instances == 0
+    assert nothing.shape == (3, 5)
+    assert not nothing.semantic.any()
+
+
+def test_colours_become_instances_and_transparent_pixels_background():
+    picture = np.zeros((2, 3, 4), np.uint8)
+    picture[0, 0] = (0, 0, 0, 255)  # opaque black is an instance
+    picture[0, 1:] = (1, 2, 3, 255)
+    picture[1, 0] = (1, 2, 3, 0)  # transparent is not
+    made = Segmentation.from_colours(picture)
+    np.testing.assert_array_equal(made.labels, [[1, 2, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(colour_ids(picture)[0], [1, 0x010203 + 1, 0x010203 + 1])
+
+
+def test_without_alpha_black_is_background():
+    picture = np.zeros((1, 2, 3), np.uint8)
+    picture[0, 1] = 255
+    np.testing.assert_array_equal(Segmentation.from_colours(picture).labels, [[0, 1]])
+
+
+def test_later_polygons_win_and_hidden_ones_leave_with_their_class():
+    square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
+    far = square + 4
+    made = Segmentation.from_polygons([square, square, far], (9, 9), classes=[1, 2, 3])
+    assert made.classes.tolist() == [2, 3]
+    assert (made.labels == 1).sum() == 9
+    assert made.labels[2, 2] == 1
+
+
+def test_of_class_keeps_one_class_and_what_is_ignored():
+    semantic = np.array([[1, 2, IGNORE, 0]])
+    whole = Segmentation.from_labels(np.array([[1, 2, 0, 0]]), classes=[1, 2], semantic=semantic)
+    only = whole.of_class(2)
+    np.testing.assert_array_equal(only.labels, [[0, 1, 0, 0]])
+    np.testing.assert_array_equal(only.semantic, [[0, 2, IGNORE, 0]])
+    assert only.classes.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((2, 2)), "integers"),
+        (np.zeros((2, 2, 3), int), "2-D"),
+        (np.array([[-1, 0]]), "at least 0"),
+    ],
+)
+def test_refuses_what_is_no_label_map(labels, message):
+    with pytest.raises(ValueError, match=message):
+        Segmentation.from_labels(labels)
+
+
+def test_refuses_contradictions():
+    good = {
+        "labels": np.array([[0, 1]], np.int32),
+        "classes": np.ones(1, np.int32),
+        "scores": np.ones(1, np.float32),
+        "semantic": np.array([[0, 1]], np.int32),
+    }
+    Segmentation(**good)
+    for field, bad, message in [
+        ("labels", np.array([[0, 2]], np.int32), "without gaps"),
+        ("labels", np.array([[0, 1]], np.int64), "int32"),
+        ("classes", np.zeros(1, np.int32), "at least 1"),
+        ("scores", np.ones(2, np.float32), "2 scores"),
+        ("semantic", np.zeros((3, 3), np.int32), "differ in shape"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Segmentation(**(good | {field: bad}))
+    with pytest.raises(ValueError, match="1 instances"):
+        Segmentation.from_labels(np.array([[0, 1]]), classes=[1, 1])
+    with pytest.raises(ValueError, match="colour"):
+        colour_ids(np.zeros((2, 2), np.uint8))

@@ -1,0 +1,160 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.errors import InputError
+from segjax.train.optimizer import make_optimizer
+from segjax.train.sharding import check_batch, make_mesh, state_sharding
+from segjax.train.state import fingerprint
+from tests.train import toy
+
+KEY = jax.random.key(3)
+
+
+def run(count=5, **options):
+    _, state, step = toy.setup(**options)
+    logs = []
+    for number in range(count):
+        state, log = step(state, toy.batch(number), KEY)
+        logs.append(jax.device_get(log))
+    return jax.device_get(state), logs
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (1, 8), (2, 4)])
+def test_eight_devices_learn_what_one_learns(data, fsdp):
+    one, logs_of_one = run()
+    eight, logs_of_eight = run(data=data, fsdp=fsdp)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), eight.params, one.params)
+    for a, b in zip(logs_of_eight, logs_of_one, strict=True):
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+
+
+def test_parameters_and_their_moments_are_split_over_fsdp():
+    mesh, state, step = toy.setup(data=2, fsdp=4)
+    assert mesh.shape == {"data": 2, "fsdp": 4}
+    state, _ = step(state, toy.batch(0), KEY)
+    for kernel in (state.params["out"], state.average["out"], state.optimizer[2][0].mu["out"]):
+        assert kernel.sharding.shard_shape(kernel.shape) == (toy.WIDTH // 4, 4)
+    assert state.step.sharding.is_fully_replicated
+
+
+def test_microbatches_average_to_the_whole_batch():
+    def still(key, example):
+        return example
+
+    def quiet():
+        task = toy.task()
+        return task._replace(loss=lambda params, batch, key: task.loss(params, batch, jax.random.key(0)))
+
+    whole, _ = run(augment=still, task=quiet)
+    parts, _ = run(augment=still, task=quiet, accumulate=4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts.params, whole.params)
+
+
+def test_learns_and_follows_with_the_average():
+    state, logs = run(20)
+    assert logs[-1]["loss"] < 0.5 * logs[0]["loss"]
+    assert not np.allclose(state.average["out"], state.params["out"], atol=1e-4)
+    assert state.evaluated is state.average
+    alone, _ = run(1, keep_average=False)
+    assert alone.average is None
+    assert alone.evaluated is alone.params
+
+
+def test_what_is_frozen_stays():
+    state, _ = run(5)
+    np.testing.assert_array_equal(state.params["norm"]["mean"], 1)
+
+
+def test_a_step_depends_on_its_number_the_key_and_nothing_else():
+    first, _ = run(3)
+    again, _ = run(3)
+    assert fingerprint(first) == fingerprint(again)
+    _, state, step = toy.setup()
+    other, _ = step(state, toy.batch(0), jax.random.key(4))
+    _, state, step = toy.setup()
+    same, _ = step(state, toy.batch(0), KEY)
+    assert fingerprint(other.params) != fingerprint(same.params)
+
+
+def test_skips_and_counts_a_gradient_that_is_not_finite():
+    _, state, step = toy.setup()
+    state, _ = step(state, toy.batch(0), KEY)
+    before = jax.device_get(state)
+    for expected in (1, 2):
+        state, log = step(state, toy.batch(1) | {"target": np.full(8, np.nan)}, KEY)
+        assert (log["skipped"], log["skipped_in_row"]) == (expected, expected)
+    assert int(state.step) == 3
+    for name in ("params", "average", "optimizer"):
+        assert fingerprint(getattr(state, name)) == fingerprint(getattr(before, name))
+    state, log = step(state, toy.batch(2), KEY)
+    assert (log["skipped"], log["skipped_in_row"]) == (2, 0)
+    assert fingerprint(state.params) != fingerprint(before.params)
+
+
+def test_compiles_once():
+    _, state, step = toy.setup()
+    for number in range(3):
+        state, _ = step(state, toy.batch(number), KEY)
+    assert step._cache_size() == 1
+
+
+def optimizer_with(**changes):
+    """Plain gradient descent, but for what is changed."""
+    settings = {"name": "sgd", "learning_rate": 1.0, "steps": 10, "warmup": 0, "final_share": 0.0}
+    settings |= {"weight_decay": 0.0, "momentum": 0.0, "clip": 0.0, "frozen": {}}
+    return make_optimizer(**(settings | changes))
+
+
+def test_decays_kernels_only():
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "fixed": jnp.ones((2, 2))}
+    frozen = {"kernel": False, "bias": False, "fixed": True}
+    for name in ("adamw", "sgd"):
+        optimizer = optimizer_with(
+            name=name, learning_rate=0.1, weight_decay=0.5, momentum=0.9, frozen=frozen
+        )
+        zero = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = optimizer.update(zero, optimizer.init(params), params)
+        assert (updates["kernel"] < 0).all(), name
+        assert not updates["bias"].any(), name
+        assert not updates["fixed"].any(), name
+
+
+def test_clips_by_the_norm_of_what_is_trained():
+    params = {"kernel": jnp.zeros(4), "fixed": jnp.zeros(4)}
+    optimizer = optimizer_with(final_share=1.0, clip=1.0, frozen={"kernel": False, "fixed": True})
+    gradient = {"kernel": jnp.full(4, 3.0), "fixed": jnp.full(4, 1e6)}
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_mesh(data=3, fsdp=3), "must divide"),
+        (lambda: make_mesh(data=16, fsdp=1), "there are 8"),
+        (lambda: check_batch(make_mesh(data=8, fsdp=1), 12, 1), "multiple of 8"),
+        (
+            lambda: optimizer_with(name="adam", steps=2),
+            "adamw, sgd",
+        ),
+        (
+            lambda: optimizer_with(steps=2, warmup=2),
+            "warmup=2",
+        ),
+    ],
+)
+def test_refuses(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_small_and_odd_arrays_are_held_whole():
+    mesh = make_mesh(data=2, fsdp=4)
+    specs = state_sharding(
+        mesh, {"small": jnp.zeros(8), "odd": jnp.zeros((35, 35)), "split": jnp.zeros((9, 400))}
+    )
+    assert specs["small"].is_fully_replicated
+    assert specs["odd"].is_fully_replicated
+    assert specs["split"].spec == jax.P(None, "fsdp")

@@ -1,0 +1,71 @@
+"""A task without a network, so that what is tested is the training around it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.segmentation import Segmentation
+from segjax.tasks import Task
+from segjax.train.optimizer import make_optimizer
+from segjax.train.sharding import make_mesh, state_sharding
+from segjax.train.state import make_state
+from segjax.train.step import make_step
+
+WIDTH = 256
+
+
+def task() -> Task:
+    """Regresses the mean of an image; one parameter is frozen."""
+
+    def init(key, batch):
+        channels = batch["image"].shape[-1]
+        kernel = 0.1 * jax.random.normal(key, (channels, WIDTH))
+        return {"kernel": kernel, "out": jnp.zeros((WIDTH, 4)), "norm": {"mean": jnp.ones(WIDTH)}}
+
+    def loss(params, batch, key):
+        hidden = (
+            jnp.tanh(jnp.einsum("bhwc,cn->bn", batch["image"], params["kernel"]))
+            * params["norm"]["mean"][None]
+        )
+        hidden *= 1 + 0.1 * jax.random.normal(key, (WIDTH,))[None]  # the key must matter
+        error = jnp.mean((hidden @ params["out"] - batch["target"][:, None]) ** 2)
+        return error, {"error": error}
+
+    def frozen(params):
+        return jax.tree.map(lambda _: False, params) | {"norm": {"mean": True}}
+
+    return Task(init, loss, lambda params, images: {}, lambda outputs: Segmentation.empty((1, 1)), frozen)
+
+
+def batch(step, size=8):
+    rng = np.random.Generator(np.random.Philox(key=[7, step]))
+    image = rng.normal(size=(size, 4, 4, 3)).astype(np.float32)
+    return {"image": image, "target": image.mean((1, 2, 3)) * 10}
+
+
+def augment(key, example):
+    return example | {"image": example["image"] + 0.01 * jax.random.normal(key, example["image"].shape)}
+
+
+def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_average=True, augment=augment, task=task):
+    """The mesh, the sharded first state and the step."""
+    made = task()
+    mesh = make_mesh(data=data, fsdp=fsdp)
+    params = made.init(jax.random.key(0), batch(0))
+    optimizer = make_optimizer(
+        name="adamw",
+        learning_rate=1e-2,
+        steps=steps,
+        warmup=2,
+        final_share=0.1,
+        weight_decay=1e-2,
+        momentum=0.9,
+        clip=1.0,
+        frozen=made.frozen(params),
+    )
+    state = make_state(params, optimizer, keep_average=keep_average)
+    state = jax.device_put(state, state_sharding(mesh, state))
+    step = make_step(
+        made, optimizer, augment, mesh=mesh, state=state, average_decay=0.9, accumulate=accumulate
+    )
+    return mesh, state, step
