@@ -99,6 +99,9 @@ def test_eight_devices_train_the_network_that_one_trains():
     def trained(data, fsdp):
         config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
         config.model.width = 1 / 8
+        # Adam's first steps are the signs of gradients, and where a gradient is nothing but rounding, so is
+        # its sign; tests/train compares it. Descent keeps differences as small as they arise.
+        config.optimizer.update(name="sgd", learning_rate=0.1)
         config.mesh.update(data=data, fsdp=fsdp)
         learning = make_learning(config, DESCRIPTION)
         state = make_first_state(config, DESCRIPTION, learning)
