@@ -1,8 +1,24 @@
 """Methods that learn nothing, each a function `image -> Segmentation`."""
 
+import functools
 from collections.abc import Callable
 
+from segjax.classical.stages import Stages
 from segjax.classical.watershed import watershed
 from segjax.segmentation import Segmentation
 
-METHODS: dict[str, Callable[..., Segmentation]] = {"watershed": watershed}
+
+def _result(stages: Callable[..., Stages]) -> Callable[..., Segmentation]:
+    """The method that keeps of all stages the last."""
+
+    @functools.wraps(stages)
+    def method(*args: object, **settings: object) -> Segmentation:
+        return stages(*args, **settings).segmentation
+
+    return method
+
+
+# Each shows all its stages.
+STAGES: dict[str, Callable[..., Stages]] = {"watershed": watershed}
+
+METHODS: dict[str, Callable[..., Segmentation]] = {name: _result(stages) for name, stages in STAGES.items()}

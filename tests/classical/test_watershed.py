@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segjax.classical import METHODS
-from segjax.classical.watershed import split_touching, watershed
+from segjax.classical.watershed import split_touching
 from segjax.errors import InputError
 
 # scikit-image 0.26 sets the shape of an array in place, which NumPy 2.5 deprecates.
@@ -15,6 +15,7 @@ def discs(shape, *circles):
     return np.any([(y - cy) ** 2 + (x - cx) ** 2 <= r**2 for cy, cx, r in circles], axis=0)
 
 
+watershed = METHODS["watershed"]
 PAIR = discs((40, 60), (20, 20, 10), (20, 37, 10))
 
 
