@@ -1,18 +1,25 @@
 """Methods without weights: nothing to train, evaluated and applied like any other.
 
-python scripts/evaluate.py --config=configs/classical.py:method=watershed --out=runs/watershed
+python scripts/evaluate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans
+python scripts/evaluate.py --config=configs/classical.py:method=all --out=runs/classical
+python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import semantic
 from configs.variants import parse
 
-OPTIONS = {"method": ("watershed",), "dataset": semantic.OPTIONS["dataset"]}
+METHODS = ("naive", "radius", "mean_shift", "kmeans", "watershed")
+OPTIONS = {"method": ("watershed", *METHODS[:-1], "all"), "dataset": semantic.OPTIONS["dataset"]}
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a method."""
+    """The config of one method, or of all beside each other."""
     chosen = parse(variant, OPTIONS)
     config = ConfigDict()
     config.seed = 0
@@ -22,7 +29,38 @@ def get_config(variant: str = "") -> ConfigDict:
     trained = semantic.get_config(f"dataset={chosen['dataset']}")
     config.dataset = trained.dataset
     config.reference = trained.reference
-    config.method = ConfigDict({"name": chosen["method"]})
-    if chosen["method"] == config.reference.name:
-        config.method = config.reference.copy_and_resolve_references()
+    # The parameters of each method, by the names in its signature in segjax/classical.
+    config.methods = ConfigDict()
+    for name in METHODS if chosen["method"] == "all" else (chosen["method"],):
+        config.methods[name] = ConfigDict(TUNED.get(chosen["dataset"], {}).get(name, {}))
+
+    # Gives a class to each instance by its measurements, where there is more than one to give.
+    config.classifier = ConfigDict()
+    # Whether evaluation fits it on the training split.
+    config.classifier.fit = True
+    # A file that evaluation has written, to be used instead.
+    config.classifier.file = placeholder(str)
     return config
+
+
+def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
+    """What scripts/ablate.py tries of each method of a config."""
+    for method in config.methods:
+        for name, values in (SEARCHED[method] | SHARED).items():
+            for value in values:
+                yield {f"methods.{method}.{name}": value}
+
+
+# Found by scripts/ablate.py on training images alone.
+TUNED: dict[str, dict[str, dict[str, Any]]] = {
+    "mnfinder": {name: {"min_area": 5} for name in METHODS},
+}
+
+SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "sigma": (0.5, 1.0, 2.0), "max_hole": (0, 200)}
+SEARCHED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "naive": {},
+    "radius": {},
+    "mean_shift": {},
+    "kmeans": {"num_clusters": (2, 3, 4)},
+    "watershed": {"smoothing": (1.0, 2.0, 3.0), "h": (0.5, 0.75, 1.0, 1.5)},
+}

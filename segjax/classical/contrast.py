@@ -9,10 +9,10 @@ from skimage.filters import threshold_otsu
 
 from segjax.errors import InputError
 
-# Of the pixels of a stained section, the typical one is bright and coloured; measured on the images of the
-# 2018 Data Science Bowl.
-STAINED_BRIGHTNESS = 0.3
-STAINED_SATURATION = 0.1
+# In a stained section the typical pixel is bright and at least a little coloured. Right for all of 228 images
+# of the 2018 Data Science Bowl, 36 of them stained; the palest has a saturation of 0.037.
+STAINED_BRIGHTNESS = 0.5
+STAINED_SATURATION = 0.03
 
 
 def contrast(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from segjax.classical import METHODS
+from segjax.classical import METHODS, STAGES
+from segjax.classical.stages import Stages
 from segjax.data import open_source
 from segjax.data.augment import make_augment
 from segjax.data.normalise import prepare_image
@@ -133,13 +135,33 @@ def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     return Predictor(task, params, prepare=prepare, **settings)
 
 
-def make_classical(settings: ConfigDict, field: str) -> Method:
-    """Makes a method without weights from its name and its parameters."""
-    chosen = dict(settings)
-    name = chosen.pop("name")
+def make_classical(name: str, settings: Mapping[str, Any]) -> Method:
+    """Makes a method without weights from its name and its parameters.
+
+    Raises:
+      InputError: if there is no such method or parameter; it names those that there are.
+    """
+    return functools.partial(METHODS[name], **_checked(name, settings))
+
+
+def make_stages(name: str, settings: Mapping[str, Any]) -> Callable[[np.ndarray], Stages]:
+    """As `make_classical`, with all the stages that lead to the segmentation."""
+    return functools.partial(STAGES[name], **_checked(name, settings))
+
+
+def make_reference(config: ConfigDict) -> Method:
+    """Makes the method that numbers are read against."""
+    settings = dict(config.reference)
+    return make_classical(settings.pop("name"), settings)
+
+
+def _checked(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if name not in METHODS:
-        raise InputError(f"config.{field}.name={name!r} is unknown: choose one of {', '.join(METHODS)}")
-    return functools.partial(METHODS[name], **chosen)
+        raise InputError(f"there is no method {name!r} without weights: choose one of {', '.join(METHODS)}")
+    known = list(inspect.signature(STAGES[name]).parameters)[1:]
+    if unknown := [field for field in settings if field not in known]:
+        raise InputError(f"method {name} has no parameter {unknown[0]!r}: it has {', '.join(known)}")
+    return dict(settings)
 
 
 def open_workdir(workdir: Path, config: ConfigDict, description: Description) -> tuple[Predictor, int]:

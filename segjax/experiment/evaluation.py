@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from segjax.classical.stages import Stages
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.experiment import environment
-from segjax.experiment.build import make_classical, open_split, open_workdir
+from segjax.experiment.build import make_reference, make_stages, open_split, open_workdir
+from segjax.experiment.classification import classified
 from segjax.experiment.workdir import read_config, read_description, write_json
 from segjax.report.html import Example, write_report
+from segjax.report.stages import draw_stages
 from segjax.report.table import comparison
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Evaluation, Method, evaluate
@@ -45,7 +50,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
             seconds = checkpoints.progress(step)["seconds"]
     methods: dict[str, Method] = {
         "model": predictor,
-        "reference": make_classical(config.reference, "reference"),
+        "reference": make_reference(config),
     }
     folder = workdir / ("report" if split == "test" else f"report_{split}")
     curve = _training_curve(workdir)
@@ -53,12 +58,24 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
-    """Evaluates a method without weights beside the reference; see `evaluate_workdir`."""
+    """Evaluates methods without weights beside the reference.
+
+    Where the data have several classes of instances, a classifier gives each instance its class. It is fitted
+    on what the method makes of the training split, and written to `<folder>/classifier_<method>.json`.
+
+    Args:
+      config: of configs/classical.py.
+      split: "train", "validation" or "test".
+      folder: of the report, `metrics.json` and the classifiers.
+
+    Returns:
+      The comparison as a table to print.
+    """
     source = open_split(config, split)
-    methods = {config.method.name: make_classical(config.method, "method")}
-    if config.method != config.reference:
-        methods["reference"] = make_classical(config.reference, "reference")
-    return _compare(methods, config, source, split, folder, train_seconds=None, step=None, curve=[])
+    methods = {name: classified(name, config, source.class_names, folder) for name in config.methods}
+    shown = {name: make_stages(name, settings) for name, settings in config.methods.items()}
+    methods["reference"] = make_reference(config)
+    return _compare(methods, config, source, split, folder, train_seconds=None, step=None, stages=shown)
 
 
 def _compare(
@@ -70,7 +87,8 @@ def _compare(
     *,
     train_seconds: float | None,
     step: int | None,
-    curve: list[dict[str, Any]],
+    curve: Sequence[Mapping[str, float]] = (),
+    stages: Mapping[str, Callable[[np.ndarray], Stages]] | None = None,
 ) -> str:
     found: dict[str, Evaluation] = {}
     seconds: dict[str, float] = {}
@@ -113,9 +131,26 @@ def _compare(
         metrics=metrics,
         examples=examples,
         curve=curve,
+        stages=_stages_of_one(examples, stages or {}, source.class_names),
         environment=metrics["environment"] | {"config": config.to_dict()},
     )
     return f"{comparison(metrics)}\n\nreport: {folder / 'index.html'}"
+
+
+def _stages_of_one(
+    examples: Sequence[Example],
+    stages: Mapping[str, Callable[[np.ndarray], Stages]],
+    class_names: Sequence[str],
+) -> tuple[str, dict[str, list[tuple[str, np.ndarray]]]] | None:
+    """The name of the typical image, and pictures of what each method makes of it on the way."""
+    if not stages:
+        return None
+    falling = sorted(examples, key=lambda example: next(iter(example.scores.values())) or 0.0)
+    typical = falling[len(falling) // 2]
+    pictures = {
+        name: draw_stages(typical.image, run(typical.image), class_names) for name, run in stages.items()
+    }
+    return typical.name, pictures
 
 
 def _training_curve(workdir: Path) -> list[dict[str, float]]:

@@ -42,12 +42,17 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
         config, description = read_config(workdir), read_description(workdir)
         predictor, _ = open_workdir(workdir, config, description)
         return Chosen(predictor, description.class_names, description.channels)
-    if config is None or "method" not in config:
+    if config is None or "methods" not in config:
         raise InputError(
             "--config names a network, which has to be trained first: give --workdir=RUN of scripts/train.py,"
             " or a method without weights such as configs/classical.py"
         )
-    return Chosen(make_classical(config.method, "method"), None, None)
+    if len(config.methods) != 1:
+        raise InputError(
+            f"--config names {len(config.methods)} methods: choose one, as configs/classical.py:method=kmeans"
+        )
+    (name,) = config.methods
+    return Chosen(make_classical(name, config.methods[name]), None, None)
 
 
 def predict(chosen: Chosen, images: Path, out: Path) -> Iterator[tuple[Path, int]]:

@@ -54,6 +54,7 @@ def write_report(
     examples: Sequence[Example],
     score_name: str = "AP 0.5",
     curve: Sequence[Mapping[str, float]] = (),
+    stages: tuple[str, Mapping[str, Sequence[tuple[str, np.ndarray]]]] | None = None,
     environment: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     max_examples: int = 40,
@@ -70,6 +71,8 @@ def write_report(
       score_name: what `Example.scores` are.
       curve: of the training, one mapping for each logged step: `step`, and any of `loss` and other numbers;
         each number gets a chart.
+      stages: the name of one image and, by method, captions and pictures [H, W, 3] uint8 of how the method
+        arrives at its result.
       environment: hardware, versions, config: a mapping of whatever prints, nested as one likes.
       warnings: sentences that the reader must not miss.
       max_examples: of more, only the first of that order are shown, and the page says so.
@@ -95,6 +98,8 @@ def write_report(
             for index, name in enumerate(class_names[1:], start=1)
         ],
         examples=[(example, place, _pictures(example, class_names)) for example, place in shown],
+        staged=stages[0] if stages else "",
+        stages=_stage_pictures(stages[1] if stages else {}),
         num_examples=len(examples),
         score_name=score_name,
         environment=_flat({"seconds": metrics.get("seconds") or {}, **(environment or {})}),
@@ -162,6 +167,20 @@ def _pictures(example: Example, class_names: Sequence[str]) -> list[tuple[str, s
         overlays.outlined(picture, segmentation, class_names, thickness=2) for segmentation in segmentations
     ]
     return [("image", _data_uri(picture)), *zip(named, map(_data_uri, drawn), strict=True)]
+
+
+def _stage_pictures(
+    stages: Mapping[str, Sequence[tuple[str, np.ndarray]]],
+) -> dict[str, list[tuple[str, str]]]:
+    """Captions and data URIs, every picture at most as wide as those of the examples."""
+    small = {}
+    for method, pictures in stages.items():
+        small[method] = []
+        for caption, picture in pictures:
+            drawn = Image.fromarray(picture)
+            drawn.thumbnail((IMAGE_WIDTH, 4 * IMAGE_WIDTH), Image.Resampling.LANCZOS)
+            small[method].append((caption, _data_uri(np.asarray(drawn))))
+    return small
 
 
 def _data_uri(picture: np.ndarray) -> str:

@@ -164,10 +164,10 @@ def test_names_the_field_that_is_wrong(field, value, message):
 
 
 def test_names_the_methods_there_are():
-    config = config_of("classical")
-    config.method.name = "magic"
     with pytest.raises(InputError, match="watershed"):
-        make_classical(config.method, "method")
+        make_classical("magic", {})
+    with pytest.raises(InputError, match="no parameter 'depth': it has gamma"):
+        make_classical("watershed", {"depth": 3})
 
 
 def test_the_task_has_the_classes_of_the_data_set():

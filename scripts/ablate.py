@@ -1,0 +1,66 @@
+"""Searches the settings of methods without weights on training images, never on others.
+
+    python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search
+    python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search \
+        --sweep=methods.kmeans.num_clusters=2,3,4 --sweep=methods.kmeans.gamma=0.5,1.0
+
+Fields are tried one after the other, and the best value of each is kept for the next. Without --sweep the
+fields are those of the config file's own `sweep`. Every trial is written to ablation.json.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from segjax import cli
+from segjax.errors import InputError
+
+CONFIG = cli.define_config()
+SWEEP = flags.DEFINE_multi_string("sweep", [], "field=value,value: what to try of a field; may be repeated.")
+IMAGES = flags.DEFINE_integer("images", 40, "Training images to try on, at most.", lower_bound=1)
+SCORE = flags.DEFINE_string("score", "AP 0.5", "The column of the comparison that decides.")
+OUT = flags.DEFINE_string("out", None, "The folder for ablation.json.")
+flags.mark_flags_as_required(["config", "out"])
+
+
+def main() -> None:
+    """Searches."""
+    from segjax.experiment.ablation import search
+
+    tries = list(parsed(SWEEP.value)) or list(of_config())
+    print(search(CONFIG.value, tries, images=IMAGES.value, score=SCORE.value, out=Path(OUT.value or "")))
+
+
+def parsed(sweeps: list[str]) -> Iterator[dict[str, Any]]:
+    """Reads `field=value,value`; a value is a Python literal, or else text."""
+    for sweep in sweeps:
+        field, equals, values = sweep.partition("=")
+        if not equals or not values:
+            raise InputError(f"--sweep={sweep} is not field=value,value")
+        for value in values.split(","):
+            try:
+                yield {field: ast.literal_eval(value)}
+            except (SyntaxError, ValueError):
+                yield {field: value}
+
+
+def of_config() -> Iterator[dict[str, Any]]:
+    """What the config file itself says is worth trying."""
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} cannot be loaded: give a file of configs/")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise InputError(f"{path} has no sweep(): say what to try as --sweep=field=value,value")
+    yield from module.sweep(CONFIG.value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

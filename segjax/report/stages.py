@@ -1,0 +1,54 @@
+"""Pictures of the stages that a classical method goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.classical.stages import Stages
+from segjax.report.overlays import displayed, outlined
+
+SEED = (255, 40, 40)
+
+
+def draw_stages(
+    image: np.ndarray, stages: Stages, class_names: Sequence[str]
+) -> list[tuple[str, np.ndarray]]:
+    """Draws what a method makes of an image, step by step.
+
+    Args:
+      image: [H, W, C] any real type.
+      stages: of the same H and W.
+      class_names: K names, background first.
+
+    Returns:
+      `(caption, picture [H, W, 3] uint8)` of every feature map, the foreground, the seeds and the instances.
+    """
+    shown = displayed(image)
+    pictures = [(name, _map(values)) for name, values in stages.features.items()]
+    pictures.append(("foreground", np.where(stages.foreground[..., None], shown, shown // 4)))
+    pictures.append((f"{len(stages.seeds)} seeds", _with_seeds(shown, stages.seeds)))
+    found = stages.segmentation
+    pictures.append((f"{found.num_instances} instances", outlined(shown, found, class_names)))
+    return pictures
+
+
+def _map(values: np.ndarray) -> np.ndarray:
+    """A map [H, W] in grey, from its lowest value to its highest."""
+    low, high = np.percentile(values, (0.5, 99.5))
+    if low == high:
+        low, high = values.min(), values.max()
+    scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return np.repeat(np.round(255 * scaled).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _with_seeds(shown: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Marks each seed by a cross, large enough to be seen in a small picture."""
+    marks = np.zeros(shown.shape[:2], bool)
+    y, x = np.round(seeds).astype(int).T
+    marks[np.clip(y, 0, marks.shape[0] - 1), np.clip(x, 0, marks.shape[1] - 1)] = True
+    size = max(1, max(marks.shape) // 256)
+    marks = ndimage.binary_dilation(marks, ndimage.generate_binary_structure(2, 1), iterations=size)
+    return np.where(marks[..., None], np.array(SEED, np.uint8), shown)

@@ -1,0 +1,33 @@
+import numpy as np
+
+from segjax.classical.stages import Stages
+from segjax.report.stages import SEED, draw_stages
+from segjax.segmentation import Segmentation
+
+
+def test_draws_every_stage():
+    image = np.zeros((40, 60, 1), np.uint8)
+    image[10:20, 10:30] = 200
+    labels = (image[..., 0] > 0).astype(np.int32)
+    ramp = np.tile(np.linspace(-3, 5, 60), (40, 1))
+    stages = Stages(
+        {"ramp": ramp, "flat": np.full((40, 60), 7.0)},
+        labels > 0,
+        np.array([[14.6, 20.2]]),
+        Segmentation.from_labels(labels),
+    )
+    pictures = dict(draw_stages(image, stages, ("background", "nucleus")))
+    assert list(pictures) == ["ramp", "flat", "foreground", "1 seeds", "1 instances"]
+    assert all(picture.shape == (40, 60, 3) and picture.dtype == np.uint8 for picture in pictures.values())
+    assert pictures["ramp"][0, 0, 0] == 0
+    assert pictures["ramp"][0, -1, 0] == 255
+    assert (pictures["flat"] == 0).all()
+    assert pictures["foreground"][15, 15, 0] == 255
+    assert tuple(pictures["1 seeds"][15, 20]) == SEED
+    assert (pictures["1 seeds"] == np.array(SEED)).all(-1).sum() == 5
+
+
+def test_nothing_can_be_drawn():
+    nothing = Stages.nothing((8, 9))
+    pictures = dict(draw_stages(np.zeros((8, 9, 3), np.float32), nothing, ("background", "nucleus")))
+    assert list(pictures) == ["foreground", "0 seeds", "0 instances"]
