@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segjax.classical.features import shape
+
+Y, X = np.mgrid[-32:33, -32:33].astype(np.float32)
+RADIUS = np.hypot(Y, X)
+
+
+def test_level_lines_of_a_cone_are_circles():
+    bend = np.asarray(jax.jit(shape.curvature)(-RADIUS))
+    for y, x in ((0, 16), (12, -16), (-20, 0)):
+        assert bend[32 + y, 32 + x] == pytest.approx(1 / np.hypot(y, x), rel=0.03)
+    np.testing.assert_allclose(np.asarray(shape.curvature(RADIUS))[32, 48], -1 / 16, rtol=0.03)
+    np.testing.assert_allclose(shape.curvature(X)[10:-10, 10:-10], 0, atol=1e-4)
+    assert not np.asarray(shape.curvature(np.full((5, 6), 2.0))).any()
+
+
+def test_blobs_are_positive_and_saddles_negative():
+    sigma = 3.0
+    found = np.asarray(shape.blobness(np.exp(-(RADIUS**2) / 50), sigma=sigma))
+    # Blurred by 3, a Gaussian of variance 25 has 34; its second derivatives are -a / 34 with a = 25 / 34.
+    assert found[32, 32] == pytest.approx(sigma**4 * (25 / 34 / 34) ** 2, rel=0.05)
+    saddle = np.asarray(shape.blobness(X**2 - Y**2, sigma=sigma))
+    assert saddle[32, 32] == pytest.approx(-4 * sigma**4, rel=0.01)
+
+
+def test_distance_is_exact():
+    foreground = RADIUS < 20
+    np.testing.assert_allclose(shape.distance(foreground), ndimage.distance_transform_edt(foreground))
+    row = np.array([[0, 1, 1, 1, 1, 0, 1]], bool)
+    np.testing.assert_array_equal(shape.distance(row), [[0, 1, 2, 2, 1, 0, 1]])
+    assert not shape.distance(np.ones((3, 4), bool)).any()
+    assert not shape.distance(np.zeros((3, 4), bool)).any()
