@@ -3,6 +3,9 @@
 import functools
 from collections.abc import Callable
 
+from segjax.classical.kmeans import kmeans
+from segjax.classical.naive import naive
+from segjax.classical.radius import radius
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import watershed
 from segjax.segmentation import Segmentation
@@ -19,6 +22,11 @@ def _result(stages: Callable[..., Stages]) -> Callable[..., Segmentation]:
 
 
 # Each shows all its stages.
-STAGES: dict[str, Callable[..., Stages]] = {"watershed": watershed}
+STAGES: dict[str, Callable[..., Stages]] = {
+    "naive": naive,
+    "radius": radius,
+    "kmeans": kmeans,
+    "watershed": watershed,
+}
 
 METHODS: dict[str, Callable[..., Segmentation]] = {name: _result(stages) for name, stages in STAGES.items()}

@@ -4,26 +4,14 @@ import pytest
 from segjax.classical import METHODS
 from segjax.classical.watershed import split_touching
 from segjax.errors import InputError
+from tests.classical.cells import discs, fluorescence
 
 # scikit-image 0.26 sets the shape of an array in place, which NumPy 2.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 
 
-def discs(shape, *circles):
-    """[H, W] bool; each circle is (y, x, radius)."""
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    return np.any([(y - cy) ** 2 + (x - cx) ** 2 <= r**2 for cy, cx, r in circles], axis=0)
-
-
 watershed = METHODS["watershed"]
 PAIR = discs((40, 60), (20, 20, 10), (20, 37, 10))
-
-
-def fluorescence(foreground, seed=0):
-    """Bright cells, from dim to four times as bright from left to right, on dark noise: [H, W, 1] uint16."""
-    rng = np.random.default_rng(seed)
-    gain = np.linspace(1, 4, foreground.shape[1])
-    return rng.poisson(200 + foreground * 600 * gain).astype(np.uint16)[..., None]
 
 
 def test_splits_two_touching_discs_at_their_waist():

@@ -8,13 +8,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.classical.features import colour, shape, texture
 from segjax.classical.features.texture import HAND_MADE, hand_made
 from segjax.errors import InputError
 from segjax.typing import Array
 
-__all__ = ["FEATURES", "HAND_MADE", "Feature", "extract", "hand_made"]
+__all__ = ["FEATURES", "HAND_MADE", "Feature", "extract", "hand_made", "hand_made_of"]
+
+# Images are padded to multiples, so that few programs are compiled.
+BLOCK = 128
 
 
 class Feature(NamedTuple):
@@ -67,6 +71,17 @@ def extract(images: Array, names: Sequence[str]) -> tuple[jax.Array, tuple[str, 
     return _extract(jnp.asarray(images, jnp.float32), tuple(names)), tuple(
         label for name in names for label in FEATURES[name].maps
     )
+
+
+def hand_made_of(intensity: np.ndarray) -> np.ndarray:
+    """`hand_made` of a map [H, W] of any size, [H, W, 7] float32 on the host."""
+    height, width = intensity.shape
+    # Filters see the last pixel go on beyond the border, so padding with it changes nothing.
+    padded = np.pad(intensity, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
+    return np.asarray(_hand_made(padded))[:height, :width]
+
+
+_hand_made = jax.jit(hand_made)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -1,0 +1,155 @@
+"""K-means of what pixels look like: the bright clusters are cells."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from sklearn.metrics import silhouette_score
+
+from segjax.classical.contrast import contrast
+from segjax.classical.features import BLOCK, HAND_MADE, hand_made_of, shape
+from segjax.classical.stages import Stages
+from segjax.classical.watershed import centres, fill_holes, peaks, split_touching
+from segjax.errors import InputError
+from segjax.ops import kmeans as clustering
+from segjax.segmentation import Segmentation
+
+# Pixels that clusters are found from; more change a centre by less than its own spread.
+SAMPLE = 2**14
+CANDIDATES = (2, 3, 4, 5)
+
+
+def kmeans(
+    image: np.ndarray,
+    *,
+    num_clusters: int | None = 3,
+    foreground_clusters: int | None = None,
+    restarts: int = 4,
+    seed: int = 0,
+    gamma: float = 0.5,
+    bright: bool | None = None,
+    stained: bool | None = None,
+    smoothing: float = 1.0,
+    h: float = 0.75,
+    min_area: int = 20,
+    max_hole: int = 0,
+) -> Stages:
+    """Clusters pixels by the seven maps of `hand_made`, each standardised, and splits the bright clusters.
+
+    Clusters are named by brightness: 0 is the darkest in `contrast`, which in stained tissue means the least
+    haematoxylin. Those whose mean is above Otsu's threshold are the foreground, at least the brightest one;
+    it is split by `split_touching`. Clusters are found from 16,384 pixels evenly spread over the image.
+
+    Args:
+      image: [H, W, C] any real type, raw or normalised.
+      num_clusters: K; None takes what `suggest_clusters` says. With fewer distinct pixels, as many as there
+        are.
+      foreground_clusters: how many of the brightest clusters are foreground, instead of the rule above.
+      restarts: seeds that are tried.
+      seed: of the pseudo-random numbers.
+      gamma: exponent of the contrast before all else; below 1, dim cells stand out more.
+      bright: of `contrast`, as `stained`.
+      stained: see there.
+      smoothing: as `h`, `min_area` and `max_hole` it is that of `split_touching`.
+      h: see there.
+      min_area: see there.
+      max_hole: see there.
+
+    Returns:
+      The stages; without any contrast, an empty segmentation.
+
+    Raises:
+      InputError: if the image cannot be used, or the numbers of clusters make no sense.
+    """
+    if num_clusters is not None and num_clusters < 2:
+        raise InputError(f"num_clusters is {num_clusters}, but a foreground and a background make at least 2")
+    if foreground_clusters is not None and not 1 <= foreground_clusters < (num_clusters or np.inf):
+        raise InputError(
+            f"foreground_clusters is {foreground_clusters}: at least 1 and below num_clusters={num_clusters}"
+        )
+    intensity = contrast(image, bright=bright, stained=stained)
+    if intensity is None:
+        return Stages.nothing(image.shape[:2])
+    intensity = intensity**gamma
+    maps = hand_made_of(intensity)
+    height, width = intensity.shape
+    step = int(np.ceil(np.sqrt(height * width / SAMPLE)))
+    sample = maps[::step, ::step].reshape(-1, len(HAND_MADE))[:SAMPLE]
+    mean, spread = sample.mean(0), sample.std(0)
+    spread = np.where(spread > 0, spread, 1)
+    points = np.zeros((SAMPLE, len(HAND_MADE)), np.float32)
+    points[: len(sample)] = (sample - mean) / spread
+    valid = np.arange(SAMPLE) < len(sample)
+    key = jax.random.key(seed)
+    if num_clusters is None:
+        num_clusters = suggest_clusters(key, points, valid)
+    found = clustering.kmeans(key, points, valid, num_clusters=num_clusters, restarts=restarts)
+    # Of fewer distinct pixels than clusters some clusters are empty: nothing is nearest to them.
+    clusters = _assign_all(maps, mean, spread, found.centres)
+    sizes = np.bincount(clusters.ravel(), minlength=num_clusters)
+    sums = np.bincount(clusters.ravel(), weights=intensity.ravel(), minlength=num_clusters)
+    order = [index for index in np.argsort(sums / np.maximum(sizes, 1), kind="stable") if sizes[index]]
+    rank = np.zeros(num_clusters, np.int32)
+    rank[order] = np.arange(len(order))
+    clusters = rank[clusters]
+    if foreground_clusters is None:
+        level = threshold_otsu(intensity) if intensity.min() < intensity.max() else np.inf
+        means = (sums / np.maximum(sizes, 1))[order]
+        foreground_clusters = max(1, int((means > level).sum()))
+    if len(order) < 2:
+        return Stages.nothing(image.shape[:2])
+    foreground = fill_holes(clusters >= len(order) - min(foreground_clusters, len(order) - 1), max_hole)
+    distance = shape.distance(foreground)
+    markers = peaks(ndimage.gaussian_filter(distance, smoothing), foreground, h)
+    labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
+    named = {name: maps[..., index] for index, name in enumerate(HAND_MADE)}
+    return Stages(
+        named | {"cluster": clusters, "distance": distance},
+        foreground,
+        centres(markers),
+        Segmentation.from_labels(labels),
+    )
+
+
+def suggest_clusters(
+    key: jax.Array, points: np.ndarray, valid: np.ndarray, *, candidates: tuple[int, ...] = CANDIDATES
+) -> int:
+    """The number of clusters that are best told apart, by their silhouette.
+
+    Args:
+      key: PRNG key.
+      points: [P, F] float.
+      valid: [P] bool.
+      candidates: numbers of clusters, each at least 2.
+
+    Returns:
+      The candidate with the greatest mean silhouette of 1,000 points; the first if there is only one cluster.
+
+    References:
+      Rousseeuw, https://doi.org/10.1016/0377-0427(87)90125-7
+    """
+    places = np.flatnonzero(valid)
+    places = places[np.linspace(0, len(places) - 1, min(len(places), 1000)).astype(int)]
+    best, top = candidates[0], -1.0
+    for count in candidates:
+        found = np.asarray(clustering.kmeans(key, points, valid, num_clusters=count).assignment)[places]
+        if 1 < len(np.unique(found)) < len(found):
+            score = float(silhouette_score(points[places], found))
+            if score > top:
+                best, top = count, score
+    return best
+
+
+@jax.jit
+def _nearest(maps: jax.Array, mean: jax.Array, spread: jax.Array, centres: jax.Array) -> jax.Array:
+    points = (maps.reshape(-1, maps.shape[-1]) - mean[None]) / spread[None]
+    return clustering.assign(points, centres).reshape(maps.shape[:2])
+
+
+def _assign_all(maps: np.ndarray, mean: np.ndarray, spread: np.ndarray, centres: jax.Array) -> np.ndarray:
+    height, width, _ = maps.shape
+    padded = np.pad(maps, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)))
+    return np.asarray(_nearest(jnp.asarray(padded), mean, spread, centres))[:height, :width]

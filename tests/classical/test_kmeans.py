@@ -1,0 +1,56 @@
+import jax
+import numpy as np
+import pytest
+
+from segjax.classical import METHODS, STAGES
+from segjax.classical.features import hand_made, hand_made_of
+from segjax.classical.kmeans import SAMPLE, suggest_clusters
+from segjax.errors import InputError
+from tests.classical.cells import COUNT, FIELD, fluorescence
+
+IMAGE = fluorescence(FIELD)
+kmeans = STAGES["kmeans"]
+
+
+def test_padding_does_not_change_features():
+    values = np.random.default_rng(0).uniform(size=(70, 45)).astype(np.float32)
+    np.testing.assert_allclose(hand_made_of(values), jax.jit(hand_made)(values), atol=1e-6)
+
+
+def test_clusters_are_named_by_brightness():
+    stages = kmeans(IMAGE, num_clusters=3)
+    clusters = stages.features["cluster"]
+    means = [stages.features["intensity"][clusters == index].mean() for index in range(3)]
+    assert means == sorted(means)
+    np.testing.assert_array_equal(stages.foreground, clusters >= clusters[stages.foreground].min())
+    one = kmeans(IMAGE, num_clusters=3, foreground_clusters=1)
+    np.testing.assert_array_equal(one.foreground, clusters == 2)
+
+
+def test_the_same_seed_finds_the_same():
+    np.testing.assert_array_equal(
+        kmeans(IMAGE, seed=3).features["cluster"], kmeans(IMAGE, seed=3).features["cluster"]
+    )
+
+
+def test_more_clusters_than_distinct_pixels_are_as_many_as_there_are():
+    image = np.zeros((128, 128, 1), np.uint8)
+    image[:, 64:] = 100
+    stages = kmeans(image, num_clusters=4)
+    assert stages.segmentation.num_instances == 1
+    assert stages.foreground[:, 70:].all()
+
+
+def test_suggests_the_number_that_is_there():
+    rng = np.random.default_rng(0)
+    points = np.zeros((SAMPLE, 7), np.float32)
+    points[:3000] = rng.normal(size=(3, 7))[rng.integers(0, 3, 3000)] * 8 + rng.normal(size=(3000, 7)) * 0.3
+    assert suggest_clusters(jax.random.key(0), points, np.arange(SAMPLE) < 3000) == 3
+    assert METHODS["kmeans"](IMAGE, num_clusters=None).num_instances == COUNT
+
+
+def test_says_which_numbers_make_sense():
+    with pytest.raises(InputError, match="at least 2"):
+        kmeans(IMAGE, num_clusters=1)
+    with pytest.raises(InputError, match="below num_clusters=3"):
+        kmeans(IMAGE, foreground_clusters=3)
