@@ -160,7 +160,7 @@ def watershed(
     markers = peaks(smooth, foreground, h)
     labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
     areas = np.bincount(labels.ravel())[1:]
-    classes = np.where(areas < small_share * _typical(areas), small_class, 1)
+    classes = np.where(areas < small_share * weighted_median(areas, areas), small_class, 1)
     return Stages(
         {"contrast": intensity, "distance": smooth},
         foreground,
@@ -175,11 +175,13 @@ def centres(markers: np.ndarray) -> np.ndarray:
     return np.array(ndimage.center_of_mass(markers > 0, markers, ids), float).reshape(-1, 2)
 
 
-def _typical(areas: np.ndarray) -> float:
-    """The median of areas, weighted by area."""
-    rising = np.sort(areas)
-    share = np.cumsum(rising)
-    return float(rising[np.searchsorted(share, share[-1] / 2)]) if rising.size else 0.0
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value at which half of the weight is reached, in rising order; 0 of nothing."""
+    if not len(values):
+        return 0.0
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def fill_holes(foreground: np.ndarray, max_hole: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def lloyd(
     def going(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         return (state[1] > rest) & (state[2] < max_steps)
 
-    begin = (jnp.asarray(centres, jnp.float32) - origin[None], jnp.float32(jnp.inf), 0)
+    begin = (jnp.asarray(centres, jnp.float32) - origin[None], jnp.float32(jnp.inf), jnp.int32(0))
     centres, _, steps = jax.lax.while_loop(going, step, begin)
     assignment = assign(points, centres)
     distances = jnp.sum((points - centres[assignment]) ** 2, axis=1)

@@ -1,0 +1,218 @@
+"""Gives a class to each instance by its measurements: logistic regression, kept as plain numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from segjax.classical.measurements import Table, measure
+from segjax.classical.watershed import weighted_median
+from segjax.errors import InputError
+from segjax.segmentation import Segmentation
+
+KIND = "segjax instance classifier, version 1"
+# What decides: nothing that depends on magnification or exposure.
+DESCRIPTORS = (
+    "log area",
+    "log area squared",
+    "eccentricity",
+    "solidity",
+    "extent",
+    "form factor",
+    "log intensity",
+    "relative deviation",
+    "relative gradient",
+    "homogeneity",
+    "log nearest",
+    "neighbours",
+    "touches border",
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InstanceClassifier:
+    """A linear classifier of `DESCRIPTORS`.
+
+    Attributes:
+      class_names: K names, background first.
+      classes: [M] the classes it tells apart, each from 1 to K - 1.
+      mean: [F] of the descriptors among the training instances.
+      scale: [F] their standard deviations.
+      weights: [F, M].
+      bias: [M].
+    """
+
+    class_names: tuple[str, ...]
+    classes: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def classify(self, image: np.ndarray, segmentation: Segmentation) -> Segmentation:
+        """Gives every instance its likeliest class, and that class's probability as its score.
+
+        Args:
+          image: [H, W, C] any real type.
+          segmentation: of the same H and W; only its instances count.
+
+        Returns:
+          The same instances; the class of a pixel is that of its instance.
+        """
+        if not segmentation.num_instances:
+            return segmentation
+        values = (descriptors(measure(image, segmentation)) - self.mean) / self.scale
+        logits = values @ self.weights + self.bias
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        best = shares.argmax(axis=1)
+        return Segmentation.from_labels(
+            segmentation.labels, classes=self.classes[best], scores=shares.max(axis=1)
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the classifier as JSON, whole or not at all."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "class_names"}
+        content = {"kind": KIND, "class_names": self.class_names, "descriptors": DESCRIPTORS}
+        content |= {name: value.tolist() for name, value in fields.items()}
+        draft = Path(path).with_suffix(".tmp")
+        draft.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(draft, path)
+
+
+def load(path: str | Path) -> InstanceClassifier:
+    """Reads a classifier that `save` wrote.
+
+    Raises:
+      InputError: if the file is missing, damaged, or of another version.
+    """
+    again = "; scripts/evaluate.py with --config=configs/classical.py writes one"
+    try:
+        content = json.loads(Path(path).read_text())
+        names = tuple(content["class_names"])
+        classes = np.array(content["classes"], np.int32)
+        arrays = {name: np.array(content[name], float) for name in ("mean", "scale", "weights", "bias")}
+    except FileNotFoundError as error:
+        raise InputError(f"there is no classifier {path}{again}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no classifier of instances ({error!r}){again}") from error
+    if content.get("kind") != KIND or tuple(content.get("descriptors", ())) != DESCRIPTORS:
+        raise InputError(f"{path} was written by another version of segjax{again}")
+    features, kinds = len(DESCRIPTORS), len(classes)
+    shapes = {"mean": (features,), "scale": (features,), "weights": (features, kinds), "bias": (kinds,)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+            raise InputError(f"{path}: {name} must be {shape} finite numbers{again}")
+    if not kinds or (arrays["scale"] <= 0).any() or classes.min() < 1 or classes.max() >= len(names):
+        raise InputError(f"{path}: classes or scale are out of range{again}")
+    return InstanceClassifier(names, classes, **arrays)
+
+
+def fit(
+    tables: Sequence[Table],
+    classes: Sequence[np.ndarray],
+    *,
+    class_names: Sequence[str],
+    seed: int = 0,
+) -> InstanceClassifier:
+    """Fits a classifier, every class counting the same.
+
+    Args:
+      tables: the measurements of each image.
+      classes: of each image [N] int, the class of each instance; those below 1 are left out.
+      class_names: K names, background first.
+      seed: of the solver.
+
+    Returns:
+      The classifier. Trained on instances of a single class it gives every instance that class; on none,
+      class 1.
+
+    References:
+      sklearn.linear_model.LogisticRegression, class_weight="balanced".
+    """
+    values = np.concatenate([np.zeros((0, len(DESCRIPTORS))), *(descriptors(table) for table in tables)])
+    targets = np.concatenate([np.zeros(0, int), *classes]).astype(int)
+    values, targets = values[targets > 0], targets[targets > 0]
+    present = np.unique(targets) if len(targets) else np.array([1])
+    mean = values.mean(axis=0) if len(values) else np.zeros(len(DESCRIPTORS))
+    scale = values.std(axis=0) if len(values) else np.ones(len(DESCRIPTORS))
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    weights, bias = np.zeros((len(DESCRIPTORS), len(present))), np.zeros(len(present))
+    if len(present) > 1:
+        model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
+        with warnings.catch_warnings():
+            # What a thousand steps did not settle does not change who is which.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit((values - mean) / scale, targets)
+        weights, bias = model.coef_.T, model.intercept_
+        if len(present) == 2:  # scikit-learn keeps the logit of the second class alone
+            weights, bias = np.column_stack([-weights, weights]) / 2, np.array([-bias[0], bias[0]]) / 2
+    return InstanceClassifier(tuple(class_names), present.astype(np.int32), mean, scale, weights, bias)
+
+
+def descriptors(table: Table) -> np.ndarray:
+    """The `DESCRIPTORS` [N, F] of measured instances.
+
+    Sizes are relative to the typical instance of the image, the one at which half of all their area lies in
+    larger ones, intensities to the median of the instances: so a micronucleus is small at any magnification.
+    Channels are averaged.
+    """
+    area = table["area_px"]
+    if not len(area):
+        return np.zeros((0, len(DESCRIPTORS)))
+
+    def averaged(name: str) -> np.ndarray:
+        return np.mean([column for key, column in table.items() if key.startswith(f"{name}_")], axis=0)
+
+    typical = weighted_median(area, area)
+    floor = np.mean([column.min() for key, column in table.items() if key.startswith("min_")])
+    bright = np.maximum(averaged("mean") - floor, 1e-12)
+    median = max(float(np.median(bright)), 1e-12)
+    size = np.log(area / typical)
+    diameter = 2 * np.sqrt(typical / np.pi)
+    nearest = np.minimum(table["nearest_px"], 100 * diameter)
+    columns = (
+        size,
+        size**2,
+        table["eccentricity"],
+        table["solidity"],
+        table["extent"],
+        np.minimum(table["form_factor"], 2.0),
+        np.log(np.clip(bright / median, 1e-3, 1e3)),
+        averaged("std") / median,
+        averaged("gradient") / median,
+        averaged("homogeneity"),
+        np.log(np.maximum(nearest / diameter, 1e-2)),
+        np.minimum(table["neighbours"], 10),
+        table["touches_border"],
+    )
+    return np.column_stack(columns).astype(np.float64)
+
+
+def training_classes(prediction: Segmentation, truth: Segmentation) -> np.ndarray:
+    """What each predicted instance should have been called.
+
+    Args:
+      prediction: of an image.
+      truth: of the same image.
+
+    Returns:
+      [N] int32: the class that most of its pixels have in the truth; 0 where less than half of them lie in
+      any instance of the truth.
+    """
+    of_truth = np.concatenate([[0], truth.classes])[truth.labels]
+    kinds = int(of_truth.max(initial=0)) + 1
+    joint = prediction.labels.astype(np.int64) * kinds + of_truth
+    counts = np.bincount(joint.ravel(), minlength=(prediction.num_instances + 1) * kinds)
+    counts = counts.reshape(-1, kinds)[1:]
+    inside = counts[:, 1:].sum(axis=1)
+    best = counts[:, 1:].argmax(axis=1) + 1 if kinds > 1 else np.zeros(len(counts), int)
+    return np.where(2 * inside >= np.maximum(counts.sum(axis=1), 1), best, 0).astype(np.int32)

@@ -1,0 +1,167 @@
+"""What can be measured of each instance: size, shape, intensity, texture and neighbours, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import KDTree
+from skimage.measure import regionprops_table
+from skimage.segmentation import find_boundaries
+
+from segjax.errors import InputError
+from segjax.segmentation import Segmentation
+
+Table = dict[str, np.ndarray]
+
+# Grey levels of an image that co-occurrence is counted in.
+LEVELS = 32
+# Instances whose outlines are at most this far apart are neighbours, pixels.
+NEAR = 8
+# Our column, and scikit-image's name for it.
+SHAPES = {
+    "area_px": "area",
+    "perimeter_px": "perimeter",
+    "diameter_px": "equivalent_diameter_area",
+    "major_axis_px": "axis_major_length",
+    "minor_axis_px": "axis_minor_length",
+    "eccentricity": "eccentricity",
+    "orientation_rad": "orientation",
+    "extent": "extent",
+    "solidity": "solidity",
+}
+STATISTICS = ("mean", "std", "min", "max", "median", "gradient", "contrast", "homogeneity")
+METRIC = ("area", "perimeter", "diameter", "major_axis", "minor_axis", "nearest")
+
+
+def measure(
+    image: np.ndarray,
+    segmentation: Segmentation,
+    *,
+    pixel_size: float | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Table:
+    """Measures every instance of an image.
+
+    Columns, with their units at the end of the name:
+
+      id, class (and class_name), score;
+      centroid_x_px, centroid_y_px; x0_px, y0_px, x1_px, y1_px, the bounding box, the last of each beyond it;
+      area_px, perimeter_px, diameter_px (of the circle of that area), major_axis_px and minor_axis_px (of the
+      ellipse of the same second moments), eccentricity, orientation_rad, extent, solidity, as scikit-image's
+      regionprops defines them; form_factor, 4 pi area / perimeter^2, 1 for a disc (above 1 for the tiniest,
+      whose perimeter is underestimated; 1 where it is 0);
+      for each channel c, in units of the image: mean_c, std_c, min_c, max_c, median_c, gradient_c (the mean
+      magnitude of the gradient), and contrast_c and homogeneity_c of the grey-level co-occurrence of
+      neighbouring pixels within the instance, in 32 levels between the image's extremes;
+      touches_border; neighbours, the number of instances whose outlines are at most 8 px away; nearest_px,
+      the distance to the nearest other centroid, infinite for an only one.
+
+    With a pixel size, areas also in um2 and lengths in um.
+
+    Args:
+      image: [H, W, C] any real type.
+      segmentation: of the same H and W.
+      pixel_size: side of a pixel, micrometres.
+      class_names: K names, background first; adds the column class_name.
+
+    Returns:
+      N values of each column, in the order of ids.
+
+    Raises:
+      InputError: if image and segmentation differ in shape, or the pixel size is not above 0.
+    """
+    if image.ndim != 3 or image.shape[:2] != segmentation.shape:
+        raise InputError(f"the image {image.shape} and its segmentation {segmentation.shape} differ in shape")
+    if pixel_size is not None and not 0 < pixel_size < np.inf:
+        raise InputError(f"the pixel size is {pixel_size} micrometres, but must be above 0")
+    labels, count = segmentation.labels, segmentation.num_instances
+    ids = np.arange(1, count + 1)
+    table: Table = {"id": ids, "class": segmentation.classes, "score": segmentation.scores}
+    if class_names is not None:
+        table["class_name"] = np.array([class_names[index] for index in segmentation.classes], dtype=np.str_)
+    found = regionprops_table(labels, properties=("centroid", "bbox", *SHAPES.values()))
+    for axis, name in enumerate("yx"):
+        table[f"centroid_{name}_px"] = found[f"centroid-{axis}"]
+    for index, name in enumerate(("y0", "x0", "y1", "x1")):
+        table[f"{name}_px"] = found[f"bbox-{index}"]
+    table |= {ours: found[theirs].astype(np.float64) for ours, theirs in SHAPES.items()}
+    perimeter = table["perimeter_px"]
+    table["form_factor"] = np.where(
+        perimeter > 0, 4 * np.pi * table["area_px"] / np.where(perimeter > 0, perimeter, 1) ** 2, 1.0
+    )
+    for channel in range(image.shape[-1]):
+        values = _intensities(image[..., channel].astype(np.float64), labels, ids)
+        table |= {f"{name}_{channel}": column for name, column in values.items()}
+    height, width = labels.shape
+    table["touches_border"] = (
+        (table["x0_px"] == 0) | (table["y0_px"] == 0) | (table["x1_px"] == width) | (table["y1_px"] == height)
+    )
+    table["neighbours"] = _neighbours(labels, count)
+    table["nearest_px"] = _nearest(np.column_stack([table["centroid_y_px"], table["centroid_x_px"]]))
+    if pixel_size is not None:
+        for name in METRIC:
+            power = 2 if name == "area" else 1
+            table[f"{name}_um{'2' if power == 2 else ''}"] = table[f"{name}_px"] * pixel_size**power
+    return table
+
+
+def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Table:
+    """The `STATISTICS` of one channel [H, W] in each instance."""
+    if not len(ids):
+        return {name: np.zeros(0) for name in STATISTICS}
+    down, along = np.gradient(np.pad(values, 1, mode="edge"))
+    slope = np.hypot(down, along)[1:-1, 1:-1]
+    by_name = {
+        "mean": ndimage.mean(values, labels, ids),
+        "std": ndimage.standard_deviation(values, labels, ids),
+        "min": ndimage.minimum(values, labels, ids),
+        "max": ndimage.maximum(values, labels, ids),
+        "median": ndimage.median(values, labels, ids),
+        "gradient": ndimage.mean(slope, labels, ids),
+    }
+    low, high = values.min(), values.max()
+    grey = np.floor((values - low) / max(high - low, 1e-300) * (LEVELS - 1) + 0.5)
+    pairs, contrast, homogeneity = (np.zeros(len(ids) + 1) for _ in range(3))
+    for first, second in (
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+    ):
+        both = (labels[first] == labels[second]) & (labels[first] > 0)
+        owner = labels[first][both]
+        difference = (grey[first][both] - grey[second][both]) ** 2
+        pairs += np.bincount(owner, minlength=len(pairs))
+        contrast += np.bincount(owner, difference, minlength=len(pairs))
+        homogeneity += np.bincount(owner, 1 / (1 + difference), minlength=len(pairs))
+    some = np.maximum(pairs, 1)
+    by_name["contrast"] = (contrast / some)[1:]
+    by_name["homogeneity"] = np.where(pairs > 0, homogeneity / some, 1.0)[1:]
+    return {name: np.asarray(column, np.float64) for name, column in by_name.items()}
+
+
+def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
+    """How many other instances have an outline at most `NEAR` pixels from that of each."""
+    places = np.argwhere(find_boundaries(labels, mode="inner") | _at_border(labels))
+    owner = labels[tuple(places.T)]
+    if not len(places):
+        return np.zeros(count, np.int64)
+    pairs = KDTree(places).query_pairs(NEAR, output_type="ndarray")
+    joined = owner[pairs]
+    joined = np.unique(np.sort(joined[joined[:, 0] != joined[:, 1]], axis=1), axis=0)
+    return np.bincount(joined.ravel(), minlength=count + 1)[1:]
+
+
+def _at_border(labels: np.ndarray) -> np.ndarray:
+    """Pixels of instances at the border of the image: an outline does not mark them."""
+    border = np.zeros(labels.shape, bool)
+    border[[0, -1]] = True
+    border[:, [0, -1]] = True
+    return border & (labels > 0)
+
+
+def _nearest(centroids: np.ndarray) -> np.ndarray:
+    """The distance from each of [N, 2] points to the nearest other one."""
+    if len(centroids) < 2:
+        return np.full(len(centroids), np.inf)
+    return KDTree(centroids).query(centroids, k=2)[0][:, 1]
