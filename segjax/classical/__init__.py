@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from segjax.classical.kmeans import kmeans
+from segjax.classical.mean_shift import mean_shift
 from segjax.classical.naive import naive
 from segjax.classical.radius import radius
 from segjax.classical.stages import Stages
@@ -25,6 +26,7 @@ def _result(stages: Callable[..., Stages]) -> Callable[..., Segmentation]:
 STAGES: dict[str, Callable[..., Stages]] = {
     "naive": naive,
     "radius": radius,
+    "mean_shift": mean_shift,
     "kmeans": kmeans,
     "watershed": watershed,
 }
