@@ -56,11 +56,11 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "mnfinder": {name: {"min_area": 5} for name in METHODS},
 }
 
-SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "sigma": (0.5, 1.0, 2.0), "max_hole": (0, 200)}
+SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "smoothing": (1.0, 2.0, 3.0), "max_hole": (0, 100)}
 SEARCHED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "naive": {},
-    "radius": {},
-    "mean_shift": {},
-    "kmeans": {"num_clusters": (2, 3, 4)},
-    "watershed": {"smoothing": (1.0, 2.0, 3.0), "h": (0.5, 0.75, 1.0, 1.5)},
+    "naive": {"share": (0.5, 0.75, 1.0), "min_core": (4, 12, 30)},
+    "radius": {"eps": (0.4, 0.6, 0.8)},
+    "mean_shift": {"share": (0.2, 0.35, 0.5)},
+    "kmeans": {"num_clusters": (2, 3, 4), "foreground_clusters": (None, 1), "h": (0.5, 0.75, 1.0, 1.5)},
+    "watershed": {"h": (0.5, 0.75, 1.0, 1.5)},
 }

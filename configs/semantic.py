@@ -15,7 +15,7 @@ from configs.variants import parse
 OPTIONS = {
     "encoder": ("vgg16", "vgg11", "vgg13", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"),
     "decoder": ("transposed", "upsample"),
-    "dataset": ("mnfinder", "synthetic"),
+    "dataset": ("mnfinder", "synthetic", "bbbc038"),
     "instances": ("distance", "boundary", "components"),
 }
 
@@ -23,7 +23,6 @@ OPTIONS = {
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; `OPTIONS` lists what can be chosen."""
     chosen = parse(variant, OPTIONS)
-    synthetic = chosen["dataset"] == "synthetic"
 
     config = ConfigDict()
     config.seed = 0
@@ -119,9 +118,12 @@ def get_config(variant: str = "") -> ConfigDict:
     # The classical method that numbers are read against.
     config.reference = ConfigDict({"name": "watershed"})
 
-    if synthetic:
+    if chosen["dataset"] == "synthetic":
         config.data.patch_size = 128
-    else:
+    if chosen["dataset"] == "bbbc038":
+        # The smallest images have 256 x 256 pixels.
+        config.data.patch_size = 192
+    if chosen["dataset"] == "mnfinder":
         config.dataset.headline = "nucleus"
         # Found on the training images: micronuclei are the instances of less than a fifth of the usual area.
         config.reference = ConfigDict({"name": "watershed", "min_area": 5, "small_share": 0.2})

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from segjax.data.bbbc038 import Bbbc038
 from segjax.data.mnfinder import Mnfinder
 from segjax.data.records import Source
 from segjax.data.sources import PreparedSource
@@ -15,6 +16,7 @@ from segjax.data.synthetic import SyntheticSource
 from segjax.errors import InputError
 
 DATASETS: dict[str, Callable[..., Source]] = {
+    "bbbc038": partial(PreparedSource, Bbbc038),
     "mnfinder": partial(PreparedSource, Mnfinder),
     "synthetic": SyntheticSource,
 }
