@@ -51,7 +51,7 @@ def parsed(sweeps: list[str]) -> Iterator[dict[str, Any]]:
 
 def of_config() -> Iterator[dict[str, Any]]:
     """What the config file itself says is worth trying."""
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     spec = importlib.util.spec_from_file_location("config_file", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be loaded: give a file of configs/")

@@ -4,7 +4,10 @@
     python scripts/predict.py --config=configs/classical.py:method=watershed --images=FOLDER --out=FOLDER
 
 For each image it writes <stem>_labels.tif (the id of each pixel's instance, 0 for none), <stem>_classes.tif
-(the class of each pixel) and <stem>_overlay.png (to look at).
+(the class of each pixel) and <stem>_overlay.png (to look at). With --measure also <stem>_measurements.csv,
+and of all images together measurements.csv and measurements.parquet: size, shape, intensity, texture,
+neighbours. A method without weights tells classes apart by --config.classifier.file=FILE, which
+scripts/evaluate.py writes.
 """
 
 from pathlib import Path
@@ -17,6 +20,10 @@ CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of scripts/train.py.")
 IMAGES = flags.DEFINE_string("images", None, "A folder of images, or one image.")
 OUT = flags.DEFINE_string("out", None, "The folder for the results.")
+MEASURE = flags.DEFINE_bool("measure", False, "Measure every instance and write tables.")
+PIXEL_SIZE = flags.DEFINE_float(
+    "pixel_size", None, "Side of a pixel in micrometres: measures in micrometres, too.", lower_bound=0.0
+)
 flags.mark_flags_as_required(["images", "out"])
 
 
@@ -26,7 +33,9 @@ def main() -> None:
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else None
     chosen = choose_method(workdir, CONFIG.value)
-    done = [count for _, count in predict(chosen, Path(IMAGES.value or ""), Path(OUT.value or ""))]
+    images, out = Path(IMAGES.value or ""), Path(OUT.value or "")
+    made = predict(chosen, images, out, measured=MEASURE.value, pixel_size=PIXEL_SIZE.value)
+    done = [count for _, count in made]
     print(f"{sum(done)} instances in {len(done)} images: {OUT.value}")
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from segjax.classical.classifier import InstanceClassifier, fit, load, training_classes
 from segjax.classical.measurements import measure
 from segjax.data.records import Source
+from segjax.errors import InputError
 from segjax.experiment.build import make_classical, open_split
 from segjax.segmentation import Segmentation
 from segjax.train.evaluate import Method
@@ -37,7 +38,12 @@ def classified(
     """
     method = make_classical(name, config.methods[name])
     if config.classifier.file:
-        classifier = load(Path(config.classifier.file))
+        classifier = load(config.classifier.file)
+        if classifier.class_names != tuple(class_names):
+            raise InputError(
+                f"{config.classifier.file} tells {', '.join(classifier.class_names)} apart, but the data have"
+                f" {', '.join(class_names)}: fit one on these data"
+            )
     elif config.classifier.fit and len(class_names) > 2:
         classifier = fit_classifier(
             method, open_split(config, "train"), seed=config.seed, description=f"classes for {name}"
@@ -47,11 +53,16 @@ def classified(
             classifier.save(folder / f"classifier_{name}.json")
     else:
         return method
+    return with_classes(method, classifier)
 
-    def with_classes(image: np.ndarray) -> Segmentation:
+
+def with_classes(method: Method, classifier: InstanceClassifier) -> Method:
+    """The method, whose instances a classifier gives classes to."""
+
+    def classified_method(image: np.ndarray) -> Segmentation:
         return classifier.classify(image, method(image))
 
-    return with_classes
+    return classified_method
 
 
 def fit_classifier(method: Method, source: Source, *, seed: int, description: str) -> InstanceClassifier:

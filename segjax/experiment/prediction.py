@@ -11,11 +11,15 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
+from segjax.classical.classifier import load
+from segjax.classical.measurements import Table, measure
 from segjax.data.readers import list_images, read_image
 from segjax.errors import InputError
 from segjax.experiment.build import make_classical, open_workdir
+from segjax.experiment.classification import with_classes
 from segjax.experiment.workdir import read_config, read_description
 from segjax.inference.exports import write_label_images
+from segjax.inference.tables import write_table
 from segjax.report.overlays import legend, overlay
 from segjax.train.evaluate import Method
 
@@ -52,16 +56,25 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
             f"--config names {len(config.methods)} methods: choose one, as configs/classical.py:method=kmeans"
         )
     (name,) = config.methods
-    return Chosen(make_classical(name, config.methods[name]), None, None)
+    method = make_classical(name, config.methods[name])
+    if not config.classifier.file:
+        return Chosen(method, None, None)
+    classifier = load(config.classifier.file)
+    return Chosen(with_classes(method, classifier), classifier.class_names, None)
 
 
-def predict(chosen: Chosen, images: Path, out: Path) -> Iterator[tuple[Path, int]]:
+def predict(
+    chosen: Chosen, images: Path, out: Path, *, measured: bool = False, pixel_size: float | None = None
+) -> Iterator[tuple[Path, int]]:
     """Segments every image of a folder.
 
     Args:
       chosen: from `choose_method`.
       images: a folder, or one image.
       out: where `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
+      measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
+        `measurements.csv` and `measurements.parquet`.
+      pixel_size: side of a pixel in micrometres, for the measurements.
 
     Yields:
       Each image that is done, and how many instances it has.
@@ -73,6 +86,7 @@ def predict(chosen: Chosen, images: Path, out: Path) -> Iterator[tuple[Path, int
     _check_stems(paths, images)
     out.mkdir(parents=True, exist_ok=True)
     unreadable: list[InputError] = []
+    tables: list[Table] = []
     for path in tqdm(paths, unit="image", desc="predict", dynamic_ncols=True):
         try:
             image = _read(path, chosen.channels)
@@ -86,7 +100,14 @@ def predict(chosen: Chosen, images: Path, out: Path) -> Iterator[tuple[Path, int
         ]
         picture = legend(overlay(image, segmentation, names), names)
         Image.fromarray(picture).save(out / f"{path.stem}_overlay.png")
+        if measured:
+            table = measure(image, segmentation, pixel_size=pixel_size, class_names=names)
+            write_table([table], out / f"{path.stem}_measurements.csv")
+            tables.append({"image": np.full(segmentation.num_instances, path.name)} | table)
         yield path, segmentation.num_instances
+    if measured:
+        for suffix in ("csv", "parquet"):
+            write_table(tables, out / f"measurements.{suffix}")
     if unreadable:
         raise InputError(f"{len(unreadable)} of {len(paths)} images could not be segmented: {unreadable[0]}")
 

@@ -173,7 +173,7 @@ def _stage_pictures(
     stages: Mapping[str, Sequence[tuple[str, np.ndarray]]],
 ) -> dict[str, list[tuple[str, str]]]:
     """Captions and data URIs, every picture at most as wide as those of the examples."""
-    small = {}
+    small: dict[str, list[tuple[str, str]]] = {}
     for method, pictures in stages.items():
         small[method] = []
         for caption, picture in pictures:

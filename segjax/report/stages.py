@@ -46,9 +46,10 @@ def _map(values: np.ndarray) -> np.ndarray:
 
 def _with_seeds(shown: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Marks each seed by a cross, large enough to be seen in a small picture."""
-    marks = np.zeros(shown.shape[:2], bool)
-    y, x = np.round(seeds).astype(int).T
-    marks[np.clip(y, 0, marks.shape[0] - 1), np.clip(x, 0, marks.shape[1] - 1)] = True
-    size = max(1, max(marks.shape) // 256)
+    height, width, _ = shown.shape
+    marks = np.zeros((height, width), bool)
+    for y, x in np.round(seeds).astype(int).tolist():
+        marks[min(max(y, 0), height - 1), min(max(x, 0), width - 1)] = True
+    size = max(1, max(height, width) // 256)
     marks = ndimage.binary_dilation(marks, ndimage.generate_binary_structure(2, 1), iterations=size)
     return np.where(marks[..., None], np.array(SEED, np.uint8), shown)

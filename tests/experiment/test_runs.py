@@ -3,9 +3,13 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from ml_collections import ConfigDict
 from PIL import Image
+from pyarrow import parquet
 
 from configs import classical, semantic
+from segjax.classical.classifier import fit
+from segjax.data import open_source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.prediction import choose_method, predict
@@ -91,12 +95,52 @@ def test_an_image_that_cannot_be_read_loses_none_of_the_others(tmp_path):
 
 def test_a_method_without_weights_is_evaluated_like_any_other(tmp_path):
     config = classical.get_config("method=watershed,dataset=synthetic")
-    config.dataset.test = "test[:2]"
+    config.methods.radius = ConfigDict()
+    config.dataset.train, config.dataset.test = "train[:5]", "test[:2]"
     table = evaluate_classical(config, "test", tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["methods"]) == {"watershed", "radius", "reference"}
     assert f"{metrics['methods']['watershed']['iou']['nucleus']:.3f}" in table
     assert metrics["methods"]["watershed"]["iou"]["nucleus"] > 0.6
-    assert (tmp_path / "index.html").exists()
+    # The reference knows one class; the classifier tells two apart.
+    assert metrics["methods"]["reference"]["iou"]["bright body"] == 0
+    assert metrics["methods"]["watershed"]["iou"]["bright body"] > 0.3
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("radius: foreground") == 1
+    assert " seeds" in page
+    _predicts_with_its_classifier(tmp_path)
+
+
+def _predicts_with_its_classifier(folder):
+    image = open_source("synthetic", "test")[0].image
+    (folder / "images").mkdir()
+    tifffile.imwrite(folder / "images" / "cells.tif", image)
+    config = classical.get_config("method=watershed,dataset=synthetic")
+    config.classifier.file = str(folder / "classifier_watershed.json")
+    out = folder / "out"
+    made = dict(predict(choose_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
+    table = parquet.read_table(out / "measurements.parquet").to_pydict()
+    assert len(table["id"]) == next(iter(made.values()))
+    assert set(table["class_name"]) == {"nucleus", "bright body"}
+    assert table["image"][0] == "cells.tif"
+    labels = tifffile.imread(out / "cells_labels.tif")
+    assert table["area_px"] == np.bincount(labels.ravel())[1:].tolist()
+    assert table["area_um2"][0] == table["area_px"][0] / 4
+    assert (out / "cells_measurements.csv").read_text().count("\n") == len(table["id"]) + 1
+
+
+def test_a_classifier_of_other_classes_is_refused(tmp_path):
+    config = classical.get_config("method=watershed,dataset=synthetic")
+    config.dataset.test = "test[:1]"
+    config.classifier.file = str(tmp_path / "other.json")
+    fit([], [], class_names=("background", "nucleus")).save(config.classifier.file)
+    with pytest.raises(InputError, match="tells background, nucleus apart"):
+        evaluate_classical(config, "test", tmp_path)
+
+
+def test_predicts_with_one_method_at_a_time():
+    with pytest.raises(InputError, match="names 5 methods: choose one"):
+        choose_method(None, classical.get_config("method=all"))
 
 
 def test_refuses_to_guess_the_method(run, tmp_path):
