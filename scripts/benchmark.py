@@ -1,17 +1,14 @@
-"""Times the network of a config: training step, inference, compilation, memory.
+"""Times segjax beside what people would use instead, on this machine, in one run.
 
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
+    python scripts/benchmark.py --suite=classical
 
-With --peer the same network is timed in torch (the `peers` extra) in turn with ours, on the same machine;
-the ratio is torch's time over ours, so above 1 we are faster. Quote the ratio rather than the seconds.
+The network suite times the network of a config: training step, inference, compilation, memory; with --peer
+also the same network in torch (the `peers` extra). The classical suite times the methods without weights, and
+their clustering beside scikit-learn's. Both are timed in turn; a ratio is the peer's time over ours, so above
+1 we are faster. Quote ratios rather than seconds.
 """
-
-import functools
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 from absl import flags
 
@@ -19,145 +16,30 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SIZE = flags.DEFINE_integer("size", 256, "Side of the images, a multiple of 16.", lower_bound=16)
-BATCH = flags.DEFINE_integer("batch", 2, "Images at a time.", lower_bound=1)
+SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical"], "What to time.")
+SIZE = flags.DEFINE_integer("size", None, "Side of the images: 256 (a multiple of 16), or 512 if classical.")
+BATCH = flags.DEFINE_integer("batch", 2, "Network: images at a time.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
-PEER = flags.DEFINE_bool("peer", False, "Time the same network in torch, too.")
-flags.mark_flag_as_required("config")
+PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
+LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
+POINTS = flags.DEFINE_integer("points", 20_000, "Classical: points that scikit-learn's MeanShift gets.")
 
 
 def main() -> None:
     """Times and prints."""
-    import jax
-    import numpy as np
+    if SUITE.value == "classical":
+        from suites import classical
 
-    from segjax.experiment import environment
-    from segjax.experiment.build import make_task
-    from segjax.experiment.workdir import Description
-
-    config, size, batch = CONFIG.value, SIZE.value, BATCH.value
-    if size % 16:
-        raise InputError(
-            f"--size={size} is not a multiple of 16, which torch's decoder needs: try {size // 16 * 16}"
+        classical.main(
+            size=SIZE.value or 512, rounds=ROUNDS.value, largest=LARGEST.value, points=POINTS.value
         )
-    task = make_task(config, Description(("background", "cell", "other"), 1))
-    rng = np.random.default_rng(0)
-    semantic = rng.integers(0, 3, (batch, size, size), np.int32)
-    data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
-    data["distance"] = rng.random((batch, size, size), np.float32)
-    key = jax.random.key(0)
-    params = jax.jit(task.init)(key, data)
+        return
+    if CONFIG.value is None:
+        raise InputError("give --config=FILE, whose network is to be timed, or --suite=classical")
+    from suites import network
 
-    def descend(params: Any, data: Any) -> Any:
-        """Plain gradient descent: the optimizer is the same few percent for everyone."""
-        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
-        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
-
-    calls: dict[str, dict[str, Callable[[], Any]]] = {"inference": {}, "training": {}}
-    for name, function, arguments in (
-        ("inference", task.predict, (params, jax.device_put(data["image"]))),
-        ("training", descend, (params, jax.device_put(data))),
-    ):
-        began = time.perf_counter()
-        compiled = jax.jit(function).lower(*arguments).compile()
-        memory = compiled.memory_analysis()
-        sizes = ("temp", "argument", "output")
-        peak = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes) / 2**20
-        print(f"{name}: compiled in {time.perf_counter() - began:.1f} s, {peak:.0f} MiB at its peak")
-        calls[name]["segjax"] = functools.partial(finished, compiled, arguments)
-    if PEER.value:
-        add_torch(calls, config, params, data)
-
-    where = environment.describe()
-    print(f"\n{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
-    print(
-        f"{config.model.encoder}, width {config.model.width}, {config.model.dtype}, {batch} x {size} x {size}"
-    )
-    for name, by_library in calls.items():
-        seconds = measure(by_library, ROUNDS.value)
-        cells = [
-            f"{library} {1e3 * value:.0f} ms ({batch / value:.1f} images/s)"
-            for library, value in seconds.items()
-        ]
-        if "torch" in seconds:
-            cells.append(f"ratio {seconds['torch'] / seconds['segjax']:.2f}")
-        print(f"{name}: {', '.join(cells)}")
-
-
-def finished(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Calls, and waits until it is done: JAX returns before that."""
-    import jax
-
-    return jax.block_until_ready(compiled(*arguments))
-
-
-def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The median seconds of each call, made in turn so that the machine's moods meet all alike."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for index in range(rounds + 1):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            if index > 0:  # the first call warms up
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def add_torch(calls: dict[str, dict[str, Callable[[], Any]]], config: Any, params: Any, data: Any) -> None:
-    """Adds the same network in torch, with the same parameters, to what is timed."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError('--peer needs torch: pip install -e ".[peers]"') from error
-    from peers import VGGUNet
-    from torch.nn import functional as F
-
-    from segjax.models.vgg import CHANNELS, VARIANTS
-
-    model = config.model
-    if model.encoder not in VARIANTS or model.decoder != "transposed" or model.norm != model.decoder_norm:
-        raise InputError(
-            f"--peer knows encoder={', '.join(VARIANTS)} with decoder=transposed and one norm throughout"
-        )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    channels = [max(round(config.model.width * count), 1) for count in CHANNELS]
-    settings = {"inputs": 1, "norm": config.model.norm, "outputs": 4}
-    network = VGGUNet(VARIANTS[config.model.encoder], channels, **settings).load(params)
-    layout = torch.channels_last
-    network = network.to(device, memory_format=layout)
-    images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).to(device, memory_format=layout)
-    targets = torch.from_numpy(data["semantic"]).long().to(device)
-    distance = torch.from_numpy(data["distance"]).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    mixed = torch.autocast(device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def infer() -> None:
-        with torch.inference_mode(), mixed:
-            F.softmax(network(images)[:, :3].float(), 1)
-        wait()
-
-    def train() -> None:
-        with mixed:
-            logits = network(images).float()
-        one_hot = F.one_hot(targets, 3).permute(0, 3, 1, 2)
-        probabilities = F.softmax(logits[:, :3], 1)
-        overlap, total = (probabilities * one_hot).sum((0, 2, 3)), (probabilities + one_hot).sum((0, 2, 3))
-        dice = 1 - (2 * overlap / total).mean()
-        loss = (
-            F.cross_entropy(logits[:, :3], targets)
-            + dice
-            + F.smooth_l1_loss(logits[:, 3], distance, beta=0.1)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        wait()
-
-    calls["inference"]["torch"], calls["training"]["torch"] = infer, train
+    options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}
+    network.main(CONFIG.value, size=SIZE.value or 256, **options)
 
 
 if __name__ == "__main__":

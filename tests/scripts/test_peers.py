@@ -13,7 +13,7 @@ pytestmark = pytest.mark.peers
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_the_torch_network_of_the_benchmark_is_ours(norm):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
-    from scripts.peers import VGGUNet
+    from scripts.suites.peers import VGGUNet
 
     width = 1 / 8
     model = create_segmenter(

@@ -94,7 +94,19 @@ def test_the_benchmark_times_both_directions(environment):
         assert re.search(rf"{direction}: segjax \d+ ms \([\d.]+ images/s\)", out)
 
 
+def test_the_benchmark_times_methods_without_weights(environment):
+    options = ["--suite=classical", "--size=64", "--rounds=1", "--largest=64", "--points=200"]
+    code, out, err = finish(start("benchmark", *options, environment=environment))
+    assert code == 0, err
+    for name in ("naive", "radius", "mean_shift", "kmeans", "watershed"):
+        assert re.search(rf"{name} +[\d.]+ s  reached", out)
+        assert re.search(rf"{name} +64: [\d.]+ \(\d+\)", out)
+    assert out.count("ratio") == 3
+
+
 NEEDS = {
+    "benchmark": (),
+    "ablate": ("--config=configs/classical.py", "--out=nowhere"),
     "train": ("--config=configs/synthetic.py", "--workdir=nowhere"),
     "evaluate": (),
     "predict": ("--workdir=nowhere", "--images=nowhere", "--out=nowhere"),
@@ -115,6 +127,10 @@ NEEDS = {
         ("train", ("--config.data.patch_size=4096",), ["4096", "smaller", "patch_size"]),
         ("train", ("--config.batch_size=0",), ["batch_size"]),
         ("train", ("extra",), ["extra", "--name=value"]),
+        ("benchmark", (), ["--config", "--suite=classical"]),
+        ("ablate", ("--sweep=h",), ["--sweep=h", "field=value"]),
+        ("ablate", ("--config=configs/synthetic.py",), ["has no sweep", "--sweep"]),
+        ("ablate", ("--score=beauty",), ["beauty", "AJI"]),
         ("evaluate", (), ["--workdir", "--config"]),
         ("evaluate", ("--workdir=nowhere",), ["nowhere", "scripts/train.py"]),
         ("evaluate", ("--config=configs/classical.py:method=magic",), ["magic", "watershed"]),

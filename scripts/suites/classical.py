@@ -1,0 +1,132 @@
+"""Methods without weights: seconds for an image, ratios to scikit-learn, growth with the image."""
+
+import functools
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.cluster import KMeans, MeanShift
+
+from segjax.classical import STAGES
+from segjax.classical.features import FEATURES, HAND_MADE, extract, hand_made_of
+from segjax.data.synthetic import SyntheticSource
+from segjax.experiment import environment
+from segjax.ops import kmeans, mean_shift
+from suites.timing import measure
+
+CLUSTERS, RESTARTS, BATCH, BANDWIDTH = 3, 4, 8, 8.0
+
+
+def main(*, size: int, rounds: int, largest: int, points: int) -> None:
+    """Times and prints."""
+    where = environment.describe()
+    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    image = picture(size)
+    print(f"\nmethods, {size} x {size}, once compiled (goal: below 1 s)")
+    calls = {name: functools.partial(stages, image) for name, stages in STAGES.items()}
+    for name, seconds in measure(calls, rounds).items():
+        print(f"{name:12} {seconds:6.3f} s  {'reached' if seconds < 1 else 'not reached'}")
+    print(f"\nfeatures, {size} x {size}")
+    colours = np.repeat(image.astype(np.float32) / image.max(), 3, axis=-1)[None]
+    for name in FEATURES:
+        seconds = measure({name: lambda name=name: ready(extract(colours, [name])[0])}, rounds)[name]
+        print(f"{name:22} {1e3 * seconds:7.1f} ms")
+    time_kmeans(image, rounds)
+    time_mean_shift(image, points)
+    time_growth(size, largest)
+
+
+def picture(size: int) -> np.ndarray:
+    """Synthetic cells [size, size, 1]."""
+    tile = SyntheticSource("train[:1]")[0].image[..., :1]
+    count = -(-size // min(tile.shape[:2]))
+    return np.tile(tile, (count, count, 1))[:size, :size]
+
+
+def ready(result: Any) -> Any:
+    """The result once it is there: JAX returns before that."""
+    return jax.block_until_ready(result)
+
+
+def compare(title: str, calls: dict[str, Callable[[], Any]], rounds: int, goal: float) -> None:
+    """Prints seconds and the ratio of the second to the first."""
+    (ours, first), (theirs, second) = measure(calls, rounds).items()
+    ratio = second / first
+    verdict = "reached" if ratio >= goal else "not reached"
+    print(
+        f"{title}: {ours} {first:.3f} s, {theirs} {second:.3f} s, ratio {ratio:.1f} (goal {goal}: {verdict})"
+    )
+
+
+def time_kmeans(image: np.ndarray, rounds: int) -> None:
+    """All pixels, seven features, the same number of restarts."""
+    maps = hand_made_of(image[..., 0].astype(np.float32) / image.max()).reshape(-1, len(HAND_MADE))
+    maps = ((maps - maps.mean(0)) / maps.std(0)).astype(np.float32)
+    batch = np.stack([np.roll(maps, shift * 97, axis=0) for shift in range(BATCH)])
+    valid = np.ones(len(maps), bool)
+    run = functools.partial(kmeans.kmeans, num_clusters=CLUSTERS, restarts=RESTARTS)
+    keys = jax.random.split(jax.random.key(0), BATCH)
+    together = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))
+
+    def peer(points: np.ndarray) -> float:
+        return KMeans(CLUSTERS, n_init=RESTARTS, random_state=0).fit(points).inertia_
+
+    on_device, many = jax.device_put(maps), jax.device_put(batch)
+    print(f"\nk-means, {len(maps)} points of {len(HAND_MADE)} features, K={CLUSTERS}, {RESTARTS} restarts")
+    calls = {"segjax": lambda: ready(run(keys[0], on_device, valid)), "scikit-learn": lambda: peer(maps)}
+    compare("one image", calls, rounds, 3)
+    calls = {
+        "segjax": lambda: ready(together(keys, many, valid)),
+        "scikit-learn": lambda: [peer(points) for points in batch],
+    }
+    compare(f"batch of {BATCH}", calls, min(rounds, 3), 10)
+
+
+def time_mean_shift(image: np.ndarray, points: int) -> None:
+    """On the plane of the image; scikit-learn's cost grows faster than the number of points."""
+    foreground = image[..., 0] > np.percentile(image, 70)
+    pixels = np.argwhere(foreground)
+    weights = foreground.astype(np.float32)
+    print(f"\nmean-shift, {len(pixels)} pixels of the foreground, bandwidth {BANDWIDTH}")
+
+    def ours() -> Any:
+        field = mean_shift.grid_shift(weights, bandwidth=BANDWIDTH / 2)
+        return ready(mean_shift.follow(field, pixels, steps=60, tolerance=0.02))
+
+    some = pixels[:: max(1, len(pixels) // points)][:points].astype(float)
+
+    def peer() -> Any:
+        return MeanShift(bandwidth=BANDWIDTH, bin_seeding=True).fit(some)
+
+    title = f"ours on all {len(pixels)} pixels, scikit-learn on {len(some)}"
+    compare(title, {"segjax": ours, "scikit-learn": peer}, 1, 200)
+
+
+def time_growth(size: int, largest: int) -> None:
+    """Seconds for a million pixels and the peak of memory, each size in a process of its own."""
+    print("\ngrowth: s for a million pixels (bytes for a pixel at the peak)")
+    context = multiprocessing.get_context("spawn")
+    for name in STAGES:
+        cells, side = [], size
+        while side <= largest:
+            with context.Pool(1) as pool:
+                seconds, peak = pool.apply(one_method, (name, side))
+            cells.append(f"{side}: {seconds / side**2 * 1e6:.2f} ({peak / side**2:.0f})")
+            side *= 2
+        print(f"{name:12} {'   '.join(cells)}")
+
+
+def one_method(name: str, size: int) -> tuple[float, float]:
+    """Seconds of the second call, and bytes by which the first two have raised the peak of memory."""
+    image = picture(size)
+    STAGES[name](image[:128, :128])  # loads and compiles what does not depend on the size
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    STAGES[name](image)
+    began = time.perf_counter()
+    STAGES[name](image)
+    seconds = time.perf_counter() - began
+    return seconds, 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

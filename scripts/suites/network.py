@@ -1,0 +1,130 @@
+"""The network of a config: training step, inference, compilation, memory; beside torch's if asked."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from segjax.errors import InputError
+from suites.timing import measure
+
+
+def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None:
+    """Times and prints."""
+    import jax
+    import numpy as np
+
+    from segjax.experiment import environment
+    from segjax.experiment.build import make_task
+    from segjax.experiment.workdir import Description
+
+    if size % 16:
+        raise InputError(
+            f"--size={size} is not a multiple of 16, which torch's decoder needs: try {size // 16 * 16}"
+        )
+    task = make_task(config, Description(("background", "cell", "other"), 1))
+    rng = np.random.default_rng(0)
+    semantic = rng.integers(0, 3, (batch, size, size), np.int32)
+    data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
+    data["distance"] = rng.random((batch, size, size), np.float32)
+    key = jax.random.key(0)
+    params = jax.jit(task.init)(key, data)
+
+    def descend(params: Any, data: Any) -> Any:
+        """Plain gradient descent: the optimizer is the same few percent for everyone."""
+        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
+
+    calls: dict[str, dict[str, Callable[[], Any]]] = {"inference": {}, "training": {}}
+    for name, function, arguments in (
+        ("inference", task.predict, (params, jax.device_put(data["image"]))),
+        ("training", descend, (params, jax.device_put(data))),
+    ):
+        began = time.perf_counter()
+        compiled = jax.jit(function).lower(*arguments).compile()
+        memory = compiled.memory_analysis()
+        sizes = ("temp", "argument", "output")
+        peak = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes) / 2**20
+        print(f"{name}: compiled in {time.perf_counter() - began:.1f} s, {peak:.0f} MiB at its peak")
+        calls[name]["segjax"] = functools.partial(finished, compiled, arguments)
+    if peer:
+        add_torch(calls, config, params, data)
+
+    where = environment.describe()
+    print(f"\n{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print(
+        f"{config.model.encoder}, width {config.model.width}, {config.model.dtype}, {batch} x {size} x {size}"
+    )
+    for name, by_library in calls.items():
+        seconds = measure(by_library, rounds)
+        cells = [
+            f"{library} {1e3 * value:.0f} ms ({batch / value:.1f} images/s)"
+            for library, value in seconds.items()
+        ]
+        if "torch" in seconds:
+            cells.append(f"ratio {seconds['torch'] / seconds['segjax']:.2f}")
+        print(f"{name}: {', '.join(cells)}")
+
+
+def finished(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Calls, and waits until it is done: JAX returns before that."""
+    import jax
+
+    return jax.block_until_ready(compiled(*arguments))
+
+
+def add_torch(calls: dict[str, dict[str, Callable[[], Any]]], config: Any, params: Any, data: Any) -> None:
+    """Adds the same network in torch, with the same parameters, to what is timed."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError('--peer needs torch: pip install -e ".[peers]"') from error
+    from torch.nn import functional as F
+
+    from segjax.models.vgg import CHANNELS, VARIANTS
+    from suites.peers import VGGUNet
+
+    model = config.model
+    if model.encoder not in VARIANTS or model.decoder != "transposed" or model.norm != model.decoder_norm:
+        raise InputError(
+            f"--peer knows encoder={', '.join(VARIANTS)} with decoder=transposed and one norm throughout"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    channels = [max(round(config.model.width * count), 1) for count in CHANNELS]
+    settings = {"inputs": 1, "norm": config.model.norm, "outputs": 4}
+    network = VGGUNet(VARIANTS[config.model.encoder], channels, **settings).load(params)
+    layout = torch.channels_last
+    network = network.to(device, memory_format=layout)
+    images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).to(device, memory_format=layout)
+    targets = torch.from_numpy(data["semantic"]).long().to(device)
+    distance = torch.from_numpy(data["distance"]).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    mixed = torch.autocast(device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def infer() -> None:
+        with torch.inference_mode(), mixed:
+            F.softmax(network(images)[:, :3].float(), 1)
+        wait()
+
+    def train() -> None:
+        with mixed:
+            logits = network(images).float()
+        one_hot = F.one_hot(targets, 3).permute(0, 3, 1, 2)
+        probabilities = F.softmax(logits[:, :3], 1)
+        overlap, total = (probabilities * one_hot).sum((0, 2, 3)), (probabilities + one_hot).sum((0, 2, 3))
+        dice = 1 - (2 * overlap / total).mean()
+        loss = (
+            F.cross_entropy(logits[:, :3], targets)
+            + dice
+            + F.smooth_l1_loss(logits[:, 3], distance, beta=0.1)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wait()
+
+    calls["inference"]["torch"], calls["training"]["torch"] = infer, train

@@ -1,0 +1,18 @@
+"""Honest timing: in turn, warmed up, the median of several rounds."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """The median seconds of each call, made in turn so that the machine's moods meet all alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for index in range(rounds + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if index > 0:  # the first call warms up
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
