@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from segjax.classical import STAGES
 from segjax.classical.stages import Stages
 from segjax.data.records import Source
 from segjax.errors import InputError
@@ -18,7 +19,7 @@ from segjax.experiment.build import make_reference, make_stages, open_split, ope
 from segjax.experiment.classification import classified
 from segjax.experiment.workdir import read_config, read_description, write_json
 from segjax.report.html import Example, write_report
-from segjax.report.stages import draw_stages
+from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import comparison
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Evaluation, Method, evaluate
@@ -72,8 +73,9 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
       The comparison as a table to print.
     """
     source = open_split(config, split)
-    methods = {name: classified(name, config, source.class_names, folder) for name in config.methods}
-    shown = {name: make_stages(name, settings) for name, settings in config.methods.items()}
+    names = sorted(config.methods, key=[*STAGES, *config.methods].index)  # a ConfigDict forgets their order
+    methods = {name: classified(name, config, source.class_names, folder) for name in names}
+    shown = {name: make_stages(name, config.methods[name]) for name in names}
     methods["reference"] = make_reference(config)
     return _compare(methods, config, source, split, folder, train_seconds=None, step=None, stages=shown)
 
@@ -147,8 +149,10 @@ def _stages_of_one(
         return None
     falling = sorted(examples, key=lambda example: next(iter(example.scores.values())) or 0.0)
     typical = falling[len(falling) // 2]
+    window = busiest(typical.truth.labels > 0)
     pictures = {
-        name: draw_stages(typical.image, run(typical.image), class_names) for name, run in stages.items()
+        name: draw_stages(typical.image, run(typical.image), class_names, window=window)
+        for name, run in stages.items()
     }
     return typical.name, pictures
 

@@ -125,8 +125,8 @@ def _ordered(examples: Sequence[Example]) -> list[tuple[Example, str]]:
 
 
 def _cards(methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The large numbers of the first method, each with what the reference has."""
-    if not methods:
+    """The large numbers of a method, each with what the reference has; none of several methods."""
+    if not methods or len(methods) > 2:
         return []
     first = next(iter(methods))
     cards = []

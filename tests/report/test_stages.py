@@ -1,7 +1,7 @@
 import numpy as np
 
 from segjax.classical.stages import Stages
-from segjax.report.stages import SEED, draw_stages
+from segjax.report.stages import SEED, busiest, draw_stages
 from segjax.segmentation import Segmentation
 
 
@@ -24,7 +24,19 @@ def test_draws_every_stage():
     assert (pictures["flat"] == 0).all()
     assert pictures["foreground"][15, 15, 0] == 255
     assert tuple(pictures["1 seeds"][15, 20]) == SEED
-    assert (pictures["1 seeds"] == np.array(SEED)).all(-1).sum() == 5
+    assert (pictures["1 seeds"] == np.array(SEED)).all(-1).sum() == 13
+
+
+def test_shows_where_most_cells_are():
+    foreground = np.zeros((300, 1000), bool)
+    foreground[10:200, 700:900] = True
+    rows, columns = busiest(foreground)
+    assert foreground[rows, columns].sum() == foreground.sum()
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (256, 256)
+    assert busiest(np.zeros((5, 7), bool)) == (slice(0, 5), slice(0, 7))
+    image = np.zeros((300, 1000, 1), np.uint8)
+    pictures = draw_stages(image, Stages.nothing((300, 1000)), ("background",), window=(rows, columns))
+    assert {picture.shape for _, picture in pictures} == {(256, 256, 3)}
 
 
 def test_nothing_can_be_drawn():
