@@ -53,7 +53,13 @@ def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
 
 # Found by scripts/ablate.py on training images alone.
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
-    "mnfinder": {name: {"min_area": 5} for name in METHODS},
+    "mnfinder": {
+        "naive": {"min_area": 5, "share": 0.5, "min_core": 30, "max_hole": 0},
+        "radius": {"min_area": 5, "gamma": 0.3, "eps": 0.8, "smoothing": 3.0},
+        "mean_shift": {"min_area": 5, "share": 0.5, "smoothing": 3.0},
+        "kmeans": {"min_area": 5, "gamma": 0.3, "num_clusters": 2, "smoothing": 2.0, "h": 1.5},
+        "watershed": {"min_area": 5, "max_hole": 100},
+    },
 }
 
 SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "smoothing": (1.0, 2.0, 3.0), "max_hole": (0, 100)}
