@@ -1,37 +1,32 @@
-"""Mean shift with hierarchical clustering: pixels climb to the middle of their cell, or to a typical tone.
-
-Both variants count points on a grid, so that a step of mean shift is a ratio of convolutions, and let all
-starts climb at once. The modes where they end are then merged by a hierarchical clustering.
-"""
+"""Mean-shift: pixels climb a density to its modes, and a hierarchical clustering merges the modes."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from scipy import ndimage
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
+from skimage.filters import threshold_otsu
 from skimage.measure import label
 
 from segjax.classical.contrast import contrast, otsu_foreground
+from segjax.classical.features import BLOCK, shape
+from segjax.classical.radius import inscribed_circles
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import centres, fill_holes, peaks, split_touching
+from segjax.classical.watershed import centres, fill_holes, peaks, split_touching, weighted_median
 from segjax.errors import InputError
-from segjax.ops.mean_shift import follow, grid_shift
+from segjax.ops import mean_shift as climbing
 from segjax.segmentation import Segmentation
 
-# Grids are filled up to multiples of this, and starts go in blocks, so that few programs are compiled.
-_MULTIPLE = 128
-_BLOCK = 1 << 16
-# A climb ends when no start of a block moves farther than this in a step, nodes.
-_REST = 1e-2
-# What is told of the tones of an image to Ward's clustering, whose cost is quadratic.
-_TONES = 1000
-# Nodes of the grid of tones from black to white.
-_LEVELS = 32
+SPACES = ("grid", "colour")
+# Starts are padded to multiples, so that few programs are compiled.
+STARTS = 2**15
+# Of the colour variant: bins across the image, bins of intensity, and the points that make up the density.
+BINS, LEVELS, POINTS = 6, 32, 2048
+# How many bins across the image the whole range of intensity is worth.
+RANGE = 12
 
 
 def mean_shift(
@@ -39,130 +34,167 @@ def mean_shift(
     *,
     space: str = "grid",
     bandwidth: float | None = None,
-    share: float = 0.3,
+    share: float = 0.2,
     merge: float = 2.5,
     steps: int = 60,
-    tone: float = 0.08,
     num_groups: int = 3,
-    num_bright: int = 2,
-    gamma: float = 0.3,
-    sigma: float = 0.5,
+    gamma: float = 0.7,
+    sigma: float = 1.0,
     bright: bool | None = None,
     stained: bool | None = None,
-    smoothing: float = 2.0,
+    smoothing: float = 1.0,
     h: float = 0.75,
     min_area: int = 20,
-    max_hole: int = 0,
+    max_hole: int = 100,
 ) -> Stages:
-    """docstring."""
-    if space not in ("grid", "colour"):
-        raise InputError(f'space must be "grid" or "colour", not "{space}"')
+    """Segments by the modes of a density, in the plane of the image or of position and brightness.
+
+    "grid": the foreground of `otsu_foreground` is weighted by its squared distance to the background, and
+    each pixel climbs that density. Modes closer than `merge` are one cell, by single linkage; a cell does not
+    go beyond its part of the foreground.
+
+    "colour": bins of position and contrast climb the density of pixels in that space. Their modes are grouped
+    by Ward's linkage; groups whose mean contrast is above Otsu's threshold, at least the brightest, are the
+    foreground, which `split_touching` splits.
+
+    Args:
+      image: [H, W, C] any real type, raw or normalised.
+      space: "grid" or "colour".
+      bandwidth: "grid": standard deviation of the kernel, pixels; None is `share` of the typical radius,
+        which is the weighted median of those of the inscribed circles. "colour": radius of the kernel, where
+        the image has a length of 6 and the contrast one of 12; None is 1.5.
+      share: see `bandwidth`.
+      merge: pixels.
+      steps: at most as many are climbed.
+      num_groups: of "colour".
+      gamma: exponent of the contrast.
+      sigma: of `otsu_foreground`, and of the blur before "colour", pixels.
+      bright: of `contrast`, as `stained`.
+      stained: see there.
+      smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
+      h: of `split_touching`, in "colour".
+      min_area: instances of fewer pixels go.
+      max_hole: holes of up to this many pixels are filled.
+
+    Returns:
+      The stages; without any contrast, an empty segmentation.
+
+    Raises:
+      InputError: if the image cannot be used, or a setting makes no sense.
+
+    References:
+      Comaniciu and Meer, https://doi.org/10.1109/34.1000236
+    """
+    if space not in SPACES:
+        raise InputError(f"space={space!r} is unknown: choose one of {', '.join(SPACES)}")
+    if bandwidth is not None and not 0 < bandwidth < np.inf:
+        raise InputError(f"bandwidth is {bandwidth}, but must be above 0")
     intensity = contrast(image, bright=bright, stained=stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
-    foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
-    distance = ndimage.distance_transform_edt(foreground)
-    if bandwidth is None:
-        bandwidth = max(share * typical_radius(distance), 1.0)
-    if space == "grid":
-        labels, seeds, shift = climb(
-            distance, bandwidth=bandwidth, merge=merge, steps=steps, min_area=min_area
+    if space == "colour":
+        foreground, maps = _bright_groups(
+            ndimage.gaussian_filter(intensity, sigma) ** gamma, bandwidth or 1.5, num_groups, steps
         )
-        features = {"contrast": intensity, "distance": distance, "shift": shift}
-        return Stages(features, foreground, seeds, Segmentation.from_labels(labels))
-    filtered = tones(intensity**gamma, bandwidth=bandwidth, tone=tone, steps=steps)
-    groups = ward(filtered, num_groups)
-    foreground = fill_holes(groups >= num_groups - num_bright, max_hole)
-    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(foreground), smoothing)
-    markers = peaks(distance, foreground, h)
-    labels = split_touching(foreground, distance, seeds=markers, smoothing=0, min_area=min_area)
-    features = {"contrast": intensity, "tone": filtered, "distance": distance}
-    return Stages(features, foreground, centres(markers), Segmentation.from_labels(labels))
+        foreground = fill_holes(foreground, max_hole)
+        distance = shape.distance(foreground)
+        markers = peaks(ndimage.gaussian_filter(distance, smoothing), foreground, h)
+        labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
+        seeds = centres(markers)
+    else:
+        foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
+        distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
+        labels, seeds, shift = _climb(distance, foreground, bandwidth, share, merge, steps)
+        labels[np.bincount(labels.ravel())[labels] < min_area] = 0
+        maps = {"shift": shift}
+    named = {"contrast": intensity, "distance": distance} | maps
+    return Stages(named, foreground, seeds, Segmentation.from_labels(labels))
 
 
-def typical_radius(distance: np.ndarray) -> float:
-    """The median of the local maxima of a distance map [H, W] in pixels, weighted by their square.
+def merge_modes(modes: np.ndarray, *, distance: float) -> np.ndarray:
+    """Single linkage, cut at a distance: modes that a chain of shorter steps joins are one.
 
-    The square is about the area of the cell, so specks hardly count. 0 without foreground.
+    The parts of the graph of all pairs that close are exactly that, in the memory of these pairs alone.
+
+    Args:
+      modes: [N, D] float.
+      distance: at which two are still joined.
+
+    Returns:
+      [N] int, the cluster of each mode, 0..M-1.
     """
-    rising = np.sort(distance[(distance == ndimage.maximum_filter(distance, 5)) & (distance > 0)])
-    area = np.cumsum(rising**2)
-    return float(rising[np.searchsorted(area, area[-1] / 2)]) if rising.size else 0.0
-
-
-def climb(
-    distance: np.ndarray, *, bandwidth: float, merge: float, steps: int, min_area: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels."""
-    foreground = distance > 0
-    starts = np.argwhere(foreground)
-    ends, shift = _climb(distance**2, starts, spread=(bandwidth, bandwidth), steps=steps)
-    nearest = np.rint(ends).astype(np.int64)
-    modes, mode_of = np.unique(nearest @ [distance.shape[1], 1], return_inverse=True)
-    cluster = single_linkage(np.stack(np.divmod(modes, distance.shape[1]), -1), merge)[mode_of]
-    # A cell does not reach across background: what climbed to the same mode in another part is another cell.
-    part = label(foreground, connectivity=2)[foreground]
-    _, instance = np.unique(
-        part.astype(np.int64) * (cluster.max(initial=0) + 1) + cluster, return_inverse=True
-    )
-    # Few pixels that rest elsewhere, as on the line between two cells, go to their neighbours.
-    size = np.bincount(instance, minlength=1)
-    planted = np.zeros(distance.shape, np.int64)
-    planted[foreground] = np.where(size >= min_area, np.arange(1, len(size) + 1), 0)[instance]
-    labels = split_touching(foreground, distance, seeds=planted, smoothing=0, min_area=min_area)
-    ids = labels[foreground]
-    count = np.maximum(np.bincount(ids, minlength=1), 1)
-    seeds = np.stack([np.bincount(ids, end, minlength=1) / count for end in ends.T], -1)[1:]
-    return labels, seeds, np.linalg.norm(shift, axis=-1)
+    if not len(modes):
+        return np.zeros(0, int)
+    # Thousands of pixels end in the same place: a tenth of a pixel is as good as equal.
+    places, of_place = np.unique(np.round(modes, 1), axis=0, return_inverse=True)
+    pairs = KDTree(places).query_pairs(distance, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
+    return connected_components(graph, directed=False)[1][of_place.ravel()]
 
 
 def _climb(
-    weights: np.ndarray, starts: np.ndarray, *, spread: tuple[float, ...], steps: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where starts [S, D] end on a grid of weights, and the first step at each node."""
-    padding = [(0, -size % _MULTIPLE if size > _LEVELS else 0) for size in weights.shape]
-    field = grid_shift(np.pad(weights, padding).astype(np.float32), bandwidth=spread)
-    block = min(_BLOCK, 1 << max(len(starts) - 1, 1023).bit_length())
-    ends = np.zeros(starts.shape, np.float32)
-    for first in range(0, len(starts), block):
-        some = starts[first : first + block].astype(np.float32)
-        filled = np.pad(some, [(0, block - len(some)), (0, 0)], mode="edge")
-        ends[first : first + block] = follow(field, filled, steps=steps, tolerance=_REST)[: len(some)]
-    return ends, np.asarray(field)[tuple(slice(size) for size in weights.shape)]
+    distance: np.ndarray,
+    foreground: np.ndarray,
+    bandwidth: float | None,
+    share: float,
+    merge: float,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels [H, W], the modes [N, 2] and how far each pixel's first step goes [H, W]."""
+    height, width = foreground.shape
+    labels = np.zeros(foreground.shape, np.int32)
+    if not foreground.any():
+        return labels, np.zeros((0, 2)), np.zeros(foreground.shape)
+    parts = label(foreground, connectivity=2)
+    if bandwidth is None:
+        circles = inscribed_circles(distance, parts, min_radius=2.5)
+        radii = distance[tuple(circles.T)]
+        bandwidth = max(share * weighted_median(radii, radii**2), 0.5)
+    weights = np.pad(distance**2, ((0, -height % BLOCK), (0, -width % BLOCK)))
+    field = climbing.grid_shift(weights, bandwidth=float(bandwidth))
+    pixels = np.argwhere(foreground)
+    starts = np.pad(pixels, ((0, -len(pixels) % STARTS), (0, 0)), mode="edge")
+    modes = np.asarray(climbing.follow(field, starts, steps=steps, tolerance=0.02))[: len(pixels)]
+    cluster = merge_modes(modes, distance=merge)
+    # A cell ends where its part of the foreground does.
+    pair = np.column_stack([parts[foreground], cluster])
+    _, of_pixel = np.unique(pair, axis=0, return_inverse=True)
+    of_pixel = of_pixel.ravel()
+    labels[foreground] = of_pixel + 1
+    sizes = np.bincount(of_pixel)
+    seeds = np.column_stack([np.bincount(of_pixel, modes[:, axis]) / sizes for axis in range(2)])
+    return labels, seeds, np.linalg.norm(np.asarray(field)[:height, :width], axis=-1)
 
 
-def single_linkage(points: np.ndarray, distance: float) -> np.ndarray:
-    """Clusters."""
-    count = len(points)
-    if not count:
-        return np.zeros(0, np.int32)
-    pairs = cKDTree(points).query_pairs(distance, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
-
-
-def tones(values: np.ndarray, *, bandwidth: float, tone: float, steps: int) -> np.ndarray:
-    """Filtered."""
-    height, width = values.shape
-    spacing = max(bandwidth, 1.0)
-    y, x = (np.arange(size) / spacing for size in (height, width))
-    rows, columns = (np.rint(at).astype(np.int64) for at in (y, x))
-    levels = np.rint(np.clip(values, 0, 1) * (_LEVELS - 1)).astype(np.int64)
-    shape = (_LEVELS, rows[-1] + 1, columns[-1] + 1)
-    nodes = (levels * shape[1] + rows[:, None]) * shape[2] + columns[None]
-    counts = np.bincount(nodes.ravel(), minlength=math.prod(shape)).reshape(shape)
-    spread = (tone * (_LEVELS - 1), bandwidth / spacing, bandwidth / spacing)
-    starts = np.argwhere(counts)
-    ends, _ = _climb(counts, starts, spread=spread, steps=steps)
-    filtered = np.zeros(shape, np.float32)
-    filtered[tuple(starts.T)] = ends[:, 0] / (_LEVELS - 1)
-    return filtered.ravel()[nodes]
-
-
-def ward(values: np.ndarray, num_groups: int) -> np.ndarray:
-    """Groups."""
-    sample = np.quantile(values, np.linspace(0, 1, _TONES), method="nearest")
-    groups = fcluster(linkage(sample[:, None], "ward"), num_groups, "maxclust")
-    tops = np.sort([sample[groups == group].max() for group in np.unique(groups)])
-    cuts = tops[:-1]
-    return np.searchsorted(cuts, values, side="left") + (num_groups - len(tops))
+def _bright_groups(
+    intensity: np.ndarray, bandwidth: float, num_groups: int, steps: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The foreground [H, W], and maps of the mode's contrast and of the group of each pixel."""
+    height, width = intensity.shape
+    side = max(height, width) / BINS
+    y, x = np.mgrid[:height, :width]
+    space = np.stack([y / side, x / side, intensity * RANGE], axis=-1).reshape(-1, 3)
+    bins = (space[:, 0].astype(int) * (BINS + 1) + space[:, 1].astype(int)) * (LEVELS + 1)
+    bins += (intensity.ravel() * LEVELS).astype(int)
+    _, of_pixel = np.unique(bins, return_inverse=True)
+    of_pixel = of_pixel.ravel()
+    sizes = np.bincount(of_pixel)
+    starts = np.column_stack([np.bincount(of_pixel, space[:, axis]) / sizes for axis in range(3)])
+    capacity = 256
+    taken = np.linspace(0, len(space) - 1, min(POINTS, len(space))).astype(int)
+    points = np.zeros((POINTS, 3), np.float32)
+    points[: len(taken)] = space[taken]
+    padded = np.pad(starts, ((0, -len(starts) % capacity), (0, 0)), mode="edge")
+    valid = np.arange(POINTS) < len(taken)
+    modes = np.asarray(climbing.mean_shift(points, valid, padded, bandwidth=bandwidth, max_steps=steps))
+    levels = modes[: len(starts), 2]
+    groups = np.ones(len(levels), int)
+    if len(levels) > 1:
+        groups = fcluster(linkage(levels[:, None], "ward"), num_groups, "maxclust")
+    sums = np.bincount(groups[of_pixel], intensity.ravel()) / np.maximum(np.bincount(groups[of_pixel]), 1)
+    level = threshold_otsu(intensity) if intensity.min() < intensity.max() else np.inf
+    kept = sums > min(level, sums.max() - 1e-12)
+    rank = np.argsort(np.argsort(sums))
+    shown = {"mode": levels[of_pixel] / RANGE, "group": rank[groups[of_pixel]].astype(float)}
+    foreground = kept[groups[of_pixel]].reshape(height, width)
+    return foreground, {name: values.reshape(height, width) for name, values in shown.items()}
