@@ -60,6 +60,13 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         "kmeans": {"min_area": 5, "gamma": 0.3, "num_clusters": 2, "smoothing": 2.0, "h": 1.5},
         "watershed": {"min_area": 5, "max_hole": 100},
     },
+    "bbbc038": {
+        "naive": {"share": 1.0, "min_core": 12},
+        "radius": {"gamma": 1.0, "eps": 0.8, "smoothing": 2.0},
+        "mean_shift": {"max_hole": 0},
+        "kmeans": {"gamma": 0.7, "num_clusters": 4, "h": 1.0, "max_hole": 100},
+        "watershed": {"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100},
+    },
 }
 
 SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "smoothing": (1.0, 2.0, 3.0), "max_hole": (0, 100)}

@@ -123,6 +123,8 @@ def get_config(variant: str = "") -> ConfigDict:
     if chosen["dataset"] == "bbbc038":
         # The smallest images have 256 x 256 pixels.
         config.data.patch_size = 192
+        # Found on the training images.
+        config.reference.update({"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100})
     if chosen["dataset"] == "mnfinder":
         config.dataset.headline = "nucleus"
         # Found on the training images: micronuclei are the instances of less than a fifth of the usual area.
