@@ -22,7 +22,7 @@ BATCH = flags.DEFINE_integer("batch", 2, "Network: images at a time.", lower_bou
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
 PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
 LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
-POINTS = flags.DEFINE_integer("points", 20_000, "Classical: points that scikit-learn's MeanShift gets.")
+POINTS = flags.DEFINE_integer("points", 100_000, "Classical: points for MeanShift, at most.")
 
 
 def main() -> None:

@@ -78,8 +78,10 @@ def stretch(intensity: np.ndarray) -> np.ndarray | None:
     return np.clip((intensity - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def otsu_foreground(intensity: np.ndarray, *, sigma: float, gamma: float) -> np.ndarray:
-    """Cuts a map by Otsu's threshold.
+def otsu_foreground(
+    intensity: np.ndarray, *, sigma: float, gamma: float, window: int = 0, share: float = 1.0
+) -> np.ndarray:
+    """Cuts a map by `cut`, after a blur and a change of its gradation.
 
     On linear intensities (gamma 1), the spread among bright cells draws the threshold up into the dim ones;
     below 1, dim and bright ones are about equally far from the background.
@@ -88,17 +90,38 @@ def otsu_foreground(intensity: np.ndarray, *, sigma: float, gamma: float) -> np.
       intensity: [H, W] float in 0..1, cells bright.
       sigma: standard deviation of the Gaussian before the threshold, pixels.
       gamma: exponent of the intensity.
+      window: of `cut`, as `share`.
+      share: see there.
 
     Returns:
       [H, W] bool; nowhere True if nothing is left to tell apart.
+    """
+    blurred = np.maximum(ndimage.gaussian_filter(intensity, sigma), 0) ** gamma
+    return cut(blurred, window=window, share=share)
+
+
+def cut(values: np.ndarray, *, window: int = 0, share: float = 1.0) -> np.ndarray:
+    """What is above Otsu's threshold, or above the mean of its surroundings and a share of the threshold.
+
+    Args:
+      values: [H, W] float, at least 0.
+      window: side of the surroundings, pixels; 0 for the threshold alone.
+      share: of the threshold, that a pixel brighter than its surroundings has to reach.
+
+    Returns:
+      [H, W] bool; nowhere True if all values are equal.
 
     References:
       Otsu, https://doi.org/10.1109/TSMC.1979.4310076
     """
-    intensity = np.maximum(ndimage.gaussian_filter(intensity, sigma), 0) ** gamma
-    if intensity.min() == intensity.max():
-        return np.zeros(intensity.shape, bool)
-    return intensity > threshold_otsu(intensity)
+    if values.min() == values.max():
+        return np.zeros(values.shape, bool)
+    level = threshold_otsu(values)
+    found = values > level
+    if window:
+        surroundings = ndimage.uniform_filter(values, window, mode="nearest")
+        found |= (values > surroundings) & (values > share * level)
+    return found
 
 
 def _unit_range(image: np.ndarray) -> np.ndarray:

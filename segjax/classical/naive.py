@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import watershed as flood
 
-from segjax.classical.contrast import contrast
+from segjax.classical.contrast import contrast, cut
 from segjax.classical.features import HAND_MADE, hand_made_of, shape
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import centres, fill_holes
@@ -33,16 +32,15 @@ def naive(
 ) -> Stages:
     """Segments by thresholds on hand-made features, and takes the foreground apart by erosion.
 
-    The foreground is where the contrast, blurred by one pixel, is above Otsu's threshold, or above the mean
-    of its surroundings and at least a share of the threshold. Where a raised level of the distance map breaks
-    a part in two or more, these are its children, and so on: the leaves of that tree are the cores of cells
-    (`cores`), which grow back over the foreground, the nearest one first.
+    The foreground is what `cut` leaves of the contrast, blurred by one pixel. Where a raised level of the
+    distance map breaks a part in two or more, these are its children, and so on: the leaves of that tree are
+    the cores of cells (`cores`), which grow back over the foreground, the nearest one first.
 
     Args:
       image: [H, W, C] any real type, raw or normalised.
       gamma: exponent of the contrast; below 1, dim cells stand out more.
-      window: side of the surroundings, pixels.
-      share: of Otsu's threshold, which a pixel brighter than its surroundings has to reach; 1 turns them off.
+      window: of `cut`, as `share`.
+      share: see there.
       bright: of `contrast`, as `stained`.
       stained: see there.
       smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
@@ -64,10 +62,7 @@ def naive(
     blurred = named["gauss 1"]
     if blurred.min() == blurred.max():
         return Stages.nothing(image.shape[:2], named)
-    level = threshold_otsu(blurred)
-    surroundings = ndimage.uniform_filter(blurred, window, mode="nearest")
-    foreground = (blurred > level) | ((blurred > surroundings) & (blurred > share * level))
-    foreground = fill_holes(foreground, max_hole)
+    foreground = fill_holes(cut(blurred, window=window, share=share), max_hole)
     distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
     seeds = cores(distance, foreground, min_core=min_core)
     # Flooded in the order of the distance to the nearest core, all cores grow at once and stay in their part.

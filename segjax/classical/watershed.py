@@ -114,6 +114,8 @@ def watershed(
     *,
     gamma: float = 0.3,
     sigma: float = 0.5,
+    window: int = 0,
+    share: float = 0.75,
     bright: bool | None = None,
     stained: bool | None = None,
     smoothing: float = 3.0,
@@ -130,8 +132,10 @@ def watershed(
 
     Args:
       image: [H, W, C] any real type, raw or normalised.
-      gamma: of `otsu_foreground`, as `sigma`.
+      gamma: of `otsu_foreground`, as `sigma`, `window` and `share`.
       sigma: see there.
+      window: see there.
+      share: see there.
       bright: of `contrast`, as `stained`.
       stained: see there.
       smoothing: as `h`, `min_area` and `max_hole` it is that of `split_touching`.
@@ -152,7 +156,8 @@ def watershed(
     intensity = contrast(image, bright=bright, stained=stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
-    foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
+    foreground = otsu_foreground(intensity, sigma=sigma, gamma=gamma, window=window, share=share)
+    foreground = fill_holes(foreground, max_hole)
     # Without any background there is no distance to it, and nothing that could be told apart.
     whole = foreground.all()
     distance = np.zeros(foreground.shape) if whole else ndimage.distance_transform_edt(foreground)

@@ -1,4 +1,4 @@
-"""K-means clustering of the points of one example; a batch by vmap."""
+"""K-means clustering of the points of one example; a batch by vmap, or on CPU faster by jax.lax.map."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def lloyd(
     return Clusters(centres + origin[None], assignment, inertia, steps)
 
 
-@functools.partial(jax.jit, static_argnames=("num_clusters", "restarts", "max_steps"))
+@functools.partial(jax.jit, static_argnames=("num_clusters", "restarts", "max_steps", "sample"))
 def kmeans(
     key: Array,
     points: Array,
@@ -122,8 +122,11 @@ def kmeans(
     restarts: int = 4,
     max_steps: int = 300,
     tolerance: float = 1e-4,
+    sample: int = 2**14,
 ) -> Clusters:
-    """Clusters points from several seeds, side by side, and returns the clustering of least inertia.
+    """Clusters points from several seeds, side by side, and goes on from the clustering of least inertia.
+
+    The seeds compete on a sample of the points, evenly spread; the best is then moved to rest among all.
 
     Args:
       key: PRNG key.
@@ -131,17 +134,23 @@ def kmeans(
       valid: [P] bool, which points are not padding.
       num_clusters: K.
       restarts: number of seeds.
-      max_steps: of each restart.
+      max_steps: of each restart, and again among all points.
       tolerance: see `lloyd`.
+      sample: about how many points the seeds compete on, at most twice as many.
 
     Returns:
       The clusters. Where fewer than K points are distinct, some clusters are empty.
     """
+    points, valid = jnp.asarray(points, jnp.float32), jnp.asarray(valid, bool)
+    stride = max(1, len(points) // sample)
+    some, usable = points[::stride], valid[::stride]
     keys = jax.random.split(key, restarts)
     begins = jax.vmap(functools.partial(seed, num_clusters=num_clusters), in_axes=(0, None, None))(
-        keys, points, valid
+        keys, some, usable
     )
     run = functools.partial(lloyd, max_steps=max_steps, tolerance=tolerance)
-    found = jax.vmap(run, in_axes=(None, None, 0))(points, valid, begins)
+    found = jax.vmap(run, in_axes=(None, None, 0))(some, usable, begins)
     best = jnp.argmin(found.inertia)
-    return Clusters(*(values[best] for values in found))
+    if stride == 1:
+        return Clusters(*(values[best] for values in found))
+    return run(points, valid, found.centres[best])

@@ -65,7 +65,10 @@ def test_gamma_lets_dim_cells_count():
     intensity[30:50, 30:50] = np.linspace(0.8, 1.0, 20)
     assert not otsu_foreground(intensity, sigma=0, gamma=1.0)[10, 8]
     assert otsu_foreground(intensity, sigma=0, gamma=0.3).sum() == 100 + 400
-    assert not otsu_foreground(np.full((4, 4), 0.5), sigma=1, gamma=1).any()
+    # Or what is brighter than its surroundings, and at least a fifth of the threshold.
+    found = otsu_foreground(intensity, sigma=0, gamma=1.0, window=31, share=0.2)
+    assert found.sum() == 100 + 400
+    assert not otsu_foreground(np.full((4, 4), 0.5), sigma=1, gamma=1, window=3).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 3), (9, 9, 2)])

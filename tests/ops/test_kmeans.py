@@ -82,6 +82,16 @@ def test_the_best_of_several_restarts_is_kept():
     np.testing.assert_array_equal(found.centres, same.centres)
 
 
+def test_what_won_on_a_sample_comes_to_rest_among_all():
+    points = blobs(count=1000, seed=5)
+    every = np.ones(1000, bool)
+    found = clustering.kmeans(KEY, points, every, num_clusters=4, restarts=3, sample=100)
+    begin = clustering.kmeans(KEY, points[::10], every[::10], num_clusters=4, restarts=3).centres
+    _, assignment, inertia = oracle.lloyd(points, begin)
+    np.testing.assert_allclose(found.inertia, inertia, rtol=1e-4)
+    np.testing.assert_array_equal(found.assignment, assignment)
+
+
 def test_a_batch_is_clustered_as_each_alone():
     batch = np.stack([blobs(seed=1), blobs(seed=2)])
     valid = np.ones((2, 300), bool)
