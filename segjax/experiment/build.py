@@ -141,12 +141,14 @@ def make_classical(name: str, settings: Mapping[str, Any]) -> Method:
     Raises:
       InputError: if there is no such method or parameter; it names those that there are.
     """
-    return functools.partial(METHODS[name], **_checked(name, settings))
+    checked = _checked(name, settings)
+    return functools.partial(METHODS[name], **checked)
 
 
 def make_stages(name: str, settings: Mapping[str, Any]) -> Callable[[np.ndarray], Stages]:
     """As `make_classical`, with all the stages that lead to the segmentation."""
-    return functools.partial(STAGES[name], **_checked(name, settings))
+    checked = _checked(name, settings)
+    return functools.partial(STAGES[name], **checked)
 
 
 def make_reference(config: ConfigDict) -> Method:
