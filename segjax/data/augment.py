@@ -14,6 +14,9 @@ from segjax.typing import IGNORE, Array, Batch
 
 Augment = Callable[[Array, Batch], Batch]
 
+# What has the size of the image; all else in an example is passed through.
+MAPS = ("image", "labels", "semantic", "distance")
+
 # Every strength at which its augmentation is left out.
 OFF: dict[str, Any] = {
     "flip": False,
@@ -73,7 +76,8 @@ def make_augment(
       int32, "semantic" [S, S] int32, "distance" [S, S] float32} to an example of `patch_size` for S. Image
       and distance are interpolated, labels and semantic take the nearest pixel. Beyond the source the
       image is reflected and is not to be judged (`IGNORE`, no instances); a source that is larger than the
-      patch by `(cos(rotation) + sin(rotation)) / scale[0]` leaves nothing beyond it.
+      patch by `(cos(rotation) + sin(rotation)) / scale[0]` leaves nothing beyond it. An example may bring
+      "proposals" [P, 4] and "proposals_valid" [P], which move along; whatever else it has is passed through.
 
     Raises:
       InputError: if a strength is negative or a range not rising, or (when called) the source is smaller
@@ -96,8 +100,8 @@ def make_augment(
 
     moves = flip or quarter_turns or rotation > 0 or scale != (1, 1) or elastic[0] > 0
 
-    def coordinates(key: Array, source_size: int) -> jax.Array:
-        """[2, patch_size, patch_size]: where each pixel of the patch comes from."""
+    def coordinates(key: Array, source_size: int) -> tuple[jax.Array, jax.Array]:
+        """[2, patch_size, patch_size]: where each pixel of the patch comes from; and the matrix of it."""
         of_numbers, of_field = jax.random.split(key)
         mirrored, direction, angle, zoom = jnp.split(jax.random.uniform(of_numbers, (5,)), (2, 3, 4))
         from_centre = jnp.arange(patch_size, dtype=jnp.float32) - (patch_size - 1) / 2
@@ -116,20 +120,40 @@ def make_augment(
             matrix = _turn(jnp.cos(radians), jnp.sin(radians)) @ matrix
         matrix /= photometry.between(scale, zoom[0], logarithmic=True)
         moved = jnp.einsum("ij,jhw->ihw", matrix, grid, precision=jax.lax.Precision.HIGHEST)
-        return moved + (source_size - patch_size) // 2 + (patch_size - 1) / 2
+        return moved + (source_size - patch_size) // 2 + (patch_size - 1) / 2, matrix
 
     def warp(key: Array, example: Batch) -> Batch:
-        places = coordinates(key, len(example["labels"]))
+        places, matrix = coordinates(key, len(example["labels"]))
         floats = jnp.concatenate([example["image"], example["distance"][..., None]], axis=-1)
         floats = sample(floats, places, order=1)
         integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
         integers = sample(integers, places, order=0, fill=IGNORE)
         labels = jnp.maximum(integers[..., 0], 0)
         return {
+            **moved_proposals(example, jnp.linalg.inv(matrix)),
             "image": floats[..., :-1],
             "labels": labels,
             "semantic": integers[..., 1],
             "distance": jnp.where(labels > 0, floats[..., -1], 0),
+        }
+
+    def moved_proposals(example: Batch, matrix: Array) -> Batch:
+        """The example with its proposals, if it has any, in the patch: upright boxes around the turned ones."""
+        if "proposals" not in example:
+            return example
+        boxes = example["proposals"]
+        overhang = (len(example["labels"]) - patch_size) // 2
+        # Corners from the centre of the patch, as (y, x): pixels are at whole numbers, their edges at halves.
+        corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
+        turned = (corners - overhang - patch_size / 2) @ matrix.T + patch_size / 2  # [P, 4, 2]
+        low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
+        whole = jnp.prod(high - low, axis=-1)
+        low, high = jnp.clip(low, 0, patch_size), jnp.clip(high, 0, patch_size)
+        inside = jnp.prod(high - low, axis=-1)
+        return {
+            **example,
+            "proposals": jnp.concatenate([low, high], axis=-1),
+            "proposals_valid": example["proposals_valid"] & (inside > 0.5 * whole),
         }
 
     def expose(key: Array, image: Array, labels: Array) -> Array:
@@ -157,13 +181,16 @@ def make_augment(
             raise InputError(
                 f"an example of {height} x {width} cannot give a patch of {patch_size} x {patch_size}"
             )
+        if "proposals" in example and elastic[0] > 0:
+            raise InputError("config.augment.elastic bends proposals to what is no box: set it to (0.0, 1.0)")
         of_warp, of_light = jax.random.split(key)
         if moves:
             example = warp(of_warp, example)
         else:
             start = (height - patch_size) // 2
             window = slice(start, start + patch_size)
-            example = {name: jnp.asarray(value[window, window]) for name, value in example.items()}
+            cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS}
+            example = {**moved_proposals(example, jnp.eye(2)), **cut}
         return {**example, "image": expose(of_light, example["image"], example["labels"])}
 
     return augment

@@ -8,11 +8,12 @@ import itertools
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
+from absl import logging
 from scipy import ndimage
 
 from segjax.data.normalise import prepare_example
@@ -23,7 +24,7 @@ from segjax.typing import IGNORE
 # What padding beyond the border of an image holds; the image itself is reflected.
 FILL = {"labels": 0, "semantic": IGNORE, "distance": 0}
 # Domains of the random numbers, so that the order of images and the places of patches never share any.
-ORDER, PLACE = 0, 1
+ORDER, PLACE, BOXES = 0, 1, 2
 
 HostBatch = dict[str, np.ndarray]
 
@@ -35,10 +36,16 @@ class Prepared:
     Attributes:
       example: as `prepare_example` makes it.
       instances: for each class that is present, `(id, bounding box)` of its instances.
+      name: of the record.
+      classes: [N] of the record's instances.
+      proposals: [P, 4] float32 boxes in pixels of the example, None if there are none to be had.
     """
 
     example: HostBatch
     instances: dict[int, list[tuple[int, tuple[slice, ...]]]]
+    name: str
+    classes: np.ndarray
+    proposals: np.ndarray | None
 
     @property
     def nbytes(self) -> int:
@@ -73,10 +80,16 @@ class Stream:
       process_index: of this process.
       process_count: each process gets an equal part of the rows of the same batch.
       cache_bytes: prepared images are kept up to this size in total.
+      max_instances: N; if given, batches tell instances apart: ids are 1..N in each window, and of more than N
+        the smallest are left out, their pixels not to be judged.
+      propose: `image as stored -> boxes [P, 4]` in which there may be an object, pixels.
+      max_proposals: P of a batch; of more in a window some are drawn by chance.
 
     Attributes:
       window_size: side of the arrays of a batch in pixels.
       channels: of every image.
+      overfull: names of images of which a window had more than `max_instances`, and how many were left out
+        at most.
 
     Raises:
       InputError: if an argument is out of range.
@@ -97,6 +110,9 @@ class Stream:
         process_index: int = 0,
         process_count: int = 1,
         cache_bytes: int = 2**30,
+        max_instances: int | None = None,
+        propose: Callable[[np.ndarray], np.ndarray] | None = None,
+        max_proposals: int = 1000,
     ) -> None:
         if len(source) == 0:
             raise InputError("there is no image to train on; give another split or data set")
@@ -114,6 +130,8 @@ class Stream:
             raise InputError(f"config.data.margin is {margin}; it must be between 1, for no margin, and 4")
         if not 0 <= seed < 2**64:
             raise InputError(f"config.seed is {seed}; it must be between 0 and 2**64 - 1")
+        if max_instances is not None and max_instances < 1:
+            raise InputError(f"config.data.max_instances is {max_instances}; it must be at least 1")
         self._source = source
         self._seed = seed
         self._batch_size = batch_size
@@ -125,6 +143,10 @@ class Stream:
         part = batch_size // process_count
         self._rows = range(process_index * part, (process_index + 1) * part)
         self._cache = _Cache(cache_bytes)
+        self._max_instances = max_instances
+        self._propose = propose
+        self._max_proposals = max_proposals
+        self.overfull: dict[str, int] = {}
         # A permutation serves a whole epoch, and threads may be in two at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
         self.channels = source[0].image.shape[-1]
@@ -138,7 +160,9 @@ class Stream:
 
         Returns:
           image [B/P, h, w, C] float32, labels [B/P, h, w] int32, semantic [B/P, h, w] int32,
-          distance [B/P, h, w] float32, where h and w are `window_size` and P is `process_count`.
+          distance [B/P, h, w] float32, where h and w are `window_size` and P is `process_count`. With
+          `max_instances`, classes [B/P, N] int32, of the ids 1..N, 0 where there is none. With `propose`,
+          proposals [B/P, max_proposals, 4] float32 in pixels of the window, and proposals_valid, bool.
 
         Raises:
           InputError: if an image is smaller than a patch, or unlike the others in channels.
@@ -151,7 +175,55 @@ class Stream:
         prepared = self._prepared(int(self._order(epoch)[position]))
         top, left = self._place(prepared, self._random(PLACE, row))
         overhang = (self.window_size - self._patch_size) // 2
-        return _window(prepared.example, top - overhang, left - overhang, self.window_size)
+        top, left = top - overhang, left - overhang
+        window = _window(prepared.example, top, left, self.window_size)
+        if self._max_instances is not None:
+            window["classes"] = self._number(window, prepared)
+        if prepared.proposals is not None:
+            window |= self._proposals(prepared.proposals, top, left, self._random(BOXES, row))
+        return window
+
+    def _number(self, window: HostBatch, prepared: Prepared) -> np.ndarray:
+        """Gives the instances of a window, in place, the ids 1..N; returns their classes."""
+        capacity = self._max_instances or 0
+        ids, inverse, areas = np.unique(window["labels"], return_inverse=True, return_counts=True)
+        present = np.flatnonzero(ids > 0)
+        kept = present
+        if len(present) > capacity:
+            kept = np.sort(present[np.argsort(-areas[present], kind="stable")[:capacity]])
+            window["semantic"][np.isin(window["labels"], ids[np.setdiff1d(present, kept)])] = IGNORE
+            self._warn(prepared.name, len(present) - capacity)
+        number = np.zeros(len(ids), np.int32)
+        number[kept] = np.arange(1, len(kept) + 1)
+        window["labels"] = number[inverse.reshape(window["labels"].shape)]
+        classes = np.zeros(capacity, np.int32)
+        classes[: len(kept)] = prepared.classes[ids[kept] - 1]
+        return classes
+
+    def _warn(self, name: str, surplus: int) -> None:
+        if name not in self.overfull:
+            logging.warning(
+                "%s has %d instances more than config.data.max_instances=%d in one window: the smallest are"
+                " left out there and not judged; so far in %d images",
+                name,
+                surplus,
+                self._max_instances,
+                len(self.overfull) + 1,
+            )
+        self.overfull[name] = max(surplus, self.overfull.get(name, 0))
+
+    def _proposals(self, boxes: np.ndarray, top: int, left: int, rng: np.random.Generator) -> HostBatch:
+        """The proposals that lie in a window for the larger part, in its pixels, padded."""
+        moved = boxes - np.array([left, top, left, top], np.float32)
+        clipped = np.clip(moved, 0, self.window_size)
+        inside = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
+        whole = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
+        found = clipped[inside > 0.5 * whole]
+        if len(found) > self._max_proposals:
+            found = found[rng.permutation(len(found))[: self._max_proposals]]
+        padded = np.zeros((self._max_proposals, 4), np.float32)
+        padded[: len(found)] = found
+        return {"proposals": padded, "proposals_valid": np.arange(self._max_proposals) < len(found)}
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return self._random(ORDER, epoch).permutation(len(self._source))
@@ -207,7 +279,10 @@ class Stream:
         for number, box in enumerate(ndimage.find_objects(example["labels"]), start=1):
             if box is not None:
                 instances.setdefault(int(record.truth.classes[number - 1]), []).append((number, box))
-        return Prepared(example, instances)
+        proposals = None
+        if self._propose is not None:
+            proposals = np.asarray(self._propose(record.image), np.float32) * np.float32(self._scale)
+        return Prepared(example, instances, record.name, record.truth.classes, proposals)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,11 @@ from segjax.data.normalise import prepare_image
 from segjax.data.records import Source
 from segjax.data.stream import Stream
 from segjax.errors import InputError
+from segjax.experiment.proposals import make_proposer
 from segjax.experiment.workdir import Description
 from segjax.inference.predictor import Predictor
 from segjax.models import create_segmenter
+from segjax.models.detectors import create_detector
 from segjax.models.weights import load_encoder
 from segjax.tasks import TASKS, Task
 from segjax.tasks.semantic import output_channels
@@ -67,6 +69,12 @@ def open_split(config: ConfigDict, split: str) -> Source:
 
 def make_stream(config: ConfigDict, source: Source) -> Stream:
     """The batches that a config trains on."""
+    objects = {}
+    if "max_instances" in config.data:
+        objects["max_instances"] = config.data.max_instances
+    if "proposals" in config:
+        objects["propose"] = make_proposer(config)
+        objects["max_proposals"] = config.proposals.max_proposals
     return Stream(
         source,
         seed=config.seed,
@@ -78,6 +86,7 @@ def make_stream(config: ConfigDict, source: Source) -> Stream:
         margin=config.data.margin,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        **objects,
     )
 
 
@@ -121,8 +130,13 @@ def make_task(config: ConfigDict, description: Description) -> Task:
         raise InputError(f"config.task.name={name!r} is unknown: choose one of {', '.join(TASKS)}")
     num_classes = len(description.class_names)
     network = {field: value for field, value in config.model.items() if field != "weights"}
-    model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
-    settings["losses"] = dict(settings["losses"])
+    for field, value in settings.items():
+        if isinstance(value, ConfigDict):
+            settings[field] = dict(value)
+    if name == "instance":
+        model = create_detector(**network, num_classes=num_classes)
+    else:
+        model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
     return TASKS[name](model, num_classes=num_classes, **settings)
 
 
@@ -132,6 +146,8 @@ def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
         prepare_image, scale=config.data.scale, percentiles=tuple(config.data.percentiles)
     )
     settings = {name: config.predict[name] for name in ("tile", "overlap", "flips")}
+    if task.proposals:
+        settings |= {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
     return Predictor(task, params, prepare=prepare, **settings)
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from PIL import Image
 
+from segjax.errors import InputError
+from segjax.inference.joining import predict_objects
 from segjax.inference.tiling import predict_tiled
 from segjax.segmentation import Segmentation
 from segjax.tasks import Task
@@ -31,6 +34,8 @@ class Predictor:
         tile: int = 512,
         overlap: int = 64,
         flips: bool = False,
+        propose: Callable[[np.ndarray], np.ndarray] | None = None,
+        max_proposals: int = 1000,
     ) -> None:
         """Makes the method.
 
@@ -40,19 +45,64 @@ class Predictor:
           prepare: `image as read [H, W, C] -> network input [h, w, C] float32`, the same as in training.
           tile: the largest window, in pixels of the network's input.
           overlap: of windows, likewise.
-          flips: whether to average over the image and its three mirror images.
+          flips: whether to average over the image and its three mirror images; of maps only.
+          propose: `image as read -> boxes [P, 4]` in its pixels, for a task that needs proposals.
+          max_proposals: of a window.
+
+        Raises:
+          InputError: if objects should be averaged over mirror images.
         """
+        if flips and not task.maps:
+            raise InputError("config.predict.flips averages maps, but this network finds objects: set it to False")
         self.params = params
         self._prepare, self._tile, self._overlap = prepare, tile, overlap
-        self._segment = task.segment
+        self._task = task
+        self._propose, self._max_proposals = propose, max_proposals
         self._predict = jax.jit(_flipped(task.predict) if flips else task.predict)
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image `[H, W, C]` as it was read."""
-        return self._segment(self.outputs(image))
+        return self._task.segment(self.outputs(image))
 
     def outputs(self, image: np.ndarray) -> Outputs:
-        """The outputs of the network at the image's own resolution, [H, W, ...] float32."""
+        """The outputs of the network at the image's own resolution.
+
+        Args:
+          image: [H, W, C] as it was read.
+
+        Returns:
+          Maps [H, W, ...] float32; or for N objects, best first, "boxes" [N, 4] in pixels of the image,
+          "classes" [N], "scores" [N], "masks" [N, M, M] inside the boxes if the network draws them, and
+          "shape", the image's `(H, W)`.
+        """
+        return self._maps(image) if self._task.maps else self._objects(image)
+
+    def _objects(self, image: np.ndarray) -> Outputs:
+        prepared = self._prepare(image)
+        ratios = np.array(image.shape[1::-1]) / np.array(prepared.shape[1::-1])  # of width and height
+        to_image = np.tile(ratios, 2).astype(np.float32)
+        proposals = None if self._propose is None else self._propose(image) / to_image
+        found = predict_objects(
+            lambda windows, size, given: self._predict(self.params, windows, size, given),
+            prepared,
+            tile=self._tile,
+            overlap=self._overlap,
+            proposals=proposals,
+            max_proposals=self._max_proposals,
+        )
+        if dropped := int(found.pop("dropped")):
+            logging.warning(
+                "%d objects found no place: raise config.task.max_detections and config.task.candidates, or"
+                " make config.predict.tile smaller",
+                dropped,
+            )
+        order = np.argsort(-found["scores"], kind="stable")
+        outputs = {name: values[order] for name, values in found.items()}
+        outputs["boxes"] = outputs["boxes"] * to_image
+        outputs["valid"] = np.ones(len(order), bool)
+        return outputs | {"shape": np.array(image.shape[:2])}
+
+    def _maps(self, image: np.ndarray) -> Outputs:
         found = predict_tiled(
             lambda windows: self._predict(self.params, windows),
             self._prepare(image),

@@ -134,6 +134,35 @@ class Convolutions(nn.Module):
         return x
 
 
+class Convolution(nn.Module):
+    """A convolution that keeps the size, and a norm; it has a bias where it has no norm.
+
+    Attributes:
+      channels: of the result.
+      size: of the kernel.
+      norm: makes the normalisation, or None.
+      dtype: of the computation; parameters are float32.
+    """
+
+    channels: int
+    size: int = 3
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, H, W, channels]."""
+        x = nn.Conv(
+            self.channels,
+            (self.size, self.size),
+            use_bias=self.norm is None,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return x if self.norm is None else self.norm(name="norm")(x)
+
+
 class TransposedConvolution(nn.Module):
     """A 2 x 2 transposed convolution with stride 2: y[2h + i, 2w + j] = x[h, w] kernel[i, j] + bias.
 

@@ -13,13 +13,20 @@ class Task(NamedTuple):
     Attributes:
       init: `(key, batch) -> params`; only the shapes of the batch matter.
       loss: `(params, batch, key) -> (loss [], {term: value []})`, on the device, differentiable.
-      predict: `(params, images [B, H, W, C]) -> outputs`, on the device; each output leads with B, H, W.
-      segment: `outputs of one image, as NumPy [H, W, ...] -> Segmentation`; the only one on the host.
+      predict: `(params, images [B, H, W, C]) -> outputs`, on the device; each output leads with B, H, W if
+        they are maps, else with B.
+      segment: `outputs of one image, as NumPy -> Segmentation`; the only one on the host. What are no maps
+        come with "shape", the `(H, W)` of the image.
       frozen: `params -> tree of bool`, True for the leaves that no optimizer may change.
+      maps: whether outputs are maps, which windows of an image are blended from, or lists of objects, which
+        are joined.
+      proposals: whether `predict` has to be given boxes in which to look.
     """
 
     init: Callable[[Array, Batch], Params]
     loss: Callable[[Params, Batch, Array], tuple[Array, Mapping[str, Array]]]
-    predict: Callable[[Params, Array], Outputs]
+    predict: Callable[..., Outputs]
     segment: Callable[[Outputs], Segmentation]
     frozen: Callable[[Params], PyTree]
+    maps: bool = True
+    proposals: bool = False

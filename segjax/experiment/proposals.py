@@ -1,0 +1,54 @@
+"""Proposals from outside the network, made once for each image and kept beside the prepared data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from segjax.classical.proposals import PROPOSALS
+from segjax.errors import InputError
+
+# In the name of the cache: a change of what the methods propose must not find the old boxes.
+VERSION = 1
+
+Proposer = Callable[[np.ndarray], np.ndarray]
+
+
+def make_proposer(config: ConfigDict) -> Proposer:
+    """The proposals of a config, as `image as read -> boxes [P, 4]` in pixels.
+
+    They are kept in `<data_dir>/proposals`, by the method and the pixels of the image.
+
+    Raises:
+      InputError: if there is no such method.
+    """
+    name = config.proposals.method
+    if name not in PROPOSALS:
+        raise InputError(
+            f"config.proposals.method={name!r} is unknown: choose one of {', '.join(PROPOSALS)}"
+        )
+    data_dir = config.dataset.data_dir or tfds.core.constants.DATA_DIR
+    folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
+
+    def propose(image: np.ndarray) -> np.ndarray:
+        content = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
+        content.update(np.ascontiguousarray(image).tobytes())
+        path = folder / f"{content.hexdigest()}.npy"
+        if path.exists():
+            return np.load(path, allow_pickle=False)
+        boxes = PROPOSALS[name](image)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, also where several threads and processes make the same.
+        draft = path.with_name(f"{path.stem}.{os.getpid()}.{id(boxes)}.tmp")
+        with draft.open("wb") as file:
+            np.save(file, boxes, allow_pickle=False)
+        os.replace(draft, path)
+        return boxes
+
+    return propose

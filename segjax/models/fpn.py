@@ -1,0 +1,83 @@
+"""Backbones of detectors: the maps that proposals and RoIs are taken from."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import Convolution, Norm, slice_axis
+from segjax.typing import Array
+
+
+class FeaturePyramid(nn.Module):
+    """Gives every resolution the meaning of the coarsest one, by adding maps from coarse to fine.
+
+    Attributes:
+      channels: of every map.
+      norm: makes the normalisation after each convolution, or None as in the paper.
+      dtype: of the computation; parameters are float32.
+
+    References:
+      Lin et al., https://arxiv.org/abs/1612.03144; torchvision.ops.FeaturePyramidNetwork.
+    """
+
+    channels: int = 256
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Sequence[Array]) -> list[Array]:
+        """Builds the pyramid.
+
+        Args:
+          features: [B, H, W, C'] float, fine to coarse, each side at least half of that before.
+
+        Returns:
+          As many maps of the same sizes, [B, H, W, channels], and one of half the coarsest one's sides.
+        """
+        pyramid: list[Array] = []
+        for index in reversed(range(len(features))):
+            lateral = self.convolution(1, f"lateral{index + 1}")(features[index])
+            if index + 1 < len(features):
+                lateral = lateral + enlarge(above, lateral.shape[1:3])
+            above = lateral
+            pyramid.insert(0, self.convolution(3, f"output{index + 1}")(lateral))
+        coarsest = pyramid[-1]
+        for axis in (1, 2):
+            coarsest = slice_axis(coarsest, axis, 0, coarsest.shape[axis], 2)
+        return [*pyramid, coarsest]
+
+    def convolution(self, size: int, name: str) -> Convolution:
+        """A convolution of the pyramid."""
+        return Convolution(self.channels, size, self.norm, self.dtype, name=name)
+
+
+def enlarge(x: Array, shape: tuple[int, int]) -> Array:
+    """Enlarges [B, h, w, C] to a shape (H, W) by its nearest pixels, as PyTorch rounds them."""
+    for axis, size in zip((1, 2), shape, strict=True):
+        old = x.shape[axis]
+        if size == 2 * old:
+            x = jnp.repeat(x, 2, axis)
+        elif size != old:
+            x = jnp.take(x, jnp.arange(size) * old // size, axis)
+    return x
+
+
+class Backbone(nn.Module):
+    """An encoder, and a pyramid of some of its maps or the last of them alone.
+
+    Attributes:
+      encoder: returns a list of maps, fine to coarse.
+      pyramid: makes a pyramid of the maps, None to use the coarsest as it is.
+      levels: how many of the encoder's coarsest maps the pyramid is made of.
+    """
+
+    encoder: nn.Module
+    pyramid: FeaturePyramid | None
+    levels: int = 4
+
+    @nn.compact
+    def __call__(self, images: Array) -> list[Array]:
+        """Maps images [B, H, W, C] to feature maps, fine to coarse."""
+        features = self.encoder(images)
+        return features[-1:] if self.pyramid is None else self.pyramid(features[-self.levels :])

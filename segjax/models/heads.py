@@ -1,0 +1,121 @@
+"""The heads of detectors: what is said of a RoI once its features are pooled."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.models.layers import Convolution, Norm, TransposedConvolution, he_normal, max_pool
+from segjax.models.rpn import small_normal
+from segjax.typing import Array
+
+
+class BoxFeatures(nn.Module):
+    """Convolutions, if any, then fully connected layers.
+
+    Attributes:
+      channels: of each fully connected layer.
+      convolutions: 3 x 3, before them.
+      convolution_channels: of each.
+      norm: after each convolution, or None.
+      dtype: of the computation; parameters are float32.
+
+    References:
+      torchvision.models.detection.faster_rcnn: TwoMLPHead, FastRCNNConvFCHead.
+    """
+
+    channels: tuple[int, ...] = (1024, 1024)
+    convolutions: int = 0
+    convolution_channels: int = 256
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps RoIs [T, bins, bins, C] to [T, channels[-1]]."""
+        for index in range(1, self.convolutions + 1):
+            layer = Convolution(self.convolution_channels, 3, self.norm, self.dtype, name=f"conv{index}")
+            x = nn.relu(layer(x))
+        x = x.reshape(len(x), -1)
+        for index, channels in enumerate(self.channels, start=6):
+            x = nn.Dense(channels, kernel_init=he_normal, dtype=self.dtype, name=f"fc{index}")(x)
+            x = nn.relu(x)
+        return x
+
+
+class CropFeatures(nn.Module):
+    """R-CNN's: an encoder of its own for every RoI, which is a piece of the image.
+
+    Attributes:
+      encoder: returns a list of maps, fine to coarse.
+      head: of its last map, max-pooled as VGG does; None for the mean over the pixels, as ResNets classify.
+    """
+
+    encoder: nn.Module
+    head: BoxFeatures | None
+
+    @nn.compact
+    def __call__(self, crops: Array) -> Array:
+        """Maps crops [T, S, S, C] to [T, C']."""
+        x = self.encoder(crops)[-1]
+        return x.mean((1, 2)) if self.head is None else self.head(max_pool(x))
+
+
+class BoxPredictor(nn.Module):
+    """The class of a RoI, and for every class how to move the box.
+
+    Attributes:
+      num_classes: K, background included.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Maps [T, C] to logits [T, K] and deltas [T, K, 4], float32."""
+        x = x.astype(jnp.float32)
+        logits = nn.Dense(self.num_classes, kernel_init=small_normal, name="logits")(x)
+        init = nn.initializers.normal(0.001)
+        deltas = nn.Dense(4 * self.num_classes, kernel_init=init, name="deltas")(x)
+        return logits, deltas.reshape(len(x), self.num_classes, 4)
+
+
+class MaskHead(nn.Module):
+    """The mask of a RoI: convolutions, a doubling of the resolution, a logit for every class and pixel.
+
+    Attributes:
+      num_classes: K, background included.
+      channels: of each convolution.
+      convolutions: 3 x 3.
+      norm: after each convolution, or None.
+      dtype: of the computation; parameters and the result are float32.
+
+    References:
+      He et al., https://arxiv.org/abs/1703.06870; torchvision.models.detection.mask_rcnn.
+    """
+
+    num_classes: int
+    channels: int = 256
+    convolutions: int = 4
+    norm: Norm | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, classes: Array) -> Array:
+        """Draws the mask of one class for each RoI.
+
+        Args:
+          x: [T, bins, bins, C] float.
+          classes: [T] int, whose mask; those of the others are never computed.
+
+        Returns:
+          Logits [T, 2 * bins, 2 * bins].
+        """
+        for index in range(1, self.convolutions + 1):
+            x = nn.relu(Convolution(self.channels, 3, self.norm, self.dtype, name=f"conv{index}")(x))
+        x = nn.relu(TransposedConvolution(self.channels, self.dtype, name="double")(x)).astype(jnp.float32)
+        kernel = self.param("kernel", he_normal, (self.channels, self.num_classes))
+        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
+        # Rows of a one-hot matrix instead of an index: its gradient is a product, not a scatter.
+        chosen = jax.nn.one_hot(classes, self.num_classes)
+        of_class = jnp.einsum("tk,ck->tc", chosen, kernel)
+        return jnp.einsum("tyxc,tc->tyx", x, of_class) + (chosen @ bias)[:, None, None]

@@ -1,0 +1,55 @@
+"""The region proposal network: at every place of every map, which anchors hold an object, and where exactly."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.layers import Convolution
+from segjax.typing import Array
+
+small_normal = nn.initializers.normal(0.01)
+
+
+class RegionProposals(nn.Module):
+    """3 x 3 convolutions, then a logit and four deltas for every anchor; the same for all maps.
+
+    Attributes:
+      num_anchors: A, at each place.
+      convolutions: how many; 1 in the paper.
+      dtype: of the computation; parameters and results are float32.
+
+    References:
+      Ren et al., https://arxiv.org/abs/1506.01497; torchvision.models.detection.rpn.RPNHead.
+    """
+
+    num_anchors: int
+    convolutions: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Judges the anchors.
+
+        Args:
+          features: [B, H, W, C] float, all of the same C.
+
+        Returns:
+          For each map logits [B, H * W * A] and deltas [B, H * W * A, 4], in the order of
+          `ops.anchors.grid_anchors`.
+        """
+        channels = features[0].shape[-1]
+        layers = [
+            Convolution(channels, 3, None, self.dtype, name=f"conv{index + 1}")
+            for index in range(self.convolutions)
+        ]
+        score = nn.Conv(self.num_anchors, (1, 1), kernel_init=small_normal, name="logits")
+        shift = nn.Conv(4 * self.num_anchors, (1, 1), kernel_init=small_normal, name="deltas")
+        logits, deltas = [], []
+        for x in features:
+            for layer in layers:
+                x = nn.relu(layer(x))
+            x = x.astype(jnp.float32)
+            logits.append(score(x).reshape(len(x), -1))
+            deltas.append(shift(x).reshape(len(x), -1, 4))
+        return logits, deltas

@@ -1,0 +1,162 @@
+"""Axis-aligned boxes: `(x0, y0, x1, y1)` in pixels, `x1` and `y1` exclusive."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from segjax.typing import Array
+
+# Deltas of width and height are clipped here, lest an untrained network's overflow: 1000 / 16 is the
+# largest magnification that an anchor of 16 pixels needs in an image of 1000.
+MAX_LOG_SIZE = math.log(1000 / 16)
+
+
+def area(boxes: Array) -> jax.Array:
+    """Areas of boxes, zero where a box is empty or inverted.
+
+    Args:
+      boxes: [..., 4] float, pixels.
+
+    Returns:
+      [...] float, square pixels.
+    """
+    sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def pairwise_iou(first: Array, second: Array) -> jax.Array:
+    """Intersection over union of every box of one set with every box of another.
+
+    Args:
+      first: [N, 4] float, pixels.
+      second: [M, 4] float, pixels.
+
+    Returns:
+      [N, M] float in [0, 1]; 0 where both boxes are empty.
+    """
+    intersection = pairwise_intersection(first, second)
+    union = area(first)[:, None] + area(second)[None, :] - intersection
+    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
+
+
+def pairwise_giou(first: Array, second: Array) -> jax.Array:
+    """Generalised intersection over union: IoU less the share of the hull that neither box covers.
+
+    Args:
+      first: [N, 4] float, pixels.
+      second: [M, 4] float, pixels.
+
+    Returns:
+      [N, M] float in [-1, 1]; below 0 for boxes that do not meet, the lower the farther apart they are.
+
+    References:
+      Rezatofighi et al., https://arxiv.org/abs/1902.09630; torchvision.ops.generalized_box_iou.
+    """
+    intersection = pairwise_intersection(first, second)
+    union = area(first)[:, None] + area(second)[None, :] - intersection
+    top_left = jnp.minimum(first[:, None, :2], second[None, :, :2])  # [N, M, 2]
+    bottom_right = jnp.maximum(first[:, None, 2:], second[None, :, 2:])
+    hull = area(jnp.concatenate([top_left, bottom_right], axis=-1))
+    iou = jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
+    return iou - jnp.where(hull > 0, (hull - union) / jnp.where(hull > 0, hull, 1), 0)
+
+
+def pairwise_intersection(first: Array, second: Array) -> jax.Array:
+    """Areas shared by boxes [N, 4] and [M, 4]: [N, M], square pixels."""
+    top_left = jnp.maximum(first[:, None, :2], second[None, :, :2])  # [N, M, 2]
+    bottom_right = jnp.minimum(first[:, None, 2:], second[None, :, 2:])
+    return area(jnp.concatenate([top_left, bottom_right], axis=-1))
+
+
+def clip(boxes: Array, size: Array | tuple[float, float]) -> jax.Array:
+    """Cuts off what lies outside the image.
+
+    Args:
+      boxes: [..., 4] float, pixels.
+      size: `(height, width)` of the image, may be traced.
+
+    Returns:
+      [..., 4] float. A box that lies outside as a whole becomes empty.
+    """
+    size = jnp.asarray(size, jnp.float32)
+    limits = jnp.stack([size[1], size[0], size[1], size[0]])
+    return jnp.clip(boxes, 0, jnp.broadcast_to(limits, jnp.shape(boxes)))
+
+
+def at_least(boxes: Array, side: float) -> jax.Array:
+    """Tells which boxes [..., 4] are at least `side` pixels wide and high; those with NaN are not: [...]."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return jnp.all((sides >= side) & jnp.isfinite(sides), axis=-1)
+
+
+def encode(boxes: Array, anchors: Array, *, weights: tuple[float, float, float, float]) -> jax.Array:
+    """Describes boxes relative to anchors, as what a network regresses.
+
+        (wx (x - xa) / wa, wy (y - ya) / ha, ww log(w / wa), wh log(h / ha)), x and y being centres
+
+    Args:
+      boxes: [..., 4] float, pixels.
+      anchors: [..., 4] float, pixels.
+      weights: of the four numbers.
+
+    Returns:
+      [..., 4] float. Where a box or an anchor is empty its sides count as 1/1000 pixel: finite, and for the
+      caller to leave out.
+
+    References:
+      Girshick et al., R-CNN, appendix C (https://arxiv.org/abs/1311.2524);
+      torchvision.models.detection._utils.BoxCoder.
+    """
+    centres, sides = _centre_form(boxes)
+    anchor_centres, anchor_sides = _centre_form(anchors)
+    anchor_sides = jnp.maximum(anchor_sides, 1e-3)
+    shifts = (centres - anchor_centres) / anchor_sides
+    scales = jnp.log(jnp.maximum(sides, 1e-3) / anchor_sides)
+    deltas = jnp.concatenate([shifts, scales], axis=-1)
+    return deltas * jnp.broadcast_to(jnp.array(weights, jnp.float32), deltas.shape)
+
+
+def decode(deltas: Array, anchors: Array, *, weights: tuple[float, float, float, float]) -> jax.Array:
+    """The boxes that `encode` described.
+
+    Args:
+      deltas: [..., 4] float; those of width and height are clipped at `MAX_LOG_SIZE`.
+      anchors: [..., 4] float, pixels.
+      weights: as in `encode`.
+
+    Returns:
+      [..., 4] float, pixels, not clipped to any image.
+    """
+    deltas = deltas / jnp.broadcast_to(jnp.array(weights, jnp.float32), deltas.shape)
+    centres, sides = _centre_form(anchors)
+    centres = centres + deltas[..., :2] * sides
+    sides = sides * jnp.exp(jnp.minimum(deltas[..., 2:], MAX_LOG_SIZE))
+    return jnp.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
+
+
+def of_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
+    """The boxes of the instances of a label map; an instance in several pieces has one box around all.
+
+    Args:
+      labels: [H, W] int, 0 is background; ids above `capacity` are as if they were not there.
+      capacity: N.
+
+    Returns:
+      Boxes [N, 4] float32, pixels, of ids 1..N, zero where there is none; which are there, [N] bool.
+    """
+    height, width = labels.shape
+    rows = jnp.broadcast_to(jnp.arange(height)[:, None], labels.shape).ravel()
+    columns = jnp.broadcast_to(jnp.arange(width)[None, :], labels.shape).ravel()
+    # Whole numbers: their minima are exact in any order, and hardware has them as atomic operations.
+    low = jnp.stack([columns, rows, -1 - columns, -1 - rows], axis=-1)
+    ids = jnp.where(labels > capacity, 0, labels).ravel()
+    corners = jax.ops.segment_min(low, ids, num_segments=capacity + 1)[1:]
+    valid = corners[:, 0] < width
+    signs = jnp.array([[1, 1, -1, -1]])
+    return jnp.where(valid[:, None], corners * signs, 0).astype(jnp.float32), valid
+
+
+def _centre_form(boxes: Array) -> tuple[jax.Array, jax.Array]:
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + sides / 2, sides

@@ -1,0 +1,125 @@
+"""Which boxes are to find which objects, and a fixed number of them to learn from."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segjax.ops.boxes import pairwise_iou
+from segjax.typing import Array
+
+# What a box is to a loss.
+IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
+# Boxes whose overlaps with all objects are in memory at once.
+CHUNK = 2**12
+
+
+class Matches(NamedTuple):
+    """What boxes have to do with the objects of an image.
+
+    Attributes:
+      state: [A] int32, `IGNORED`, `NEGATIVE` or `POSITIVE`.
+      index: [A] int32, the object that each box overlaps most; 0 where there is none.
+      iou: [A] float32, with that object.
+    """
+
+    state: jax.Array
+    index: jax.Array
+    iou: jax.Array
+
+
+class Sample(NamedTuple):
+    """Some of many boxes; the positive ones come first.
+
+    Attributes:
+      index: [S] int32, into the boxes.
+      positive: [S] bool.
+      valid: [S] bool, False where there were not enough boxes.
+    """
+
+    index: jax.Array
+    positive: jax.Array
+    valid: jax.Array
+
+
+def match(
+    boxes: Array,
+    truth: Array,
+    valid: Array,
+    *,
+    high: float,
+    low: float,
+    low_quality: bool = False,
+) -> Matches:
+    """Matches boxes with objects by their overlap.
+
+    Args:
+      boxes: [A, 4] float, pixels.
+      truth: [N, 4] float, boxes of the objects.
+      valid: [N] bool, which objects there are.
+      high: a box is positive from this IoU.
+      low: a box is negative below this IoU; between the two it is ignored.
+      low_quality: whether the boxes that overlap an object most, and any at all, are positive whatever the
+        IoU; they belong to the object that they themselves overlap most.
+
+    Returns:
+      The matches. The [A, N] overlaps are made in chunks and never kept.
+
+    References:
+      Ren et al., Faster R-CNN, section 3.1.2 (https://arxiv.org/abs/1506.01497);
+      torchvision.models.detection._utils.Matcher.
+    """
+    count = len(boxes)
+    chunk = min(CHUNK, count)
+    padded = jnp.pad(boxes, ((0, -count % chunk), (0, 0)))
+    chunks = padded.reshape(-1, chunk, 4)
+
+    def overlaps(part: jax.Array) -> jax.Array:
+        return jnp.where(valid[None], pairwise_iou(part, truth), -1)
+
+    def best_of_boxes(highest: jax.Array, part: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        iou = overlaps(part)
+        return jnp.maximum(highest, iou.max(0)), (iou.max(1), jnp.argmax(iou, axis=1).astype(jnp.int32))
+
+    # For each object the largest overlap, for each box the object.
+    highest, (iou, index) = jax.lax.scan(best_of_boxes, jnp.zeros(len(truth)), chunks)
+    iou, index = iou.reshape(-1)[:count], index.reshape(-1)[:count]
+    state = jnp.where(iou >= high, POSITIVE, jnp.where(iou < low, NEGATIVE, IGNORED))
+    if low_quality:
+
+        def is_best(part: jax.Array) -> jax.Array:
+            iou = overlaps(part)
+            return jnp.any((iou == highest[None]) & (highest > 0)[None], axis=1)
+
+        best = jax.lax.map(is_best, chunks).reshape(-1)[:count]
+        state = jnp.where(best, POSITIVE, state)
+    return Matches(state.astype(jnp.int32), index, jnp.maximum(iou, 0))
+
+
+def sample(key: Array, state: Array, *, count: int, positive_share: float) -> Sample:
+    """Draws boxes to learn from: positive ones up to a share, and negative ones for the rest.
+
+    Args:
+      key: PRNG key.
+      state: [A] int, `IGNORED`, `NEGATIVE` or `POSITIVE`.
+      count: S, at most A.
+      positive_share: of them, at most.
+
+    Returns:
+      The sample, each box at most once. The first `int(count * positive_share)` places are the only ones
+      that can be positive.
+
+    References:
+      torchvision.models.detection._utils.BalancedPositiveNegativeSampler.
+    """
+    count = min(count, len(state))
+    most = int(count * positive_share)
+    draw = jax.random.uniform(key, state.shape)
+    chosen, positives = jax.lax.top_k(jnp.where(state == POSITIVE, draw, -1), max(most, 1))
+    num_positive = jnp.minimum(jnp.sum(chosen >= 0), most)
+    drawn, negatives = jax.lax.top_k(jnp.where(state == NEGATIVE, draw, -1), count)
+    place = jnp.arange(count)
+    positive = place < num_positive
+    rank = jnp.clip(place - num_positive, 0)
+    index = jnp.where(positive, positives[jnp.minimum(place, len(positives) - 1)], negatives[rank])
+    return Sample(index.astype(jnp.int32), positive, positive | (drawn[rank] >= 0))

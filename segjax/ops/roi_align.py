@@ -1,0 +1,282 @@
+"""RoIAlign: bilinear samples of a feature map inside each box, averaged over a grid of bins.
+
+The weights of bilinear interpolation are a product of those along either axis, so a pooled RoI is two small
+matrix products:
+
+    pooled[y, x] = sum_h sum_w rows[y, h] * columns[x, w] * features[h, w]
+
+`rows` and `columns` have at most `2 * sampling_ratio` entries in a row other than 0, the taps. Forward, only the
+pixels under the taps are gathered, for a whole pyramid from one table of pixels, so that the level of a RoI
+is merely an offset. Backward, the transposed gather would add to the same pixels from many places: fast on
+CPU, and slow where atomic additions collide, so that elsewhere the transposed products take its place.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segjax.ops import boxes as box_ops
+from segjax.typing import Array
+
+EXACT = jax.lax.Precision.HIGHEST
+# RoIs that are pooled at once: more are no faster, and need memory for all their taps.
+CHUNK = 32
+
+
+class Taps(NamedTuple):
+    """Where the samples of each bin of each RoI lie along one axis.
+
+    Attributes:
+      index: [T, bins, J] int32, rows or columns of a feature map.
+      weight: [T, bins, J] float32, of each in the mean of the bin.
+    """
+
+    index: jax.Array
+    weight: jax.Array
+
+
+def roi_align(
+    features: Array,
+    boxes: Array,
+    *,
+    bins: int,
+    scale: float = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> jax.Array:
+    """Pools boxes from one feature map.
+
+    Args:
+      features: [H, W, C] float.
+      boxes: [T, 4] float, pixels of the image. No gradient reaches them.
+      bins: side of the result.
+      scale: of the feature map, 1/16 for a stride of 16.
+      sampling_ratio: samples along either side of a bin; 0 for as many as the bin is pixels long, rounded up.
+      aligned: whether pixel centres are at halves, as they are. If not, as in most published weights, boxes
+        are read half a pixel of the map off, and are at least one pixel of the map wide and high.
+
+    Returns:
+      [T, bins, bins, C] float. Samples more than a pixel outside of the map are 0, nearer ones take the rim.
+
+    References:
+      He et al., Mask R-CNN (https://arxiv.org/abs/1703.06870); torchvision.ops.roi_align.
+    """
+    if sampling_ratio > 0:
+        level = jnp.zeros(len(boxes), jnp.int32)
+        return _align([features], boxes, level, (scale,), bins, sampling_ratio, aligned)
+    start, length = _placed(jax.lax.stop_gradient(boxes), scale, aligned)
+    rows = adaptive_weights(start[:, 1], length[:, 1], size=features.shape[0], bins=bins)
+    columns = adaptive_weights(start[:, 0], length[:, 0], size=features.shape[1], bins=bins)
+
+    def pool(weights: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return jnp.einsum("yh,xw,hwc->yxc", *weights, features, precision=EXACT)
+
+    return jax.lax.map(pool, (rows, columns), batch_size=CHUNK)
+
+
+def pyramid_roi_align(
+    features: Sequence[Array],
+    boxes: Array,
+    *,
+    bins: int,
+    scales: Sequence[float],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    canonical_size: float = 224.0,
+    canonical_level: int = 4,
+) -> jax.Array:
+    """Pools boxes from a pyramid, each from the map that suits its size, see `pyramid_level`.
+
+    Args:
+      features: of each level [H, W, C] float, fine to coarse.
+      boxes: [T, 4] float, pixels of the image. No gradient reaches them.
+      bins: side of the result.
+      scales: of each level, powers of 1/2.
+      sampling_ratio: samples along either side of a bin, at least 1.
+      aligned: as in `roi_align`.
+      canonical_size: see `pyramid_level`.
+      canonical_level: likewise.
+
+    Returns:
+      [T, bins, bins, C] float.
+
+    References:
+      torchvision.ops.MultiScaleRoIAlign.
+    """
+    level = pyramid_level(
+        boxes, scales=scales, canonical_size=canonical_size, canonical_level=canonical_level
+    )
+    return _align(list(features), boxes, level, tuple(scales), bins, sampling_ratio, aligned)
+
+
+def pyramid_level(
+    boxes: Array,
+    *,
+    scales: Sequence[float],
+    canonical_size: float = 224.0,
+    canonical_level: int = 4,
+) -> jax.Array:
+    """Chooses the map of a pyramid for each box: the larger the box, the coarser the map.
+
+        floor(canonical_level + log2(sqrt(area) / canonical_size)), kept within the pyramid
+
+    Args:
+      boxes: [T, 4] float, pixels.
+      scales: of each level; 1/4 belongs to level 2 of the equation.
+      canonical_size: side in pixels of a box that belongs to `canonical_level`.
+      canonical_level: the level whose scale is 2 ** -canonical_level.
+
+    Returns:
+      [T] int32, 0 for the finest level.
+
+    References:
+      Lin et al., Feature Pyramid Networks (https://arxiv.org/abs/1612.03144), equation 1.
+    """
+    finest, coarsest = (round(-math.log2(scale)) for scale in (scales[0], scales[-1]))
+    side = jnp.sqrt(box_ops.area(boxes))
+    # Torchvision's epsilon, for boxes that lie on the boundary of two levels.
+    level = jnp.floor(canonical_level + jnp.log2(side / canonical_size) + 1e-6)
+    level = jnp.where(side > 0, level, finest)
+    return jnp.clip(level, finest, coarsest).astype(jnp.int32) - finest
+
+
+def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> jax.Array:
+    """The weights of every pixel along one axis, with as many samples for a bin as it is pixels long.
+
+    Args:
+      start: [T] float, of the RoIs, in pixels of the map.
+      length: [T] float.
+      size: of the map.
+      bins: in each RoI.
+
+    Returns:
+      [T, bins, size] float32, each row the mean over its bin's samples of their bilinear weights.
+    """
+    count = jnp.ceil(length / bins)
+    places = jnp.arange(size, dtype=jnp.float32)
+    bin_length = (length / bins)[:, None]
+    first = start[:, None] + bin_length * jnp.arange(bins)[None]
+
+    def add(sample: jax.Array, total: jax.Array) -> jax.Array:
+        position = first + bin_length * (sample + 0.5) / jnp.maximum(count, 1)[:, None]
+        inside = (position >= -1) & (position <= size) & (sample < count)[:, None]
+        position = jnp.clip(position, 0, size - 1)
+        hat = jnp.maximum(1 - jnp.abs(position[..., None] - places[None, None]), 0)
+        return total + jnp.where(inside[..., None], hat, 0)
+
+    # As many rounds as the largest RoI needs: nothing here is differentiated.
+    total = jax.lax.fori_loop(
+        0, jnp.max(count).astype(jnp.int32), add, jnp.zeros((len(start), bins, size), jnp.float32)
+    )
+    return total / jnp.maximum(count, 1)[:, None, None]
+
+
+def _placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
+    """Upper left corners [T, 2] and sides [T, 2] as `(x, y)` in pixels of the map."""
+    scaled = boxes * jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1)) - (0.5 if aligned else 0.0)
+    sides = scaled[:, 2:] - scaled[:, :2]
+    return scaled[:, :2], sides if aligned else jnp.maximum(sides, 1)
+
+
+def _taps(start: Array, length: Array, size: Array, bins: int, sampling_ratio: int) -> Taps:
+    """The taps along one axis: of RoIs [T] in maps of `size` [T]."""
+    offset = (jnp.arange(bins * sampling_ratio) + 0.5) / (bins * sampling_ratio)
+    position = start[:, None] + length[:, None] * offset[None]
+    last = (size - 1)[:, None]
+    inside = (position >= -1) & (position <= size[:, None])
+    position = jnp.clip(position, 0, last)
+    low = jnp.floor(position).astype(jnp.int32)
+    high = jnp.minimum(low + 1, last)
+    fraction = position - low
+    weight = jnp.stack([1 - fraction, fraction], axis=-1) * inside[..., None] / sampling_ratio
+    shape = (len(start), bins, 2 * sampling_ratio)
+    return Taps(jnp.stack([low, high], axis=-1).reshape(shape), weight.reshape(shape))
+
+
+def _align(
+    features: list[Array],
+    boxes: Array,
+    level: Array,
+    scales: tuple[float, ...],
+    bins: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> jax.Array:
+    boxes = jax.lax.stop_gradient(boxes)
+    start, length = _placed(boxes, jnp.array(scales, jnp.float32)[level], aligned)
+    heights, widths = (jnp.array([f.shape[axis] for f in features], jnp.int32)[level] for axis in (0, 1))
+    rows = _taps(start[:, 1], length[:, 1], heights, bins, sampling_ratio)
+    columns = _taps(start[:, 0], length[:, 0], widths, bins, sampling_ratio)
+    shapes = tuple((f.shape[0], f.shape[1]) for f in features)
+    table = jnp.concatenate([f.reshape(-1, f.shape[-1]) for f in features])
+    return _pool(shapes, table, level, rows, columns)
+
+
+def _gather(
+    shapes: tuple[tuple[int, int], ...], table: Array, level: Array, rows: Taps, columns: Taps
+) -> jax.Array:
+    """Pools RoIs from a table of the pixels of all levels, [sum of H W, C]."""
+    sizes = [height * width for height, width in shapes]
+    offsets = jnp.array([sum(sizes[:index]) for index in range(len(sizes))], jnp.int32)[level]
+    widths = jnp.array([width for _, width in shapes], jnp.int32)[level]
+    begins = rows.index * widths[:, None, None] + offsets[:, None, None]
+
+    def pool(roi: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        begin, row_weight, column, column_weight = roi
+        pixels = table[begin[:, :, None, None] + column[None, None]]  # [bins, J, bins, J, C]
+        along = jnp.einsum("yjxkc,xk->yjxc", pixels, column_weight.astype(table.dtype), precision=EXACT)
+        return jnp.einsum("yjxc,yj->yxc", along, row_weight.astype(table.dtype), precision=EXACT)
+
+    return jax.lax.map(pool, (begins, rows.weight, columns.index, columns.weight), batch_size=CHUNK)
+
+
+def _spread(
+    shapes: tuple[tuple[int, int], ...], gradient: Array, level: Array, rows: Taps, columns: Taps
+) -> jax.Array:
+    """The transpose of `_gather` as matrix products, [T, bins, bins, C] to [sum of H W, C]."""
+
+    def matrix(taps: Taps, size: int, index: int) -> jax.Array:
+        hits = taps.index[..., None] == jnp.arange(size)[None, None, None]
+        weight = jnp.where((level == index)[:, None, None], taps.weight, 0)
+        return jnp.sum(jnp.where(hits, weight[..., None], 0), axis=-2).astype(gradient.dtype)
+
+    parts = []
+    for index, (height, width) in enumerate(shapes):
+        down, along = matrix(rows, height, index), matrix(columns, width, index)
+        stripes = jnp.einsum("tyh,tyxc->thxc", down, gradient)
+        parts.append(jnp.einsum("thxc,txw->hwc", stripes, along).reshape(height * width, -1))
+    return jnp.concatenate(parts)
+
+
+_pool = jax.custom_vjp(_gather, nondiff_argnums=(0,))
+
+
+def _pool_forward(
+    shapes: tuple[tuple[int, int], ...], table: Array, level: Array, rows: Taps, columns: Taps
+) -> tuple[jax.Array, tuple[Array, ...]]:
+    # Of the table only the shape and type are needed: an empty slice keeps the type.
+    return _gather(shapes, table, level, rows, columns), (table[:0], level, rows, columns)
+
+
+def _pool_backward(
+    shapes: tuple[tuple[int, int], ...], residuals: tuple[Array, ...], gradient: Array
+) -> tuple[Array | None, ...]:
+    like, level, rows, columns = residuals
+
+    def by_scatter(gradient: Array, level: Array, rows: Taps, columns: Taps) -> jax.Array:
+        table = jax.ShapeDtypeStruct((sum(h * w for h, w in shapes), like.shape[1]), like.dtype)
+        transpose = jax.linear_transpose(lambda t: _gather(shapes, t, level, rows, columns), table)
+        return transpose(gradient)[0]
+
+    by_products = partial(_spread, shapes)
+    to_table = jax.lax.platform_dependent(
+        gradient, level, rows, columns, cpu=by_scatter, default=by_products
+    )
+    return to_table, None, None, None
+
+
+_pool.defvjp(_pool_forward, _pool_backward)

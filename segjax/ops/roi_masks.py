@@ -1,0 +1,87 @@
+"""Masks of instances inside their boxes: cut out of a label map, laid back on the image, compared."""
+
+import jax
+import jax.numpy as jnp
+
+from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights
+from segjax.typing import Array
+
+
+def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int) -> jax.Array:
+    """What a mask head is to say of each box: how much of each bin its instance covers.
+
+    The same as RoIAlign of the instance's binary mask with scale 1, without such masks: `labels == id` is
+    made as it is needed.
+
+    Args:
+      labels: [H, W] int, 0 is background.
+      ids: [T] int, the instance of each box.
+      boxes: [T, 4] float, pixels.
+      bins: side of the result.
+
+    Returns:
+      [T, bins, bins] float32 in [0, 1].
+
+    References:
+      torchvision.models.detection.roi_heads.project_masks_on_boxes.
+    """
+    height, width = labels.shape
+    sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    rows = adaptive_weights(boxes[:, 1], sides[:, 1], size=height, bins=bins)
+    columns = adaptive_weights(boxes[:, 0], sides[:, 0], size=width, bins=bins)
+
+    def crop(roi: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        index, down, along = roi
+        mask = (labels == index).astype(jnp.float32)
+        return jnp.einsum("yh,hw,xw->yx", down, mask, along, precision=EXACT)
+
+    return jax.lax.map(crop, (ids, rows, columns), batch_size=CHUNK)
+
+
+def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 1) -> jax.Array:
+    """Lays masks on the image, or on every `stride`-th pixel of it.
+
+    Args:
+      masks: [D, M, M] float, the masks inside their boxes.
+      boxes: [D, 4] float, pixels.
+      shape: `(height, width)` of the image.
+      stride: of the pixels, down and along, beginning at half a stride.
+
+    Returns:
+      [D, height // stride, width // stride] float, 0 outside of the boxes, interpolated inside.
+    """
+    size = masks.shape[-1]
+
+    def weights(first: Array, last: Array, length: int) -> jax.Array:
+        """[D, length, M]."""
+        places = jnp.arange(length // stride) * stride + stride / 2
+        sides = jnp.maximum(last - first, 1e-3)[:, None]
+        position = (places[None] - first[:, None]) / sides * size - 0.5
+        inside = (position >= -0.5) & (position <= size - 0.5)
+        position = jnp.clip(position, 0, size - 1)
+        hat = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)[None, None]), 0)
+        return jnp.where(inside[..., None], hat, 0)
+
+    down = weights(boxes[:, 1], boxes[:, 3], shape[0])
+    along = weights(boxes[:, 0], boxes[:, 2], shape[1])
+    return jnp.einsum("dhy,dyx,dwx->dhw", down, masks, along)
+
+
+def pairwise_mask_iou(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 2) -> jax.Array:
+    """Intersection over union of every mask with every other, counted on every `stride`-th pixel.
+
+    Args:
+      masks: [D, M, M] float, probabilities; a pixel is inside from 0.5.
+      boxes: [D, 4] float, pixels.
+      shape: `(height, width)` of the image.
+      stride: see `paste_masks`; memory and time fall with its square.
+
+    Returns:
+      [D, D] float in [0, 1]; 0 where both masks are empty.
+    """
+    pasted = (paste_masks(masks, boxes, shape=shape, stride=stride) >= 0.5).astype(jnp.float32)
+    flat = pasted.reshape(len(masks), -1)
+    intersection = jnp.einsum("ip,jp->ij", flat, flat)
+    areas = jnp.sum(flat, axis=1)
+    union = areas[:, None] + areas[None, :] - intersection
+    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)

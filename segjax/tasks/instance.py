@@ -1,0 +1,356 @@
+"""Objects one by one: proposals, a class and a better box for each, and in Mask R-CNN its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from segjax.errors import InputError
+from segjax.losses import smooth_l1
+from segjax.models import frozen
+from segjax.ops import boxes as box_ops
+from segjax.ops.detection import HEAD_WEIGHTS, RPN_WEIGHTS, Detections, Proposals, detect, propose
+from segjax.ops.matching import IGNORED, NEGATIVE, Sample, match, sample
+from segjax.ops.nms import suppress
+from segjax.ops.roi_masks import crop_masks, pairwise_mask_iou
+from segjax.segmentation import Segmentation
+from segjax.tasks.base import Task
+from segjax.tasks.pasting import paste
+from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
+
+# Of smooth L1, in torchvision and Detectron.
+BETA = 1 / 9
+# Crops that R-CNN encodes at once when it predicts.
+CROPS = 32
+SUPPRESSION = ("boxes", "masks")
+
+
+class Detector(Model, Protocol):
+    """What a model of the R-CNN family has beside `init` and `apply`; a part that it lacks is None."""
+
+    backbone: Any
+    rpn: Any
+    mask_head: Any
+
+
+class Targets(NamedTuple):
+    """The objects of one image.
+
+    Attributes:
+      boxes: [N, 4] float32, pixels.
+      classes: [N] int32.
+      valid: [N] bool.
+      labels: [H, W] int32, ids 1..N.
+      ignore: [H, W] bool, not to be judged.
+    """
+
+    boxes: Array
+    classes: Array
+    valid: Array
+    labels: Array
+    ignore: Array
+
+
+def make_instance(
+    model: Detector,
+    *,
+    num_classes: int,
+    pre_nms: int = 1000,
+    post_nms: int = 1000,
+    rpn_nms: float = 0.7,
+    rpn_batch: int = 256,
+    rpn_positive_share: float = 0.5,
+    rpn_high: float = 0.7,
+    rpn_low: float = 0.3,
+    roi_batch: int = 256,
+    roi_positive_share: float = 0.25,
+    roi_high: float = 0.5,
+    roi_low: float = 0.5,
+    score_threshold: float = 0.05,
+    suppression: str = "boxes",
+    nms: float = 0.5,
+    mask_nms: float = 0.3,
+    candidates: int = 2000,
+    max_detections: int = 500,
+    mask_threshold: float = 0.5,
+    min_area: int = 1,
+    weights: Mapping[str, float] | None = None,
+) -> Task:
+    """Makes the task.
+
+    Args:
+      model: of `segjax.models.detectors`.
+      num_classes: K, background included.
+      pre_nms: proposals of each map that enter non-maximum suppression.
+      post_nms: proposals of an image that are handed on.
+      rpn_nms: IoU above which proposals of a map suppress each other.
+      rpn_batch: anchors of an image that the RPN learns from at a time.
+      rpn_positive_share: of them, at most.
+      rpn_high: an anchor holds an object from this IoU; and where no other overlaps the object more.
+      rpn_low: an anchor holds none below this IoU.
+      roi_batch: RoIs of an image that the heads learn from at a time.
+      roi_positive_share: of them, at most; Mask R-CNN draws as many masks.
+      roi_high: a RoI holds an object from this IoU.
+      roi_low: and none below this one.
+      score_threshold: detections with a lower score are dropped.
+      suppression: `boxes`, or `masks` to suppress by the overlap of masks as well.
+      nms: IoU above which boxes of a class suppress each other.
+      mask_nms: IoU above which masks do.
+      candidates: pairs of proposal and class that enter the suppression.
+      max_detections: D, in an image or tile; what is beyond is counted, see `Detections`.
+      mask_threshold: probability from which a pixel belongs to an object.
+      min_area: objects of fewer visible pixels are dropped.
+      weights: of the terms of the loss, by name; 1 where not given.
+
+    Returns:
+      The task. Its batches have "classes" [B, N], the class of each id in "labels", 0 where there is none,
+      and, if the model has no RPN, "proposals" [B, P, 4] and "proposals_valid" [B, P]. `predict` takes `size`,
+      `(height, width)` without padding, and `proposals` likewise; it gives `Detections` by name, with "masks"
+      [B, D, M, M], probabilities, if the model draws them.
+
+    Raises:
+      InputError: if a name or number is not possible.
+
+    References:
+      torchvision.models.detection: rpn.py, roi_heads.py. Unlike there, an object that no anchor overlaps
+      makes no anchor positive.
+    """
+    if suppression not in SUPPRESSION:
+        raise InputError(
+            f"config.task.suppression={suppression!r} is unknown: choose one of {', '.join(SUPPRESSION)}"
+        )
+    if suppression == "masks" and model.mask_head is None:
+        raise InputError("config.task.suppression='masks' needs masks: choose boxes, or method=mask_r_cnn")
+    scales = dict(weights or {})
+    names = {"objectness", "proposals", "classes", "boxes", "masks"}
+    if unknown := set(scales) - names:
+        raise InputError(f"the loss has no term {unknown.pop()!r}: it has {', '.join(sorted(names))}")
+    num_masks = max(int(roi_batch * roi_positive_share), 1)
+
+    def call(params: Params, method: str, *arguments: Any) -> Any:
+        return model.apply({"params": params}, *arguments, method=method)
+
+    def init(key: Array, batch: Batch) -> Params:
+        return model.init(key, batch["image"])["params"]
+
+    def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
+        images = batch["image"]
+        targets = jax.vmap(_targets)(batch["labels"], batch["classes"], batch["semantic"])
+        of_rpn, of_rois = jax.random.split(key)
+        features = call(params, "encode", images)
+        terms: dict[str, Array] = {}
+        if model.rpn is None:
+            proposals = jax.vmap(_given)(batch["proposals"], batch["proposals_valid"])
+        else:
+            outputs = call(params, "propose", features, images.shape[1:3])
+            terms |= rpn_loss(outputs, targets, jax.random.split(of_rpn, len(images)))
+            proposals = jax.lax.stop_gradient(choose(outputs, images.shape[1:3]))
+        recall = jax.vmap(_recall)(proposals, targets)
+        rois, matched, drawn = jax.vmap(draw_rois)(
+            jax.random.split(of_rois, len(images)), proposals, targets
+        )
+        terms |= roi_loss(call(params, "classify", features, rois), rois, matched, drawn, targets)
+        if model.mask_head is not None:
+            terms["masks"] = mask_loss(params, features, rois, matched, drawn, targets)
+        total = sum((scales.get(name, 1.0) * term for name, term in terms.items()), jnp.zeros(()))
+        return total, {**terms, "recall": _ratio(recall[0].sum(), recall[1].sum())}
+
+    def rpn_loss(outputs: Any, targets: Targets, keys: Array) -> dict[str, Array]:
+        logits, deltas, anchors = outputs
+        anchors = jnp.concatenate(anchors)
+
+        def of_image(logits: Array, deltas: Array, target: Targets, key: Array) -> tuple[Array, ...]:
+            matches = match(
+                anchors, target.boxes, target.valid, high=rpn_high, low=rpn_low, low_quality=True
+            )
+            state = _unless_ignored(matches.state, anchors, target.ignore)
+            drawn = sample(key, state, count=rpn_batch, positive_share=rpn_positive_share)
+            goal = drawn.positive.astype(jnp.float32)
+            judged = optax.losses.sigmoid_binary_cross_entropy(logits[drawn.index], goal)
+            wanted = box_ops.encode(
+                target.boxes[matches.index[drawn.index]], anchors[drawn.index], weights=RPN_WEIGHTS
+            )
+            missed = smooth_l1(deltas[drawn.index], wanted, beta=BETA).sum(-1)
+            return (
+                jnp.sum(jnp.where(drawn.valid, judged, 0)),
+                jnp.sum(jnp.where(drawn.positive, missed, 0)),
+                jnp.sum(drawn.valid),
+            )
+
+        sums = jax.vmap(of_image)(
+            jnp.concatenate(logits, axis=1), jnp.concatenate(deltas, axis=1), targets, keys
+        )
+        judged, missed, count = (part.sum() for part in sums)
+        return {"objectness": _ratio(judged, count), "proposals": _ratio(missed, count)}
+
+    def choose(outputs: Any, size: Any) -> Proposals:
+        logits, deltas, anchors = outputs
+
+        def of_image(logits: list[Array], deltas: list[Array]) -> Proposals:
+            return propose(
+                logits,
+                deltas,
+                anchors,
+                size=size,
+                pre_nms=pre_nms,
+                post_nms=post_nms,
+                iou_threshold=rpn_nms,
+            )
+
+        return jax.vmap(of_image)(logits, deltas)
+
+    def draw_rois(key: Array, proposals: Proposals, target: Targets) -> tuple[Array, Array, Sample]:
+        # The objects themselves are among the candidates: early on, nothing else would be positive.
+        boxes = jnp.concatenate([target.boxes, proposals.boxes])
+        valid = jnp.concatenate([target.valid, proposals.valid])
+        matches = match(boxes, target.boxes, target.valid, high=roi_high, low=roi_low)
+        state = _unless_ignored(matches.state, boxes, target.ignore)
+        state = jnp.where(valid, state, IGNORED)
+        drawn = sample(key, state, count=roi_batch, positive_share=roi_positive_share)
+        return boxes[drawn.index], matches.index[drawn.index], drawn
+
+    def roi_loss(
+        outputs: tuple[Array, Array], rois: Array, matched: Array, drawn: Sample, targets: Targets
+    ) -> dict[str, Array]:
+        logits, deltas = outputs
+
+        def of_image(
+            logits: Array, deltas: Array, rois: Array, matched: Array, drawn: Sample, target: Targets
+        ) -> tuple[Array, ...]:
+            classes = jnp.where(drawn.positive, target.classes[matched], 0)
+            judged = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
+            own = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
+            wanted = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
+            missed = smooth_l1(own, wanted, beta=BETA).sum(-1)
+            return (
+                jnp.sum(jnp.where(drawn.valid, judged, 0)),
+                jnp.sum(jnp.where(drawn.positive, missed, 0)),
+                jnp.sum(drawn.valid),
+            )
+
+        sums = jax.vmap(of_image)(logits, deltas, rois, matched, drawn, targets)
+        judged, missed, count = (part.sum() for part in sums)
+        return {"classes": _ratio(judged, count), "boxes": _ratio(missed, count)}
+
+    def mask_loss(
+        params: Params, features: Any, rois: Array, matched: Array, drawn: Sample, targets: Targets
+    ) -> Array:
+        # Positive RoIs stand first, so that the others need no masks.
+        count = min(num_masks, rois.shape[1])
+        rois, matched, positive = rois[:, :count], matched[:, :count], drawn.positive[:, :count]
+        classes = jnp.where(positive, jnp.take_along_axis(targets.classes, matched, axis=1), 1)
+        logits = call(params, "draw", features, rois, classes)
+        bins = logits.shape[-1]
+        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins))(targets.labels, matched + 1, rois)
+        missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
+        return _ratio(jnp.sum(jnp.where(positive, missed, 0)), jnp.sum(positive))
+
+    def predict(
+        params: Params,
+        images: Array,
+        size: Array | None = None,
+        proposals: tuple[Array, Array] | None = None,
+    ) -> Outputs:
+        size = images.shape[1:3] if size is None else size
+        features = call(params, "encode", images)
+        if model.rpn is None:
+            if proposals is None:
+                raise InputError("this network has no RPN: it has to be given proposals")
+            candidate = jax.vmap(_given)(*proposals)
+        else:
+            candidate = choose(call(params, "propose", features, images.shape[1:3]), size)
+        logits, deltas = classify(params, features, candidate.boxes)
+
+        def of_image(logits: Array, deltas: Array, candidate: Proposals) -> Detections:
+            return detect(
+                jax.nn.softmax(logits),
+                deltas,
+                candidate,
+                size=size,
+                score_threshold=score_threshold,
+                iou_threshold=nms,
+                candidates=candidates,
+                max_detections=max_detections,
+            )
+
+        found = jax.vmap(of_image)(logits, deltas, candidate)
+        outputs = dict(found._asdict())
+        if model.mask_head is not None:
+            outputs["masks"] = jax.nn.sigmoid(call(params, "draw", features, found.boxes, found.classes))
+            if suppression == "masks":
+                outputs["valid"] = jax.vmap(apart)(outputs["masks"], found, images[..., 0])
+        return outputs
+
+    def classify(params: Params, features: Any, boxes: Array) -> tuple[Array, Array]:
+        count = boxes.shape[1]
+        if model.backbone is not None or count <= CROPS:
+            return call(params, "classify", features, boxes)
+        padded = jnp.pad(boxes, ((0, 0), (0, -count % CROPS), (0, 0)))
+        parts = jnp.moveaxis(padded.reshape(len(boxes), -1, CROPS, 4), 1, 0)
+        found = jax.lax.map(lambda part: call(params, "classify", features, part), parts)
+
+        def joined(values: Array) -> Array:
+            values = jnp.moveaxis(values, 0, 1)
+            return values.reshape(len(boxes), -1, *values.shape[3:])[:, :count]
+
+        return joined(found[0]), joined(found[1])
+
+    def apart(masks: Array, found: Detections, image: Array) -> Array:
+        """What is left when masks suppress masks that they overlap too much."""
+        overlap = pairwise_mask_iou(masks, found.boxes, shape=image.shape)
+        return suppress(overlap > mask_nms, found.valid)
+
+    def segment(outputs: Outputs) -> Segmentation:
+        valid = np.asarray(outputs["valid"], bool)
+        order = np.flatnonzero(valid)[np.argsort(-np.asarray(outputs["scores"])[valid], kind="stable")]
+        boxes, classes, scores = (np.asarray(outputs[name])[order] for name in ("boxes", "classes", "scores"))
+        masks = np.asarray(outputs["masks"])[order] if "masks" in outputs else None
+        height, width = (int(side) for side in outputs["shape"])
+        labels = paste(boxes, masks, (height, width), threshold=mask_threshold)
+        areas = np.bincount(labels.ravel(), minlength=len(order) + 1)
+        visible = areas >= max(min_area, 1)
+        visible[0] = False
+        return Segmentation.from_labels(
+            np.where(visible[labels], labels, 0),
+            classes=classes[visible[1:]],
+            scores=scores[visible[1:]],
+        )
+
+    return Task(init, loss, predict, segment, frozen, maps=False, proposals=model.rpn is None)
+
+
+def _targets(labels: Array, classes: Array, semantic: Array) -> Targets:
+    boxes, present = box_ops.of_labels(labels, capacity=len(classes))
+    return Targets(boxes, classes, present & (classes > 0), labels, semantic == IGNORE)
+
+
+def _given(boxes: Array, valid: Array) -> Proposals:
+    valid = valid & box_ops.at_least(boxes, 1e-3)
+    return Proposals(jnp.where(valid[:, None], boxes, 0), jnp.zeros(len(boxes)), valid)
+
+
+def _unless_ignored(state: Array, boxes: Array, ignore: Array) -> jax.Array:
+    """Of boxes that hold no object, those whose centre is not to be judged are ignored."""
+    height, width = ignore.shape
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    column = jnp.clip(centres[:, 0].astype(jnp.int32), 0, width - 1)
+    row = jnp.clip(centres[:, 1].astype(jnp.int32), 0, height - 1)
+    return jnp.where((state == NEGATIVE) & ignore[row, column], IGNORED, state)
+
+
+def _recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
+    """How many objects have a proposal of IoU 0.5, and how many there are."""
+    boxes = jnp.where(proposals.valid[:, None], proposals.boxes, 0)
+    found = match(target.boxes, boxes, proposals.valid, high=0.5, low=0.5).state == 1
+    return jnp.sum(found & target.valid), jnp.sum(target.valid)
+
+
+def _ratio(total: Array, count: Array) -> jax.Array:
+    return total / jnp.maximum(count, 1)
+
+
