@@ -18,6 +18,8 @@ OPTIONS = {
     "backbone": ("resnet50_fpn", "vgg16_fpn", "vgg16", "resnet18_fpn"),
     "dataset": ("mnfinder", "bbbc038", "synthetic"),
     "size": ("full", "small"),
+    # "v1" and "v2" are torchvision's networks, for its weights; "cells" has anchors and heads for cells.
+    "form": ("cells", "v1", "v2"),
 }
 # In pixels, for each map of a backbone: from micronuclei of 4 pixels to cells of 128.
 ANCHORS = {
@@ -111,18 +113,41 @@ def get_config(variant: str = "") -> ConfigDict:
     config.predict.tile = 512
     config.predict.overlap = 128
 
+    if chosen["form"] != "cells":
+        _as_torchvision(config, chosen["form"])
     if chosen["size"] == "small":
         _shrink(config)
     return config
 
 
+def _as_torchvision(config: ConfigDict, form: str) -> None:
+    """Makes the network one that torchvision's weights fit."""
+    config.model.norm = "frozen_batch"
+    config.model.aligned = False
+    config.model.anchor_sizes = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    # Cells are smaller than what people photograph: enlarged, they meet anchors of their size.
+    config.data.scale = 2.0
+    config.data.patch_size = 512
+    if form == "v2":
+        config.model.pyramid_norm = "frozen_batch"
+        config.model.rpn_convolutions = 2
+        config.model.head = "conv"
+        config.model.head_norm = "frozen_batch"
+
+
 def _shrink(config: ConfigDict) -> None:
     """Makes a config learn in minutes on two CPU cores."""
-    config.steps = 600
-    config.batch_size = 2
+    config.steps = 800
+    config.batch_size = 4
     config.data.patch_size = 128
     config.data.foreground_share = 0.8
     config.data.max_instances = 200
+    # As in configs/quickstart.py.
+    config.augment.scale = (0.5, 1.5)
+    config.augment.gamma = (0.5, 2.2)
+    config.augment.glow_reach = (8.0, 32.0)
+    config.augment.blur = (0.0, 0.7)
+    config.augment.noise = 0.03
     config.model.width = 0.25
     config.model.pyramid_channels = 64
     config.model.head_channels = 128

@@ -1,7 +1,11 @@
-"""Converts published ImageNet weights into the file that `--config.model.weights` names.
+"""Converts published weights into the file that `--config.model.weights` names.
 
     python scripts/convert_weights.py --source=vgg16-397923af.pth --architecture=vgg16 --out=vgg16.safetensors
     python scripts/train.py --config.model.weights=vgg16.safetensors --config.model.norm=none ...
+
+    python scripts/convert_weights.py --source=maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth \\
+        --architecture=maskrcnn_resnet50_fpn --out=maskrcnn.safetensors
+    python scripts/train.py --config=configs/rcnn.py:form=v1 --config.model.weights=maskrcnn.safetensors ...
 
 Reads .safetensors, .pth (needs torch), Keras's .h5 and .onnx files with the names of torchvision, timm or
 Keras. The second command names the norm that the first one prints.
@@ -17,7 +21,8 @@ SOURCE = flags.DEFINE_string(
 ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
-    "What it holds: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)...",
+    "What it holds: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)..., or torchvision's"
+    " fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, or either with _v2.",
     required=True,
 )
 OUT = flags.DEFINE_string("out", None, "The file to write: <name>.safetensors.", required=True)
@@ -27,18 +32,29 @@ PREPROCESSING = flags.DEFINE_string(
     "How the weights want their images: torchvision (the default for PyTorch's names), caffe (the default for"
     " Keras's), caffe_rgb, inception or none.",
 )
+NORM_EPSILON = flags.DEFINE_float(
+    "norm_epsilon",
+    None,
+    "Of a detector's batch norms: by default 0 for torchvision's first version, as its COCO weights are used,"
+    " and 1e-5 for the second. Give 1e-5 for a first version that was trained without those weights.",
+)
 
 
 def main() -> None:
     """Converts."""
     import jax
 
-    from segjax.models import choose, conversion, foreign, weights
+    from segjax.models import choose, conversion, detector_conversion, foreign, weights
 
     name = PREPROCESSING.value
     preprocessing = None if name is None else choose(weights.PREPROCESSING, "preprocessing", name)
     tensors = foreign.read_checkpoint(SOURCE.value)
-    converted = conversion.convert(tensors, ARCHITECTURE.value, preprocessing=preprocessing)
+    if ARCHITECTURE.value in detector_conversion.DETECTORS:
+        converted = detector_conversion.convert_detector(
+            tensors, ARCHITECTURE.value, epsilon=NORM_EPSILON.value, preprocessing=preprocessing
+        )
+    else:
+        converted = conversion.convert(tensors, ARCHITECTURE.value, preprocessing=preprocessing)
     weights.save(converted, OUT.value)
     count = sum(leaf.size for leaf in jax.tree.leaves(converted.params))
     print(f"{OUT.value}: {count:,} parameters of {converted.architecture}, for norm={converted.norm}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.classical import METHODS, STAGES
@@ -26,7 +27,7 @@ from segjax.experiment.workdir import Description
 from segjax.inference.predictor import Predictor
 from segjax.models import create_segmenter
 from segjax.models.detectors import create_detector
-from segjax.models.weights import load_encoder
+from segjax.models.weights import load_detector, load_encoder
 from segjax.tasks import TASKS, Task
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
@@ -118,7 +119,7 @@ def make_first_state(config: ConfigDict, description: Description, learning: Lea
     init = _initialiser(config, learning.task, description)
     params = jax.jit(init, out_shardings=held.params, compiler_options=RUN_ONCE)(jax.random.key(config.seed))
     if config.model.weights:
-        params = load_encoder(params, config.model.weights, encoder=config.model.encoder)
+        params = _load_weights(config, params)
     return jax.jit(_state_maker(config, learning.optimizer), out_shardings=held)(params)
 
 
@@ -135,6 +136,7 @@ def make_task(config: ConfigDict, description: Description) -> Task:
             settings[field] = dict(value)
     if name == "instance":
         model = create_detector(**network, num_classes=num_classes)
+        settings["aligned"] = config.model.aligned
     else:
         model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
     return TASKS[name](model, num_classes=num_classes, **settings)
@@ -202,6 +204,15 @@ def open_workdir(workdir: Path, config: ConfigDict, description: Description) ->
         )
     state, _ = found
     return make_predictor(config, learning.task, state.evaluated), int(state.step)
+
+
+def _load_weights(config: ConfigDict, params: Params) -> Params:
+    if config.task.name != "instance":
+        return load_encoder(params, config.model.weights, encoder=config.model.encoder)
+    loaded, kept = load_detector(params, config.model.weights, backbone=config.model.backbone)
+    if kept:
+        logging.warning("trained anew, for other classes or anchors: %s", ", ".join(kept))
+    return loaded
 
 
 def _initialiser(config: ConfigDict, task: Task, description: Description) -> Callable[[jax.Array], Params]:

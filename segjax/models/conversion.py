@@ -15,7 +15,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.models import ENCODERS, choose, create_encoder, resnet, vgg
 from segjax.models.foreign import Tensors
-from segjax.models.weights import PREPROCESSING, EncoderWeights, Preprocessing, check_fit, flatten
+from segjax.models.weights import PREPROCESSING, Weights, Preprocessing, check_fit, flatten
 
 # The arrays of each layer of the checkpoint under our names for them, kernels as [h, w, in, out].
 Layers = dict[str, Tensors]
@@ -47,7 +47,7 @@ OF_AN_ENCODER = re.compile(r"features\.\d+|layer\d+\..*|(block|conv|res|bn)\d.*"
 
 def convert(
     tensors: Tensors, architecture: str, *, preprocessing: Preprocessing | None = None
-) -> EncoderWeights:
+) -> Weights:
     """Makes the weights of an encoder from a checkpoint of torchvision, timm or Keras.
 
     Args:
@@ -101,7 +101,7 @@ def convert(
             f" {len(preprocessing.mean)}"
         )
     params = flax.traverse_util.unflatten_dict({name: found[name] for name in expected}, sep="/")
-    return EncoderWeights(architecture, params, preprocessing)
+    return Weights(architecture, params, preprocessing)
 
 
 def check_stride(architecture: str, from_torch: bool) -> None:

@@ -1,4 +1,4 @@
-"""Pretrained encoders as files: one safetensors file holds the weights and how their images were prepared."""
+"""Pretrained networks as files: one safetensors file holds the weights and how their images were prepared."""
 
 import dataclasses
 import json
@@ -15,6 +15,10 @@ from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.typing import Params
+
+
+# Layers of a detector whose shape depends on what it is for; others must fit.
+OF_CLASSES_AND_ANCHORS = ("box_predictor/", "mask_head/kernel", "mask_head/bias", "rpn/logits", "rpn/deltas")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +59,11 @@ PREPROCESSING = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EncoderWeights:
-    """A pretrained encoder.
+class Weights:
+    """A pretrained encoder or detector.
 
     Attributes:
-      architecture: its name in `segjax.models.ENCODERS`.
+      architecture: its name in `segjax.models.ENCODERS` or `segjax.models.detector_conversion.DETECTORS`.
       params: its tree of parameters, float32.
       preprocessing: of the images that it was trained with.
     """
@@ -74,7 +78,7 @@ class EncoderWeights:
         return "frozen_batch" if any(name.endswith("/var") for name in flatten(self.params)) else "none"
 
 
-def save(weights: EncoderWeights, path: str | pathlib.Path) -> None:
+def save(weights: Weights, path: str | pathlib.Path) -> None:
     """Writes weights as one safetensors file, whole or not at all."""
     path = pathlib.Path(path)
     metadata = {
@@ -94,7 +98,7 @@ def save(weights: EncoderWeights, path: str | pathlib.Path) -> None:
         raise InputError(f"{path}: cannot be written ({error})") from error
 
 
-def load(path: str | pathlib.Path) -> EncoderWeights:
+def load(path: str | pathlib.Path) -> Weights:
     """Reads what `save` wrote.
 
     Raises:
@@ -114,7 +118,7 @@ def load(path: str | pathlib.Path) -> EncoderWeights:
         raise InputError(
             f"{path}: these weights were not converted for segjax; scripts/convert_weights.py does it"
         ) from error
-    return EncoderWeights(architecture, flax.traverse_util.unflatten_dict(flat, sep="/"), preprocessing)
+    return Weights(architecture, flax.traverse_util.unflatten_dict(flat, sep="/"), preprocessing)
 
 
 def load_encoder(params: Params, path: str | pathlib.Path, *, encoder: str) -> dict[str, Any]:
@@ -154,6 +158,61 @@ def load_encoder(params: Params, path: str | pathlib.Path, *, encoder: str) -> d
         "encoder": flax.traverse_util.unflatten_dict(loaded, sep="/"),
         "input": {name: jnp.asarray(value, jnp.float32) for name, value in affine.items()},
     }
+
+
+def load_detector(
+    params: Params, path: str | pathlib.Path, *, backbone: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Puts pretrained weights and their preprocessing into the parameters of a detector.
+
+    Images are treated as in `load_encoder`. A file of a whole detector may have been trained for other classes
+    or other anchors: then the layers that speak of them stay as they are.
+
+    Args:
+      params: of a detector.
+      path: of a file that `save` wrote, of an encoder or of a detector.
+      backbone: the detector's, such as "resnet50_fpn".
+
+    Returns:
+      `params` with all replaced that fits, and the names of the layers that were left as they are.
+
+    Raises:
+      InputError: if the file holds another architecture; names the first parameters that do not fit.
+    """
+    weights = load(path)
+    owner = "backbone" if "backbone" in params else "box_features"
+    encoder = backbone.removesuffix("_fpn")
+    if weights.architecture == encoder:
+        within = load_encoder(
+            {"encoder": params[owner]["encoder"], "input": params["input"]}, path, encoder=encoder
+        )
+        loaded = {**params[owner], "encoder": within["encoder"]}
+        return {**params, owner: loaded, "input": within["input"]}, []
+    if "backbone" not in weights.params:
+        raise InputError(f"{path}: holds the weights of {weights.architecture}, not of {backbone}")
+    expected = flatten({name: value for name, value in params.items() if name != "input"})
+    found = {name: value for name, value in flatten(weights.params).items() if name in expected}
+    stem = "backbone/encoder/conv/kernel"
+    if stem not in found or stem not in expected:
+        raise InputError(f"{path}: holds the weights of {weights.architecture}, not of {backbone}")
+    kernel, mean, std = adapt(found[stem], weights.preprocessing, expected[stem].shape[2])
+    found[stem] = kernel
+    kept = [
+        name
+        for name in expected
+        if name.startswith(OF_CLASSES_AND_ANCHORS)
+        and (name not in found or found[name].shape != expected[name].shape)
+    ]
+    # The outputs of one head belong together: logits of new classes with boxes of old ones mean nothing.
+    kept = [name for name in expected if name.rpartition("/")[0] in {k.rpartition("/")[0] for k in kept}]
+    fitting = {name: value for name, value in found.items() if name not in kept}
+    check_fit(
+        fitting, {name: value for name, value in expected.items() if name not in kept}, f"{path}, for {backbone}"
+    )
+    merged = {name: jnp.asarray(fitting.get(name, expected[name]), jnp.float32) for name in expected}
+    affine = {"scale": 1 / std, "bias": np.zeros_like(mean), "mean": mean, "var": np.ones_like(mean)}
+    loaded = flax.traverse_util.unflatten_dict(merged, sep="/")
+    return loaded | {"input": {name: jnp.asarray(v, jnp.float32) for name, v in affine.items()}}, kept
 
 
 def adapt(

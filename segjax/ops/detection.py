@@ -148,6 +148,8 @@ def _best(
     found = [boxes[index], scores[index], valid, *(values[index] for values in more)]
 
     def pad(values: jax.Array) -> jax.Array:
+        usable = valid.reshape(-1, *(1,) * (values.ndim - 1))
+        values = jnp.where(usable, values, jnp.zeros_like(values))
         return jnp.pad(values, [(0, count - count_here)] + [(0, 0)] * (values.ndim - 1))
 
-    return tuple(pad(jnp.where(valid.reshape(-1, *(1,) * (v.ndim - 1)), v, 0)) for v in found)
+    return tuple(pad(values) for values in found)

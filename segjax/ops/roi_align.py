@@ -68,7 +68,7 @@ def roi_align(
     if sampling_ratio > 0:
         level = jnp.zeros(len(boxes), jnp.int32)
         return _align([features], boxes, level, (scale,), bins, sampling_ratio, aligned)
-    start, length = _placed(jax.lax.stop_gradient(boxes), scale, aligned)
+    start, length = placed(jax.lax.stop_gradient(boxes), scale, aligned)
     rows = adaptive_weights(start[:, 1], length[:, 1], size=features.shape[0], bins=bins)
     columns = adaptive_weights(start[:, 0], length[:, 0], size=features.shape[1], bins=bins)
 
@@ -175,7 +175,7 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
     return total / jnp.maximum(count, 1)[:, None, None]
 
 
-def _placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
+def placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
     """Upper left corners [T, 2] and sides [T, 2] as `(x, y)` in pixels of the map."""
     scaled = boxes * jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1)) - (0.5 if aligned else 0.0)
     sides = scaled[:, 2:] - scaled[:, :2]
@@ -207,7 +207,7 @@ def _align(
     aligned: bool,
 ) -> jax.Array:
     boxes = jax.lax.stop_gradient(boxes)
-    start, length = _placed(boxes, jnp.array(scales, jnp.float32)[level], aligned)
+    start, length = placed(boxes, jnp.array(scales, jnp.float32)[level], aligned)
     heights, widths = (jnp.array([f.shape[axis] for f in features], jnp.int32)[level] for axis in (0, 1))
     rows = _taps(start[:, 1], length[:, 1], heights, bins, sampling_ratio)
     columns = _taps(start[:, 0], length[:, 0], widths, bins, sampling_ratio)

@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights
+from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights, placed
 from segjax.typing import Array
 
 
-def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int) -> jax.Array:
+def crop_masks(
+    labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: bool = False
+) -> jax.Array:
     """What a mask head is to say of each box: how much of each bin its instance covers.
 
     The same as RoIAlign of the instance's binary mask with scale 1, without such masks: `labels == id` is
@@ -18,6 +20,7 @@ def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int) -> jax.Arr
       ids: [T] int, the instance of each box.
       boxes: [T, 4] float, pixels.
       bins: side of the result.
+      aligned: as of the RoIAlign that the mask is to be drawn from. If not, masks lie half a pixel up and left.
 
     Returns:
       [T, bins, bins] float32 in [0, 1].
@@ -26,9 +29,9 @@ def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int) -> jax.Arr
       torchvision.models.detection.roi_heads.project_masks_on_boxes.
     """
     height, width = labels.shape
-    sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2], 1)
-    rows = adaptive_weights(boxes[:, 1], sides[:, 1], size=height, bins=bins)
-    columns = adaptive_weights(boxes[:, 0], sides[:, 0], size=width, bins=bins)
+    start, sides = placed(boxes, 1.0, aligned)
+    rows = adaptive_weights(start[:, 1], sides[:, 1], size=height, bins=bins)
+    columns = adaptive_weights(start[:, 0], sides[:, 0], size=width, bins=bins)
 
     def crop(roi: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         index, down, along = roi

@@ -1,5 +1,7 @@
 """RoIPool: the maximum of a feature map in each bin of a box, as in Fast R-CNN."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -83,25 +85,31 @@ def _forward(
     return pooled, (at, rows, columns)
 
 
+def _by_scatter(at: Array, gradient: Array, size: int) -> jax.Array:
+    """Adds [N, C] to the pixels [N, C] of a map of `size` pixels: [size, C]; -1 is no pixel."""
+    channels = jnp.arange(at.shape[1])[None]
+    nothing = jnp.zeros((size, at.shape[1]), gradient.dtype)
+    return nothing.at[jnp.where(at < 0, size, at), channels].add(gradient, mode="drop")
+
+
+def _by_comparison(at: Array, gradient: Array, size: int) -> jax.Array:
+    """The same where atomic additions collide: a sum that is fused with the comparison."""
+    pixels = jnp.arange(size, dtype=jnp.int32)
+    return jnp.sum(jnp.where(at[None] == pixels[:, None, None], gradient[None], 0), axis=1)
+
+
 def _backward(
     residuals: tuple[jax.Array, Array, Array], gradient: jax.Array
 ) -> tuple[jax.Array | None, ...]:
     """Adds each bin's gradient to the pixel that it came from."""
     at, rows, columns = residuals
     height, width, channels = rows.shape[-1], columns.shape[-1], gradient.shape[-1]
-    at, gradient = at.reshape(-1, channels), gradient.reshape(-1, channels)
-
-    def by_scatter(at: Array, gradient: Array) -> jax.Array:
-        nothing = jnp.zeros((height * width, channels), gradient.dtype)
-        pixel = jnp.where(at < 0, height * width, at)
-        return nothing.at[pixel, jnp.arange(channels)[None]].add(gradient, mode="drop")
-
-    def by_comparison(at: Array, gradient: Array) -> jax.Array:
-        # Atomic additions collide where boxes overlap; this sum is fused with the comparison.
-        pixels = jnp.arange(height * width, dtype=jnp.int32)
-        return jnp.sum(jnp.where(at[None] == pixels[:, None, None], gradient[None], 0), axis=1)
-
-    to_features = jax.lax.platform_dependent(at, gradient, cpu=by_scatter, default=by_comparison)
+    to_features = jax.lax.platform_dependent(
+        at.reshape(-1, channels),
+        gradient.reshape(-1, channels),
+        cpu=partial(_by_scatter, size=height * width),
+        default=partial(_by_comparison, size=height * width),
+    )
     return to_features.reshape(height, width, channels), None, None
 
 

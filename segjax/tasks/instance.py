@@ -80,6 +80,7 @@ def make_instance(
     mask_threshold: float = 0.5,
     min_area: int = 1,
     weights: Mapping[str, float] | None = None,
+    aligned: bool = False,
 ) -> Task:
     """Makes the task.
 
@@ -106,6 +107,7 @@ def make_instance(
       mask_threshold: probability from which a pixel belongs to an object.
       min_area: objects of fewer visible pixels are dropped.
       weights: of the terms of the loss, by name; 1 where not given.
+      aligned: of the masks to be learned, as of the model's RoIAlign.
 
     Returns:
       The task. Its batches have "classes" [B, N], the class of each id in "labels", 0 where there is none,
@@ -246,7 +248,7 @@ def make_instance(
         classes = jnp.where(positive, jnp.take_along_axis(targets.classes, matched, axis=1), 1)
         logits = call(params, "draw", features, rois, classes)
         bins = logits.shape[-1]
-        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins))(targets.labels, matched + 1, rois)
+        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(targets.labels, matched + 1, rois)
         missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
         return _ratio(jnp.sum(jnp.where(positive, missed, 0)), jnp.sum(positive))
 

@@ -13,7 +13,7 @@ from segjax.errors import InputError
 from segjax.experiment.build import make_classical, make_first_state, make_learning, make_stream, make_task
 from segjax.experiment.workdir import Description
 from segjax.models import create_encoder
-from segjax.models.weights import PREPROCESSING, EncoderWeights, save
+from segjax.models.weights import PREPROCESSING, Weights, save
 from tests.experiment.tiny import shrink
 from tests.models.quick import random_params
 
@@ -127,7 +127,7 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path):
     )
     encoder = random_params(shapes["params"])
     config.model.weights = str(tmp_path / "vgg11.safetensors")
-    save(EncoderWeights("vgg11", encoder, PREPROCESSING["torchvision"]), config.model.weights)
+    save(Weights("vgg11", encoder, PREPROCESSING["torchvision"]), config.model.weights)
     learning = make_learning(config, DESCRIPTION)
     state = make_first_state(config, DESCRIPTION, learning)
     for params in (state.params, state.average):

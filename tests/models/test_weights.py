@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.models import create_encoder, create_segmenter, frozen
-from segjax.models.weights import PREPROCESSING, EncoderWeights, Preprocessing, load, load_encoder, save
+from segjax.models.weights import PREPROCESSING, Weights, Preprocessing, load, load_encoder, save
 from tests.models.quick import jit, random_variables
 
 WIDTH = 1 / 16
@@ -17,7 +17,7 @@ WIDTH = 1 / 16
 def weights(encoder="vgg11", norm="none", preprocessing=PREPROCESSING["torchvision"], channels=3):
     module = create_encoder(encoder, width=WIDTH, norm=norm)
     params = random_variables(module, jnp.zeros((1, 16, 16, channels)))["params"]
-    return EncoderWeights(encoder, params, preprocessing)
+    return Weights(encoder, params, preprocessing)
 
 
 def segmenter(encoder="vgg11", norm="none", channels=3, width=WIDTH):

@@ -68,7 +68,7 @@ def test_products_and_scattering_give_the_same_gradient():
     boxes = jnp.asarray(some(count=20))
     level = jnp.arange(20, dtype=jnp.int32) % 2
     shapes = ((HEIGHT, WIDTH), (5, 7))
-    start, length = module._placed(boxes, jnp.array([0.25, 0.125])[level], False)
+    start, length = module.placed(boxes, jnp.array([0.25, 0.125])[level], False)
     rows = module._taps(start[:, 1], length[:, 1], jnp.array([11, 5])[level], 3, 2)
     columns = module._taps(start[:, 0], length[:, 0], jnp.array([14, 7])[level], 3, 2)
     table = jnp.concatenate([m.reshape(-1, 3) for m in maps])

@@ -26,18 +26,15 @@ def test_by_hand_with_the_gradient_at_the_first_maximum():
 
 
 def test_comparing_and_scattering_give_the_same_gradient():
-    features, boxes = feature_map(), some()
-    rows, columns = jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1))
-    del rows, columns
-    weights = np.random.default_rng(0).normal(size=(len(boxes), 3, 3, 3)).astype(np.float32)
-
-    def loss(f):
-        return jnp.sum(module.roi_pool(f, boxes, bins=3, scale=0.25) * weights)
-
-    on_cpu = jax.grad(loss)(features)
-    lowered = jax.jit(jax.grad(loss)).trace(features).lower(lowering_platforms=("cuda",)).as_text()
-    assert "scatter" not in lowered
-    assert np.abs(on_cpu).max() > 0
+    rng = np.random.default_rng(0)
+    at = rng.integers(-1, 12, (40, 3)).astype(np.int32)
+    gradient = rng.normal(size=(40, 3)).astype(np.float32)
+    expected = np.zeros((12, 3))
+    for row, values in zip(at, gradient, strict=True):
+        for channel, pixel in enumerate(row):
+            expected[pixel, channel] += values[channel] * (pixel >= 0)
+    np.testing.assert_allclose(module._by_scatter(at, gradient, 12), expected, atol=1e-5)
+    np.testing.assert_allclose(module._by_comparison(at, gradient, 12), expected, atol=1e-5)
 
 
 @pytest.mark.peers
