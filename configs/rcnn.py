@@ -3,7 +3,8 @@
     python scripts/train.py --config=configs/rcnn.py:method=mask_r_cnn --workdir=runs/mask_r_cnn
     python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn,size=small --workdir=runs/fast_small
 
-`size=full` has the papers' widths and is made for a GPU or TPU; `size=small` learns in minutes on two CPU cores.
+`size=full` has the papers' widths and is made for a GPU or TPU; `size=small` learns in minutes on two CPU
+cores.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ OPTIONS = {
 # In pixels, for each map of a backbone: from micronuclei of 4 pixels to cells of 128.
 ANCHORS = {
     "resnet50_fpn": ((4.0, 6.0), (8.0, 12.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
-    "vgg16_fpn": ((4.0, 8.0), (12.0, 16.0), (24.0, 32.0), (64.0, 128.0)),
+    "vgg16_fpn": ((4.0, 8.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
     "vgg16": ((4.0, 8.0, 16.0, 32.0, 64.0, 128.0),),
 }
 ANCHORS["resnet18_fpn"] = ANCHORS["resnet50_fpn"]

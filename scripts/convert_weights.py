@@ -1,9 +1,9 @@
-"""Converts published weights into the file that `--config.model.weights` names.
+r"""Converts published weights into the file that `--config.model.weights` names.
 
     python scripts/convert_weights.py --source=vgg16-397923af.pth --architecture=vgg16 --out=vgg16.safetensors
     python scripts/train.py --config.model.weights=vgg16.safetensors --config.model.norm=none ...
 
-    python scripts/convert_weights.py --source=maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth \\
+    python scripts/convert_weights.py --source=maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth \
         --architecture=maskrcnn_resnet50_fpn --out=maskrcnn.safetensors
     python scripts/train.py --config=configs/rcnn.py:form=v1 --config.model.weights=maskrcnn.safetensors ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -12,7 +13,7 @@ from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 
 # From many small pieces to few large ones.
-WATERSHEDS: tuple[dict[str, float], ...] = (
+WATERSHEDS: tuple[dict[str, Any], ...] = (
     {"gamma": 0.3, "share": 0.5, "h": 0.5},
     {"gamma": 0.3, "share": 1.0, "h": 1.5},
     {"gamma": 0.7, "share": 0.75, "h": 0.5},

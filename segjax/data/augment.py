@@ -138,7 +138,7 @@ def make_augment(
         }
 
     def moved_proposals(example: Batch, matrix: Array) -> Batch:
-        """The example with its proposals, if it has any, in the patch: upright boxes around the turned ones."""
+        """The example with its proposals, if any, in the patch: upright boxes around the turned ones."""
         if "proposals" not in example:
             return example
         boxes = example["proposals"]

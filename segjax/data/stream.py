@@ -80,7 +80,7 @@ class Stream:
       process_index: of this process.
       process_count: each process gets an equal part of the rows of the same batch.
       cache_bytes: prepared images are kept up to this size in total.
-      max_instances: N; if given, batches tell instances apart: ids are 1..N in each window, and of more than N
+      max_instances: N; if given, ids are 1..N in each window, with their classes, and of more than N
         the smallest are left out, their pixels not to be judged.
       propose: `image as stored -> boxes [P, 4]` in which there may be an object, pixels.
       max_proposals: P of a batch; of more in a window some are drawn by chance.

@@ -28,7 +28,7 @@ from segjax.inference.predictor import Predictor
 from segjax.models import create_segmenter
 from segjax.models.detectors import create_detector
 from segjax.models.weights import load_detector, load_encoder
-from segjax.tasks import TASKS, Task
+from segjax.tasks import TASKS, Task, make_instance, make_semantic
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Method
@@ -135,11 +135,10 @@ def make_task(config: ConfigDict, description: Description) -> Task:
         if isinstance(value, ConfigDict):
             settings[field] = dict(value)
     if name == "instance":
-        model = create_detector(**network, num_classes=num_classes)
-        settings["aligned"] = config.model.aligned
-    else:
-        model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
-    return TASKS[name](model, num_classes=num_classes, **settings)
+        detector = create_detector(**network, num_classes=num_classes)
+        return make_instance(detector, num_classes=num_classes, aligned=config.model.aligned, **settings)
+    segmenter = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
+    return make_semantic(segmenter, num_classes=num_classes, **settings)
 
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:

@@ -30,9 +30,7 @@ def make_proposer(config: ConfigDict) -> Proposer:
     """
     name = config.proposals.method
     if name not in PROPOSALS:
-        raise InputError(
-            f"config.proposals.method={name!r} is unknown: choose one of {', '.join(PROPOSALS)}"
-        )
+        raise InputError(f"config.proposals.method={name!r} is unknown: choose one of {', '.join(PROPOSALS)}")
     data_dir = config.dataset.data_dir or tfds.core.constants.DATA_DIR
     folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
 

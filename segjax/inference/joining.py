@@ -94,7 +94,9 @@ def _distinct(found: dict[str, np.ndarray]) -> np.ndarray:
     kept: list[int] = []
     for index in order:
         others = np.array(kept, int)
-        others = others[(windows[others] != windows[index]) & (found["classes"][others] == found["classes"][index])]
+        others = others[
+            (windows[others] != windows[index]) & (found["classes"][others] == found["classes"][index])
+        ]
         low = np.maximum(boxes[others, :2], boxes[index, :2])
         high = np.minimum(boxes[others, 2:], boxes[index, 2:])
         shared = np.prod(np.clip(high - low, 0, None), axis=1)

@@ -53,7 +53,9 @@ class Predictor:
           InputError: if objects should be averaged over mirror images.
         """
         if flips and not task.maps:
-            raise InputError("config.predict.flips averages maps, but this network finds objects: set it to False")
+            raise InputError(
+                "config.predict.flips averages maps, but this network finds objects: set it to False"
+            )
         self.params = params
         self._prepare, self._tile, self._overlap = prepare, tile, overlap
         self._task = task

@@ -15,7 +15,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.models import ENCODERS, choose, create_encoder, resnet, vgg
 from segjax.models.foreign import Tensors
-from segjax.models.weights import PREPROCESSING, Weights, Preprocessing, check_fit, flatten
+from segjax.models.weights import PREPROCESSING, Preprocessing, Weights, check_fit, flatten
 
 # The arrays of each layer of the checkpoint under our names for them, kernels as [h, w, in, out].
 Layers = dict[str, Tensors]
@@ -45,9 +45,7 @@ KERAS_EPSILON, OLD_KERAS_EPSILON = 1.001e-5, 1e-3
 OF_AN_ENCODER = re.compile(r"features\.\d+|layer\d+\..*|(block|conv|res|bn)\d.*")
 
 
-def convert(
-    tensors: Tensors, architecture: str, *, preprocessing: Preprocessing | None = None
-) -> Weights:
+def convert(tensors: Tensors, architecture: str, *, preprocessing: Preprocessing | None = None) -> Weights:
     """Makes the weights of an encoder from a checkpoint of torchvision, timm or Keras.
 
     Args:

@@ -116,8 +116,14 @@ def _names(second: bool) -> dict[str, tuple[str, bool]]:
         names[f"backbone.body.{torch}"] = (f"backbone/encoder/{ours}", is_norm)
     for level in range(4):
         for theirs, ours in (("inner", "lateral"), ("layer", "output")):
-            names[f"backbone.fpn.{theirs}_blocks.{level}.0"] = (f"backbone/pyramid/{ours}{level + 1}/conv", False)
-            names[f"backbone.fpn.{theirs}_blocks.{level}.1"] = (f"backbone/pyramid/{ours}{level + 1}/norm", True)
+            names[f"backbone.fpn.{theirs}_blocks.{level}.0"] = (
+                f"backbone/pyramid/{ours}{level + 1}/conv",
+                False,
+            )
+            names[f"backbone.fpn.{theirs}_blocks.{level}.1"] = (
+                f"backbone/pyramid/{ours}{level + 1}/norm",
+                True,
+            )
         names[f"roi_heads.box_head.{level}.0"] = (f"box_features/conv{level + 1}/conv", False)
         names[f"roi_heads.box_head.{level}.1"] = (f"box_features/conv{level + 1}/norm", True)
         names[f"roi_heads.mask_head.{level}.0"] = (f"mask_head/conv{level + 1}/conv", False)

@@ -1,12 +1,13 @@
 """Detectors by name: the parts of the R-CNN family put together from a config's words and numbers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from segjax.errors import InputError
 from segjax.models import DTYPES, ENCODERS, choose, create_encoder, make_norm
 from segjax.models.fpn import Backbone, FeaturePyramid
 from segjax.models.heads import BoxFeatures, MaskHead
-from segjax.models.rcnn import RCNN, fast_r_cnn, faster_r_cnn, make_pool, mask_r_cnn, r_cnn
+from segjax.models.rcnn import RCNN, Pooler, fast_r_cnn, faster_r_cnn, make_pool, mask_r_cnn, r_cnn
 from segjax.models.rpn import RegionProposals
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
@@ -105,12 +106,12 @@ def create_detector(
         # From stride 4: finer maps cost more than the rest together.
         strides = tuple(stride for stride in encoder.strides if stride >= 4)
         pyramid = FeaturePyramid(pyramid_channels, make_norm("pyramid_norm", pyramid_norm, kind), kind)
-    sampling = {"pooling": pooling, "sampling_ratio": sampling_ratio, "aligned": aligned}
+    sampling: dict[str, Any] = {"pooling": pooling, "sampling_ratio": sampling_ratio, "aligned": aligned}
 
-    def pool(bins: int) -> object:
+    def pool(bins: int) -> Pooler:
         return make_pool(strides=strides, bins=bins, canonical_size=canonical_size, **sampling)
 
-    parts = {
+    parts: dict[str, Any] = {
         "backbone": Backbone(encoder, pyramid, len(strides)),
         "head": box_head,
         "pool": pool(bins),

@@ -36,9 +36,10 @@ class FeaturePyramid(nn.Module):
           As many maps of the same sizes, [B, H, W, channels], and one of half the coarsest one's sides.
         """
         pyramid: list[Array] = []
+        above: Array | None = None
         for index in reversed(range(len(features))):
             lateral = self.convolution(1, f"lateral{index + 1}")(features[index])
-            if index + 1 < len(features):
+            if above is not None:
                 lateral = lateral + enlarge(above, lateral.shape[1:3])
             above = lateral
             pyramid.insert(0, self.convolution(3, f"output{index + 1}")(lateral))
@@ -52,7 +53,7 @@ class FeaturePyramid(nn.Module):
         return Convolution(self.channels, size, self.norm, self.dtype, name=name)
 
 
-def enlarge(x: Array, shape: tuple[int, int]) -> Array:
+def enlarge(x: Array, shape: tuple[int, ...]) -> Array:
     """Enlarges [B, h, w, C] to a shape (H, W) by its nearest pixels, as PyTorch rounds them."""
     for axis, size in zip((1, 2), shape, strict=True):
         old = x.shape[axis]

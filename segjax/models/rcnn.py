@@ -33,8 +33,8 @@ Pooler = Callable[[Sequence[Array], Array], Array]
 class RCNN(nn.Module):
     """A detector; `init` with `__call__`, and `apply` with the name of one of the other methods.
 
-    Images pass a constant affine first, `input`, as in `Segmenter`. All sizes are pixels of the images as they
-    are given.
+    Images pass a constant affine first, `input`, as in `Segmenter`. All sizes are pixels of the images as
+    they are given.
 
     Attributes:
       box_features: of pooled RoIs.
@@ -51,12 +51,13 @@ class RCNN(nn.Module):
     box_features: BoxFeatures | CropFeatures
     box_predictor: BoxPredictor
     pool: Pooler
+    # Any: what is None is never called, which no type says of optional parts that belong together.
     backbone: Backbone | None = None
-    rpn: RegionProposals | None = None
+    rpn: Any = None
     anchor_sizes: tuple[tuple[float, ...], ...] = ()
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    mask_pool: Pooler | None = None
-    mask_head: MaskHead | None = None
+    mask_pool: Any = None
+    mask_head: Any = None
 
     def setup(self) -> None:
         """Makes the constant that images pass first."""
@@ -78,7 +79,7 @@ class RCNN(nn.Module):
         return [x] if self.backbone is None else self.backbone(x)
 
     def propose(
-        self, features: Sequence[Array], image_shape: tuple[int, int]
+        self, features: Sequence[Array], image_shape: tuple[int, ...]
     ) -> tuple[list[Array], list[Array], list[np.ndarray]]:
         """For each map, logits [B, A] and deltas [B, A, 4] of its anchors, and those [A, 4], in pixels.
 
@@ -89,7 +90,7 @@ class RCNN(nn.Module):
         logits, deltas = self.rpn(features)
         anchors = pyramid_anchors(
             [(x.shape[1], x.shape[2]) for x in features],
-            image_shape=image_shape,
+            image_shape=(image_shape[0], image_shape[1]),
             sizes=self.anchor_sizes,
             ratios=self.anchor_ratios,
         )
@@ -129,7 +130,7 @@ def make_pool(
       canonical_size: sides of the boxes that belong to the map of stride 16, where there is a choice.
     """
     scales = [1 / stride for stride in strides]
-    settings = {"bins": bins, "sampling_ratio": sampling_ratio, "aligned": aligned}
+    settings: dict[str, Any] = {"bins": bins, "sampling_ratio": sampling_ratio, "aligned": aligned}
 
     def align_one(features: Sequence[Array], boxes: Array) -> Array:
         return roi_align(features[0], boxes, scale=scales[0], **settings)
@@ -143,7 +144,9 @@ def make_pool(
         pooled: Array = jnp.zeros(())
         for index, scale in enumerate(scales):
             of_map = roi_pool(features[index], boxes, bins=bins, scale=scale)
-            pooled = of_map if index == 0 else jnp.where((level == index)[:, None, None, None], of_map, pooled)
+            pooled = (
+                of_map if index == 0 else jnp.where((level == index)[:, None, None, None], of_map, pooled)
+            )
         return pooled
 
     if pooling == "pool":

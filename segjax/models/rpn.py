@@ -1,4 +1,4 @@
-"""The region proposal network: at every place of every map, which anchors hold an object, and where exactly."""
+"""The region proposal network: which anchors of every place of every map hold an object, and where."""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,6 @@ from safetensors.numpy import save_file
 from segjax.errors import InputError
 from segjax.typing import Params
 
-
 # Layers of a detector whose shape depends on what it is for; others must fit.
 OF_CLASSES_AND_ANCHORS = ("box_predictor/", "mask_head/kernel", "mask_head/bias", "rpn/logits", "rpn/deltas")
 
@@ -165,8 +164,8 @@ def load_detector(
 ) -> tuple[dict[str, Any], list[str]]:
     """Puts pretrained weights and their preprocessing into the parameters of a detector.
 
-    Images are treated as in `load_encoder`. A file of a whole detector may have been trained for other classes
-    or other anchors: then the layers that speak of them stay as they are.
+    Images are treated as in `load_encoder`. A file of a whole detector may have been trained for other
+    classes or anchors: then the layers that speak of them stay as they are.
 
     Args:
       params: of a detector.
@@ -207,7 +206,9 @@ def load_detector(
     kept = [name for name in expected if name.rpartition("/")[0] in {k.rpartition("/")[0] for k in kept}]
     fitting = {name: value for name, value in found.items() if name not in kept}
     check_fit(
-        fitting, {name: value for name, value in expected.items() if name not in kept}, f"{path}, for {backbone}"
+        fitting,
+        {name: value for name, value in expected.items() if name not in kept},
+        f"{path}, for {backbone}",
     )
     merged = {name: jnp.asarray(fitting.get(name, expected[name]), jnp.float32) for name in expected}
     affine = {"scale": 1 / std, "bias": np.zeros_like(mean), "mean": mean, "var": np.ones_like(mean)}

@@ -20,15 +20,13 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
     """
     heights = np.sqrt(np.asarray(ratios, np.float32))
     widths = 1 / heights
-    sizes = np.asarray(sizes, np.float32)
-    width = (widths[:, None] * sizes[None, :]).reshape(-1)
-    height = (heights[:, None] * sizes[None, :]).reshape(-1)
+    scales = np.asarray(sizes, np.float32)
+    width = (widths[:, None] * scales[None, :]).reshape(-1)
+    height = (heights[:, None] * scales[None, :]).reshape(-1)
     return np.round(np.stack([-width, -height, width, height], axis=1) / 2)
 
 
-def grid_anchors(
-    cells: np.ndarray, *, shape: tuple[int, int], strides: tuple[int, int]
-) -> np.ndarray:
+def grid_anchors(cells: np.ndarray, *, shape: tuple[int, int], strides: tuple[int, int]) -> np.ndarray:
     """The anchors of every place of a feature map.
 
     Args:

@@ -158,5 +158,6 @@ def of_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _centre_form(boxes: Array) -> tuple[jax.Array, jax.Array]:
+    boxes = jnp.asarray(boxes)
     sides = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + sides / 2, sides

@@ -138,9 +138,7 @@ def detect(
     return Detections(boxes, classes, jnp.where(valid, scores, 0), valid, dropped.astype(jnp.int32))
 
 
-def _best(
-    count: int, kept: Array, scores: Array, boxes: Array, *more: Array
-) -> tuple[jax.Array, ...]:
+def _best(count: int, kept: Array, scores: Array, boxes: Array, *more: Array) -> tuple[jax.Array, ...]:
     """The `count` highest scores among what is kept, padded: boxes, scores, valid, and what else is given."""
     count_here = min(count, len(scores))
     ranked, index = jax.lax.top_k(jnp.where(kept, scores, -jnp.inf), count_here)

@@ -19,12 +19,12 @@ class Matches(NamedTuple):
 
     Attributes:
       state: [A] int32, `IGNORED`, `NEGATIVE` or `POSITIVE`.
-      index: [A] int32, the object that each box overlaps most; 0 where there is none.
+      target: [A] int32, the object that each box overlaps most; 0 where there is none.
       iou: [A] float32, with that object.
     """
 
     state: jax.Array
-    index: jax.Array
+    target: jax.Array
     iou: jax.Array
 
 
@@ -32,12 +32,12 @@ class Sample(NamedTuple):
     """Some of many boxes; the positive ones come first.
 
     Attributes:
-      index: [S] int32, into the boxes.
+      chosen: [S] int32, into the boxes.
       positive: [S] bool.
       valid: [S] bool, False where there were not enough boxes.
     """
 
-    index: jax.Array
+    chosen: jax.Array
     positive: jax.Array
     valid: jax.Array
 

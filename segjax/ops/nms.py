@@ -58,6 +58,7 @@ def suppress(overlaps: Array, valid: Array) -> jax.Array:
       [N] bool.
     """
     before = jnp.triu(overlaps, k=1)
+    usable = jnp.asarray(valid, bool)
 
     def settled(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         previous, keep = state
@@ -65,8 +66,7 @@ def suppress(overlaps: Array, valid: Array) -> jax.Array:
 
     def settle(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         _, keep = state
-        return keep, valid & ~jnp.any(keep[:, None] & before, axis=0)
+        return keep, usable & ~jnp.any(keep[:, None] & before, axis=0)
 
-    valid = jnp.asarray(valid, bool)
-    _, keep = jax.lax.while_loop(settled, settle, settle((valid, valid)))
+    _, keep = jax.lax.while_loop(settled, settle, settle((usable, usable)))
     return keep

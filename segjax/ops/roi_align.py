@@ -5,16 +5,16 @@ matrix products:
 
     pooled[y, x] = sum_h sum_w rows[y, h] * columns[x, w] * features[h, w]
 
-`rows` and `columns` have at most `2 * sampling_ratio` entries in a row other than 0, the taps. Forward, only the
-pixels under the taps are gathered, for a whole pyramid from one table of pixels, so that the level of a RoI
-is merely an offset. Backward, the transposed gather would add to the same pixels from many places: fast on
-CPU, and slow where atomic additions collide, so that elsewhere the transposed products take its place.
+`rows` and `columns` have at most `2 * sampling_ratio` entries in a row other than 0, the taps. Forward, only
+the pixels under the taps are gathered, for a whole pyramid from one table of pixels, so that the level of a
+RoI is merely an offset. Backward, the transposed gather would add to the same pixels from many places: fast
+on CPU, and slow where atomic additions collide, so that elsewhere the transposed products take its place.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,11 @@ class Taps(NamedTuple):
     """Where the samples of each bin of each RoI lie along one axis.
 
     Attributes:
-      index: [T, bins, J] int32, rows or columns of a feature map.
+      place: [T, bins, J] int32, rows or columns of a feature map.
       weight: [T, bins, J] float32, of each in the mean of the bin.
     """
 
-    index: jax.Array
+    place: jax.Array
     weight: jax.Array
 
 
@@ -177,7 +177,8 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
 
 def placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
     """Upper left corners [T, 2] and sides [T, 2] as `(x, y)` in pixels of the map."""
-    scaled = boxes * jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1)) - (0.5 if aligned else 0.0)
+    scale = jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1))
+    scaled = jnp.asarray(boxes) * scale - (0.5 if aligned else 0.0)
     sides = scaled[:, 2:] - scaled[:, :2]
     return scaled[:, :2], sides if aligned else jnp.maximum(sides, 1)
 
@@ -223,7 +224,7 @@ def _gather(
     sizes = [height * width for height, width in shapes]
     offsets = jnp.array([sum(sizes[:index]) for index in range(len(sizes))], jnp.int32)[level]
     widths = jnp.array([width for _, width in shapes], jnp.int32)[level]
-    begins = rows.index * widths[:, None, None] + offsets[:, None, None]
+    begins = rows.place * widths[:, None, None] + offsets[:, None, None]
 
     def pool(roi: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
         begin, row_weight, column, column_weight = roi
@@ -231,7 +232,7 @@ def _gather(
         along = jnp.einsum("yjxkc,xk->yjxc", pixels, column_weight.astype(table.dtype), precision=EXACT)
         return jnp.einsum("yjxc,yj->yxc", along, row_weight.astype(table.dtype), precision=EXACT)
 
-    return jax.lax.map(pool, (begins, rows.weight, columns.index, columns.weight), batch_size=CHUNK)
+    return jax.lax.map(pool, (begins, rows.weight, columns.place, columns.weight), batch_size=CHUNK)
 
 
 def _spread(
@@ -240,7 +241,7 @@ def _spread(
     """The transpose of `_gather` as matrix products, [T, bins, bins, C] to [sum of H W, C]."""
 
     def matrix(taps: Taps, size: int, index: int) -> jax.Array:
-        hits = taps.index[..., None] == jnp.arange(size)[None, None, None]
+        hits = taps.place[..., None] == jnp.arange(size)[None, None, None]
         weight = jnp.where((level == index)[:, None, None], taps.weight, 0)
         return jnp.sum(jnp.where(hits, weight[..., None], 0), axis=-2).astype(gradient.dtype)
 
@@ -257,13 +258,13 @@ _pool = jax.custom_vjp(_gather, nondiff_argnums=(0,))
 
 def _pool_forward(
     shapes: tuple[tuple[int, int], ...], table: Array, level: Array, rows: Taps, columns: Taps
-) -> tuple[jax.Array, tuple[Array, ...]]:
+) -> tuple[jax.Array, tuple[Any, ...]]:
     # Of the table only the shape and type are needed: an empty slice keeps the type.
     return _gather(shapes, table, level, rows, columns), (table[:0], level, rows, columns)
 
 
 def _pool_backward(
-    shapes: tuple[tuple[int, int], ...], residuals: tuple[Array, ...], gradient: Array
+    shapes: tuple[tuple[int, int], ...], residuals: tuple[Any, ...], gradient: Array
 ) -> tuple[Array | None, ...]:
     like, level, rows, columns = residuals
 
@@ -273,9 +274,7 @@ def _pool_backward(
         return transpose(gradient)[0]
 
     by_products = partial(_spread, shapes)
-    to_table = jax.lax.platform_dependent(
-        gradient, level, rows, columns, cpu=by_scatter, default=by_products
-    )
+    to_table = jax.lax.platform_dependent(gradient, level, rows, columns, cpu=by_scatter, default=by_products)
     return to_table, None, None, None
 
 

@@ -7,9 +7,7 @@ from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights, placed
 from segjax.typing import Array
 
 
-def crop_masks(
-    labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: bool = False
-) -> jax.Array:
+def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: bool = False) -> jax.Array:
     """What a mask head is to say of each box: how much of each bin its instance covers.
 
     The same as RoIAlign of the instance's binary mask with scale 1, without such masks: `labels == id` is
@@ -20,7 +18,7 @@ def crop_masks(
       ids: [T] int, the instance of each box.
       boxes: [T, 4] float, pixels.
       bins: side of the result.
-      aligned: as of the RoIAlign that the mask is to be drawn from. If not, masks lie half a pixel up and left.
+      aligned: as of the RoIAlign that the mask is to be drawn from. If not, masks lie half a pixel off.
 
     Returns:
       [T, bins, bins] float32 in [0, 1].

@@ -98,9 +98,7 @@ def _by_comparison(at: Array, gradient: Array, size: int) -> jax.Array:
     return jnp.sum(jnp.where(at[None] == pixels[:, None, None], gradient[None], 0), axis=1)
 
 
-def _backward(
-    residuals: tuple[jax.Array, Array, Array], gradient: jax.Array
-) -> tuple[jax.Array | None, ...]:
+def _backward(residuals: tuple[jax.Array, Array, Array], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
     """Adds each bin's gradient to the pixel that it came from."""
     at, rows, columns = residuals
     height, width, channels = rows.shape[-1], columns.shape[-1], gradient.shape[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -111,9 +111,9 @@ def make_instance(
 
     Returns:
       The task. Its batches have "classes" [B, N], the class of each id in "labels", 0 where there is none,
-      and, if the model has no RPN, "proposals" [B, P, 4] and "proposals_valid" [B, P]. `predict` takes `size`,
-      `(height, width)` without padding, and `proposals` likewise; it gives `Detections` by name, with "masks"
-      [B, D, M, M], probabilities, if the model draws them.
+      and, if the model has no RPN, "proposals" [B, P, 4] and "proposals_valid" [B, P]. `predict` takes
+      `size`, `(height, width)` without padding, and `proposals` likewise; it gives `Detections` by name, with
+      "masks" [B, D, M, M], probabilities, if the model draws them.
 
     Raises:
       InputError: if a name or number is not possible.
@@ -153,9 +153,7 @@ def make_instance(
             terms |= rpn_loss(outputs, targets, jax.random.split(of_rpn, len(images)))
             proposals = jax.lax.stop_gradient(choose(outputs, images.shape[1:3]))
         recall = jax.vmap(_recall)(proposals, targets)
-        rois, matched, drawn = jax.vmap(draw_rois)(
-            jax.random.split(of_rois, len(images)), proposals, targets
-        )
+        rois, matched, drawn = jax.vmap(draw_rois)(jax.random.split(of_rois, len(images)), proposals, targets)
         terms |= roi_loss(call(params, "classify", features, rois), rois, matched, drawn, targets)
         if model.mask_head is not None:
             terms["masks"] = mask_loss(params, features, rois, matched, drawn, targets)
@@ -167,17 +165,15 @@ def make_instance(
         anchors = jnp.concatenate(anchors)
 
         def of_image(logits: Array, deltas: Array, target: Targets, key: Array) -> tuple[Array, ...]:
-            matches = match(
-                anchors, target.boxes, target.valid, high=rpn_high, low=rpn_low, low_quality=True
-            )
+            matches = match(anchors, target.boxes, target.valid, high=rpn_high, low=rpn_low, low_quality=True)
             state = _unless_ignored(matches.state, anchors, target.ignore)
             drawn = sample(key, state, count=rpn_batch, positive_share=rpn_positive_share)
             goal = drawn.positive.astype(jnp.float32)
-            judged = optax.losses.sigmoid_binary_cross_entropy(logits[drawn.index], goal)
+            judged = optax.losses.sigmoid_binary_cross_entropy(logits[drawn.chosen], goal)
             wanted = box_ops.encode(
-                target.boxes[matches.index[drawn.index]], anchors[drawn.index], weights=RPN_WEIGHTS
+                target.boxes[matches.target[drawn.chosen]], anchors[drawn.chosen], weights=RPN_WEIGHTS
             )
-            missed = smooth_l1(deltas[drawn.index], wanted, beta=BETA).sum(-1)
+            missed = smooth_l1(deltas[drawn.chosen], wanted, beta=BETA).sum(-1)
             return (
                 jnp.sum(jnp.where(drawn.valid, judged, 0)),
                 jnp.sum(jnp.where(drawn.positive, missed, 0)),
@@ -214,7 +210,7 @@ def make_instance(
         state = _unless_ignored(matches.state, boxes, target.ignore)
         state = jnp.where(valid, state, IGNORED)
         drawn = sample(key, state, count=roi_batch, positive_share=roi_positive_share)
-        return boxes[drawn.index], matches.index[drawn.index], drawn
+        return boxes[drawn.chosen], matches.target[drawn.chosen], drawn
 
     def roi_loss(
         outputs: tuple[Array, Array], rois: Array, matched: Array, drawn: Sample, targets: Targets
@@ -248,7 +244,9 @@ def make_instance(
         classes = jnp.where(positive, jnp.take_along_axis(targets.classes, matched, axis=1), 1)
         logits = call(params, "draw", features, rois, classes)
         bins = logits.shape[-1]
-        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(targets.labels, matched + 1, rois)
+        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(
+            targets.labels, matched + 1, rois
+        )
         missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
         return _ratio(jnp.sum(jnp.where(positive, missed, 0)), jnp.sum(positive))
 
@@ -258,7 +256,7 @@ def make_instance(
         size: Array | None = None,
         proposals: tuple[Array, Array] | None = None,
     ) -> Outputs:
-        size = images.shape[1:3] if size is None else size
+        size = jnp.array(images.shape[1:3], jnp.float32) if size is None else size
         features = call(params, "encode", images)
         if model.rpn is None:
             if proposals is None:
@@ -304,7 +302,7 @@ def make_instance(
 
     def apart(masks: Array, found: Detections, image: Array) -> Array:
         """What is left when masks suppress masks that they overlap too much."""
-        overlap = pairwise_mask_iou(masks, found.boxes, shape=image.shape)
+        overlap = pairwise_mask_iou(masks, found.boxes, shape=(image.shape[0], image.shape[1]))
         return suppress(overlap > mask_nms, found.valid)
 
     def segment(outputs: Outputs) -> Segmentation:
@@ -332,8 +330,8 @@ def _targets(labels: Array, classes: Array, semantic: Array) -> Targets:
 
 
 def _given(boxes: Array, valid: Array) -> Proposals:
-    valid = valid & box_ops.at_least(boxes, 1e-3)
-    return Proposals(jnp.where(valid[:, None], boxes, 0), jnp.zeros(len(boxes)), valid)
+    usable = box_ops.at_least(boxes, 1e-3) & valid
+    return Proposals(jnp.where(usable[:, None], boxes, 0), jnp.zeros(len(boxes)), usable)
 
 
 def _unless_ignored(state: Array, boxes: Array, ignore: Array) -> jax.Array:
@@ -353,6 +351,4 @@ def _recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
 
 
 def _ratio(total: Array, count: Array) -> jax.Array:
-    return total / jnp.maximum(count, 1)
-
-
+    return jnp.divide(total, jnp.maximum(count, 1))

@@ -22,8 +22,8 @@ def paste(
 
     Args:
       boxes: [N, 4] float, pixels, best first.
-      masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 beyond the rim; None
-        to paint the ellipse that fits each box.
+      masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 beyond the rim;
+        None to paint the ellipse that fits each box.
       shape: `(H, W)`.
       threshold: a pixel belongs to an instance whose probability reaches it.
       whole_pixels: whether the boxes, grown by one pixel of the mask, are first cut to whole pixels, as

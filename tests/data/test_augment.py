@@ -228,3 +228,43 @@ def test_errors_name_the_field():
         centre_crop(PATCH)(KEYS[0], example(size=32))
     with pytest.raises(TypeError, match="unexpected keyword argument 'rotate'"):
         make_augment(patch_size=PATCH, rotate=3.0)
+
+
+def with_proposals(one):
+    """The example with the box of each disc, one outside of the patch, and padding."""
+    boxes = np.zeros((5, 4), np.float32)
+    for index in (1, 2, 3):
+        rows, columns = np.nonzero(one["labels"] == index)
+        boxes[index - 1] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    boxes[3] = 0, 0, 3, 3
+    return {**one, "proposals": boxes, "proposals_valid": np.arange(5) < 4}
+
+
+@pytest.mark.parametrize("geometry", [{}, {"flip": True, "quarter_turns": True}, {"scale": (0.8, 1.2)}])
+def test_proposals_stay_around_what_they_were_around(geometry):
+    found = every(make_augment(**OFF | geometry), with_proposals(cells()))
+    tolerance = 1.1 if "scale" in geometry else 1e-3
+    compared = 0
+    for labels, boxes, valid in zip(
+        found["labels"], found["proposals"], found["proposals_valid"], strict=True
+    ):
+        assert not valid[3:].any()
+        for index in (1, 2, 3):
+            rows, columns = np.nonzero(labels == index)
+            if valid[index - 1] and len(rows):
+                box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                np.testing.assert_allclose(boxes[index - 1], box, atol=tolerance)
+                compared += 1
+    assert compared > 2 * len(KEYS)
+
+
+def test_what_is_not_of_the_size_of_the_image_passes_through():
+    one = {**cells(), "classes": np.array([1, 2, 1])}
+    found = make_augment(**OFF | {"flip": True})(KEYS[0], one)
+    np.testing.assert_array_equal(found["classes"], one["classes"])
+
+
+def test_bent_proposals_are_refused():
+    augment = make_augment(**OFF | {"elastic": (2.0, 8.0)})
+    with pytest.raises(InputError, match=r"config.augment.elastic bends proposals"):
+        augment(KEYS[0], with_proposals(cells()))

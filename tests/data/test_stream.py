@@ -253,3 +253,75 @@ def test_no_images_no_threads_no_depth():
             prefetch(Stream(SOURCE, **SETTINGS), **bad),
         ):
             pass
+
+
+def crowd(count=12):
+    """One image of a grid of squares, each larger than the one before, with classes that alternate."""
+    labels = np.zeros((64, 64), np.int32)
+    for index in range(count):
+        top, left = 16 * (index // 4), 16 * (index % 4)
+        labels[top : top + 2 + index, left : left + 4] = 10 * (index + 1)
+    truth = Segmentation.from_labels(labels, classes=1 + np.arange(count) % 2)
+    return Listed([Record("crowd", "g", labels[..., None].astype(np.uint16), truth)])
+
+
+def test_instances_of_a_window_are_numbered_and_have_their_classes():
+    stream = Stream(crowd(), seed=0, batch_size=1, patch_size=64, max_instances=16)
+    batch = stream.batch(0)
+    labels, classes = batch["labels"][0], batch["classes"][0]
+    assert classes.shape == (16,)
+    assert np.unique(labels).tolist() == list(range(13))
+    for index in range(1, 13):
+        assert set(batch["semantic"][0][labels == index]) == {classes[index - 1]}
+    assert not classes[12:].any()
+    assert stream.overfull == {}
+
+
+def test_of_too_many_instances_the_smallest_are_left_out_and_counted(caplog):
+    stream = Stream(crowd(), seed=0, batch_size=2, patch_size=64, max_instances=5)
+    with caplog.at_level("WARNING"):
+        batch = stream.batch(0)
+    assert stream.overfull == {"crowd": 7}
+    assert caplog.text.count("crowd has 7 instances more than config.data.max_instances=5") == 1
+    labels = batch["labels"][0]
+    areas = np.bincount(labels.ravel())[1:]
+    assert len(areas) == 5
+    assert areas.min() == 4 * 9  # the eighth square; the first seven are smaller
+    assert (batch["semantic"][0] == IGNORE).sum() == sum(4 * (2 + index) for index in range(7))
+
+
+def test_proposals_move_with_the_window():
+    boxes = np.array([[0, 0, 20, 10], [30, 30, 40, 44], [60, 0, 64, 4]], np.float32)
+    source = Listed(numbered(shape=(50, 70)))
+    settings = {"seed": 0, "batch_size": 8, "patch_size": 32, "margin": 1.25, "max_proposals": 4}
+    batch = Stream(source, **settings, propose=lambda image: boxes).batch(0)
+    plain = Stream(source, seed=0, batch_size=8, patch_size=32, margin=1.25).batch(0)
+    np.testing.assert_array_equal(batch["image"], plain["image"])
+    seen = 0
+    for found, valid in zip(batch["proposals"], batch["proposals_valid"], strict=True):
+        sides = (found[:, 2:] - found[:, :2])[valid]
+        assert (found >= 0).all()
+        assert (found <= 40).all()
+        assert not found[~valid].any()
+        for side in sides:
+            # Cut by the window by less than half.
+            wholes = np.array([[20, 10], [10, 14], [4, 4]])
+            assert ((side <= wholes).all(1) & (side.prod() > wholes.prod(1) / 2)).any()
+            seen += 1
+    assert seen > 4
+
+
+def test_of_too_many_proposals_some_are_drawn_by_chance_and_the_same_again():
+    boxes = np.array([[4 * i, 4 * j, 4 * i + 4, 4 * j + 4] for i in range(10) for j in range(10)], np.float32)
+    settings = {"seed": 0, "batch_size": 4, "patch_size": 30, "max_proposals": 7}
+    one, two = (
+        Stream(Listed(numbered()), **settings, propose=lambda image: boxes).batch(3) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one["proposals"], two["proposals"])
+    assert one["proposals_valid"].all()
+    assert len(np.unique(one["proposals"].reshape(-1, 28), axis=0)) > 1
+
+
+def test_a_capacity_of_nothing_is_refused():
+    with pytest.raises(InputError, match="max_instances is 0"):
+        Stream(SOURCE, **SETTINGS, max_instances=0)

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.models import create_encoder, create_segmenter, frozen
-from segjax.models.weights import PREPROCESSING, Weights, Preprocessing, load, load_encoder, save
+from segjax.models.weights import PREPROCESSING, Preprocessing, Weights, load, load_encoder, save
 from tests.models.quick import jit, random_variables
 
 WIDTH = 1 / 16

@@ -103,9 +103,7 @@ def test_agrees_with_torchvision(seed):
     )
     coder = BoxCoder(WEIGHTS)
     deltas = coder.encode_single(one, two)
-    np.testing.assert_allclose(
-        boxes.encode(first, second, weights=WEIGHTS), deltas, rtol=1e-4, atol=1e-3
-    )
+    np.testing.assert_allclose(boxes.encode(first, second, weights=WEIGHTS), deltas, rtol=1e-4, atol=1e-3)
     wild = np.random.default_rng(seed).normal(0, 10, (100, 4)).astype(np.float32)
     np.testing.assert_allclose(
         boxes.decode(wild, second, weights=WEIGHTS),

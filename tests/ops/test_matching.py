@@ -7,8 +7,8 @@ import pytest
 
 from segjax.ops import matching
 from segjax.ops.matching import sample
-from tests.oracles import matching as oracle
 from tests.ops.test_boxes import some
+from tests.oracles import matching as oracle
 
 match = jax.jit(matching.match, static_argnames=("high", "low", "low_quality"))
 
@@ -22,7 +22,7 @@ def test_agrees_with_one_box_at_a_time(low_quality, monkeypatch):
     found = partial(matching.match, **options)(boxes, truth, valid)
     state, index = oracle.match(boxes, truth, valid, **options)
     np.testing.assert_array_equal(found.state, state)
-    np.testing.assert_array_equal(found.index[state == 1], index[state == 1])
+    np.testing.assert_array_equal(found.target[state == 1], index[state == 1])
     assert set(state) == {-1, 0, 1}
 
 
@@ -49,13 +49,13 @@ def test_draws_positives_up_to_a_share_and_fills_up_with_negatives(count, share,
     drawn = sample(jax.random.key(0), STATE, count=count, positive_share=share)
     assert drawn.positive.sum() == positives
     assert drawn.positive[:positives].all()
-    usable = np.array(drawn.index)[np.array(drawn.valid)]
+    usable = np.array(drawn.chosen)[np.array(drawn.valid)]
     assert len(np.unique(usable)) == len(usable) == min(count, positives + 50)
     np.testing.assert_array_equal(STATE[usable], np.array(drawn.positive)[np.array(drawn.valid)])
 
 
 def test_every_box_has_the_same_chance():
-    drawn = jax.vmap(lambda key: sample(key, STATE, count=16, positive_share=0.25).index)(
+    drawn = jax.vmap(lambda key: sample(key, STATE, count=16, positive_share=0.25).chosen)(
         jax.random.split(jax.random.key(1), 500)
     )
     counts = np.bincount(np.array(drawn).ravel(), minlength=100)
@@ -82,4 +82,4 @@ def test_agrees_with_torchvision(seed):
     found = match(boxes, truth, np.ones(40, bool), high=0.7, low=0.3, low_quality=True)
     # There, -1 is below the low threshold and -2 between the two.
     np.testing.assert_array_equal(found.state, np.where(expected >= 0, 1, np.where(expected == -1, 0, -1)))
-    np.testing.assert_array_equal(found.index[expected >= 0], expected[expected >= 0])
+    np.testing.assert_array_equal(found.target[expected >= 0], expected[expected >= 0])

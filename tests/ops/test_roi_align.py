@@ -98,9 +98,7 @@ def test_a_pyramid_takes_each_box_from_its_level():
     found = pyramid_roi_align(
         maps, boxes, scales=(0.25, 0.125), canonical_size=32.0, canonical_level=3, **options
     )
-    fine, coarse = (
-        roi_align(m, boxes, scale=s, **options) for m, s in zip(maps, (0.25, 0.125), strict=True)
-    )
+    fine, coarse = (roi_align(m, boxes, scale=s, **options) for m, s in zip(maps, (0.25, 0.125), strict=True))
     np.testing.assert_allclose(found[0], fine[0], atol=1e-6)
     np.testing.assert_allclose(found[1:], coarse[1:], atol=1e-6)
 
@@ -129,9 +127,7 @@ def test_agrees_with_torchvision(seed, sampling_ratio, aligned):
     given = torch.tensor(features).permute(2, 0, 1)[None].requires_grad_()
     expected = ops.roi_align(given, [torch.tensor(boxes)], 7, 0.25, sampling_ratio or -1, aligned)
     (expected * torch.tensor(weights).permute(0, 3, 1, 2)).sum().backward()
-    pool = partial(
-        roi_align, boxes=boxes, bins=7, scale=0.25, sampling_ratio=sampling_ratio, aligned=aligned
-    )
+    pool = partial(roi_align, boxes=boxes, bins=7, scale=0.25, sampling_ratio=sampling_ratio, aligned=aligned)
     slope = jax.grad(lambda f: jnp.sum(pool(f) * weights))(features)
     np.testing.assert_allclose(pool(features), expected.detach().permute(0, 2, 3, 1), atol=1e-4)
     np.testing.assert_allclose(slope, given.grad[0].permute(1, 2, 0), atol=1e-3)

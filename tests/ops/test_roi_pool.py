@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segjax.ops import roi_pool as module
-from tests.oracles import roi as oracle
 from tests.ops.test_roi_align import feature_map, some
+from tests.oracles import roi as oracle
 
 roi_pool = jax.jit(module.roi_pool, static_argnames=("bins", "scale"))
 
