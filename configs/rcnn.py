@@ -79,7 +79,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.rpn_batch = 256
     config.task.roi_batch = 256
     config.task.roi_positive_share = 0.25
-    config.task.score_threshold = 0.05
+    # Every object that is left counts as one, so it has to be likely: 0.05 is for curves of precision.
+    config.task.score_threshold = 0.4
     # "boxes", or "masks" to suppress by the overlap of masks as well.
     config.task.suppression = "boxes"
     config.task.nms = 0.5
@@ -106,7 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.task.roi_batch = 64
         # After training, "svm" replaces the classes by one linear SVM for each, and the boxes by ridge
         # regression, as the paper has it; "softmax" keeps what was trained.
-        config.classifier = "svm"
+        config.task.classifier = "svm"
 
     config.optimizer.learning_rate = 3e-4
     config.optimizer.weight_decay = 1e-2

@@ -22,6 +22,7 @@ from segjax.data.normalise import prepare_image
 from segjax.data.records import Source
 from segjax.data.stream import Stream
 from segjax.errors import InputError
+from segjax.experiment import svm
 from segjax.experiment.proposals import make_proposer
 from segjax.experiment.workdir import Description
 from segjax.inference.predictor import Predictor
@@ -123,9 +124,16 @@ def make_first_state(config: ConfigDict, description: Description, learning: Lea
     return jax.jit(_state_maker(config, learning.optimizer), out_shardings=held)(params)
 
 
-def make_task(config: ConfigDict, description: Description) -> Task:
-    """Makes the task of a config, its network included."""
+def make_task(config: ConfigDict, description: Description, *, fitted: bool = False) -> Task:
+    """Makes the task of a config, its network included.
+
+    Args:
+      config: of a run.
+      description: what its network is trained for.
+      fitted: whether SVMs have taken the place of the classes that were trained, see `experiment.svm`.
+    """
     settings = dict(config.task)
+    settings.pop("classifier", None)
     name = settings.pop("name")
     if name not in TASKS:
         raise InputError(f"config.task.name={name!r} is unknown: choose one of {', '.join(TASKS)}")
@@ -136,7 +144,8 @@ def make_task(config: ConfigDict, description: Description) -> Task:
             settings[field] = dict(value)
     if name == "instance":
         detector = create_detector(**network, num_classes=num_classes)
-        return make_instance(detector, num_classes=num_classes, aligned=config.model.aligned, **settings)
+        settings |= {"aligned": config.model.aligned, "margins": fitted}
+        return make_instance(detector, num_classes=num_classes, **settings)
     segmenter = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
     return make_semantic(segmenter, num_classes=num_classes, **settings)
 
@@ -189,6 +198,24 @@ def open_workdir(workdir: Path, config: ConfigDict, description: Description) ->
     Raises:
       InputError: if there is no checkpoint that can be trusted.
     """
+    learning, params, step = restore(workdir, config, description)
+    if not has_svm(config):
+        return make_predictor(config, learning.task, params), step
+    task = make_task(config, description, fitted=True)
+    return make_predictor(config, task, svm.load(params, workdir, step)), step
+
+
+def has_svm(config: ConfigDict) -> bool:
+    """Whether a config wants SVMs in the place of the trained classes."""
+    return config.task.get("classifier", "softmax") == "svm"
+
+
+def restore(workdir: Path, config: ConfigDict, description: Description) -> tuple[Learning, Params, int]:
+    """How the network of a run learned, its parameters on one device, and the step that they are from.
+
+    Raises:
+      InputError: if there is no checkpoint that can be trusted.
+    """
     which = config.predict.checkpoint
     if which not in ("best", "latest"):
         raise InputError(f"config.predict.checkpoint={which!r} is unknown: choose best or latest")
@@ -202,7 +229,7 @@ def open_workdir(workdir: Path, config: ConfigDict, description: Description) ->
             f"there is no checkpoint in {workdir / 'checkpoints'} yet: scripts/train.py makes one"
         )
     state, _ = found
-    return make_predictor(config, learning.task, state.evaluated), int(state.step)
+    return learning, state.evaluated, int(state.step)
 
 
 def _load_weights(config: ConfigDict, params: Params) -> Params:

@@ -10,14 +10,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from segjax.data.records import Source
 from segjax.data.stream import prefetch
+from segjax.errors import InputError
+from segjax.experiment import svm
 from segjax.experiment.build import (
+    has_svm,
     make_first_state,
     make_learning,
     make_predictor,
     make_stream,
+    make_task,
     open_split,
+    restore,
 )
+from segjax.experiment.proposals import make_proposer
 from segjax.experiment.workdir import Description, claim, write_description
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import evaluate
@@ -45,7 +52,7 @@ def train(config: ConfigDict, workdir: Path) -> Result:
         return {"score": score} | {name: found[name] for name in ("iou", "ap", "pq", "aji")}
 
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return fit(
+        result = fit(
             learning.step,
             state,
             functools.partial(prefetch, stream, workers=config.data.workers),
@@ -61,3 +68,25 @@ def train(config: ConfigDict, workdir: Path) -> Result:
             patience=config.train.patience,
             max_skipped_in_row=config.train.max_skipped_in_row,
         )
+    if has_svm(config) and jax.process_index() == 0 and not (workdir / svm.FILE).exists():
+        _fit_svm(config, workdir, description, source)
+    return result
+
+
+def _fit_svm(config: ConfigDict, workdir: Path, description: Description, source: Source) -> None:
+    """R-CNN's last stage, on the features of the parameters that will be evaluated."""
+    task = make_task(config, description)
+    _, params, step = restore(workdir, config, description)
+    if task.describe is None:
+        raise InputError("config.task.classifier='svm' needs boxes to classify: choose softmax")
+    describe = jax.jit(task.describe)
+    described = svm.describe_images(
+        source,
+        functools.partial(describe, params),
+        propose=make_proposer(config),
+        max_proposals=config.proposals.max_proposals,
+        scale=config.data.scale,
+        percentiles=tuple(config.data.percentiles),
+    )
+    predictor = svm.fit_predictor(described, num_classes=len(description.class_names), seed=config.seed)
+    svm.save(predictor, workdir, step)

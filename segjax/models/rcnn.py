@@ -96,11 +96,17 @@ class RCNN(nn.Module):
         )
         return logits, deltas, anchors
 
+    def describe(self, features: Sequence[Array], boxes: Array) -> Array:
+        """The features [B, T, D] of boxes [B, T, 4] that their class and place are predicted from."""
+        pooled = jax.vmap(self.pool)(features, boxes)
+        described = self.box_features(pooled.reshape(-1, *pooled.shape[2:]))
+        return described.reshape(*boxes.shape[:2], -1)
+
     def classify(self, features: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Judges boxes [B, T, 4]: logits [B, T, K] and deltas [B, T, K, 4], float32."""
         batch, count = boxes.shape[:2]
-        pooled = jax.vmap(self.pool)(features, boxes)
-        logits, deltas = self.box_predictor(self.box_features(pooled.reshape(-1, *pooled.shape[2:])))
+        described = self.describe(features, boxes)
+        logits, deltas = self.box_predictor(described.reshape(batch * count, -1))
         return logits.reshape(batch, count, -1), deltas.reshape(batch, count, -1, 4)
 
     def draw(self, features: Sequence[Array], boxes: Array, classes: Array) -> Array:

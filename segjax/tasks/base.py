@@ -21,6 +21,8 @@ class Task(NamedTuple):
       maps: whether outputs are maps, which windows of an image are blended from, or lists of objects, which
         are joined.
       proposals: whether `predict` has to be given boxes in which to look.
+      describe: `(params, images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]` of boxes, None where a
+        task has no boxes.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -30,3 +32,4 @@ class Task(NamedTuple):
     frozen: Callable[[Params], PyTree]
     maps: bool = True
     proposals: bool = False
+    describe: Callable[[Params, Array, Array], Array] | None = None

@@ -81,6 +81,7 @@ def make_instance(
     min_area: int = 1,
     weights: Mapping[str, float] | None = None,
     aligned: bool = False,
+    margins: bool = False,
 ) -> Task:
     """Makes the task.
 
@@ -108,6 +109,8 @@ def make_instance(
       min_area: objects of fewer visible pixels are dropped.
       weights: of the terms of the loss, by name; 1 where not given.
       aligned: of the masks to be learned, as of the model's RoIAlign.
+      margins: whether, in prediction, logits are the margins of one SVM for each class, which know nothing of
+        each other; scores are their logistic functions then.
 
     Returns:
       The task. Its batches have "classes" [B, N], the class of each id in "labels", 0 where there is none,
@@ -268,7 +271,7 @@ def make_instance(
 
         def of_image(logits: Array, deltas: Array, candidate: Proposals) -> Detections:
             return detect(
-                jax.nn.softmax(logits),
+                jax.nn.sigmoid(logits) if margins else jax.nn.softmax(logits),
                 deltas,
                 candidate,
                 size=size,
@@ -321,7 +324,19 @@ def make_instance(
             scores=scores[visible[1:]],
         )
 
-    return Task(init, loss, predict, segment, frozen, maps=False, proposals=model.rpn is None)
+    def describe(params: Params, images: Array, boxes: Array) -> Array:
+        return call(params, "describe", call(params, "encode", images), boxes)
+
+    return Task(
+        init,
+        loss,
+        predict,
+        segment,
+        frozen,
+        maps=False,
+        proposals=model.rpn is None,
+        describe=describe,
+    )
 
 
 def _targets(labels: Array, classes: Array, semantic: Array) -> Targets:

@@ -83,3 +83,19 @@ def test_unknown_proposals_and_flips_are_named(run):
     wrong.predict.flips = True
     with pytest.raises(InputError, match=r"config.predict.flips averages maps"):
         open_workdir(workdir, wrong, read_description(workdir))
+
+
+def test_r_cnn_ends_with_svms(tmp_path):
+    config = tiny("r_cnn")
+    config.dataset.train, config.dataset.data_dir = "train[:3]", str(tmp_path / "data")
+    config.proposals = ConfigDict({"method": "segmentations", "max_proposals": 30})
+    config.model.update({"crop_side": 16, "crop_context": 2})
+    workdir = tmp_path / "run"
+    train(config, workdir)
+    predictor, _ = open_workdir(workdir, read_config(workdir), read_description(workdir))
+    assert not np.asarray(predictor.params["box_predictor"]["logits"]["kernel"])[:, 0].any()
+    found = predictor.outputs(open_split(config, "test")[0].image)
+    assert found["boxes"].shape[1] == 4
+    made = (workdir / "svm.safetensors").stat().st_mtime_ns
+    train(config, workdir)
+    assert (workdir / "svm.safetensors").stat().st_mtime_ns == made
