@@ -3,11 +3,13 @@
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
     python scripts/benchmark.py --suite=classical
+    python scripts/benchmark.py --suite=detection --size=512 --batch=1
 
 The network suite times the network of a config: training step, inference, compilation, memory; with --peer
-also the same network in torch (the `peers` extra). The classical suite times the methods without weights, and
-their clustering beside scikit-learn's. Both are timed in turn; a ratio is the peer's time over ours, so above
-1 we are faster. Quote ratios rather than seconds.
+also the same network in torch (the `peers` extra). The classical suite times the methods without weights,
+and their clustering beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and
+Mask R-CNN beside torchvision's (the `peers` extra). All are timed in turn; a ratio is the peer's time over
+ours, so above 1 we are faster. Quote ratios rather than seconds.
 """
 
 from absl import flags
@@ -16,9 +18,11 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical"], "What to time.")
-SIZE = flags.DEFINE_integer("size", None, "Side of the images: 256 (a multiple of 16), or 512 if classical.")
-BATCH = flags.DEFINE_integer("batch", 2, "Network: images at a time.", lower_bound=1)
+SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical", "detection"], "What to time.")
+SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the images: 256 (a multiple of 16), or 512 if not network."
+)
+BATCH = flags.DEFINE_integer("batch", 2, "Network, detection: images at a time.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
 PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
 LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
@@ -34,8 +38,15 @@ def main() -> None:
             size=SIZE.value or 512, rounds=ROUNDS.value, largest=LARGEST.value, points=POINTS.value
         )
         return
+    if SUITE.value == "detection":
+        from suites import detection
+
+        detection.main(size=SIZE.value or 512, batch=BATCH.value, rounds=ROUNDS.value)
+        return
     if CONFIG.value is None:
-        raise InputError("give --config=FILE, whose network is to be timed, or --suite=classical")
+        raise InputError(
+            "give --config=FILE, whose network is to be timed, or --suite=classical, --suite=detection"
+        )
     from suites import network
 
     options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}

@@ -1,0 +1,232 @@
+"""RoIAlign, non-maximum suppression and Mask R-CNN beside torchvision's, on the same device in one run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from segjax.errors import InputError
+from suites.timing import measure
+
+CLASSES = 2
+Calls = dict[str, Callable[[], Any]]
+
+
+def main(*, size: int, batch: int, rounds: int) -> None:
+    """Times and prints a table."""
+    try:
+        import torch
+        import torchvision
+    except ImportError as error:
+        raise InputError('the detection suite needs torchvision: pip install -e ".[peers]"') from error
+    from segjax.experiment import environment
+
+    where = environment.describe()
+    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {batch} x {size} x {size}\n")
+    print("| | segjax | torchvision | torchvision's time / ours |")
+    print("|---|---|---|---|")
+    for title, calls in (*align(size, batch), *suppression(), *network(size, batch)):
+        seconds = measure(calls, rounds)
+        ours, theirs = 1e3 * seconds["segjax"], 1e3 * seconds["torch"]
+        print(f"| {title} | {ours:.1f} ms | {theirs:.1f} ms | {theirs / ours:.2f} |", flush=True)
+    few, many = (f"{count} objects in each image" for count in (50, 1000))
+    seconds = measure({few: step_with(50, size), many: step_with(1000, size)}, rounds)
+    print(f"\ntraining step with {many} over {few}: {seconds[many] / seconds[few]:.2f}")
+
+
+def cells(count: int, size: int, seed: int = 0) -> Any:
+    """Boxes of cells, [count, 4] float32."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    centres, sides = rng.uniform(0, size, (count, 2)), np.exp(rng.uniform(1.5, 4.5, (count, 2)))
+    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    return boxes.clip(0, size).astype(np.float32)
+
+
+def device() -> str:
+    """Where torch computes."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def wait(value: Any = None) -> Any:
+    """Waits until torch is done."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return value
+
+
+def align(size: int, batch: int) -> list[tuple[str, Calls]]:
+    """RoIAlign of 512 RoIs of each image from a map of stride 4 with 256 channels."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import torch
+    from torchvision.ops import roi_align as their_align
+
+    from segjax.ops.roi_align import roi_align
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(batch, size // 4, size // 4, 256)).astype(np.float32)
+    boxes = np.stack([cells(512, size, seed) for seed in range(batch)])
+    pool = jax.vmap(lambda f, b: roi_align(f, b, bins=7, scale=0.25, sampling_ratio=2))
+    forward = jax.jit(pool)
+    both = jax.jit(jax.grad(lambda f, b: jnp.sum(pool(f, b) ** 2)))
+    ours = jax.device_put(features), jax.device_put(boxes)
+    given = torch.from_numpy(features).permute(0, 3, 1, 2).contiguous().to(device()).requires_grad_()
+    rois = [torch.from_numpy(part).to(device()) for part in boxes]
+
+    def their_forward() -> Any:
+        with torch.no_grad():
+            return wait(their_align(given, rois, 7, 0.25, 2))
+
+    def their_both() -> Any:
+        given.grad = None
+        (their_align(given, rois, 7, 0.25, 2) ** 2).sum().backward()
+        return wait()
+
+    title = f"RoIAlign, {batch} x 512 RoIs"
+    return [
+        (
+            f"{title}, forward",
+            {"segjax": lambda: jax.block_until_ready(forward(*ours)), "torch": their_forward},
+        ),
+        (
+            f"{title}, forward and backward",
+            {"segjax": lambda: jax.block_until_ready(both(*ours)), "torch": their_both},
+        ),
+    ]
+
+
+def suppression() -> list[tuple[str, Calls]]:
+    """Non-maximum suppression of 2000 boxes in each of eight images."""
+    import jax
+    import numpy as np
+    import torch
+    from torchvision.ops import nms as their_nms
+
+    from segjax.ops.nms import nms
+
+    boxes = np.stack([cells(2000, 1024, seed) for seed in range(8)])
+    scores = np.random.default_rng(0).random((8, 2000), np.float32)
+    valid = np.ones((8, 2000), bool)
+    ours = jax.jit(jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5)))
+    given = [jax.device_put(x) for x in (boxes, scores, valid)]
+    theirs = [torch.from_numpy(x).to(device()) for x in (boxes, scores)]
+
+    def their_calls() -> Any:
+        return wait([their_nms(b, s, 0.5) for b, s in zip(*theirs, strict=True)])
+
+    return [
+        (
+            "suppression, 8 x 2000 boxes",
+            {"segjax": lambda: jax.block_until_ready(ours(*given)), "torch": their_calls},
+        )
+    ]
+
+
+def our_network(**task: Any) -> tuple[Any, Any]:
+    """Our Mask R-CNN in torchvision's form: the task, and parameters."""
+    import jax
+    import numpy as np
+
+    from segjax.models.detector_conversion import DETECTORS
+    from segjax.models.detectors import create_detector
+    from segjax.tasks.instance import make_instance
+
+    model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], num_classes=CLASSES)
+    made = make_instance(model, num_classes=CLASSES, roi_batch=512, max_detections=100, **task)
+    params = jax.jit(made.init)(jax.random.key(0), {"image": np.zeros((1, 64, 64, 3), np.float32)})
+    return made, params
+
+
+def training_batch(count: int, size: int, batch: int) -> dict[str, Any]:
+    """Images with `count` rectangular cells each."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    labels = np.zeros((batch, size, size), np.int32)
+    for image in labels:
+        for index, (x0, y0, x1, y1) in enumerate(cells(count, size).astype(int), start=1):
+            image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = index
+    return {
+        "image": rng.random((batch, size, size, 3), np.float32),
+        "labels": labels,
+        "semantic": (labels > 0).astype(np.int32),
+        "classes": np.ones((batch, 1000), np.int32),
+    }
+
+
+def descent(task: Any) -> Any:
+    """A jit-compiled step of gradient descent."""
+    import jax
+
+    def descend(params: Any, data: Any) -> Any:
+        gradient = jax.grad(lambda p: task.loss(p, data, jax.random.key(0))[0])(params)
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
+
+    return jax.jit(descend)
+
+
+def step_with(count: int, size: int) -> Callable[[], Any]:
+    """A training step of one image with so many objects; the capacity is the same."""
+    import jax
+
+    task, params = our_network()
+    data = jax.device_put(training_batch(count, size, 1))
+    step = descent(task)
+    return lambda: jax.block_until_ready(step(params, data))
+
+
+def network(size: int, batch: int) -> list[tuple[str, Calls]]:
+    """Mask R-CNN with ResNet50 and a feature pyramid: inference, and a step of gradient descent."""
+    import jax
+    import numpy as np
+    import torch
+    import torchvision
+
+    task, params = our_network()
+    data = jax.device_put(training_batch(50, size, batch))
+    predict = jax.jit(task.predict)
+    step = descent(task)
+    net = torchvision.models.detection.maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
+    ).to(device())
+    images = [
+        torch.from_numpy(np.asarray(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]
+    ]
+    targets = []
+    for labels in np.asarray(data["labels"]):
+        ids = np.unique(labels[labels > 0])
+        masks = torch.from_numpy(np.stack([labels == index for index in ids]).astype(np.uint8))
+        boxes = torchvision.ops.masks_to_boxes(masks) + torch.tensor([0.0, 0, 1, 1])
+        target = {"boxes": boxes, "labels": torch.ones(len(ids), dtype=torch.int64), "masks": masks}
+        targets.append({name: value.to(device()) for name, value in target.items()})
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
+
+    def infer() -> Any:
+        net.eval()
+        with torch.inference_mode():
+            return wait(net(images))
+
+    def train() -> Any:
+        net.train()
+        optimizer.zero_grad()
+        sum(net(images, targets).values()).backward()
+        optimizer.step()
+        return wait()
+
+    title = f"Mask R-CNN, ResNet50-FPN, {batch} x {size} x {size}"
+    return [
+        (
+            f"{title}, inference",
+            {"segjax": lambda: jax.block_until_ready(predict(params, data["image"])), "torch": infer},
+        ),
+        (
+            f"{title}, training step",
+            {"segjax": lambda: jax.block_until_ready(step(params, data)), "torch": train},
+        ),
+    ]
