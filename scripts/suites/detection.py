@@ -195,9 +195,7 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
     net = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
     ).to(device())
-    images = [
-        torch.from_numpy(np.asarray(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]
-    ]
+    images = [torch.from_numpy(np.array(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]]
     targets = []
     for labels in np.asarray(data["labels"]):
         ids = np.unique(labels[labels > 0])
