@@ -8,6 +8,16 @@ from ml_collections import ConfigDict
 from configs import semantic
 from configs.variants import parse
 
+# Nuclei differ threefold in size and tenfold in brightness between microscopes, and cytoplasm may glow.
+MICROSCOPES = {
+    "scale": (0.5, 1.5),
+    "gamma": (0.5, 2.2),
+    "glow_reach": (8.0, 32.0),
+    # Micronuclei have a few dozen pixels: more would hide them.
+    "blur": (0.0, 0.7),
+    "noise": 0.03,
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config; `dataset=synthetic` needs no download."""
@@ -18,14 +28,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.patch_size = 128
     config.data.foreground_share = 0.7
     config.data.margin = 1.3
-    # Nuclei differ threefold in size and tenfold in brightness between microscopes, and cytoplasm may glow.
-    config.augment.scale = (0.5, 1.5)
-    config.augment.gamma = (0.5, 2.2)
-    config.augment.glow_reach = (8.0, 32.0)
+    config.augment.update(MICROSCOPES)
     config.augment.elastic = (3.0, 48.0)
-    # Micronuclei have a few dozen pixels: more would hide them.
-    config.augment.blur = (0.0, 0.7)
-    config.augment.noise = 0.03
     config.model.width = 0.25
     config.task.class_weights = (1.0, 1.0, 3.0)
     config.task.smoothing = 3.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import semantic
+from configs import quickstart, semantic
 from configs.variants import parse
 
 OPTIONS = {
@@ -144,12 +144,7 @@ def _shrink(config: ConfigDict) -> None:
     config.data.patch_size = 128
     config.data.foreground_share = 0.8
     config.data.max_instances = 200
-    # As in configs/quickstart.py.
-    config.augment.scale = (0.5, 1.5)
-    config.augment.gamma = (0.5, 2.2)
-    config.augment.glow_reach = (8.0, 32.0)
-    config.augment.blur = (0.0, 0.7)
-    config.augment.noise = 0.03
+    config.augment.update(quickstart.MICROSCOPES)
     config.model.width = 0.25
     config.model.pyramid_channels = 64
     config.model.head_channels = 128

@@ -130,14 +130,14 @@ def make_augment(
         integers = sample(integers, places, order=0, fill=IGNORE)
         labels = jnp.maximum(integers[..., 0], 0)
         return {
-            **moved_proposals(example, jnp.linalg.inv(matrix)),
+            **moved_proposals(example, matrix),
             "image": floats[..., :-1],
             "labels": labels,
             "semantic": integers[..., 1],
             "distance": jnp.where(labels > 0, floats[..., -1], 0),
         }
 
-    def moved_proposals(example: Batch, matrix: Array) -> Batch:
+    def moved_proposals(example: Batch, to_source: Array) -> Batch:
         """The example with its proposals, if any, in the patch: upright boxes around the turned ones."""
         if "proposals" not in example:
             return example
@@ -145,7 +145,9 @@ def make_augment(
         overhang = (len(example["labels"]) - patch_size) // 2
         # Corners from the centre of the patch, as (y, x): pixels are at whole numbers, their edges at halves.
         corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
-        turned = (corners - overhang - patch_size / 2) @ matrix.T + patch_size / 2  # [P, 4, 2]
+        turned = (corners - overhang - patch_size / 2) @ jnp.linalg.inv(
+            to_source
+        ).T + patch_size / 2  # [P, 4, 2]
         low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
         whole = jnp.prod(high - low, axis=-1)
         low, high = jnp.clip(low, 0, patch_size), jnp.clip(high, 0, patch_size)

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from segjax.data.normalise import prepare_example
 from segjax.data.records import Source
+from segjax.data.windows import boxes_in_window, pad_boxes
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 
@@ -214,16 +215,11 @@ class Stream:
 
     def _proposals(self, boxes: np.ndarray, top: int, left: int, rng: np.random.Generator) -> HostBatch:
         """The proposals that lie in a window for the larger part, in its pixels, padded."""
-        moved = boxes - np.array([left, top, left, top], np.float32)
-        clipped = np.clip(moved, 0, self.window_size)
-        inside = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
-        whole = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
-        found = clipped[inside > 0.5 * whole]
+        found = boxes_in_window(boxes, top=top, left=left, size=(self.window_size, self.window_size))
         if len(found) > self._max_proposals:
             found = found[rng.permutation(len(found))[: self._max_proposals]]
-        padded = np.zeros((self._max_proposals, 4), np.float32)
-        padded[: len(found)] = found
-        return {"proposals": padded, "proposals_valid": np.arange(self._max_proposals) < len(found)}
+        padded, valid = pad_boxes(found, self._max_proposals)
+        return {"proposals": padded, "proposals_valid": valid}
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return self._random(ORDER, epoch).permutation(len(self._source))

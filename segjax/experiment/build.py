@@ -29,7 +29,7 @@ from segjax.inference.predictor import Predictor
 from segjax.models import create_segmenter
 from segjax.models.detectors import create_detector
 from segjax.models.weights import load_detector, load_encoder
-from segjax.tasks import TASKS, Task, make_instance, make_semantic
+from segjax.tasks import TASKS, Task
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Method
@@ -37,7 +37,7 @@ from segjax.train.optimizer import make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
 from segjax.train.state import State, make_state
 from segjax.train.step import Step, make_step
-from segjax.typing import Params
+from segjax.typing import Model, Params
 
 # For what runs once: initialisation took 15 s to compile with all optimisations, and takes 3 s without.
 RUN_ONCE = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": "True"}
@@ -143,11 +143,11 @@ def make_task(config: ConfigDict, description: Description, *, fitted: bool = Fa
         if isinstance(value, ConfigDict):
             settings[field] = dict(value)
     if name == "instance":
-        detector = create_detector(**network, num_classes=num_classes)
+        model: Model = create_detector(**network, num_classes=num_classes)
         settings |= {"aligned": config.model.aligned, "margins": fitted}
-        return make_instance(detector, num_classes=num_classes, **settings)
-    segmenter = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
-    return make_semantic(segmenter, num_classes=num_classes, **settings)
+    else:
+        model = create_segmenter(**network, outputs=output_channels(settings["instances"], num_classes))
+    return TASKS[name](model, num_classes=num_classes, **settings)
 
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:

@@ -20,7 +20,6 @@ from segjax.experiment.build import (
     make_learning,
     make_predictor,
     make_stream,
-    make_task,
     open_split,
     restore,
 )
@@ -75,11 +74,10 @@ def train(config: ConfigDict, workdir: Path) -> Result:
 
 def _fit_svm(config: ConfigDict, workdir: Path, description: Description, source: Source) -> None:
     """R-CNN's last stage, on the features of the parameters that will be evaluated."""
-    task = make_task(config, description)
-    _, params, step = restore(workdir, config, description)
-    if task.describe is None:
+    learning, params, step = restore(workdir, config, description)
+    if learning.task.describe is None:
         raise InputError("config.task.classifier='svm' needs boxes to classify: choose softmax")
-    describe = jax.jit(task.describe)
+    describe = jax.jit(learning.task.describe)
     described = svm.describe_images(
         source,
         functools.partial(describe, params),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segjax.inference.tiling import starts, window_size
+from segjax.data.windows import boxes_in_window, pad_boxes
+from segjax.inference.tiling import fit_windows, starts
 from segjax.typing import Outputs
 
 # A box that comes this near to the edge of its window is taken for cut by it, pixels.
@@ -42,9 +43,7 @@ def predict_objects(
       as many rows, whatever else the network says of an object; and "dropped" [], how many found no place.
     """
     height, width = image.shape[:2]
-    side = window_size((height, width), tile=tile)
-    margins = [(0, max(side - length, 0)) for length in (height, width)]
-    padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")
+    padded, side = fit_windows(image, tile=tile)
     parts: list[dict[str, np.ndarray]] = []
     dropped = 0
     for top in starts(padded.shape[0], side, overlap):
@@ -75,15 +74,11 @@ def predict_objects(
 def _in_window(
     boxes: np.ndarray, top: int, left: int, size: np.ndarray, capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    moved = boxes - np.array([left, top, left, top], np.float32)
-    clipped = np.clip(moved, 0, np.array([size[1], size[0], size[1], size[0]]))
-    inside = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
-    found = clipped[inside > 0.5 * np.prod(moved[:, 2:] - moved[:, :2], axis=1)]
+    found = boxes_in_window(boxes, top=top, left=left, size=(size[0], size[1]))
     if len(found) > capacity:
         found = found[np.linspace(0, len(found) - 1, capacity).astype(int)]
-    padded = np.zeros((1, capacity, 4), np.float32)
-    padded[0, : len(found)] = found
-    return padded, (np.arange(capacity) < len(found))[None]
+    padded, valid = pad_boxes(found, capacity)
+    return padded[None], valid[None]
 
 
 def _distinct(found: dict[str, np.ndarray]) -> np.ndarray:

@@ -40,6 +40,14 @@ def tapers(length: int, window: int, overlap: int) -> Iterator[tuple[int, np.nda
         yield begin, weights
 
 
+def fit_windows(image: np.ndarray, *, tile: int) -> tuple[np.ndarray, int]:
+    """Continues an image [H, W, C] by reflection where it is smaller than a window; the window's side."""
+    side = window_size((image.shape[0], image.shape[1]), tile=tile)
+    margins = [(0, max(side - length, 0)) for length in image.shape[:2]]
+    # `symmetric` continues images of a single row or column too.
+    return np.pad(image, [*margins, (0, 0)], mode="symmetric"), side
+
+
 def predict_tiled(
     predict: Callable[[np.ndarray], Outputs],
     image: np.ndarray,
@@ -59,10 +67,7 @@ def predict_tiled(
       The outputs of the whole image, [H, W, ...] float32.
     """
     height, width = image.shape[:2]
-    side = window_size((height, width), tile=tile)
-    margins = [(0, max(side - length, 0)) for length in (height, width)]
-    # `symmetric` continues images of a single row or column too.
-    padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")
+    padded, side = fit_windows(image, tile=tile)
     sums: dict[str, np.ndarray] = {}
     total = np.zeros(padded.shape[:2], np.float32)
     for top, rows in tapers(padded.shape[0], side, overlap):

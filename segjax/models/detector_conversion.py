@@ -60,7 +60,7 @@ def convert_detector(
       InputError: if the state dict is not of this architecture; names the first layers that do not fit.
     """
     settings = choose(DETECTORS, "architecture", architecture)
-    second = settings["head"] == "conv" if "head" in settings else False
+    second = settings.get("head") == "conv"
     if epsilon is None:
         epsilon = EPSILON if second else 0.0
     tensors = {_today(name): value for name, value in tensors.items()}

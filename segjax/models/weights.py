@@ -140,7 +140,10 @@ def load_encoder(params: Params, path: str | pathlib.Path, *, encoder: str) -> d
     Raises:
       InputError: if the file holds another architecture, norm or width.
     """
-    weights = load(path)
+    return _with_encoder(params, load(path), path, encoder)
+
+
+def _with_encoder(params: Params, weights: Weights, path: str | pathlib.Path, encoder: str) -> dict[str, Any]:
     if weights.architecture != encoder:
         raise InputError(f"{path}: holds the weights of {weights.architecture}, not of encoder {encoder}")
     expected, found = flatten(params["encoder"]), flatten(weights.params)
@@ -151,11 +154,10 @@ def load_encoder(params: Params, path: str | pathlib.Path, *, encoder: str) -> d
     found[stem] = kernel
     check_fit(found, expected, f"{path}, for norm={weights.norm!r} and width=1")
     loaded = {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
-    affine = {"scale": 1 / std, "bias": np.zeros_like(mean), "mean": mean, "var": np.ones_like(mean)}
     return {
         **params,
         "encoder": flax.traverse_util.unflatten_dict(loaded, sep="/"),
-        "input": {name: jnp.asarray(value, jnp.float32) for name, value in affine.items()},
+        "input": _input(mean, std),
     }
 
 
@@ -182,9 +184,8 @@ def load_detector(
     owner = "backbone" if "backbone" in params else "box_features"
     encoder = backbone.removesuffix("_fpn")
     if weights.architecture == encoder:
-        within = load_encoder(
-            {"encoder": params[owner]["encoder"], "input": params["input"]}, path, encoder=encoder
-        )
+        part = {"encoder": params[owner]["encoder"], "input": params["input"]}
+        within = _with_encoder(part, weights, path, encoder)
         loaded = {**params[owner], "encoder": within["encoder"]}
         return {**params, owner: loaded, "input": within["input"]}, []
     if "backbone" not in weights.params:
@@ -211,9 +212,14 @@ def load_detector(
         f"{path}, for {backbone}",
     )
     merged = {name: jnp.asarray(fitting.get(name, expected[name]), jnp.float32) for name in expected}
-    affine = {"scale": 1 / std, "bias": np.zeros_like(mean), "mean": mean, "var": np.ones_like(mean)}
     loaded = flax.traverse_util.unflatten_dict(merged, sep="/")
-    return loaded | {"input": {name: jnp.asarray(v, jnp.float32) for name, v in affine.items()}}, kept
+    return loaded | {"input": _input(mean, std)}, kept
+
+
+def _input(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
+    """The constant affine that images pass first: `(image - mean) / std`."""
+    affine = {"scale": 1 / std, "bias": np.zeros_like(mean), "mean": mean, "var": np.ones_like(mean)}
+    return {name: jnp.asarray(value, jnp.float32) for name, value in affine.items()}
 
 
 def adapt(

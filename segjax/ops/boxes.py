@@ -35,9 +35,7 @@ def pairwise_iou(first: Array, second: Array) -> jax.Array:
     Returns:
       [N, M] float in [0, 1]; 0 where both boxes are empty.
     """
-    intersection = pairwise_intersection(first, second)
-    union = area(first)[:, None] + area(second)[None, :] - intersection
-    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
+    return _iou_and_union(first, second)[0]
 
 
 def pairwise_giou(first: Array, second: Array) -> jax.Array:
@@ -53,12 +51,10 @@ def pairwise_giou(first: Array, second: Array) -> jax.Array:
     References:
       Rezatofighi et al., https://arxiv.org/abs/1902.09630; torchvision.ops.generalized_box_iou.
     """
-    intersection = pairwise_intersection(first, second)
-    union = area(first)[:, None] + area(second)[None, :] - intersection
+    iou, union = _iou_and_union(first, second)
     top_left = jnp.minimum(first[:, None, :2], second[None, :, :2])  # [N, M, 2]
     bottom_right = jnp.maximum(first[:, None, 2:], second[None, :, 2:])
     hull = area(jnp.concatenate([top_left, bottom_right], axis=-1))
-    iou = jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
     return iou - jnp.where(hull > 0, (hull - union) / jnp.where(hull > 0, hull, 1), 0)
 
 
@@ -155,6 +151,12 @@ def of_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
     valid = corners[:, 0] < width
     signs = jnp.array([[1, 1, -1, -1]])
     return jnp.where(valid[:, None], corners * signs, 0).astype(jnp.float32), valid
+
+
+def _iou_and_union(first: Array, second: Array) -> tuple[jax.Array, jax.Array]:
+    intersection = pairwise_intersection(first, second)
+    union = area(first)[:, None] + area(second)[None, :] - intersection
+    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0), union
 
 
 def _centre_form(boxes: Array) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from segjax.errors import InputError
-from segjax.losses import smooth_l1
+from segjax.losses import mean_where, smooth_l1
 from segjax.models import frozen
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS, RPN_WEIGHTS, Detections, Proposals, detect, propose
@@ -177,17 +177,13 @@ def make_instance(
                 target.boxes[matches.target[drawn.chosen]], anchors[drawn.chosen], weights=RPN_WEIGHTS
             )
             missed = smooth_l1(deltas[drawn.chosen], wanted, beta=BETA).sum(-1)
-            return (
-                jnp.sum(jnp.where(drawn.valid, judged, 0)),
-                jnp.sum(jnp.where(drawn.positive, missed, 0)),
-                jnp.sum(drawn.valid),
-            )
+            return _sums(judged, missed, drawn)
 
         sums = jax.vmap(of_image)(
             jnp.concatenate(logits, axis=1), jnp.concatenate(deltas, axis=1), targets, keys
         )
-        judged, missed, count = (part.sum() for part in sums)
-        return {"objectness": _ratio(judged, count), "proposals": _ratio(missed, count)}
+        objectness, proposals = _means(sums)
+        return {"objectness": objectness, "proposals": proposals}
 
     def choose(outputs: Any, size: Any) -> Proposals:
         logits, deltas, anchors = outputs
@@ -228,15 +224,11 @@ def make_instance(
             own = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
             wanted = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
             missed = smooth_l1(own, wanted, beta=BETA).sum(-1)
-            return (
-                jnp.sum(jnp.where(drawn.valid, judged, 0)),
-                jnp.sum(jnp.where(drawn.positive, missed, 0)),
-                jnp.sum(drawn.valid),
-            )
+            return _sums(judged, missed, drawn)
 
         sums = jax.vmap(of_image)(logits, deltas, rois, matched, drawn, targets)
-        judged, missed, count = (part.sum() for part in sums)
-        return {"classes": _ratio(judged, count), "boxes": _ratio(missed, count)}
+        classes, boxes = _means(sums)
+        return {"classes": classes, "boxes": boxes}
 
     def mask_loss(
         params: Params, features: Any, rois: Array, matched: Array, drawn: Sample, targets: Targets
@@ -251,7 +243,7 @@ def make_instance(
             targets.labels, matched + 1, rois
         )
         missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
-        return _ratio(jnp.sum(jnp.where(positive, missed, 0)), jnp.sum(positive))
+        return mean_where(missed, positive)
 
     def predict(
         params: Params,
@@ -363,6 +355,21 @@ def _recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
     boxes = jnp.where(proposals.valid[:, None], proposals.boxes, 0)
     found = match(target.boxes, boxes, proposals.valid, high=0.5, low=0.5).state == 1
     return jnp.sum(found & target.valid), jnp.sum(target.valid)
+
+
+def _sums(judged: Array, missed: Array, drawn: Sample) -> tuple[Array, ...]:
+    """Of one image: the losses [S] of classes and, of what holds an object, of boxes; how many were drawn."""
+    return (
+        jnp.sum(jnp.where(drawn.valid, judged, 0)),
+        jnp.sum(jnp.where(drawn.positive, missed, 0)),
+        jnp.sum(drawn.valid),
+    )
+
+
+def _means(sums: tuple[Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Of a batch: both losses for each box that was drawn."""
+    judged, missed, count = (part.sum() for part in sums)
+    return _ratio(judged, count), _ratio(missed, count)
 
 
 def _ratio(total: Array, count: Array) -> jax.Array:
