@@ -37,6 +37,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset.train = "train"
     config.dataset.validation = "validation"
     config.dataset.test = "test"
+    # Whether to train although images of one split say too much about those of another.
+    config.dataset.allow_leaks = False
     # The class whose instances AP, PQ and AJI are about.
     config.dataset.headline = placeholder(str)
 

@@ -4,11 +4,13 @@
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
     python scripts/benchmark.py --suite=classical
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
+    python scripts/benchmark.py --suite=data --batch=8
 
 The network suite times the network of a config: training step, inference, compilation, memory; with --peer
 also the same network in torch (the `peers` extra). The classical suite times the methods without weights,
 and their clustering beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and
-Mask R-CNN beside torchvision's (the `peers` extra). All are timed in turn; a ratio is the peer's time over
+Mask R-CNN beside torchvision's (the `peers` extra). The data suite times the preparation of a folder, and reading
+decoded batches beside a plain loop over files and, with the `peers` extra, torch's DataLoader. All are timed in turn; a ratio is the peer's time over
 ours, so above 1 we are faster. Quote ratios rather than seconds.
 """
 
@@ -18,14 +20,16 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical", "detection"], "What to time.")
+SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical", "detection", "data"], "What to time.")
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the images: 256 (a multiple of 16), or 512 if not network."
 )
-BATCH = flags.DEFINE_integer("batch", 2, "Network, detection: images at a time.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 2, "Network, detection, data: images at a time.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
 PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
 LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
+COUNT = flags.DEFINE_integer("count", 400, "Data: images that are prepared and read.", lower_bound=10)
+MANY = flags.DEFINE_integer("many", 10_000, "Data: small images to see the memory of preparing; 0 for none.")
 POINTS = flags.DEFINE_integer("points", 100_000, "Classical: points for MeanShift, at most.")
 
 
@@ -43,9 +47,20 @@ def main() -> None:
 
         detection.main(size=SIZE.value or 512, batch=BATCH.value, rounds=ROUNDS.value)
         return
+    if SUITE.value == "data":
+        from suites import data
+
+        data.main(
+            size=SIZE.value or 512,
+            batch=BATCH.value,
+            rounds=ROUNDS.value,
+            count=COUNT.value,
+            many=MANY.value,
+        )
+        return
     if CONFIG.value is None:
         raise InputError(
-            "give --config=FILE, whose network is to be timed, or --suite=classical, --suite=detection"
+            "give --config=FILE, whose network is to be timed, or another --suite"
         )
     from suites import network
 

@@ -49,12 +49,14 @@ class Segmentation:
             raise ValueError(f"labels {self.labels.shape} and semantic {self.semantic.shape} differ in shape")
         if self.classes.shape != self.scores.shape:
             raise ValueError(f"{len(self.classes)} classes but {len(self.scores)} scores")
-        present = np.unique(self.labels)
-        present = present[present != 0]
-        if not np.array_equal(present, np.arange(1, len(self.classes) + 1)):
+        count, highest = len(self.classes), int(self.labels.max(initial=0))
+        lowest = int(self.labels.min(initial=0))
+        # Counting is several times faster than sorting, but must not count up to an id of billions.
+        if lowest < 0 or highest != count or not np.bincount(self.labels.ravel(), minlength=1)[1:].all():
+            present = np.unique(self.labels)
             raise ValueError(
-                f"labels hold {len(present)} ids up to {present.max(initial=0)}, but there are"
-                f" {len(self.classes)} classes: ids must be 1..N without gaps"
+                f"labels hold {np.count_nonzero(present)} ids up to {highest}, but there are"
+                f" {count} classes: ids must be 1..N without gaps"
             )
         if (self.classes < 1).any():
             raise ValueError("the class of an instance must be at least 1: 0 is background")

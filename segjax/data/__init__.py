@@ -11,12 +11,13 @@ from typing import Any
 from segjax.data.bbbc038 import Bbbc038
 from segjax.data.mnfinder import Mnfinder
 from segjax.data.records import Source
-from segjax.data.sources import PreparedSource
+from segjax.data.sources import FolderSource, PreparedSource
 from segjax.data.synthetic import SyntheticSource
 from segjax.errors import InputError
 
 DATASETS: dict[str, Callable[..., Source]] = {
     "bbbc038": partial(PreparedSource, Bbbc038),
+    "folder": FolderSource,
     "mnfinder": partial(PreparedSource, Mnfinder),
     "synthetic": SyntheticSource,
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import fcntl
+import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from segjax.data.records import Record, encode, features
+from segjax.data.shuffling import shuffled_in_a_file
 from segjax.errors import InputError
 
 
@@ -33,6 +35,11 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
     HOMEPAGE: ClassVar[str]
     CITATION: ClassVar[str]
     LICENSE: ClassVar[str]
+
+    @property
+    def membership(self) -> dict[str, tuple[str, str]]:
+        """The group and the split of each record that was written, by its name."""
+        return self.__dict__.setdefault("_membership", {})
 
     @abc.abstractmethod
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
@@ -60,13 +67,42 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # segjax downloads nothing by URL
+        del dl_manager  # segjax has its own
         made = self.records(downloads_of(self))
-        return {split: self._generate_examples(records) for split, records in made.items()}
+        return {split: self._generate_examples(split, records) for split, records in made.items()}
 
-    def _generate_examples(self, records: Callable[[], Iterator[Record]]) -> Iterator[tuple[str, Any]]:
+    def _generate_examples(
+        self, split: str, records: Callable[[], Iterator[Record]]
+    ) -> Iterator[tuple[str, Any]]:
         for record in records():
+            self.membership[record.name] = (record.group, split)
             yield record.name, encode(record)
+
+    def _download_and_prepare(self, *args: Any, **options: Any) -> None:
+        with shuffled_in_a_file():
+            super()._download_and_prepare(*args, **options)
+        # TFDS writes the metadata next.
+        self.info.metadata.update(describe_split(self.membership))
+
+
+def describe_split(membership: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """What a data set says of how it is split, for its metadata.
+
+    Args:
+      membership: group and split of each record, by its name.
+
+    Returns:
+      `split_sha256`, of the sorted lines "name, group, split" divided by tabs; and `torn_groups`, sorted: those
+      of which several splits have images.
+    """
+    lines = sorted(f"{name}\t{group}\t{split}\n" for name, (group, split) in membership.items())
+    splits: dict[str, set[str]] = {}
+    for group, split in membership.values():
+        splits.setdefault(group, set()).add(split)
+    return {
+        "split_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        "torn_groups": sorted(group for group, found in splits.items() if len(found) > 1),
+    }
 
 
 def downloads_of(builder: CellBuilder) -> Path:
@@ -74,7 +110,13 @@ def downloads_of(builder: CellBuilder) -> Path:
     return Path(builder.data_dir_root) / "downloads"
 
 
-def prepare(builder_class: type[CellBuilder], data_dir: str | Path | None = None) -> CellBuilder:
+def prepare(
+    builder_class: Callable[..., CellBuilder],
+    data_dir: str | Path | None = None,
+    *,
+    config: tfds.download.DownloadConfig | None = None,
+    **options: Any,
+) -> CellBuilder:
     """Prepares a data set unless it is prepared already.
 
     TFDS writes into a temporary folder and renames it at the end, so what exists is whole. A lock lets one
@@ -84,6 +126,8 @@ def prepare(builder_class: type[CellBuilder], data_dir: str | Path | None = None
     Args:
       builder_class: of the data set.
       data_dir: where TFDS keeps data sets; None for its default, `~/tensorflow_datasets`.
+      config: how TFDS does it, such as Apache Beam's options.
+      **options: of the builder.
 
     Returns:
       The builder, ready to be read from.
@@ -91,18 +135,18 @@ def prepare(builder_class: type[CellBuilder], data_dir: str | Path | None = None
     Raises:
       InputError: if the data cannot be had, or the folder not be written to.
     """
-    builder = _make(builder_class, data_dir)
+    builder = _make(builder_class, data_dir, options)
     if Path(builder.data_dir).exists():
         return builder
     try:
         with _only_one(downloads_of(builder) / f"{builder.name}.lock"):
-            builder = _make(builder_class, data_dir)  # another process may have prepared it meanwhile
+            builder = _make(builder_class, data_dir, options)  # another process may have prepared it meanwhile
             if not Path(builder.data_dir).exists():
                 for abandoned in Path(builder.data_dir).parent.glob("incomplete.*"):
                     shutil.rmtree(abandoned)
                 for abandoned in downloads_of(builder).glob(".pip-*"):
                     shutil.rmtree(abandoned)
-                builder.download_and_prepare()
+                builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise InputError(
             f"data set {builder.name} cannot be prepared in {builder.data_dir_root} ({error});"
@@ -111,9 +155,12 @@ def prepare(builder_class: type[CellBuilder], data_dir: str | Path | None = None
     return builder
 
 
-def _make(builder_class: type[CellBuilder], data_dir: str | Path | None) -> CellBuilder:
+def _make(
+    builder_class: Callable[..., CellBuilder], data_dir: str | Path | None, options: Mapping[str, Any]
+) -> CellBuilder:
     # The default format, tfrecord, cannot be written without TensorFlow.
-    return builder_class(data_dir=None if data_dir is None else str(data_dir), file_format="array_record")
+    where = None if data_dir is None else str(data_dir)
+    return builder_class(data_dir=where, file_format="array_record", **options)
 
 
 @contextmanager

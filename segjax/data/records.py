@@ -128,7 +128,7 @@ def _to_tiff(pixels: np.ndarray) -> bytes:
         pixels[..., 0] if single else pixels,
         photometric="minisblack",
         planarconfig=None if single else "contig",
-        compression="zlib",
+        compression="zstd",  # as small as zlib, and decoded in half the time
         predictor=True,  # neighbouring pixels are alike
         metadata=None,
         maxworkers=1,

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from segjax.data.builder import CellBuilder, prepare
+from segjax.data.preparation.builder import home
 from segjax.data.records import Record, decode
 from segjax.errors import InputError
 
@@ -23,6 +24,10 @@ class PreparedSource:
 
     Attributes:
       class_names: of class 0 (background), 1, ...
+      parts: `(split, start, stop)` of what is read.
+      split_sha256: a digest of which record and group lie in which split, None where the data were prepared
+        before there was one.
+      leaks: of the whole data set, one sentence for each; those of official splits are not among them.
 
     Raises:
       InputError: if the split is unknown or empty, or the data cannot be had or are damaged.
@@ -31,13 +36,18 @@ class PreparedSource:
     def __init__(
         self, builder_class: type[CellBuilder], split: str, *, data_dir: str | Path | None = None
     ) -> None:
-        builder = prepare(builder_class, data_dir)
+        self._open(prepare(builder_class, data_dir), split)
+
+    def _open(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
         self._home = builder.data_dir
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         if not sizes:
             raise self._damaged("it describes no split")
-        split_slices(builder.name, split, sizes)
-        self.class_names = tuple(builder.info.metadata["class_names"])
+        self.parts = tuple(split_slices(builder.name, split, sizes))
+        metadata = builder.info.metadata
+        self.class_names = tuple(metadata["class_names"])
+        self.split_sha256 = metadata.get("split_sha256")
+        self.leaks = tuple(metadata.get("leaks", ()))
         self._examples = builder.as_data_source(split)
 
     def __len__(self) -> int:
@@ -50,11 +60,49 @@ class PreparedSource:
         except Exception as error:
             raise self._damaged(str(error)) from error
 
+    def groups(self) -> list[str]:
+        """The group of each record, without decoding its pixels."""
+        try:
+            groups = [self._examples[index]["group"] for index in range(len(self))]
+        except Exception as error:
+            raise self._damaged(str(error)) from error
+        return [group.decode() if isinstance(group, bytes) else group for group in groups]
+
     def _damaged(self, reason: str) -> InputError:
         return InputError(
             f"the prepared data in {self._home} are damaged ({reason}); delete that folder and run again to"
             " prepare them anew"
         )
+
+
+class FolderSource(PreparedSource):
+    """A split of what `scripts/prepare.py` has made of a user's folder.
+
+    Args:
+      split: as in `PreparedSource`.
+      data_dir: the folder that was given to `scripts/prepare.py` as `--out`.
+
+    Raises:
+      InputError: if nothing is prepared there, or as in `PreparedSource`.
+    """
+
+    def __init__(self, split: str, *, data_dir: str | Path | None = None) -> None:
+        if data_dir is None:
+            raise InputError(
+                "config.dataset.data_dir is not set: give the folder that scripts/prepare.py was given as --out"
+            )
+        path = home(data_dir)
+        if not path.is_dir():
+            raise InputError(
+                f"config.dataset.data_dir={data_dir} holds no prepared folder ({path} is missing):"
+                f" scripts/prepare.py --images=... --masks=... --out={data_dir} makes it"
+            )
+        try:
+            builder = tfds.builder_from_directory(path)
+        except Exception as error:
+            self._home = path
+            raise self._damaged(str(error)) from error
+        self._open(builder, split)
 
 
 def split_slices(dataset: str, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:

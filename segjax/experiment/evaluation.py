@@ -17,6 +17,7 @@ from segjax.errors import InputError
 from segjax.experiment import environment
 from segjax.experiment.build import make_reference, make_stages, open_split, open_workdir
 from segjax.experiment.classification import classified
+from segjax.experiment.leaks import split_facts
 from segjax.experiment.workdir import read_config, read_description, write_json
 from segjax.report.html import Example, write_report
 from segjax.report.stages import busiest, draw_stages
@@ -112,6 +113,7 @@ def _compare(
         "seconds": {"train": train_seconds, "evaluate": seconds[first], "by_method": seconds},
         "step": step,
         "images": len(source),
+        **split_facts(source),
         "per_image": {name: evaluation.per_image for name, evaluation in found.items()},
         "environment": environment.describe(),
     }
@@ -134,7 +136,8 @@ def _compare(
         examples=examples,
         curve=curve,
         stages=_stages_of_one(examples, stages or {}, source.class_names),
-        environment=metrics["environment"] | {"config": config.to_dict()},
+        environment=metrics["environment"] | split_facts(source) | {"config": config.to_dict()},
+        warnings=getattr(source, "leaks", ()),
     )
     return f"{comparison(metrics)}\n\nreport: {folder / 'index.html'}"
 

@@ -23,6 +23,7 @@ from segjax.experiment.build import (
     open_split,
     restore,
 )
+from segjax.experiment.leaks import check_leaks, split_facts
 from segjax.experiment.proposals import make_proposer
 from segjax.experiment.workdir import Description, claim, write_description
 from segjax.train.checkpoint import Checkpoints
@@ -35,6 +36,7 @@ def train(config: ConfigDict, workdir: Path) -> Result:
     """Trains a config in a folder, going on where an earlier run of the same command stopped."""
     claim(workdir, config)
     source, validation = open_split(config, "train"), open_split(config, "validation")
+    check_leaks(config)
     stream = make_stream(config, source)
     description = Description(tuple(source.class_names), stream.channels)
     write_description(workdir, description)
@@ -66,6 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> Result:
             log_every=config.train.log_every,
             patience=config.train.patience,
             max_skipped_in_row=config.train.max_skipped_in_row,
+            facts=split_facts(source),
         )
     if has_svm(config) and jax.process_index() == 0 and not (workdir / svm.FILE).exists():
         _fit_svm(config, workdir, description, source)

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +78,8 @@ def write_report(
     """
     ordered = _ordered(examples)
     shown = ordered[:max_examples]
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        resources.files("segjax.report").joinpath("report.html").read_text(encoding="utf-8")
-    )
-    page = template.render(
+    page = render(
+        "report.html",
         title=title,
         split=metrics["split"],
         headline=next((scores["instances"] for scores in metrics["methods"].values()), ""),
@@ -106,6 +103,14 @@ def write_report(
         warnings=list(warnings),
     )
     Path(path).write_text(page, encoding="utf-8")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fills one of the templates beside this file."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.PackageLoader("segjax", "report")
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _ordered(examples: Sequence[Example]) -> list[tuple[Example, str]]:
@@ -166,7 +171,7 @@ def _pictures(example: Example, class_names: Sequence[str]) -> list[tuple[str, s
     drawn = [
         overlays.outlined(picture, segmentation, class_names, thickness=2) for segmentation in segmentations
     ]
-    return [("image", _data_uri(picture)), *zip(named, map(_data_uri, drawn), strict=True)]
+    return [("image", data_uri(picture)), *zip(named, map(data_uri, drawn), strict=True)]
 
 
 def _stage_pictures(
@@ -179,11 +184,11 @@ def _stage_pictures(
         for caption, picture in pictures:
             drawn = Image.fromarray(picture)
             drawn.thumbnail((IMAGE_WIDTH, 4 * IMAGE_WIDTH), Image.Resampling.LANCZOS)
-            small[method].append((caption, _data_uri(np.asarray(drawn))))
+            small[method].append((caption, data_uri(np.asarray(drawn))))
     return small
 
 
-def _data_uri(picture: np.ndarray) -> str:
+def data_uri(picture: np.ndarray) -> str:
     """JPEG without subsampling of colours, which would wash thin outlines out."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=88, subsampling=0)

@@ -56,6 +56,7 @@ def fit(
     log_every: int,
     patience: int,
     max_skipped_in_row: int,
+    facts: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains until `steps`, going on from the newest good checkpoint if there is one.
 
@@ -78,18 +79,23 @@ def fit(
       log_every: steps between lines of the log.
       patience: validations without a better score after which the run stops; 0 for never.
       max_skipped_in_row: steps with a gradient that is not finite, one after the other, that end the run.
+      facts: what every checkpoint says of the run, such as the digest of its data's split, as JSON. A run goes
+        on only with the facts it was begun with.
 
     Returns:
       The result.
 
     Raises:
-      InputError: if the gradients stay infinite or a checkpoint can be neither written nor read.
+      InputError: if the gradients stay infinite, a checkpoint can be neither written nor read, or a fact has
+        changed.
       Interrupted: after SIGTERM or Ctrl-C, when all is saved.
     """
-    progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False}
+    facts = dict(facts or {})
+    progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False, "facts": facts}
     restored = checkpoints.restore(state, mesh)
     if restored is not None:
         state, progress = restored
+        _check_facts(progress.get("facts", {}), facts)
         checkpoints.forget_after(int(state.step))
     first = int(state.step)
     main = jax.process_index() == 0
@@ -149,6 +155,15 @@ def fit(
     log.close()
     checkpoints.wait()
     return Result(state, progress["seconds"], progress["stopped"])
+
+
+def _check_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            raise InputError(
+                f"this run was begun with {name} {before[name]}, which now is {now[name]}: its data have"
+                " changed, so train anew in another --workdir"
+            )
 
 
 def _due(step: int, every: int) -> bool:

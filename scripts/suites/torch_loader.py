@@ -1,0 +1,35 @@
+"""Reads files as users of torch do, to be timed beside ours; torch comes with the `peers` extra."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from suites.data import read_pair
+
+
+class Files(Dataset):
+    """Pairs of an image and its label image."""
+
+    def __init__(self, pairs: list[tuple[Path, Path]]) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, labels = read_pair(*self.pairs[index])
+        return torch.from_numpy(image.astype(np.int32)), torch.from_numpy(labels)
+
+
+def file_loader(pairs: list[tuple[Path, Path]], batch: int, workers: int) -> DataLoader:
+    """Batches by processes that stay alive between epochs."""
+    # JAX runs threads by now, so that a fork might hang.
+    return DataLoader(
+        Files(pairs),
+        batch_size=batch,
+        num_workers=workers,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+    )

@@ -1,0 +1,284 @@
+"""Makes a data set of a user's folder, or prepares a public one, and reports on its state."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tqdm import tqdm
+
+from segjax.data.annotations import Annotations, open_annotations
+from segjax.data.augment import augmented
+from segjax.data.builder import prepare as prepare_builder
+from segjax.data.preparation import pipeline
+from segjax.data.preparation.builder import Folder, home
+from segjax.data.preparation.decisions import Plan, decide
+from segjax.data.preparation.examination import Examiner, Options, examine_all
+from segjax.data.preparation.folder import Item, list_items
+from segjax.data.quality import KINDS
+from segjax.data.records import Source
+from segjax.data.sources import FolderSource
+from segjax.errors import InputError
+from segjax.experiment.workdir import write_json
+from segjax.report import preview
+from segjax.report.quality import counted, write_quality
+
+# Pictures of a contact sheet, and groups and classes that get one.
+PICTURES, AUGMENTED = 24, 18
+MARK = "preparation.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked for; each field is a flag of `scripts/prepare.py`."""
+
+    images: str
+    masks: str
+    out: str
+    mask_format: str = "auto"
+    metadata: str | None = None
+    pattern: str | None = None
+    classes: tuple[str, ...] = ()
+    channel_axis: int | None = None
+    shares: tuple[float, ...] = (0.7, 0.15, 0.15)
+    folds: int | None = None
+    seed: int = 0
+    accept: tuple[str, ...] = ()
+
+
+def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool = False) -> str:
+    """Makes a data set of a folder.
+
+    May be stopped at any moment: what was made of each image is kept, and the same command goes on from there
+    to the same files, byte by byte.
+
+    Args:
+      request: what to make of what.
+      workers: processes that look at images; 0 for none but this one.
+      previews: whether contact sheets are drawn.
+      beam: whether Apache Beam does the work, by its default runner and options.
+
+    Returns:
+      What to print.
+
+    Raises:
+      InputError: if anything that was given cannot be used.
+    """
+    if unknown := sorted(set(request.accept) - set(KINDS)):
+        raise InputError(f"--accept={unknown[0]} is no finding: choose among {', '.join(KINDS)}")
+    out = Path(request.out)
+    annotations = open_annotations(
+        request.masks, format=request.mask_format, class_names=("background", *request.classes) or None
+    )
+    root, items = list_items(
+        request.images,
+        metadata=request.metadata,
+        pattern=request.pattern,
+        without=_inside(request.masks, request.images),
+    )
+    class_names = _class_names(request, annotations, items)
+    state = _state(request, items, annotations)
+    if _finished(out, request, state):
+        return f"{out} is prepared already: {out / 'report' / 'index.html'}"
+    examiner = Examiner(
+        annotations,
+        Options(class_names, channel_axis=request.channel_axis, accept=frozenset(request.accept)),
+        out / "staging",
+        marks=state["annotations"],
+    )
+    if beam:
+        pipeline.examine_all(examiner, items)
+    else:
+        bar = tqdm(total=len(items), unit="image", desc="examine", dynamic_ncols=True)
+        with bar:
+            for _ in examine_all(examiner, items, workers=workers):
+                bar.update()
+    plan = decide(
+        items,
+        examiner.staging,
+        annotated=annotations.keys,
+        shares=request.shares,
+        folds=request.folds,
+        seed=request.seed,
+        accept=frozenset(request.accept),
+    )
+    prepare_builder(
+        Folder,
+        out,
+        staging=examiner.staging,
+        splits=plan.splits,
+        groups=plan.groups,
+        class_names=class_names,
+        about={"leaks": list(plan.leaks)},
+        pipeline=beam,
+    )
+    sources = {split: FolderSource(split, data_dir=out) for split in plan.splits}
+    sheets = contact_sheets(sources, class_names) if previews else []
+    about = write_quality(
+        out / "report",
+        plan,
+        title=f"{out.name}: state of the data",
+        class_names=class_names,
+        warnings=_warnings(items, plan),
+        sheets=sheets,
+        split_sha256=next(iter(sources.values())).split_sha256,
+    )
+    shutil.rmtree(out / "staging")
+    write_json(out / MARK, {"request": _plain(request), "state": state})
+    contents = counted({split: part["images"] for split, part in about["splits"].items()})
+    return (
+        f"{counted(about['images'])} of {len(items)} images in {root}\n{contents}\n\n"
+        f"report: {out / 'report' / 'index.html'}\n"
+        f"train on it: --config=configs/semantic.py:dataset=folder --config.dataset.data_dir={out}"
+    )
+
+
+def prepare_public(name: str, data_dir: str | None, out: str, *, previews: bool) -> str:
+    """Prepares a public data set unless it is prepared already, and reports on its state.
+
+    Args:
+      name: one of `DATASETS` that lies on disk.
+      data_dir: where data sets are kept; None for TFDS's default.
+      out: folder for the report.
+      previews: whether contact sheets are drawn.
+
+    Returns:
+      What to print.
+
+    Raises:
+      InputError: if there is no such data set, or it cannot be had.
+    """
+    sources = {split: open_source(name, split, data_dir=data_dir) for split in splits_of(name, data_dir)}
+    class_names = next(iter(sources.values())).class_names
+    decisions: list[Decision] = []
+    for split, source in sources.items():
+        for index in tqdm(range(len(source)), unit="image", desc=f"examine {split}", dynamic_ncols=True):
+            record = source[index]
+            findings = examine_record(record, num_classes=len(class_names))
+            summary = dataclasses.replace(summarise(record), split=split)
+            decisions.append(Decision(Item(record.name, Path(), split=split), findings, summary, split, "kept"))
+    plan = compare(decisions)
+    write_quality(
+        Path(out),
+        plan,
+        title=f"{name}: state of the data",
+        class_names=class_names,
+        sheets=contact_sheets(sources, class_names) if previews else [],
+        split_sha256=getattr(next(iter(sources.values())), "split_sha256", None),
+    )
+    contents = counted({split: len(source) for split, source in sources.items()})
+    return f"{contents}\n\nreport: {Path(out) / 'index.html'}"
+
+
+def contact_sheets(sources: dict[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Names and PNG files of the sheets of a data set: raw, outlined, augmented, by class, by group."""
+    first = next(iter(sources.values()))
+    records = [
+        record
+        for source in sources.values()
+        for record in preview.evenly(source, max(1, PICTURES // len(sources)))
+    ]
+    drawn = [
+        ("raw", preview.raw(records)),
+        ("outlines", preview.outlines(records, class_names)),
+        ("after augmentation", _augmented(first, class_names)),
+        *(
+            (f"class {name}", preview.by_class(records, class_names, index, count=PICTURES))
+            for index, name in enumerate(class_names[1:], start=1)
+        ),
+        ("groups", preview.by_group(records, class_names, count=PICTURES)),
+    ]
+    return [
+        (name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures
+    ]
+
+
+def _augmented(source: Source, class_names: Sequence[str]) -> list[preview.Captioned]:
+    """A few patches of each of three images, as training sees them with the default policy."""
+    made: list[preview.Captioned] = []
+    for number, record in enumerate(preview.evenly(source, 3)):
+        patches = augmented(record, key=jax.random.key(number), count=AUGMENTED // 3)
+        made += [(record.name, preview.patch(*patch, class_names)) for patch in patches]
+    return made
+
+
+def _class_names(request: Request, annotations: Annotations, items: Sequence[Item]) -> tuple[str, ...]:
+    """Those that were given, else those of the annotation, else those of the table."""
+    of_images = sorted({item.class_name for item in items if item.class_name is not None})
+    if not of_images:
+        return tuple(annotations.class_names)
+    names = ("background", *(request.classes or of_images))
+    if missing := sorted(set(of_images) - set(names)):
+        raise InputError(f"the class {missing[0]!r} of an image is not among --classes={','.join(names[1:])}")
+    return names
+
+
+def _inside(masks: str, images: str) -> list[Path]:
+    """The folder of the masks, where it lies in that of the images and images are not picked by a pattern."""
+    folder = Path(masks)
+    inside = folder.is_dir() and Path(images).is_dir() and folder.resolve() != Path(images).resolve()
+    return [folder] if inside else []
+
+
+def _state(request: Request, items: Sequence[Item], annotations: Annotations) -> dict[str, str]:
+    """Digests of what was given, by which a change is noticed."""
+    files = [(item.key, *_stat(item.path)) for item in items]
+    marks = [(path, *_stat(Path(path))) for path in annotations.files]
+    return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in (
+        ("images", (files, [dataclasses.replace(item, path=Path()) for item in items])),
+        ("annotations", marks),
+    )}
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _finished(out: Path, request: Request, state: dict[str, str]) -> bool:
+    """Whether all is done; refuses a folder in which something else was prepared."""
+    mark = out / MARK
+    if not mark.exists():
+        if home(out).exists() and not (out / "staging").exists():
+            raise InputError(f"{out} holds a data set that was not made by this command: choose another --out")
+        return False
+    before = json.loads(mark.read_text())
+    if before != {"request": _plain(request), "state": state}:
+        changed = [name for name, value in _plain(request).items() if before["request"].get(name) != value]
+        what = f"--{changed[0]} was {before['request'].get(changed[0])!r}" if changed else "the files have changed"
+        raise InputError(
+            f"{out} was prepared from something else ({what}): choose another --out, or delete that folder"
+        )
+    return True
+
+
+def _plain(request: Request) -> dict[str, Any]:
+    """As JSON gives it back; the place of the result is no part of what was asked for."""
+    fields = {name: value for name, value in dataclasses.asdict(request).items() if name != "out"}
+    return json.loads(json.dumps(fields))
+
+
+def _warnings(items: Sequence[Item], plan: Plan) -> list[str]:
+    found = []
+    if all(item.group is None for item in items):
+        found.append(
+            "Nothing says which images are of one patient, so each was split on its own (those that look alike"
+            " together): give --metadata with a column `patient`, or --pattern, if several are."
+        )
+    return found
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()

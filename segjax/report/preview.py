@@ -1,0 +1,138 @@
+"""Contact sheets of a data set: what its images are, and what is drawn on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from segjax.data.records import Record, Source
+from segjax.report.overlays import displayed, legend, outlined, resized
+from segjax.segmentation import Segmentation
+
+CELL = 224  # width of a picture, pixels
+COLUMNS = 6
+TEXT = 13
+GAP = 6
+# Around an instance that is shown on its own, as a part of its longer side.
+CONTEXT = 0.5
+
+Captioned = tuple[str, np.ndarray]
+
+
+def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, width: int = CELL) -> np.ndarray:
+    """Puts pictures beside and below each other.
+
+    Args:
+      pictures: captions and [h, w, 3] uint8; each is fitted into a square, never distorted.
+      columns: at most.
+      width: of a square.
+
+    Returns:
+      [H, W, 3] uint8, white where there is nothing.
+
+    Raises:
+      ValueError: if there is no picture.
+    """
+    if not pictures:
+        raise ValueError("a contact sheet needs a picture")
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    step, height = width + GAP, width + TEXT + 2 * GAP
+    sheet = Image.new("RGB", (columns * step + GAP, rows * height + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for index, (caption, picture) in enumerate(pictures):
+        left, top = GAP + index % columns * step, GAP + index // columns * height
+        drawn = Image.fromarray(picture)
+        share = width / max(drawn.size)
+        size = (max(1, round(drawn.width * share)), max(1, round(drawn.height * share)))
+        # Few pixels are shown as what they are.
+        way = Image.Resampling.NEAREST if share > 2 else Image.Resampling.LANCZOS
+        drawn = drawn.resize(size, way)
+        sheet.paste(drawn, (left + (width - size[0]) // 2, top + (width - size[1]) // 2))
+        draw.text((left, top + width + 2), _shortened(caption, font, width), fill="black", font=font)
+    return np.asarray(sheet)
+
+
+def evenly(source: Source, count: int) -> list[Record]:
+    """Records from all over a source, at most `count`."""
+    picked = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
+    return [source[int(index)] for index in picked]
+
+
+def raw(records: Iterable[Record]) -> list[Captioned]:
+    """Images as they are, stretched to what a screen shows."""
+    return [(record.name, displayed(record.image)) for record in records]
+
+
+def outlines(records: Iterable[Record], class_names: Sequence[str]) -> list[Captioned]:
+    """Images with the outline of every instance in the colour of its class."""
+    return [(record.name, _outlined(record, class_names)) for record in records]
+
+
+def by_group(records: Iterable[Record], class_names: Sequence[str], *, count: int) -> list[Captioned]:
+    """The first image of each group, at most `count`."""
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(record.group, record)
+        if len(first) == count:
+            break
+    return [(group, _outlined(record, class_names)) for group, record in sorted(first.items())]
+
+
+def by_class(
+    records: Iterable[Record], class_names: Sequence[str], index: int, *, count: int
+) -> list[Captioned]:
+    """Instances of one class with what is around them, at most `count`, a few of each image."""
+    cut: list[Captioned] = []
+    records = list(records)
+    each = max(1, math.ceil(count / max(len(records), 1)))
+    for record in records:
+        for box, number in _some_boxes(record.truth, index, each):
+            window = _around(box, record.truth.shape)
+            labels = record.truth.labels[window]
+            here = np.where(labels == number, 1, 0)
+            alone = Segmentation.from_labels(here, classes=[index])
+            picture = outlined(displayed(record.image[window]), alone, class_names)
+            cut.append((record.name, picture))
+    return cut[:count]
+
+
+def with_legend(sheet: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The sheet, and below it the colours of the classes."""
+    return legend(sheet, class_names)
+
+
+def _outlined(record: Record, class_names: Sequence[str]) -> np.ndarray:
+    width = min(2 * CELL, record.image.shape[1])
+    picture, (truth,) = resized(record.image, [record.truth], width)
+    return outlined(picture, truth, class_names, thickness=1 if width <= CELL else 2)
+
+
+def _some_boxes(truth: Segmentation, index: int, count: int) -> Iterator[tuple[tuple[slice, ...], int]]:
+    numbers = np.flatnonzero(truth.classes == index) + 1
+    if len(numbers) > count:
+        numbers = numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
+    boxes = ndimage.find_objects(truth.labels)
+    for number in numbers:
+        yield boxes[number - 1], int(number)
+
+
+def _around(box: tuple[slice, ...], shape: tuple[int, int]) -> tuple[slice, ...]:
+    side = max(part.stop - part.start for part in box)
+    more = math.ceil(CONTEXT * side) + 2
+    return tuple(
+        slice(max(part.start - more, 0), min(part.stop + more, length))
+        for part, length in zip(box, shape, strict=True)
+    )
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"…{text}") > width:
+        text = text[1:]  # names of one set begin alike
+    return f"…{text}"
