@@ -1,0 +1,204 @@
+"""What is wrong with the drawing of one image, and the repairs that take away but slips of the hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from skimage.measure import label
+
+from segjax.data.quality.findings import Finding
+from segjax.segmentation import Segmentation
+
+# Of the largest piece of a cell: a slip of the brush is smaller, a lobe or a cell cut by another is larger.
+FRAGMENT = 0.05
+# Pixels. Nobody outlines what is this small; the smallest micronuclei that people draw have about ten.
+DOT = 3
+SPECK = 9
+# No cell reaches all four sides and covers more than half of the image, except under extreme magnification.
+INVERTED = 0.5
+# From this many ids on, with this many pieces for each and mostly specks: ringing, not cells.
+RINGING_IDS, RINGING_PIECES, RINGING_SPECKS = 8, 3, 0.7
+# A single id in at least so many pieces, each at least a tenth of the largest, is a foreground.
+FOREGROUND_PIECES, FOREGROUND_PIECE = 4, 0.1
+# Ids named in a finding.
+NAMED = 3
+
+
+class Drawn(Protocol):
+    """What an annotator drew on one image, before anything is repaired."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[H, W] int32, 0 is background; gaps and negative ids are possible."""
+
+    @property
+    def classes(self) -> Mapping[int, int]:
+        """The class of an id; ids that are not in it are of class 1."""
+
+    @property
+    def lossy(self) -> bool:
+        """Read from a JPEG."""
+
+    @property
+    def binary(self) -> bool:
+        """A foreground of one value although instances were asked for."""
+
+    @property
+    def unseen(self) -> int:
+        """Outlines or masks that cover no pixel, or are covered whole by others."""
+
+
+class Pieces(NamedTuple):
+    """The connected pieces of all ids, M of them, of N ids.
+
+    Attributes:
+      map: [H, W] integer, the piece of a pixel, 1..M; 0 is background.
+      area: [M] int64, pixels of piece i + 1.
+      ids: [N] int64, the ids, rising.
+      owner: [M] int64, the index into `ids` of piece i + 1.
+    """
+
+    map: np.ndarray
+    area: np.ndarray
+    ids: np.ndarray
+    owner: np.ndarray
+
+
+def check(
+    drawing: Drawn, shape: tuple[int, int], *, num_classes: int
+) -> tuple[Segmentation | None, list[Finding]]:
+    """Looks for what is wrong with a drawing, and repairs what is safe.
+
+    Args:
+      drawing: of one image.
+      shape: `(H, W)` of the image.
+      num_classes: K, the background included.
+
+    Returns:
+      The segmentation after repairs, None where the drawing cannot be one; and what was found.
+    """
+    labels = drawing.labels
+    found = _unusable(drawing, shape, num_classes)
+    if found:
+        return None, found
+    pieces = _pieces(labels)
+    background = _background(pieces)
+    if background is not None and labels.min() > 0 and len(pieces.ids) > 1:
+        found.append(Finding("background_id", f"id {background} is the background"))
+        labels = np.where(labels == background, 0, labels)
+        pieces = _pieces(labels)
+    elif background is not None:
+        share = np.mean(labels == background)
+        if share > INVERTED:
+            detail = f"id {background} reaches all four sides and covers {share:.0%} of the image"
+            found.append(Finding("inverted_mask", detail))
+    found += _suspicious(drawing, pieces)
+    kept = _repair(pieces, found)
+    if drawing.unseen:
+        found.append(Finding("unseen", f"{drawing.unseen} of the outlines or masks"))
+    if not kept.any():
+        found.append(Finding("empty_mask", "all background"))
+    return _segmentation(pieces, kept, drawing.classes), found
+
+
+def _unusable(drawing: Drawn, shape: tuple[int, int], num_classes: int) -> list[Finding]:
+    """The first reason why this is no drawing of the image at all, if there is one."""
+    labels = drawing.labels
+    if labels.shape != shape:
+        drawn, taken = (" x ".join(map(str, size)) for size in (labels.shape, shape))
+        return [Finding("other_size", f"the mask is {drawn}, the image {taken}")]
+    if drawing.lossy:
+        return [Finding("lossy_mask", "read from a JPEG")]
+    if labels.size and labels.min() < 0:
+        return [Finding("bad_ids", f"ids go down to {labels.min()}")]
+    outside = {index for index in drawing.classes.values() if not 1 <= index < num_classes}
+    if outside:
+        return [Finding("bad_class", f"classes {_few(sorted(outside))}; there are 1 to {num_classes - 1}")]
+    return []
+
+
+def _pieces(labels: np.ndarray) -> Pieces:
+    # One pass over the image for all ids: what is done for each id afterwards is done for each piece.
+    parts, count = label(labels, background=0, connectivity=2, return_num=True)
+    id_of = np.zeros(count + 1, np.int64)
+    id_of[parts.ravel()] = labels.ravel()
+    ids, owner = np.unique(id_of[1:], return_inverse=True)
+    return Pieces(parts, np.bincount(parts.ravel(), minlength=count + 1)[1:], ids, owner)
+
+
+def _background(pieces: Pieces) -> int | None:
+    """The id of the largest piece, if it reaches all four sides of the image."""
+    if not len(pieces.area):
+        return None
+    largest = int(pieces.area.argmax())
+    sides = (pieces.map[0], pieces.map[-1], pieces.map[:, 0], pieces.map[:, -1])
+    return (
+        int(pieces.ids[pieces.owner[largest]]) if all((largest + 1 == side).any() for side in sides) else None
+    )
+
+
+def _suspicious(drawing: Drawn, pieces: Pieces) -> list[Finding]:
+    """Drawings whose ids are not cells."""
+    num_ids, num_pieces = len(pieces.ids), len(pieces.area)
+    if num_ids >= RINGING_IDS and num_pieces > RINGING_PIECES * num_ids:
+        specks = (pieces.area <= SPECK).mean()
+        if specks > RINGING_SPECKS:
+            detail = (
+                f"{num_ids} ids lie in {num_pieces} pieces, {specks:.0%} of them of {SPECK} pixels or fewer"
+            )
+            return [Finding("lossy_mask", detail)]
+    alike = int((pieces.area >= FOREGROUND_PIECE * pieces.area.max(initial=0)).sum())
+    if drawing.binary or (num_ids == 1 and alike >= FOREGROUND_PIECES):
+        return [Finding("binary_mask", f"one id in {num_pieces} pieces")]
+    return []
+
+
+def _repair(pieces: Pieces, found: list[Finding]) -> np.ndarray:
+    """Decides which pieces stay, [M] bool, and adds to `found` what that repairs."""
+    num_ids = len(pieces.ids)
+    largest = np.zeros(num_ids, np.int64)
+    np.maximum.at(largest, pieces.owner, pieces.area)
+    fragment = pieces.area < FRAGMENT * largest[pieces.owner]
+    area = np.bincount(pieces.owner, weights=pieces.area * ~fragment, minlength=num_ids)
+    count = np.bincount(pieces.owner, weights=~fragment, minlength=num_ids)
+    dot = area <= DOT
+    speck = ~dot & (area <= SPECK)
+    stray = np.bincount(pieces.owner, weights=fragment, minlength=num_ids) > 0
+
+    def add(kind: str, of: np.ndarray, detail: str) -> None:
+        if of.any():
+            found.append(Finding(kind, f"{detail} {_few(pieces.ids[of])}"))
+
+    add(
+        "fragments",
+        stray,
+        f"{int(fragment.sum())} fragments of {int(pieces.area[fragment].sum())} pixels, of ids",
+    )
+    add("dots", dot, f"{DOT} pixels or fewer, ids")
+    add("pieces", (count > 1) & ~dot, "several pieces, ids")
+    add("specks", speck, f"{DOT + 1} to {SPECK} pixels, ids")
+    if num_ids and pieces.ids[-1] != num_ids:
+        found.append(Finding("gaps", f"{num_ids} ids up to {pieces.ids[-1]}"))
+    return ~fragment & ~dot[pieces.owner]
+
+
+def _segmentation(pieces: Pieces, kept: np.ndarray, classes: Mapping[int, int]) -> Segmentation:
+    """The kept pieces, numbered 1..N by ascending id."""
+    owners = np.unique(pieces.owner[kept])
+    number = np.zeros(len(pieces.ids), np.int32)
+    number[owners] = np.arange(1, len(owners) + 1)
+    of_piece = np.concatenate([np.zeros(1, np.int32), np.where(kept, number[pieces.owner], 0)]).astype(
+        np.int32
+    )
+    labels = of_piece[pieces.map]
+    of_id = np.array([classes.get(int(index), 1) for index in pieces.ids[owners]], np.int32)
+    semantic = np.concatenate([np.zeros(1, np.int32), of_id])[labels]
+    return Segmentation(labels, of_id, np.ones(len(of_id), np.float32), semantic)
+
+
+def _few(values: np.ndarray | list[int]) -> str:
+    """`1, 2, 3 and 7 more`."""
+    named = ", ".join(str(value) for value in values[:NAMED])
+    return named + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")

@@ -1,0 +1,114 @@
+"""What the checks of a whole data set need to know of one image: a few kilobytes instead of its pixels."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from segjax.data.quality import fingerprints, pixels
+from segjax.data.records import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One image of a data set, in short.
+
+    Attributes:
+      name: as in `Record`.
+      group: as in `Record`.
+      split: given by the user, or assigned; None where there is none.
+      shape: `(H, W)`.
+      channels: C.
+      dtype: `uint8`, `uint16` or `float32`.
+      pixel_size: micrometres, None where unknown.
+      areas: of each class that is present, the pixels of its instances, rising.
+      quantiles: intensities at `pixels.QUANTILES`.
+      sharpness: see `pixels.sharpness`.
+      clipped: see `pixels.clipped`, of the pixels of cells.
+      pixel_digest: see `fingerprints.pixel_digest`.
+      outline_digest: see `fingerprints.outline_digest`.
+      perceptual: what `fingerprints.perceptual` gives, base64.
+    """
+
+    name: str
+    group: str
+    split: str | None
+    shape: tuple[int, int]
+    channels: int
+    dtype: str
+    pixel_size: float | None
+    areas: Mapping[int, tuple[int, ...]]
+    quantiles: tuple[float, ...]
+    sharpness: float | None
+    clipped: float
+    pixel_digest: str
+    outline_digest: str
+    perceptual: str
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Instances of each class that is present."""
+        return {index: len(areas) for index, areas in self.areas.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `json.dumps` takes."""
+        return dataclasses.asdict(self) | {
+            "areas": {str(index): list(areas) for index, areas in self.areas.items()}
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Summary:
+        """The summary whose `to_json` went through JSON."""
+        return cls(
+            **{
+                **value,
+                "shape": tuple(value["shape"]),
+                "areas": {int(index): tuple(areas) for index, areas in value["areas"].items()},
+                "quantiles": tuple(value["quantiles"]),
+            }
+        )
+
+
+def summarise(record: Record, *, split: str | None = None) -> Summary:
+    """Summarises one image with its truth.
+
+    Args:
+      record: the image, not empty and finite.
+      split: given by the user, if any.
+
+    Returns:
+      The summary.
+    """
+    image, truth = record.image, record.truth
+    measured = pixels.measure(image, truth.labels > 0)
+    area = np.bincount(truth.labels.ravel(), minlength=truth.num_instances + 1)[1:]
+    return Summary(
+        name=record.name,
+        group=record.group,
+        split=split,
+        shape=truth.shape,
+        channels=image.shape[-1],
+        dtype=image.dtype.name,
+        pixel_size=record.pixel_size,
+        areas={
+            int(index): tuple(np.sort(area[truth.classes == index]).tolist())
+            for index in np.unique(truth.classes)
+        },
+        quantiles=measured.quantiles,
+        sharpness=measured.sharpness,
+        clipped=measured.clipped,
+        pixel_digest=fingerprints.pixel_digest(image),
+        outline_digest=fingerprints.outline_digest(truth.labels),
+        perceptual=base64.b64encode(fingerprints.perceptual(image).tobytes()).decode(),
+    )
+
+
+def perceptual_of(summaries: list[Summary]) -> np.ndarray:
+    """[N, ORDER, ORDER] int8, the perceptual fingerprints of all."""
+    joined = b"".join(base64.b64decode(summary.perceptual) for summary in summaries)
+    order = fingerprints.ORDER
+    return np.frombuffer(joined, np.int8).reshape(len(summaries), order, order)
