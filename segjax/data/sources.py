@@ -24,6 +24,7 @@ class PreparedSource:
 
     Attributes:
       class_names: of class 0 (background), 1, ...
+      sizes: of all splits there are, in images.
       parts: `(split, start, stop)` of what is read.
       split_sha256: a digest of which record and group lie in which split, None where the data were prepared
         before there was one.
@@ -43,6 +44,7 @@ class PreparedSource:
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         if not sizes:
             raise self._damaged("it describes no split")
+        self.sizes = sizes
         self.parts = tuple(split_slices(builder.name, split, sizes))
         metadata = builder.info.metadata
         self.class_names = tuple(metadata["class_names"])

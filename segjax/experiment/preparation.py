@@ -17,17 +17,18 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
-from segjax.data.annotations import Annotations, open_annotations
+from segjax.data import DATASETS, open_source
+from segjax.data.annotations import Annotations, Drawing, open_annotations
 from segjax.data.augment import augmented
 from segjax.data.builder import prepare as prepare_builder
 from segjax.data.preparation import pipeline
 from segjax.data.preparation.builder import Folder, home
-from segjax.data.preparation.decisions import Plan, decide
+from segjax.data.preparation.decisions import Decision, Plan, compare, decide
 from segjax.data.preparation.examination import Examiner, Options, examine_all
 from segjax.data.preparation.folder import Item, list_items
-from segjax.data.quality import KINDS
+from segjax.data.quality import KINDS, examine, summarise
 from segjax.data.records import Source
-from segjax.data.sources import FolderSource
+from segjax.data.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.workdir import write_json
 from segjax.report import preview
@@ -158,21 +159,24 @@ def prepare_public(name: str, data_dir: str | None, out: str, *, previews: bool)
     Raises:
       InputError: if there is no such data set, or it cannot be had.
     """
-    sources = {split: open_source(name, split, data_dir=data_dir) for split in splits_of(name, data_dir)}
+    found = _splits(name, data_dir)
+    sources = {split: open_source(name, split, data_dir=data_dir) for split in found}
     class_names = next(iter(sources.values())).class_names
     decisions: list[Decision] = []
     for split, source in sources.items():
         for index in tqdm(range(len(source)), unit="image", desc=f"examine {split}", dynamic_ncols=True):
             record = source[index]
-            findings = examine_record(record, num_classes=len(class_names))
-            summary = dataclasses.replace(summarise(record), split=split)
-            decisions.append(Decision(Item(record.name, Path(), split=split), findings, summary, split, "kept"))
+            drawing = Drawing.of(record.truth)
+            _, findings = examine(record.image, drawing, num_classes=len(class_names), accept=KINDS)
+            item = Item(record.name, Path(), split=split)
+            decisions.append(Decision(item, findings, summarise(record, split=split), split, "kept"))
     plan = compare(decisions)
     write_quality(
         Path(out),
         plan,
         title=f"{name}: state of the data",
         class_names=class_names,
+        applied=False,
         sheets=contact_sheets(sources, class_names) if previews else [],
         split_sha256=getattr(next(iter(sources.values())), "split_sha256", None),
     )
@@ -201,6 +205,15 @@ def contact_sheets(sources: dict[str, Source], class_names: Sequence[str]) -> li
     return [
         (name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures
     ]
+
+
+def _splits(name: str, data_dir: str | None) -> list[str]:
+    """The splits of a public data set, which is prepared if it is not yet."""
+    source = open_source(name, "all", data_dir=data_dir) if name != "folder" else None
+    if not isinstance(source, PreparedSource):
+        public = ", ".join(sorted(set(DATASETS) - {"folder", "synthetic"}))
+        raise InputError(f"--dataset={name} is no public data set: choose one of {public}")
+    return list(source.sizes)
 
 
 def _augmented(source: Source, class_names: Sequence[str]) -> list[preview.Captioned]:

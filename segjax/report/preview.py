@@ -17,8 +17,8 @@ CELL = 224  # width of a picture, pixels
 COLUMNS = 6
 TEXT = 13
 GAP = 6
-# Around an instance that is shown on its own, as a part of its longer side.
-CONTEXT = 0.5
+# The window around an instance that is shown on its own: pixels at least, and times its longer side.
+SMALLEST, CONTEXT = 32, 2.0
 
 Captioned = tuple[str, np.ndarray]
 
@@ -94,10 +94,10 @@ def by_class(
         for box, number in _some_boxes(record.truth, index, each):
             window = _around(box, record.truth.shape)
             labels = record.truth.labels[window]
-            here = np.where(labels == number, 1, 0)
-            alone = Segmentation.from_labels(here, classes=[index])
-            picture = outlined(displayed(record.image[window]), alone, class_names)
-            cut.append((record.name, picture))
+            alone = Segmentation.from_labels((labels == number).astype(np.int32), classes=[index])
+            # Enlarged before it is outlined: at its own size the line would hide a small instance.
+            picture, (alone,) = resized(record.image[window], [alone], CELL)
+            cut.append((record.name, outlined(picture, alone, class_names, thickness=2)))
     return cut[:count]
 
 
@@ -122,12 +122,12 @@ def _some_boxes(truth: Segmentation, index: int, count: int) -> Iterator[tuple[t
 
 
 def _around(box: tuple[slice, ...], shape: tuple[int, int]) -> tuple[slice, ...]:
-    side = max(part.stop - part.start for part in box)
-    more = math.ceil(CONTEXT * side) + 2
-    return tuple(
-        slice(max(part.start - more, 0), min(part.stop + more, length))
+    side = max(SMALLEST, math.ceil(CONTEXT * max(part.stop - part.start for part in box)))
+    starts = (
+        min(max((part.start + part.stop - side) // 2, 0), max(length - side, 0))
         for part, length in zip(box, shape, strict=True)
     )
+    return tuple(slice(start, start + side) for start in starts)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segjax.data.preparation.decisions import Decision, Plan
 from segjax.data.quality import KINDS, Summary
+from segjax.data.quality.pixels import QUANTILES
 from segjax.report.histograms import bars, histogram
 from segjax.report.html import render
 from segjax.report.overlays import colour_of
@@ -41,8 +44,8 @@ def describe(plan: Plan, class_names: Sequence[str], *, split_sha256: str | None
             found[finding.kind].append(
                 {"image": decision.item.key, "detail": finding.detail, "action": decision.action}
             )
-    for key in plan.strays:
-        found["mask_without_image"].append({"image": key, "detail": "no image is called so", "action": "none"})
+    for key, finding in plan.strays:
+        found[finding.kind].append({"image": key, "detail": finding.detail, "action": "none"})
     actions = Counter(decision.action for decision in plan.decisions)
     return {
         "images": {name: actions[name] for name in ("kept", "repaired", "quarantined")},
@@ -63,6 +66,7 @@ def write_quality(
     *,
     title: str,
     class_names: Sequence[str],
+    applied: bool = True,
     warnings: Sequence[str] = (),
     sheets: Sequence[tuple[str, bytes]] = (),
     split_sha256: str | None = None,
@@ -74,6 +78,7 @@ def write_quality(
       plan: what becomes of every image.
       title: of the page.
       class_names: background first.
+      applied: whether anything was done about the findings; a public data set is only looked at.
       warnings: sentences that the reader must not miss.
       sheets: names and PNG files to be shown, written beside the page.
       split_sha256: digest of the split, if it is known.
@@ -93,6 +98,7 @@ def write_quality(
         title=title,
         about=about,
         images=len(plan.decisions),
+        applied=applied,
         findings=[
             (KINDS[kind], kind, entries[:NAMED], len(entries)) for kind, entries in about["findings"].items()
         ],
@@ -118,7 +124,7 @@ def _contents(decisions: Sequence[Decision], class_names: Sequence[str]) -> dict
         "images": len(decisions),
         "groups": len({summary.group for summary in summaries}),
         "instances": {
-            name: sum(summary.count_of(index) for summary in summaries)
+            name: sum(summary.counts.get(index, 0) for summary in summaries)
             for index, name in enumerate(class_names[1:], start=1)
         },
     }
@@ -130,12 +136,11 @@ def _charts(plan: Plan, class_names: Sequence[str]) -> list[tuple[str, bytes]]:
     ]
     colours = {name: index for index, name in enumerate(class_names)}
     named = list(enumerate(class_names[1:], start=1))
-    areas = {name: [area for one in kept for area in one.areas_of(index)] for index, name in named}
-    counts = {name: [one.count_of(index) for one in kept] for index, name in named}
+    areas = {name: [area for one in kept for area in one.areas.get(index, ())] for index, name in named}
+    counts = {name: [one.counts.get(index, 0) for one in kept] for index, name in named}
     levels = {
-        "darkest 1 %": [one.intensity[0] for one in kept],
-        "median": [one.intensity[1] for one in kept],
-        "brightest 1 %": [one.intensity[2] for one in kept],
+        caption: [one.quantiles[QUANTILES.index(share)] / _range_of(one.dtype) for one in kept]
+        for caption, share in (("darkest 1 %", 0.01), ("median", 0.5), ("brightest 1 %", 0.99))
     }
     total = {name: float(sum(counts[name])) for _, name in named}
     return [
@@ -144,6 +149,12 @@ def _charts(plan: Plan, class_names: Sequence[str]) -> list[tuple[str, bytes]]:
         ("intensities", histogram(levels, title="Intensity of images", unit="share of the type's range")),
         ("classes", bars(total, title="Instances of each class", colours=colours)),
     ]
+
+
+def _range_of(dtype: str) -> float:
+    """The largest value of a type of integers; floats are taken as they are."""
+    kind = np.dtype(dtype)
+    return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
 
 
 def _write_decisions(path: Path, decisions: Sequence[Decision]) -> None:

@@ -3,6 +3,7 @@ import pytest
 
 from segjax.data.synthetic import SyntheticSource
 from segjax.report import preview
+from segjax.report.overlays import colour_of
 
 NAMES = ("background", "nucleus", "bright body", "rod")
 
@@ -42,7 +43,8 @@ def test_every_class_is_shown_by_instances_of_its_own(source):
         cut = preview.by_class(records, NAMES, index, count=7)
         assert 0 < len(cut) <= 7
         for _, picture in cut:
-            assert picture.shape[0] < 64 or picture.shape[1] < 64
+            assert (picture == colour_of(index)).all(-1).any()
+            assert not any((picture == colour_of(other)).all(-1).any() for other in {1, 2, 3} - {index})
     assert preview.by_class(records, (*NAMES, "none"), 4, count=3) == []
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from segjax.data import splits
 from segjax.data.preparation.folder import Item
 from segjax.data.preparation.staging import Staging
-from segjax.data.quality import KINDS, Finding, Summary, examine_set, linked
+from segjax.data.quality import KINDS, Finding, Summary, examine_pairs, examine_set, left_out
 from segjax.errors import InputError
 
 
@@ -42,12 +42,12 @@ class Plan:
 
     Attributes:
       decisions: of every image, by key.
-      strays: annotations without image, each a key.
+      strays: the keys of annotations without image, and the finding that says so.
       leaks: what one split says of another, one sentence each; empty unless the user has split so.
     """
 
     decisions: tuple[Decision, ...]
-    strays: tuple[str, ...]
+    strays: tuple[tuple[str, Finding], ...]
     leaks: tuple[str, ...]
 
     @property
@@ -99,12 +99,15 @@ def decide(
     Raises:
       InputError: if no image is left, or there are too few groups for the split.
     """
+    keys = {item.key for item in items}
+    pairs = examine_pairs(keys, annotated)
     findings: dict[str, list[Finding]] = {}
     summaries: dict[str, Summary] = {}
     for item in items:
         about = staging.find(item)
         assert about is not None, item
         findings[item.name] = [Finding(*finding) for finding in about["findings"]]
+        findings[item.name] += pairs.get(item.key, ())
         if about["summary"] is not None:
             summary = Summary.from_json(about["summary"])
             summaries[item.name] = dataclasses.replace(summary, split=item.split)
@@ -113,10 +116,7 @@ def decide(
     kept = {
         name: summary
         for name, summary in summaries.items()
-        if not any(
-            KINDS[finding.kind].action == "quarantine" and finding.kind not in accept
-            for finding in findings[name]
-        )
+        if not left_out(findings[name], accept)
     }
     if not kept:
         first = next((found[0] for found in findings.values() if found), None)
@@ -141,7 +141,7 @@ def decide(
             )
             for item in items
         ),
-        strays=tuple(sorted(annotated - {item.key for item in items})),
+        strays=tuple((key, pairs[key][0]) for key in sorted(annotated - keys) if key in pairs),
         leaks=tuple(leak.sentence for leak in splits.leaks(split)),
     )
 

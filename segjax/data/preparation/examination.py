@@ -17,7 +17,7 @@ from segjax.data.annotations import Annotations
 from segjax.data.pixel_size import read_pixel_size
 from segjax.data.preparation.folder import Item
 from segjax.data.preparation.staging import Staging
-from segjax.data.quality import Examined, Finding, examine, examine_file, finding_of, summarise
+from segjax.data.quality import Finding, examine, examine_file, finding_of, left_out, summarise
 from segjax.data.readers import MAX_PIXELS, read_image
 from segjax.data.records import Record, encode
 from segjax.errors import InputError
@@ -86,29 +86,29 @@ class Examiner:
 
     def _examine(self, item: Item) -> tuple[tuple[Finding, ...], Record | None]:
         options = self.options
-        findings: list[Finding] = list(examine_file(item.path))
+        findings = examine_file(item.path)
+        if left_out(findings, options.accept):
+            return tuple(findings), None
         try:
             image = read_image(item.path, channel_axis=options.channel_axis, max_pixels=options.max_pixels)
         except InputError as error:
             return (*findings, finding_of(error)), None
         if item.key not in self.annotations.keys:
-            return (*findings, Finding("image_without_mask", f"no annotation is called {item.key}")), None
+            return tuple(findings), None  # that is found when all keys are compared
         try:
             drawing = self.annotations.read(item.key, image.shape[:2])
         except InputError as error:
-            return (*findings, finding_of(error, of_mask=True)), None
+            return (*findings, finding_of(error)), None
         if item.class_name is not None:
             index = options.class_names.index(item.class_name)
             drawing = dataclasses.replace(drawing, classes=_Always(index))
-        examined: Examined = examine(
-            image, drawing, num_classes=len(options.class_names), accept=options.accept
-        )
-        findings += examined.findings
-        if examined.truth is None:
+        truth, found = examine(image, drawing, num_classes=len(options.class_names), accept=options.accept)
+        findings += found
+        if truth is None:
             return tuple(findings), None
         group = item.name if item.group is None else item.group
         pixel_size = item.pixel_size if item.pixel_size is not None else read_pixel_size(item.path)
-        record = Record(item.name, f"{options.prefix}/{group}", image, examined.truth, pixel_size)
+        record = Record(item.name, f"{options.prefix}/{group}", image, truth, pixel_size)
         return tuple(findings), record
 
 
