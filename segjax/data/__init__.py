@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segjax.data.bbbc038 import Bbbc038
-from segjax.data.mnfinder import Mnfinder
+from segjax.data.builders.bbbc038 import Bbbc038
+from segjax.data.builders.mnfinder import Mnfinder
 from segjax.data.records import Source
 from segjax.data.sources import FolderSource, PreparedSource
 from segjax.data.synthetic import SyntheticSource

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from segjax.data.builder import CellBuilder
-from segjax.data.mnfinder import Mnfinder
+from segjax.data.builders.mnfinder import Mnfinder
 from segjax.data.packages import Wheel
 from segjax.data.records import Record
 from segjax.segmentation import Segmentation

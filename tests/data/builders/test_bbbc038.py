@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segjax.data import open_source
-from segjax.data.bbbc038 import SHARES, Bbbc038, join_masks, split_of
+from segjax.data.builders.bbbc038 import SHARES, Bbbc038, join_masks, split_of
 from segjax.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -97,7 +97,9 @@ def test_ids_fall_where_their_hash_says():
 
 
 def test_says_what_to_put_where(tmp_path):
-    with pytest.raises(InputError, match=r"stage1_train\.zip from https://bbbc.*manual"):
+    with pytest.raises(
+        InputError, match=r"BBBC038/stage1_train\.zip could not be .*put stage1_train\.zip .* into .*manual$"
+    ):
         open_source("bbbc038", "train", data_dir=tmp_path)
 
 
@@ -125,7 +127,7 @@ def huge_header():
 )
 def test_a_broken_archive_is_refused_in_one_sentence(tmp_path, members, message):
     archive(tmp_path / "stage1_train.zip", members)
-    readers = Bbbc038.records(None, _downloads(tmp_path)).values()
+    readers = Bbbc038.records(Bbbc038, _downloads(tmp_path)).values()
     with pytest.raises(InputError, match=message):
         [list(read()) for read in readers]
     assert not (tmp_path.parent / "evil.png").exists()
@@ -141,14 +143,14 @@ def _downloads(folder):
 def test_a_damaged_archive_is_named(tmp_path):
     (tmp_path / "stage1_train.zip").write_bytes(b"PK but no archive")
     with pytest.raises(InputError, match="damaged"):
-        list(Bbbc038.records(None, _downloads(tmp_path))["train"]())
+        list(Bbbc038.records(Bbbc038, _downloads(tmp_path))["train"]())
 
 
 @pytest.mark.skipif("SEGJAX_BBBC038" not in os.environ, reason="SEGJAX_BBBC038 names no stage1_train.zip")
 def test_the_real_archive_is_read_as_it_is(tmp_path):
     real = Path(os.environ["SEGJAX_BBBC038"])
     (manual(tmp_path) / "stage1_train.zip").symlink_to(real)
-    reader = Bbbc038.records(None, tmp_path / "downloads")["test"]()
+    reader = Bbbc038.records(Bbbc038, tmp_path / "downloads")["test"]()
     with zipfile.ZipFile(real) as source:
         names = source.namelist()
         for _ in range(3):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from segjax.data import mnfinder
+from segjax.data import archives
 from segjax.data.builder import prepare
+from segjax.data.builders import mnfinder
 from segjax.data.sources import PreparedSource
 from segjax.errors import InputError
 from tests.data import tiny
@@ -70,7 +71,7 @@ def test_a_missing_wheel_says_what_to_put_where(data_dir, monkeypatch):
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(data_dir, monkeypatch):
-    monkeypatch.setattr(mnfinder, "MAX_MEMBER_BYTES", 5000)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 5000)
     wheel = tiny.write_wheel(data_dir / "downloads" / "manual", **{"../../outside": b"\0" * 5001})
     monkeypatch.setattr(tiny.TinyFinder, "WHEEL", wheel)
     with pytest.raises(InputError, match=r"holds \.\./\.\./outside of 5001 bytes"):

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tifffile
 from scipy import ndimage
 
+from segjax.data.archives import open_tree
 from segjax.data.builder import CellBuilder
 from segjax.data.packages import Wheel
-from segjax.data.readers import read_image, read_labels
+from segjax.data.readers import File, read_image, read_labels
 from segjax.data.records import Record
-from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
 NUCLEUS, MICRONUCLEUS = 1, 2
 SPLITS = {"train": "training-data", "validation": "validation-data", "test": "test-data"}
 # The same pixels as training-data/2022-05-26_RPE1/images/1.tif, annotated a second time.
 LEAKED = ("test-data", "2023-05-31_misc", "1")
-# The largest image has 1.4 MB, the largest mask 0.05 MB.
-MAX_MEMBER_BYTES = 2**26
 
 
 class Mnfinder(CellBuilder):
@@ -63,33 +60,26 @@ class Mnfinder(CellBuilder):
 
 
 def _read_split(wheel: Path, folder: str) -> Iterator[Record]:
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            if member.file_size > MAX_MEMBER_BYTES:
-                raise InputError(
-                    f"{wheel} holds {member.filename} of {member.file_size} bytes: not this data set"
-                )
-        images = [
-            Path(name) for name in archive.namelist() if Path(name).match(f"mnfinder/{folder}/*/images/*.tif")
-        ]
-        for image in sorted(images):
-            if (folder, image.parts[2], image.stem) != LEAKED:
-                yield _read_record(archive, image)
+    with open_tree(wheel) as files:
+        for image in files:
+            of_split = image.match(f"mnfinder/{folder}/*/images/*.tif")
+            if of_split and (folder, image.parts[2], image.stem) != LEAKED:
+                yield _read_record(files, image)
 
 
-def _read_record(archive: zipfile.ZipFile, image: Path) -> Record:
+def _read_record(files: Mapping[PurePosixPath, File], image: PurePosixPath) -> Record:
     """Reads `mnfinder/<split>/<set>/images/<name>.tif` with its two masks."""
     split, acquisition = image.parts[1], image.parts[2]
 
     def mask(kind: str) -> np.ndarray:
-        return read_labels(zipfile.Path(archive, str(image.parent.parent / kind / f"{image.stem}.png")))
+        return read_labels(files[image.parent.parent / kind / f"{image.stem}.png"])
 
     return Record(
         name=f"{split.removesuffix('-data')}_{acquisition}_{image.stem}",
         group=f"mnfinder/{acquisition}",
-        image=read_image(zipfile.Path(archive, str(image))),
+        image=read_image(files[image]),
         truth=combine(mask("nucleus_masks"), mask("mn_masks")),
-        pixel_size=_pixel_size(archive.read(str(image))),
+        pixel_size=_pixel_size(files[image].read_bytes()),
     )
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from segjax.data.archives import open_tree
 from segjax.data.builder import CellBuilder
+from segjax.data.builders.partition import share_of
+from segjax.data.downloads import Download
 from segjax.data.readers import File, read_image
 from segjax.data.records import Record
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
-ARCHIVE = "stage1_train.zip"
-FOLDER = "stage1_train"
 # By the hash of an image's id: below the first is train, below the second validation, the rest test.
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}
-# The largest image has 2 MB.
-MAX_MEMBER_BYTES = 2**26
 
 
 class Bbbc038(CellBuilder):
@@ -48,23 +45,21 @@ class Bbbc038(CellBuilder):
   doi={10.1038/s41592-019-0612-7}
 }"""
     LICENSE = "CC0 1.0"
+    ARCHIVE = Download(
+        url="https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
+        filename="stage1_train.zip",
+        max_bytes=2**28,
+    )
 
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Finds what was put by hand; members of the archive are read where they are and never unpacked."""
-        by_hand = downloads / "manual"
-        found = next((path for path in (by_hand / ARCHIVE, by_hand / FOLDER) if path.exists()), None)
-        if found is None:
-            raise InputError(
-                f"BBBC038 is not downloaded by segjax: get {ARCHIVE} from {self.HOMEPAGE} and put it into"
-                f" {by_hand}"
-            )
-        return {split: partial(_read_split, found, split) for split in SHARES}
+        """Obtains the archive; its members are read where they are and never unpacked."""
+        source = self.ARCHIVE.obtain(downloads)
+        return {split: partial(_read_split, source, split) for split in SHARES}
 
 
 def split_of(name: str) -> str:
     """The split of an image by its id: the first 32 bits of sha256, as a share of all."""
-    share = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
-    return next(split for split, (low, high) in SHARES.items() if low <= share < high)
+    return next(split for split, (low, high) in SHARES.items() if low <= share_of(name) < high)
 
 
 def join_masks(masks: list[np.ndarray]) -> Segmentation:
@@ -85,49 +80,35 @@ def join_masks(masks: list[np.ndarray]) -> Segmentation:
 
 
 def _read_split(source: Path, split: str) -> Iterator[Record]:
-    if source.is_dir():
-        files: list[tuple[str, File]] = [
-            (path.relative_to(source.parent).as_posix(), path) for path in source.rglob("*.png")
-        ]
-        yield from _read_records(files, split, source)
-        return
-    try:
-        archive = zipfile.ZipFile(source)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{source} is damaged ({error}): download it again") from error
-    with archive:
-        for member in archive.infolist():
-            if member.file_size > MAX_MEMBER_BYTES:
-                raise InputError(
-                    f"{source} holds {member.filename} of {member.file_size} bytes: not this data set"
-                )
-        members = [
-            (name, zipfile.Path(archive, name)) for name in archive.namelist() if name.endswith(".png")
-        ]
-        yield from _read_records(members, split, source)
+    with open_tree(source) as files:
+        images, masks = _sort(files)
+        if not images:
+            raise InputError(
+                f"{source} holds no <id>/images/<id>.png: put the archive there as it is downloaded"
+            )
+        for name in sorted(images):
+            if split_of(name) == split:
+                yield _read_record(name, images[name], masks.get(name, []))
 
 
-def _read_records(files: Sequence[tuple[str, File]], split: str, source: Path) -> Iterator[Record]:
-    """Reads `<anything>/<id>/images/<id>.png` with all of `<anything>/<id>/masks/*.png`."""
+def _sort(
+    files: Mapping[PurePosixPath, File],
+) -> tuple[dict[str, File], dict[str, list[tuple[PurePosixPath, File]]]]:
+    """Finds `<anything>/<id>/images/<id>.png`, and `<anything>/<id>/masks/*.png` of each id in order."""
     images: dict[str, File] = {}
-    masks: dict[str, list[tuple[str, File]]] = {}
-    for name, file in files:
-        parts = Path(name).parts
-        # Other members are what macOS leaves behind.
-        if len(parts) < 3 or parts[0] == "__MACOSX" or parts[-1].startswith(".") or ".." in parts:
+    masks: dict[str, list[tuple[PurePosixPath, File]]] = {}
+    for path, file in files.items():
+        if len(path.parts) < 3 or path.suffix != ".png":
             continue
-        if parts[-2] == "images" and parts[-1] == f"{parts[-3]}.png":
-            images[parts[-3]] = file
-        elif parts[-2] == "masks":
-            masks.setdefault(parts[-3], []).append((name, file))
-    if not images:
-        raise InputError(f"{source} holds no <id>/images/<id>.png: put the archive there as it is downloaded")
-    for name in sorted(images):
-        if split_of(name) == split:
-            yield _read_record(name, images[name], sorted(masks.get(name, []), key=lambda pair: pair[0]))
+        name, kind = path.parts[-3:-1]
+        if kind == "images" and path.stem == name:
+            images[name] = file
+        elif kind == "masks":
+            masks.setdefault(name, []).append((path, file))
+    return images, masks
 
 
-def _read_record(name: str, file: File, masks: list[tuple[str, File]]) -> Record:
+def _read_record(name: str, file: File, masks: list[tuple[PurePosixPath, File]]) -> Record:
     image = read_image(file)
     if image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
