@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from segjax.data.builders.bbbc038 import Bbbc038
+from segjax.data.builders.bbbc039 import Bbbc039
+from segjax.data.builders.bccd import Bccd
+from segjax.data.builders.dsb2018 import Dsb2018
+from segjax.data.builders.livecell import Livecell
 from segjax.data.builders.mnfinder import Mnfinder
+from segjax.data.builders.monuseg import Monuseg
+from segjax.data.builders.nuinsseg import Nuinsseg
+from segjax.data.builders.pannuke import Pannuke
+from segjax.data.builders.tnbc import Tnbc
 from segjax.data.records import Source
 from segjax.data.sources import FolderSource, PreparedSource
 from segjax.data.synthetic import SyntheticSource
@@ -17,8 +25,16 @@ from segjax.errors import InputError
 
 DATASETS: dict[str, Callable[..., Source]] = {
     "bbbc038": partial(PreparedSource, Bbbc038),
+    "bbbc039": partial(PreparedSource, Bbbc039),
+    "bccd": partial(PreparedSource, Bccd),
+    "dsb2018": partial(PreparedSource, Dsb2018),
+    "livecell": partial(PreparedSource, Livecell),
     "folder": FolderSource,
     "mnfinder": partial(PreparedSource, Mnfinder),
+    "monuseg": partial(PreparedSource, Monuseg),
+    "nuinsseg": partial(PreparedSource, Nuinsseg),
+    "pannuke": partial(PreparedSource, Pannuke),
+    "tnbc": partial(PreparedSource, Tnbc),
     "synthetic": SyntheticSource,
 }
 

@@ -1,0 +1,62 @@
+"""Large NumPy files, item by item: from a folder or out of an archive, never whole, never pickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from segjax.data.readers import File
+from segjax.errors import InputError
+
+
+def iterate_array(file: File, item_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Reads an array along its first axis.
+
+    A file on disk is mapped into memory; a member of an archive, which cannot be, is unpacked as a stream.
+
+    Args:
+      file: a .npy file of numbers in the order of C.
+      item_shape: what the shape of the array has to be after the first axis.
+
+    Yields:
+      The items, each an array of its own.
+
+    Raises:
+      InputError: if the file is no such array, or ends too early.
+    """
+    try:
+        with file.open("rb") as stream:
+            length, dtype = _read_header(stream, item_shape)
+            if isinstance(file, Path):
+                mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+                for index in range(length):
+                    yield np.array(mapped[index])
+                return
+            size = math.prod(item_shape) * dtype.itemsize
+            for index in range(length):
+                content = stream.read(size)
+                if len(content) < size:
+                    raise ValueError(f"it ends inside item {index} of {length}")
+                yield np.frombuffer(content, dtype).reshape(item_shape)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file} cannot be read ({error}): download it again") from error
+
+
+def _read_header(stream: IO[bytes], item_shape: tuple[int, ...]) -> tuple[int, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read(stream)
+    if dtype.kind not in "uif":
+        raise ValueError(f"it holds {dtype}, not numbers")
+    if fortran_order or shape[1:] != item_shape:
+        order = " in the order of Fortran" if fortran_order else ""
+        raise ValueError(f"its shape is {shape}{order}, not (N, {', '.join(map(str, item_shape))})")
+    return shape[0], dtype
