@@ -59,9 +59,7 @@ def main() -> None:
         )
         return
     if CONFIG.value is None:
-        raise InputError(
-            "give --config=FILE, whose network is to be timed, or another --suite"
-        )
+        raise InputError("give --config=FILE, whose network is to be timed, or another --suite")
     from suites import network
 
     options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}

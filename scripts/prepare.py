@@ -27,26 +27,40 @@ from segjax.errors import InputError
 IMAGES = flags.DEFINE_string(
     "images", None, "Folder of images, searched through, or a pattern of files such as 'set/*/images/*.png'."
 )
-MASKS = flags.DEFINE_string("masks", None, "Folder of masks, or the one file that describes all images (COCO).")
+MASKS = flags.DEFINE_string(
+    "masks", None, "Folder of masks, or the one file that describes all images (COCO)."
+)
 MASK_FORMAT = flags.DEFINE_string(
     "mask_format",
     "auto",
     "labels, colours, binary, instances, coco, labelme, voc, qupath, imagej; auto looks at the files.",
 )
-METADATA = flags.DEFINE_string("metadata", None, "CSV that says of each image its patient, split, class, pixel_size.")
+METADATA = flags.DEFINE_string(
+    "metadata", None, "CSV that says of each image its patient, split, class, pixel_size."
+)
 PATTERN = flags.DEFINE_string("pattern", None, "The same from paths without suffix: '{patient}/{slide}_{}'.")
-CLASSES = flags.DEFINE_list("classes", [], "Names of the classes 1, 2, ..., where the masks do not name them.")
-CHANNEL_AXIS = flags.DEFINE_integer("channel_axis", None, "Where channels are in a stack, if the file does not say it.")
+CLASSES = flags.DEFINE_list(
+    "classes", [], "Names of the classes 1, 2, ..., where the masks do not name them."
+)
+CHANNEL_AXIS = flags.DEFINE_integer(
+    "channel_axis", None, "Where channels are in a stack, if the file does not say it."
+)
 OUT = flags.DEFINE_string("out", None, "Folder for the data set and the report.")
 SHARES = flags.DEFINE_list("shares", ["0.7", "0.15", "0.15"], "Of train, validation and test.")
-FOLDS = flags.DEFINE_integer("folds", None, "Splits fold_0, fold_1, ... for cross-validation instead.", lower_bound=2)
+FOLDS = flags.DEFINE_integer(
+    "folds", None, "Splits fold_0, fold_1, ... for cross-validation instead.", lower_bound=2
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of the split.")
-ACCEPT = flags.DEFINE_list("accept", [], "Findings for which an image is not set aside, as named in quality.json.")
+ACCEPT = flags.DEFINE_list(
+    "accept", [], "Findings for which an image is not set aside, as named in quality.json."
+)
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes; 0 for one alone.", lower_bound=0)
 PREVIEW = flags.DEFINE_bool("preview", True, "Draw contact sheets into the report.")
 BEAM = flags.DEFINE_bool("beam", False, 'Work by Apache Beam: pip install -e ".[beam]".')
 DATASET = flags.DEFINE_string("dataset", None, "A public data set, by name, instead of --images and --masks.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where public data sets are kept; TFDS's folder if not given.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where public data sets are kept; TFDS's folder if not given."
+)
 flags.mark_flags_as_required(["out"])
 
 

@@ -44,7 +44,9 @@ def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
         print(f"\npreparing {count} images of {size} x {size}, 16-bit PNG with 16-bit label images")
         for number in sorted({1, workers}):
             seconds, peak = prepare(home / "files", home / f"prepared_{number}", number)
-            print(f"{number} workers: {count / seconds:.1f} images/s, {peak / 2**20:.0f} MiB at most, {seconds:.1f} s")
+            print(
+                f"{number} workers: {count / seconds:.1f} images/s, {peak / 2**20:.0f} MiB at most, {seconds:.1f} s"
+            )
         read(home / "files", home / "prepared_1", batch=batch, workers=workers, rounds=rounds)
         if many:
             write_files(home / "many", many, 128)
@@ -65,7 +67,10 @@ def write_files(folder: Path, count: int, size: int) -> None:
     for index in tqdm(range(count), desc="write files", unit="image", leave=False):
         record = records[index % KINDS]
         turn, along = divmod(index // KINDS, 16)
-        for kind, pixels in (("images", record.image[..., 0]), ("masks", record.truth.labels.astype(np.uint16))):
+        for kind, pixels in (
+            ("images", record.image[..., 0]),
+            ("masks", record.truth.labels.astype(np.uint16)),
+        ):
             moved = np.roll(pixels, (turn * size // 16, along * size // 16), axis=(0, 1))
             Image.fromarray(moved).save(folder / kind / f"{index:06}.png")
 

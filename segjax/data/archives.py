@@ -25,11 +25,10 @@ def open_tree(source: Path, *, max_member_bytes: int | None = None) -> Iterator[
         if None.
 
     Yields:
-      The files by their paths inside, sorted. What macOS leaves behind is not among them, and no name that
-      would lie outside.
+      The files by their paths inside, sorted. What macOS leaves behind is not among them.
 
     Raises:
-      InputError: if the archive is damaged or a member too large.
+      InputError: if the archive is damaged, a member too large, or its name leads out of the archive's folder.
     """
     if source.is_dir():
         found = {PurePosixPath(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
@@ -42,6 +41,11 @@ def open_tree(source: Path, *, max_member_bytes: int | None = None) -> Iterator[
     limit = MAX_MEMBER_BYTES if max_member_bytes is None else max_member_bytes
     with archive:
         for member in archive.infolist():
+            if not _is_inside(PurePosixPath(member.filename)):
+                raise InputError(
+                    f"{source} holds {member.filename!r}, which leads out of its folder, and is not read: download"
+                    " it again from its publisher"
+                )
             if member.file_size > limit:
                 raise InputError(
                     f"{source} holds {member.filename} of {member.file_size} bytes: not this data set"
@@ -94,6 +98,9 @@ def read_xml(file: File) -> ElementTree.Element:
         raise InputError(f"{file} is no XML ({error}): download it again") from error
 
 
+def _is_inside(name: PurePosixPath) -> bool:
+    return not name.is_absolute() and ".." not in name.parts and "\\" not in str(name)
+
+
 def _is_data(name: PurePosixPath) -> bool:
-    inside = not name.is_absolute() and ".." not in name.parts and "\\" not in str(name)
-    return inside and name.parts[0] != "__MACOSX" and not name.name.startswith(".")
+    return name.parts[0] != "__MACOSX" and not name.name.startswith(".")

@@ -140,7 +140,9 @@ def prepare(
         return builder
     try:
         with _only_one(downloads_of(builder) / f"{builder.name}.lock"):
-            builder = _make(builder_class, data_dir, options)  # another process may have prepared it meanwhile
+            builder = _make(
+                builder_class, data_dir, options
+            )  # another process may have prepared it meanwhile
             if not Path(builder.data_dir).exists():
                 for abandoned in Path(builder.data_dir).parent.glob("incomplete.*"):
                     shutil.rmtree(abandoned)

@@ -13,7 +13,10 @@ from segjax.data.readers import TIFF_SUFFIXES, File
 
 # Both signs for micro, and the escape that ImageJ writes.
 MICROMETRES = {
-    **dict.fromkeys(("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "\\u00b5m", "micron", "microns"), 1.0),
+    **dict.fromkeys(
+        ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "\\u00b5m", "micron", "microns"),
+        1.0,
+    ),
     "nm": 1e-3,
     "mm": 1e3,
     "cm": 1e4,
@@ -55,7 +58,9 @@ def _ome(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     text = tiff.ome_metadata
     if text is None or len(text) > MAX_XML or "<!" in text.replace("<!--", ""):
         return None
-    pixels = next((node for node in ElementTree.fromstring(text).iter() if node.tag.endswith("}Pixels")), None)
+    pixels = next(
+        (node for node in ElementTree.fromstring(text).iter() if node.tag.endswith("}Pixels")), None
+    )
     if pixels is None:
         return None
     sides = []

@@ -202,9 +202,7 @@ def contact_sheets(sources: dict[str, Source], class_names: Sequence[str]) -> li
         ),
         ("groups", preview.by_group(records, class_names, count=PICTURES)),
     ]
-    return [
-        (name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures
-    ]
+    return [(name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures]
 
 
 def _splits(name: str, data_dir: str | None) -> list[str]:
@@ -247,10 +245,13 @@ def _state(request: Request, items: Sequence[Item], annotations: Annotations) ->
     """Digests of what was given, by which a change is noticed."""
     files = [(item.key, *_stat(item.path)) for item in items]
     marks = [(path, *_stat(Path(path))) for path in annotations.files]
-    return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in (
-        ("images", (files, [dataclasses.replace(item, path=Path()) for item in items])),
-        ("annotations", marks),
-    )}
+    return {
+        name: hashlib.sha256(repr(value).encode()).hexdigest()
+        for name, value in (
+            ("images", (files, [dataclasses.replace(item, path=Path()) for item in items])),
+            ("annotations", marks),
+        )
+    }
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -263,12 +264,18 @@ def _finished(out: Path, request: Request, state: dict[str, str]) -> bool:
     mark = out / MARK
     if not mark.exists():
         if home(out).exists() and not (out / "staging").exists():
-            raise InputError(f"{out} holds a data set that was not made by this command: choose another --out")
+            raise InputError(
+                f"{out} holds a data set that was not made by this command: choose another --out"
+            )
         return False
     before = json.loads(mark.read_text())
     if before != {"request": _plain(request), "state": state}:
         changed = [name for name, value in _plain(request).items() if before["request"].get(name) != value]
-        what = f"--{changed[0]} was {before['request'].get(changed[0])!r}" if changed else "the files have changed"
+        what = (
+            f"--{changed[0]} was {before['request'].get(changed[0])!r}"
+            if changed
+            else "the files have changed"
+        )
         raise InputError(
             f"{out} was prepared from something else ({what}): choose another --out, or delete that folder"
         )

@@ -81,7 +81,9 @@ def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] 
     names = list(values)[::-1]
     shades = [colour_of((colours or {}).get(name, 2)) for name in names]
     drawn = axes.barh(
-        names, [values[name] for name in names], color=[tuple(part / 255 for part in shade) for shade in shades]
+        names,
+        [values[name] for name in names],
+        color=[tuple(part / 255 for part in shade) for shade in shades],
     )
     axes.bar_label(drawn, fmt="%g", fontsize=8, padding=3)
     axes.margins(x=0.12)

@@ -91,7 +91,13 @@ def fit(
       Interrupted: after SIGTERM or Ctrl-C, when all is saved.
     """
     facts = dict(facts or {})
-    progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False, "facts": facts}
+    progress: dict[str, Any] = {
+        "seconds": 0.0,
+        "best": None,
+        "since_best": 0,
+        "stopped": False,
+        "facts": facts,
+    }
     restored = checkpoints.restore(state, mesh)
     if restored is not None:
         state, progress = restored

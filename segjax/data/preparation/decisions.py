@@ -113,11 +113,7 @@ def decide(
             summaries[item.name] = dataclasses.replace(summary, split=item.split)
     for name, found in examine_set(list(summaries.values())).items():
         findings[name] += found
-    kept = {
-        name: summary
-        for name, summary in summaries.items()
-        if not left_out(findings[name], accept)
-    }
+    kept = {name: summary for name, summary in summaries.items() if not left_out(findings[name], accept)}
     if not kept:
         first = next((found[0] for found in findings.values() if found), None)
         reason = f", the first for this: {KINDS[first.kind].title}, {first.detail}" if first else ""
@@ -159,7 +155,8 @@ def compare(decisions: Sequence[Decision]) -> Plan:
     found = examine_set(summaries)
     return Plan(
         decisions=tuple(
-            dataclasses.replace(one, findings=(*one.findings, *found.get(one.item.name, ()))) for one in decisions
+            dataclasses.replace(one, findings=(*one.findings, *found.get(one.item.name, ())))
+            for one in decisions
         ),
         strays=(),
         leaks=tuple(leak.sentence for leak in splits.leaks(summaries)),

@@ -44,7 +44,12 @@ def test_the_table_says_what_is_known_of_each_image(root):
     )
     _, (first, second, third) = list_items(root, metadata=table, without=[root / "masks"])
     assert (first.group, first.split, first.class_name, first.pixel_size) == ("anna", "train", "tumour", 0.5)
-    assert (second.group, second.split, second.class_name, second.pixel_size) == ("s2", "validation", None, None)
+    assert (second.group, second.split, second.class_name, second.pixel_size) == (
+        "s2",
+        "validation",
+        None,
+        None,
+    )
     assert (third.group, third.split) == (None, None)
 
 
