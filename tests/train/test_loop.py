@@ -28,7 +28,7 @@ def batches(start, *, before=lambda step: None, make=toy.batch):
     return contextlib.nullcontext(forever())
 
 
-def train(folder, *, scores=None, patience=0, steps=STEPS, **options):
+def train(folder, *, scores=None, patience=0, steps=STEPS, facts=None, **options):
     mesh, state, step = toy.setup(steps=STEPS)
     validations = iter(scores or [])
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -47,6 +47,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, **options):
             log_every=1,
             patience=patience,
             max_skipped_in_row=3,
+            facts=facts,
         )
 
 
@@ -123,3 +124,13 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "tr')
     assert read_log(path) == [{"step": 1}]
+
+
+def test_a_run_goes_on_only_with_the_facts_it_was_begun_with(tmp_path):
+    train(tmp_path, steps=4, facts={"split_sha256": "a"})
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.progress(4)["facts"] == {"split_sha256": "a"}
+    with pytest.raises(InputError, match=r"begun with split_sha256 a, which now is b: .*another --workdir"):
+        train(tmp_path, steps=6, facts={"split_sha256": "b"})
+    train(tmp_path, steps=6, facts={"split_sha256": "a"})
+    train(tmp_path, steps=8)

@@ -1,0 +1,53 @@
+import pytest
+
+from configs import semantic
+from segjax.errors import InputError
+from segjax.experiment.build import open_split
+from segjax.experiment.leaks import check_leaks, split_facts
+from tests.data.preparation.test_builder import make, staged  # noqa: F401 - a fixture
+
+
+def config_of(data_dir, **splits):
+    config = semantic.get_config("dataset=synthetic")
+    config.dataset.name, config.dataset.data_dir = "folder", str(data_dir)
+    config.dataset.update({"train": "train", "validation": "test", "test": "test"} | splits)
+    return config
+
+
+def test_a_split_that_leaks_is_refused_unless_told_to(tmp_path, staged, caplog):  # noqa: F811
+    leaks = [f"leak {number}" for number in range(5)]
+    make(tmp_path, staged, {"train": (0, 1, 2), "test": (3, 4, 5)}, leaks=leaks)
+    config = config_of(tmp_path, test="test[:2]", validation="test[2:]")
+    with pytest.raises(
+        InputError, match=r"leak \(leak 0; leak 1; leak 2; and \d more\): .*config\.dataset\.allow_leaks"
+    ):
+        check_leaks(config)
+    config.dataset.allow_leaks = True
+    check_leaks(config)
+    assert "leak 0; leak 1" in caplog.text
+
+
+def test_parts_of_one_split_must_not_share_a_group(tmp_path, staged):  # noqa: F811
+    make(tmp_path, staged, {"train": range(4), "test": (4, 5)})
+    whole = config_of(tmp_path, train="train[:50%]", validation="train[50%:]")
+    sizes = sorted(open_split(whole, "train").groups() + open_split(whole, "validation").groups())
+    assert sizes == ["g0", "g0", "g1", "g1"]
+    torn = set(open_split(whole, "train").groups()) & set(open_split(whole, "validation").groups())
+    if torn:
+        with pytest.raises(InputError, match="train and validation both have images of g"):
+            check_leaks(whole)
+    else:
+        check_leaks(whole)
+    with pytest.raises(InputError, match="train and validation both have images of g0, g1"):
+        check_leaks(config_of(tmp_path, validation="train"))
+
+
+def test_a_clean_split_and_made_up_data_pass(tmp_path, staged):  # noqa: F811
+    make(tmp_path, staged, {"train": range(2), "validation": (2, 3), "test": (4, 5)})
+    config = config_of(tmp_path, validation="validation")
+    check_leaks(config)
+    digest = open_split(config, "train").split_sha256
+    assert split_facts(open_split(config, "test")) == {"split_sha256": digest}
+    made_up = semantic.get_config("dataset=synthetic")
+    check_leaks(made_up)
+    assert split_facts(open_split(made_up, "train")) == {}
