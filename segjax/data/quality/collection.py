@@ -13,13 +13,16 @@ from segjax.data.quality.findings import Finding
 from segjax.data.quality.fingerprints import resemblance
 from segjax.data.quality.summary import Summary, perceptual_of
 
+# Cosine from which an image is left out of one split for its likeness to one in another; below, chance
+# may do it where all images show one cell in the middle.
+SAME = 0.95
 # Fewer images have no usual size, focus or area.
 FEWEST_IMAGES = 10
 FEWEST_CELLS = 50
 # A size that at most this share has, in a set where the usual one has at least that share.
 RARE, USUAL = 0.05, 0.8
-# Times the median of the set's sides, either way.
-SIDE_RATIO = 4.0
+# Times the set's median of pixels, either way.
+AREA_OF_IMAGE = 16.0
 # Sharpness, as a share of the set's median, and in spreads (of the logarithm, as if normal) below it.
 BLURRED_SHARE, BLURRED_SPREADS = 0.25, 3.5
 # Areas of a class, in widths of its middle half (of the logarithm) beyond it, and times its median.
@@ -113,11 +116,14 @@ def _duplicates(summaries: Sequence[Summary]) -> Found:
 
 
 def _near_duplicates(summaries: Sequence[Summary]) -> Found:
-    # Of exact copies one stands for all: the others are found already.
+    # Of exact copies one stands for all: the others are found already. Without cells, what images have in
+    # common is their illumination.
     kept = {
         summary.pixel_digest: summary
         for summary in sorted(
-            summaries, key=lambda summary: (rank_of(summary.split), summary.name), reverse=True
+            (summary for summary in summaries if summary.areas),
+            key=lambda summary: (rank_of(summary.split), summary.name),
+            reverse=True,
         )
     }
     images = sorted(kept.values(), key=lambda summary: summary.name)
@@ -128,12 +134,14 @@ def _near_duplicates(summaries: Sequence[Summary]) -> Found:
     for image, nearest, score, superior, superior_score in zip(
         images, like.nearest, like.score, like.superior, like.superior_score, strict=True
     ):
-        if superior >= 0:
+        if superior_score >= SAME:
             other = images[superior]
             detail = f"in {image.split}, like {other.name} in {other.split}, similarity {superior_score:.3f}"
             yield image.name, Finding("near_duplicate_across_splits", detail)
         elif nearest >= 0:
-            detail = f"like {images[nearest].name}, similarity {score:.3f}"
+            other = images[nearest]
+            there = "" if other.split == image.split else f" in {other.split}"
+            detail = f"like {other.name}{there}, similarity {score:.3f}"
             yield image.name, Finding("near_duplicate", detail)
 
 
@@ -165,7 +173,9 @@ def _channels(summaries: Sequence[Summary]) -> Found:
 
 
 def _dtypes(summaries: Sequence[Summary]) -> Found:
-    return _unlike_most(summaries, "other_dtype", lambda summary: summary.dtype, "pixels")
+    found = list(_unlike_most(summaries, "other_dtype", lambda summary: summary.dtype, "pixels"))
+    # Where both types are common it is the data set that is mixed, not the image that is odd.
+    yield from found if len(found) <= (1 - USUAL) * len(summaries) else ()
 
 
 def _unlike_most(
@@ -185,7 +195,7 @@ def _sizes(summaries: Sequence[Summary]) -> Found:
         return
     counts = Counter(tuple(sorted(summary.shape)) for summary in summaries)
     usual, most = max(counts.items(), key=lambda item: (item[1], item[0]))
-    median = float(np.median([side for summary in summaries for side in summary.shape]))
+    median = float(np.median([summary.shape[0] * summary.shape[1] for summary in summaries]))
     for summary in summaries:
         low, high = sorted(summary.shape)
         rare = counts[low, high] <= RARE * len(summaries) and most >= USUAL * len(summaries)
@@ -193,8 +203,11 @@ def _sizes(summaries: Sequence[Summary]) -> Found:
         if rare:
             detail = f"{size}, {most} of {len(summaries)} images are {usual[0]} x {usual[1]}"
             yield summary.name, Finding("odd_size", detail)
-        elif low * SIDE_RATIO < median or high > SIDE_RATIO * median:
-            yield summary.name, Finding("odd_size", f"{size}, the set's median side is {median:g}")
+        elif not median / AREA_OF_IMAGE <= low * high <= median * AREA_OF_IMAGE:
+            yield (
+                summary.name,
+                Finding("odd_size", f"{size}, half of the images have {median:g} pixels or more"),
+            )
 
 
 def _blurred(summaries: Sequence[Summary]) -> Found:

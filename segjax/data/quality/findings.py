@@ -80,7 +80,9 @@ KINDS: dict[str, Kind] = {
         "export the mask again from the image it was drawn on",
     ),
     "lossy_mask": Kind(
-        "Masks that went through JPEG", "quarantine", "export the mask again as PNG or TIFF: JPEG alters ids"
+        "Masks that went through JPEG or interpolation",
+        "quarantine",
+        "export the mask again as PNG or TIFF, at the size at which it was drawn",
     ),
     "binary_mask": Kind(
         "Masks that tell cells from background, but not from each other",
@@ -111,7 +113,11 @@ KINDS: dict[str, Kind] = {
     "fragments": Kind(
         "Cells with stray fragments, which are removed", "repair", "erase the fragments in the mask"
     ),
-    "dots": Kind("Cells of three pixels or fewer, which are removed", "repair", "erase them in the mask"),
+    "dots": Kind(
+        "Dots of three pixels or fewer, far smaller than the other cells, which are removed",
+        "repair",
+        "erase them in the mask",
+    ),
     "gaps": Kind(
         "Masks whose ids have gaps, which are renumbered", "repair", "nothing: renumbering loses nothing"
     ),

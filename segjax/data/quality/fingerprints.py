@@ -6,16 +6,23 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
+from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from segjax.data.quality.pixels import mean_channel
 
 # Cosines of the image's discrete cosine transform that are kept, along each axis.
 ORDER = 16
 # Images of more pixels are thinned out before: the kept waves are far longer than the gaps.
 MAX_PIXELS = 2**21
+# Pixels from which quantiles are taken.
+SAMPLE = 2**15
 # Rows of images compared at a time: bounds the memory whatever their number.
 CHUNK = 1024
-# Cosine of the angle between two perceptual fingerprints, from which two images count as the same.
+# Cosine of the angle between two perceptual fingerprints, from which two images count as alike. Different
+# images of BBBC038 reach 0.49, crops of single cells in the middle 0.89; what JPEG, noise, gamma or a shift
+# of two pixels make of an image stays above 0.93.
 ALIKE = 0.9
 
 
@@ -65,13 +72,14 @@ def perceptual(image: np.ndarray) -> np.ndarray:
       [ORDER, ORDER] int8, its largest value 127; all 0 of a constant image.
     """
     step = int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / MAX_PIXELS)))
-    grey = image[::step, ::step].mean(axis=-1, dtype=np.float32)
+    grey = mean_channel(image[::step, ::step])
     # A few glowing specks would outshine all cells.
-    low, high = np.quantile(grey.ravel()[:: max(1, grey.size // 2**16)], (0.01, 0.99))
-    grey = np.clip(grey, low, high) - np.float32(low)
-    waves = _cosines(grey.shape[0]) @ grey @ _cosines(grey.shape[1]).T  # [ORDER, ORDER]
-    order = np.arange(ORDER)
-    waves = waves * np.hypot(order[:, None], order)
+    low, high = np.quantile(grey.ravel()[:: -(-grey.size // SAMPLE)], (0.01, 0.99)).astype(np.float32)
+    grey = np.clip(grey, low, high) - low
+    waves = np.zeros((ORDER, ORDER), np.float32)
+    lowest = dct(dct(grey, axis=1)[:, :ORDER], axis=0)[:ORDER]
+    waves[: lowest.shape[0], : lowest.shape[1]] = lowest  # fewer where the image has fewer pixels
+    waves *= np.hypot(*np.mgrid[:ORDER, :ORDER])
     peak = np.abs(waves).max()
     # What is left of a constant image is rounding.
     if high <= low or peak <= 1e-6 * grey.size * (high - low):
@@ -174,11 +182,6 @@ def _join(cluster: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndar
     count = len(cluster)
     edges = coo_array((np.ones(len(first), np.int8), (cluster[first], cluster[second])), (count, count))
     return connected_components(edges, directed=False)[1][cluster]
-
-
-def _cosines(size: int) -> np.ndarray:
-    """[ORDER, size] float32, the lowest waves of the discrete cosine transform of `size` samples."""
-    return np.cos(np.pi / size * np.outer(np.arange(ORDER), np.arange(size) + 0.5)).astype(np.float32)
 
 
 def _sha256(pixels: np.ndarray, shape: tuple[int, ...] = ()) -> str:

@@ -141,8 +141,16 @@ def sharpness(image: np.ndarray) -> float | None:
     return max((score for score in scores if score is not None), default=None)
 
 
+def mean_channel(image: np.ndarray) -> np.ndarray:
+    """[H, W] float32, the mean over channels of [H, W, C]; several times faster than `mean(axis=-1)`."""
+    grey = image[..., 0].astype(np.float32)
+    for channel in range(1, image.shape[-1]):
+        grey += image[..., channel]
+    return grey / np.float32(image.shape[-1])
+
+
 def _tile_sharpness(image: np.ndarray) -> float | None:
-    grey = image.mean(axis=-1, dtype=np.float32)
+    grey = mean_channel(image)
     rows, columns = (grey.shape[0] - 2) // BLOCK, (grey.shape[1] - 2) // BLOCK
     if rows < 1 or columns < 1:
         return None
