@@ -77,7 +77,8 @@ def paint(outlines: list[Any], shape: tuple[int, int]) -> Segmentation:
     """Paints the cells of one image, the smaller on top.
 
     Args:
-      outlines: each as COCO has it: a list of polygons [x, y, x, y, ...], or runs of pixels.
+      outlines: each as COCO has it: a list of polygons [x, y, x, y, ...], or runs of pixels that are
+        not packed into a string.
       shape: `(H, W)`.
 
     Returns:
@@ -92,10 +93,7 @@ def paint(outlines: list[Any], shape: tuple[int, int]) -> Segmentation:
     labels = np.zeros(shape, np.int32)
     # One mask at a time: thousands of them would fill the memory.
     for index in sorted(range(len(runs)), key=lambda index: (-areas[index], index)):
-        mask = coco_mask.decode(runs[index])
-        if mask.sum() != areas[index]:  # what the runs leave out is not initialised
-            raise ValueError("runs do not add up to an image")
-        labels[mask > 0] = index + 1
+        labels[coco_mask.decode(runs[index]) > 0] = index + 1
     return Segmentation.from_labels(labels)
 
 
@@ -111,9 +109,13 @@ def _runs(outline: Any, shape: tuple[int, int]) -> Any:
             np.clip(one.reshape(-1, 2), 0, limits).ravel().tolist() for one in polygons if one.size >= 6
         ]
         return coco_mask.merge(coco_mask.frPyObjects(inside, *shape)) if inside else None
-    if not isinstance(outline, dict) or tuple(outline.get("size", ())) != shape:
-        raise ValueError(f"runs are not of an image of {shape[0]} x {shape[1]} pixels")
-    return coco_mask.frPyObjects(outline, *shape) if isinstance(outline.get("counts"), list) else outline
+    counts = outline.get("counts") if isinstance(outline, dict) else None
+    if not isinstance(counts, list) or tuple(outline.get("size", ())) != shape:
+        raise ValueError("an outline is neither polygons nor plain runs of an image of this size")
+    # Pixels that runs leave out would not be initialised.
+    if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != shape[0] * shape[1]:
+        raise ValueError("runs do not add up to an image")
+    return coco_mask.frPyObjects(outline, *shape)
 
 
 def _read_split(images: Path, path: Path) -> Iterator[Record]:
