@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from skimage.draw import polygon as fill_polygon
@@ -113,7 +114,8 @@ class Segmentation:
         """Makes a segmentation from a picture in which every instance has a colour of its own.
 
         Args:
-          colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, without alpha, black.
+          colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent,
+            black.
           **fields: `classes`, `scores`, `semantic` as in `from_labels`, in ascending order of
             `(red, green, blue)`.
 
@@ -149,6 +151,30 @@ class Segmentation:
         of_polygon = np.ones(len(polygons), np.int32) if classes is None else np.asarray(classes, np.int32)
         return cls.from_labels(labels, classes=of_polygon[np.unique(labels[labels > 0]) - 1])
 
+    @classmethod
+    def from_masks(
+        cls,
+        masks: Iterable[np.ndarray],
+        shape: tuple[int, int],
+        *,
+        classes: Sequence[int] | np.ndarray | None = None,
+    ) -> Segmentation:
+        """Makes a segmentation from one mask for each instance.
+
+        Args:
+          masks: each [H, W] bool. Where they overlap the smaller one is on top, of equal ones the later.
+          shape: `(H, W)`.
+          classes: of each mask; all 1 if None. A mask that is empty, or covered whole by others, is left
+            out together with its class.
+
+        Returns:
+          The segmentation; ids follow the order of the masks.
+        """
+        cutouts = [Cutout.of(mask) for mask in masks]
+        labels = paint(cutouts, shape)
+        of_mask = np.ones(len(cutouts), np.int32) if classes is None else np.asarray(classes, np.int32)
+        return cls.from_labels(labels, classes=of_mask[np.unique(labels[labels > 0]) - 1])
+
     @property
     def shape(self) -> tuple[int, int]:
         """`(H, W)`."""
@@ -169,11 +195,61 @@ class Segmentation:
         )
 
 
+class Cutout(NamedTuple):
+    """The mask of one instance as far as its box: a thousand masks of a large image fit into memory.
+
+    Attributes:
+      top: row of the box's first pixel.
+      left: its column.
+      mask: [h, w] bool.
+    """
+
+    top: int
+    left: int
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> Cutout:
+        """Cuts [h, w] bool, whose first pixel is at `(top, left)`, down to what is true in it."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return cls(top, left, np.zeros((0, 0), bool))
+        inside = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        return cls(top + int(rows[0]), left + int(columns[0]), inside)
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where in the image it lies."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: bool = True) -> np.ndarray:
+    """Paints instances over each other.
+
+    Args:
+      cutouts: one for each instance, inside the image.
+      shape: `(H, W)`.
+      smaller_on_top: where two overlap the smaller one is seen, of equal ones the later; else always the
+        later.
+
+    Returns:
+      [H, W] int32: `index + 1` of the cutout that is seen; the ids of those that are not seen are missing.
+    """
+    labels = np.zeros(shape, np.int32)
+    order = list(range(len(cutouts)))
+    if smaller_on_top:
+        order.sort(key=lambda index: (-int(cutouts[index].mask.sum()), index))
+    for index in order:
+        labels[cutouts[index].window][cutouts[index].mask] = index + 1
+    return labels
+
+
 def colour_ids(colours: np.ndarray) -> np.ndarray:
     """Turns a picture with one colour for each instance into a label map with gaps.
 
     Args:
-      colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, without alpha, black.
+      colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent, black.
 
     Returns:
       [H, W] int32: 0 for background, else `red * 65536 + green * 256 + blue + 1`.
@@ -187,5 +263,7 @@ def colour_ids(colours: np.ndarray) -> np.ndarray:
         )
     red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
     ids = (red << 16 | green << 8 | blue) + 1
-    background = colours[..., 3] == 0 if colours.shape[-1] == 4 else ids == 1
+    background = colours[..., 3:] == 0
+    # Many programs write an alpha of 255 everywhere, which says nothing.
+    background = background[..., 0] if background.any() else ids == 1
     return np.where(background, 0, ids).astype(np.int32)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.segmentation import Segmentation, colour_ids
+from segjax.segmentation import Cutout, Segmentation, colour_ids, paint
 from segjax.typing import IGNORE
 
 
@@ -42,6 +42,12 @@ def test_without_alpha_black_is_background():
     np.testing.assert_array_equal(Segmentation.from_colours(picture).labels, [[0, 1]])
 
 
+def test_an_alpha_that_is_nowhere_transparent_says_nothing():
+    picture = np.full((1, 2, 4), 255, np.uint8)
+    picture[0, 0, :3] = 0
+    np.testing.assert_array_equal(Segmentation.from_colours(picture).labels, [[0, 1]])
+
+
 def test_later_polygons_win_and_hidden_ones_leave_with_their_class():
     square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
     far = square + 4
@@ -49,6 +55,36 @@ def test_later_polygons_win_and_hidden_ones_leave_with_their_class():
     assert made.classes.tolist() == [2, 3]
     assert (made.labels == 1).sum() == 9
     assert made.labels[2, 2] == 1
+
+
+def test_of_masks_the_smaller_is_on_top():
+    small, large = np.zeros((6, 6), bool), np.ones((6, 6), bool)
+    small[2, 2] = True
+    for masks, expected in (([small, large], 1), ([large, small], 2)):
+        assert Segmentation.from_masks(masks, (6, 6)).labels[2, 2] == expected
+    nothing = np.zeros((6, 6), bool)
+    made = Segmentation.from_masks([small, nothing, small, large], (6, 6), classes=[1, 2, 3, 4])
+    # Of two equal ones the first is covered whole, and leaves with its class.
+    assert made.classes.tolist() == [3, 4]
+    assert made.labels[2, 2] == 1
+    assert (made.labels == 2).sum() == 35
+    assert Segmentation.from_masks([], (2, 3)).shape == (2, 3)
+
+
+def test_a_cutout_is_where_its_mask_was():
+    mask = np.zeros((5, 7), bool)
+    mask[1, 2] = mask[3, 6] = True
+    cutout = Cutout.of(mask, top=10, left=20)
+    assert (cutout.top, cutout.left, cutout.mask.shape) == (11, 22, (3, 5))
+    back = np.zeros((15, 27), bool)
+    back[cutout.window] = cutout.mask
+    np.testing.assert_array_equal(back[10:, 20:], mask)
+
+
+def test_painted_in_order_the_later_one_is_on_top():
+    small, large = Cutout(1, 1, np.ones((1, 1), bool)), Cutout(0, 0, np.ones((3, 3), bool))
+    assert paint([small, large], (3, 3))[1, 1] == 1
+    assert (paint([small, large], (3, 3), smaller_on_top=False) == 2).all()
 
 
 def test_of_class_keeps_one_class_and_what_is_ignored():

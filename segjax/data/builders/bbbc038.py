@@ -62,23 +62,6 @@ def split_of(name: str) -> str:
     return next(split for split, (low, high) in SHARES.items() if low <= share_of(name) < high)
 
 
-def join_masks(masks: list[np.ndarray]) -> Segmentation:
-    """Joins the masks of single nuclei.
-
-    Args:
-      masks: each [H, W] bool. Where they overlap the smaller nucleus is on top, of equal ones the later; one
-        that is empty, or covered whole, is left out.
-
-    Returns:
-      The segmentation; ids follow the order of the masks.
-    """
-    labels = np.zeros(masks[0].shape, np.int32)
-    # Painted from the largest to the smallest.
-    for index in sorted(range(len(masks)), key=lambda index: (-masks[index].sum(), index)):
-        labels[masks[index]] = index + 1
-    return Segmentation.from_labels(labels)
-
-
 def _read_split(source: Path, split: str) -> Iterator[Record]:
     with open_tree(source) as files:
         images, masks = _sort(files)
@@ -120,5 +103,5 @@ def _read_record(name: str, file: File, masks: list[tuple[PurePosixPath, File]])
                 f"{path} is {pixels.shape}, but its image is {image.shape[:2]}: download it again"
             )
         found.append(pixels)
-    truth = join_masks(found) if found else Segmentation.empty(image.shape[:2])
+    truth = Segmentation.from_masks(found, image.shape[:2])
     return Record(name=name, group=f"bbbc038/{name}", image=image, truth=truth)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segjax.data import open_source
-from segjax.data.builders.bbbc038 import SHARES, Bbbc038, join_masks, split_of
+from segjax.data.builders.bbbc038 import SHARES, Bbbc038, split_of
 from segjax.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -77,15 +77,6 @@ def test_what_is_read_back_is_what_was_drawn(tmp_path, form):
             np.testing.assert_array_equal(record.truth.labels == 1, large & ~small)
             assert record.truth.num_instances == 2
     assert sorted(seen) == IDS
-
-
-def test_the_smaller_nucleus_is_on_top():
-    small, large = np.zeros((6, 6), bool), np.ones((6, 6), bool)
-    small[2, 2] = True
-    for masks, expected in (([small, large], 1), ([large, small], 2)):
-        assert join_masks(masks).labels[2, 2] == expected
-    # Of two equal ones the first is covered whole.
-    assert join_masks([small, small]).num_instances == 1
 
 
 def test_ids_fall_where_their_hash_says():
