@@ -217,6 +217,12 @@ class Cutout(NamedTuple):
         inside = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
         return cls(top + int(rows[0]), left + int(columns[0]), inside)
 
+    def moved(self, rows: int, columns: int, shape: tuple[int, int]) -> Cutout:
+        """The same mask elsewhere; what leaves the image of `(H, W)` is cut off."""
+        top, left = self.top + rows, self.left + columns
+        inside = self.mask[max(0, -top) : max(0, shape[0] - top), max(0, -left) : max(0, shape[1] - left)]
+        return Cutout.of(inside, max(0, top), max(0, left))
+
     @property
     def window(self) -> tuple[slice, slice]:
         """Where in the image it lies."""

@@ -79,6 +79,11 @@ def test_a_cutout_is_where_its_mask_was():
     back = np.zeros((15, 27), bool)
     back[cutout.window] = cutout.mask
     np.testing.assert_array_equal(back[10:, 20:], mask)
+    # Only the lower right pixel stays inside.
+    assert cutout.moved(-13, -26, (4, 7))[:2] == (0, 0)
+    assert cutout.moved(-13, -26, (4, 7)).mask.shape == (1, 1)
+    assert cutout.moved(0, 0, (13, 27)).mask.shape == (1, 1)
+    assert cutout.moved(99, 0, (13, 27)).mask.size == 0
 
 
 def test_painted_in_order_the_later_one_is_on_top():
