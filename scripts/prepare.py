@@ -1,14 +1,14 @@
-"""Makes a data set of a folder of images and masks, and reports on its state.
+r"""Makes a data set of a folder of images and masks, and reports on its state.
 
     python scripts/prepare.py --images=FOLDER --masks=FOLDER --metadata=TABLE.csv --out=my_data
-    python scripts/train.py --config=configs/semantic.py:dataset=folder --config.dataset.data_dir=my_data \\
+    python scripts/train.py --config=configs/semantic.py:dataset=folder --config.dataset.data_dir=my_data \
         --workdir=runs/mine
 
 Masks are label images, colours, one file for each instance, COCO, LabelMe, VOC, QuPath or ImageJ files; those
-that hold foreground alone are refused unless --mask_format=binary says that every connected part is an instance.
-The table has a column `image` and any of patient (or group, slide, well, acquisition), split, class, pixel_size;
---pattern='{patient}_{slide}_{}' reads them from the names of files instead. All images of a patient go to one
-split. What is damaged is left out and listed in my_data/report/index.html; no file is changed or deleted.
+that hold foreground alone are refused unless --mask_format=binary says that every connected part is an
+instance. The table has a column `image` and any of patient (or group, slide, well, acquisition), split, class,
+pixel_size; --pattern='{patient}_{slide}_{}' reads them from the names of files instead. All images of a patient
+go to one split. What is damaged is left out and listed in my_data/report/index.html; no file is changed or deleted.
 
 Stop it whenever you like: the same command goes on where it stopped, to the same bytes.
 
@@ -47,6 +47,7 @@ CHANNEL_AXIS = flags.DEFINE_integer(
 )
 OUT = flags.DEFINE_string("out", None, "Folder for the data set and the report.")
 SHARES = flags.DEFINE_list("shares", ["0.7", "0.15", "0.15"], "Of train, validation and test.")
+SPLIT_BY = flags.DEFINE_enum("split_by", "group", ["group", "image"], "Whether groups stay whole.")
 FOLDS = flags.DEFINE_integer(
     "folds", None, "Splits fold_0, fold_1, ... for cross-validation instead.", lower_bound=2
 )
@@ -87,6 +88,7 @@ def main() -> None:
         classes=tuple(CLASSES.value),
         channel_axis=CHANNEL_AXIS.value,
         shares=shares,
+        split_by=SPLIT_BY.value,
         folds=FOLDS.value,
         seed=SEED.value,
         accept=tuple(ACCEPT.value),

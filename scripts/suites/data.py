@@ -45,7 +45,8 @@ def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
         for number in sorted({1, workers}):
             seconds, peak = prepare(home / "files", home / f"prepared_{number}", number)
             print(
-                f"{number} workers: {count / seconds:.1f} images/s, {peak / 2**20:.0f} MiB at most, {seconds:.1f} s"
+                f"{number} workers: {count / seconds:.1f} images/s, {peak / 1e6:.0f} MB at most,"
+                f" {seconds:.1f} s"
             )
         read(home / "files", home / "prepared_1", batch=batch, workers=workers, rounds=rounds)
         if many:
@@ -53,8 +54,8 @@ def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
             seconds, peak = prepare(home / "many", home / "prepared_many", workers)
             verdict = "reached" if peak < 1e9 else "not reached"
             print(
-                f"\n{many} images of 128 x 128: {many / seconds:.1f} images/s, {peak / 1e6:.0f} MB at most, all"
-                f" processes together (goal: below 1000 MB, {verdict})"
+                f"\n{many} images of 128 x 128: {many / seconds:.1f} images/s, {peak / 1e6:.0f} MB at most,"
+                f" all processes together (goal: below 1000 MB, {verdict})"
             )
 
 

@@ -28,7 +28,7 @@ def open_tree(source: Path, *, max_member_bytes: int | None = None) -> Iterator[
       The files by their paths inside, sorted. What macOS leaves behind is not among them.
 
     Raises:
-      InputError: if the archive is damaged, a member too large, or its name leads out of the archive's folder.
+      InputError: if the archive is damaged, a member too large, or its name leads out of the folder.
     """
     if source.is_dir():
         found = {PurePosixPath(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
@@ -43,8 +43,8 @@ def open_tree(source: Path, *, max_member_bytes: int | None = None) -> Iterator[
         for member in archive.infolist():
             if not _is_inside(PurePosixPath(member.filename)):
                 raise InputError(
-                    f"{source} holds {member.filename!r}, which leads out of its folder, and is not read: download"
-                    " it again from its publisher"
+                    f"{source} holds {member.filename!r}, which leads out of its folder, and is not read:"
+                    " download it again from its publisher"
                 )
             if member.file_size > limit:
                 raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import fcntl
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from segjax.data import splits
 from segjax.data.records import Record, encode, features
 from segjax.data.shuffling import shuffled_in_a_file
 from segjax.errors import InputError
@@ -92,16 +92,14 @@ def describe_split(membership: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
       membership: group and split of each record, by its name.
 
     Returns:
-      `split_sha256`, of the sorted lines "name, group, split" divided by tabs; and `torn_groups`, sorted: those
-      of which several splits have images.
+      `split_sha256`, see `splits.digest`; and `torn_groups`, sorted: those of which several splits have some.
     """
-    lines = sorted(f"{name}\t{group}\t{split}\n" for name, (group, split) in membership.items())
-    splits: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {}
     for group, split in membership.values():
-        splits.setdefault(group, set()).add(split)
+        found.setdefault(group, set()).add(split)
     return {
-        "split_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-        "torn_groups": sorted(group for group, found in splits.items() if len(found) > 1),
+        "split_sha256": splits.digest({name: split for name, (_, split) in membership.items()}),
+        "torn_groups": sorted(group for group, where in found.items() if len(where) > 1),
     }
 
 

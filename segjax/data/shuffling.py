@@ -1,7 +1,7 @@
 """The order in which TFDS writes examples, without holding them in memory.
 
-TFDS keeps up to a gigabyte in memory, and beyond that shuffles on disk with functions of TensorFlow's: without
-TensorFlow it cannot write a larger split at all.
+TFDS keeps up to a gigabyte in memory, and beyond that shuffles on disk with functions of TensorFlow's:
+without TensorFlow it cannot write a larger split at all.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class FolderSource(PreparedSource):
     def __init__(self, split: str, *, data_dir: str | Path | None = None) -> None:
         if data_dir is None:
             raise InputError(
-                "config.dataset.data_dir is not set: give the folder that scripts/prepare.py was given as --out"
+                "config.dataset.data_dir is not set: give the folder that scripts/prepare.py made by --out"
             )
         path = home(data_dir)
         if not path.is_dir():

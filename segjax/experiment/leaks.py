@@ -1,4 +1,4 @@
-"""What training must know of its data's split: that nothing leaks from one part into another, and its digest."""
+"""What training must know of its data's split: that nothing leaks from part to part, and its digest."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def check_leaks(config: ConfigDict) -> None:
         logging.warning("the splits of %s leak: %s", config.dataset.name, named)
         return
     raise InputError(
-        f"the splits of {config.dataset.name} leak ({named}): split anew by scripts/prepare.py, or train on them"
-        " all the same with --config.dataset.allow_leaks"
+        f"the splits of {config.dataset.name} leak ({named}): split anew by scripts/prepare.py, or train on"
+        " them all the same with --config.dataset.allow_leaks"
     )
 
 

@@ -7,13 +7,12 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
@@ -33,9 +32,11 @@ from segjax.errors import InputError
 from segjax.experiment.workdir import write_json
 from segjax.report import preview
 from segjax.report.quality import counted, write_quality
+from segjax.segmentation import Segmentation
 
 # Pictures of a contact sheet, and groups and classes that get one.
 PICTURES, AUGMENTED = 24, 18
+SHARED = ("train", "validation", "test")
 MARK = "preparation.json"
 
 
@@ -52,6 +53,7 @@ class Request:
     classes: tuple[str, ...] = ()
     channel_axis: int | None = None
     shares: tuple[float, ...] = (0.7, 0.15, 0.15)
+    split_by: Literal["group", "image"] = "group"
     folds: int | None = None
     seed: int = 0
     accept: tuple[str, ...] = ()
@@ -77,18 +79,23 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
     """
     if unknown := sorted(set(request.accept) - set(KINDS)):
         raise InputError(f"--accept={unknown[0]} is no finding: choose among {', '.join(KINDS)}")
+    if len(request.shares) != len(SHARED):
+        raise InputError(f"--shares has {len(request.shares)} numbers: give those of {', '.join(SHARED)}")
     out = Path(request.out)
-    annotations = open_annotations(
-        request.masks, format=request.mask_format, class_names=("background", *request.classes) or None
-    )
     root, items = list_items(
         request.images,
         metadata=request.metadata,
         pattern=request.pattern,
         without=_inside(request.masks, request.images),
     )
+    annotations = open_annotations(
+        request.masks,
+        format=request.mask_format,
+        class_names=("background", *request.classes) if request.classes else None,
+        images={item.key: item.path for item in items},
+    )
     class_names = _class_names(request, annotations, items)
-    state = _state(request, items, annotations)
+    state = _state(items, Path(request.masks))
     if _finished(out, request, state):
         return f"{out} is prepared already: {out / 'report' / 'index.html'}"
     examiner = Examiner(
@@ -108,7 +115,8 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         items,
         examiner.staging,
         annotated=annotations.keys,
-        shares=request.shares,
+        shares=dict(zip(SHARED, request.shares, strict=True)),
+        by=request.split_by,
         folds=request.folds,
         seed=request.seed,
         accept=frozenset(request.accept),
@@ -130,7 +138,7 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         plan,
         title=f"{out.name}: state of the data",
         class_names=class_names,
-        warnings=_warnings(items, plan),
+        warnings=_warnings(items),
         sheets=sheets,
         split_sha256=next(iter(sources.values())).split_sha256,
     )
@@ -166,7 +174,7 @@ def prepare_public(name: str, data_dir: str | None, out: str, *, previews: bool)
     for split, source in sources.items():
         for index in tqdm(range(len(source)), unit="image", desc=f"examine {split}", dynamic_ncols=True):
             record = source[index]
-            drawing = Drawing.of(record.truth)
+            drawing = Drawing(record.truth.labels, _classes(record.truth), ())
             _, findings = examine(record.image, drawing, num_classes=len(class_names), accept=KINDS)
             item = Item(record.name, Path(), split=split)
             decisions.append(Decision(item, findings, summarise(record, split=split), split, "kept"))
@@ -184,7 +192,7 @@ def prepare_public(name: str, data_dir: str | None, out: str, *, previews: bool)
     return f"{contents}\n\nreport: {Path(out) / 'index.html'}"
 
 
-def contact_sheets(sources: dict[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:
+def contact_sheets(sources: Mapping[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:
     """Names and PNG files of the sheets of a data set: raw, outlined, augmented, by class, by group."""
     first = next(iter(sources.values()))
     records = [
@@ -203,6 +211,10 @@ def contact_sheets(sources: dict[str, Source], class_names: Sequence[str]) -> li
         ("groups", preview.by_group(records, class_names, count=PICTURES)),
     ]
     return [(name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures]
+
+
+def _classes(truth: Segmentation) -> dict[int, int]:
+    return dict(enumerate(truth.classes.tolist(), start=1))
 
 
 def _splits(name: str, data_dir: str | None) -> list[str]:
@@ -241,16 +253,14 @@ def _inside(masks: str, images: str) -> list[Path]:
     return [folder] if inside else []
 
 
-def _state(request: Request, items: Sequence[Item], annotations: Annotations) -> dict[str, str]:
+def _state(items: Sequence[Item], masks: Path) -> dict[str, str]:
     """Digests of what was given, by which a change is noticed."""
-    files = [(item.key, *_stat(item.path)) for item in items]
-    marks = [(path, *_stat(Path(path))) for path in annotations.files]
+    images = [(dataclasses.replace(item, path=Path()), *_stat(item.path)) for item in items]
+    found = [masks] if masks.is_file() else sorted(path for path in masks.rglob("*") if path.is_file())
+    annotations = [(str(path), *_stat(path)) for path in found]
     return {
         name: hashlib.sha256(repr(value).encode()).hexdigest()
-        for name, value in (
-            ("images", (files, [dataclasses.replace(item, path=Path()) for item in items])),
-            ("annotations", marks),
-        )
+        for name, value in (("images", images), ("annotations", annotations))
     }
 
 
@@ -288,12 +298,12 @@ def _plain(request: Request) -> dict[str, Any]:
     return json.loads(json.dumps(fields))
 
 
-def _warnings(items: Sequence[Item], plan: Plan) -> list[str]:
+def _warnings(items: Sequence[Item]) -> list[str]:
     found = []
     if all(item.group is None for item in items):
         found.append(
-            "Nothing says which images are of one patient, so each was split on its own (those that look alike"
-            " together): give --metadata with a column `patient`, or --pattern, if several are."
+            "Nothing says which images are of one patient, so each was split on its own (those that look"
+            " alike together): give --metadata with a column `patient`, or --pattern, if several are."
         )
     return found
 

@@ -47,9 +47,9 @@ def histogram(
             colour = colour_of((colours or {}).get(name, index + 2))
             axes.hist(
                 found,
-                bins=edges,
+                bins=[float(edge) for edge in edges],
                 label=f"{name} ({len(found)})",
-                color=tuple(channel / 255 for channel in colour),
+                color=_shade(colour),
                 alpha=0.75,
             )
         if len(shown) > 1:
@@ -79,11 +79,11 @@ def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] 
     figure = Figure(figsize=(5.2, 1.1 + 0.28 * max(len(values), 1)), dpi=110, layout="constrained")
     axes = figure.subplots()
     names = list(values)[::-1]
-    shades = [colour_of((colours or {}).get(name, 2)) for name in names]
+    shades = [_shade(colour_of((colours or {}).get(name, 2))) for name in names]
     drawn = axes.barh(
         names,
         [values[name] for name in names],
-        color=[tuple(part / 255 for part in shade) for shade in shades],
+        color=shades,
     )
     axes.bar_label(drawn, fmt="%g", fontsize=8, padding=3)
     axes.margins(x=0.12)
@@ -92,6 +92,11 @@ def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] 
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return _png(figure)
+
+
+def _shade(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def _png(figure) -> bytes:  # type: ignore[no-untyped-def] # matplotlib is imported when it is needed

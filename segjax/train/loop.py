@@ -79,8 +79,8 @@ def fit(
       log_every: steps between lines of the log.
       patience: validations without a better score after which the run stops; 0 for never.
       max_skipped_in_row: steps with a gradient that is not finite, one after the other, that end the run.
-      facts: what every checkpoint says of the run, such as the digest of its data's split, as JSON. A run goes
-        on only with the facts it was begun with.
+      facts: what every checkpoint says of the run, such as the digest of its data's split, as JSON. A run
+        goes on only with the facts it was begun with.
 
     Returns:
       The result.

@@ -47,8 +47,8 @@ def test_what_is_no_tiff_or_damaged_has_none(tmp_path):
 def test_entities_in_metadata_are_not_expanded(tmp_path):
     path = tmp_path / "a.tif"
     text = (
-        '<?xml version="1.0"?><!DOCTYPE o [<!ENTITY a "0.5">]><OME xmlns="x"><Image><Pixels PhysicalSizeX="&a;"'
-        ' PhysicalSizeY="0.5"/></Image></OME>'
+        '<?xml version="1.0"?><!DOCTYPE o [<!ENTITY a "0.5">]><OME xmlns="x"><Image>'
+        '<Pixels PhysicalSizeX="&a;" PhysicalSizeY="0.5"/></Image></OME>'
     )
     tifffile.imwrite(path, PIXELS, description=text, metadata=None)
     assert read_pixel_size(path) is None

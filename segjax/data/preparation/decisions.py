@@ -1,10 +1,9 @@
-"""What becomes of every image of a folder, once all have been looked at: kept, repaired or set aside, and in
-which split."""
+"""What becomes of the images of a folder once all are looked at: kept, repaired or set aside; in which split."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from segjax.data import splits
@@ -13,6 +12,8 @@ from segjax.data.preparation.staging import Staging
 from segjax.data.quality import KINDS, Finding, Summary, examine_pairs, examine_set, left_out
 from segjax.errors import InputError
 
+# Of the images that a leak is about.
+NAMED = 4
 
 Action = Literal["kept", "repaired", "quarantined"]
 
@@ -75,7 +76,8 @@ def decide(
     staging: Staging,
     *,
     annotated: frozenset[str],
-    shares: Sequence[float],
+    shares: Mapping[str, float],
+    by: Literal["group", "image"],
     folds: int | None,
     seed: int,
     accept: frozenset[str] = frozenset(),
@@ -88,7 +90,8 @@ def decide(
       items: all of a folder, all staged.
       staging: what was found out about each.
       annotated: the keys of all annotations.
-      shares: of train, validation and test.
+      shares: of each split.
+      by: whether groups stay whole, or images are split one by one.
       folds: if given, as many splits for cross-validation instead.
       seed: of the split.
       accept: kinds of findings for which an image is not set aside.
@@ -118,13 +121,7 @@ def decide(
         first = next((found[0] for found in findings.values() if found), None)
         reason = f", the first for this: {KINDS[first.kind].title}, {first.detail}" if first else ""
         raise InputError(f"all {len(items)} images were set aside{reason}")
-    alike = linked(list(kept.values()))
-    split_of = splits.assign(
-        [dataclasses.replace(summary, group=alike[name]) for name, summary in kept.items()],
-        shares=shares,
-        seed=seed,
-        folds=folds,
-    )
+    split_of = splits.assign(list(kept.values()), shares=shares, by=by, seed=seed, folds=folds)
     split = [dataclasses.replace(summary, split=split_of[name]) for name, summary in kept.items()]
     return Plan(
         decisions=tuple(
@@ -138,7 +135,7 @@ def decide(
             for item in items
         ),
         strays=tuple((key, pairs[key][0]) for key in sorted(annotated - keys) if key in pairs),
-        leaks=tuple(leak.sentence for leak in splits.leaks(split)),
+        leaks=_sentences(split),
     )
 
 
@@ -159,7 +156,16 @@ def compare(decisions: Sequence[Decision]) -> Plan:
             for one in decisions
         ),
         strays=(),
-        leaks=tuple(leak.sentence for leak in splits.leaks(summaries)),
+        leaks=_sentences(summaries),
+    )
+
+
+def _sentences(summaries: Sequence[Summary]) -> tuple[str, ...]:
+    """Of each leak what it is, its first images, and the splits that they are in."""
+    return tuple(
+        f"{leak.detail}, {', '.join(leak.names[:NAMED])}{' ...' if len(leak.names) > NAMED else ''} in"
+        f" {' and '.join(leak.splits)}"
+        for leak in splits.leaks(summaries)
     )
 
 

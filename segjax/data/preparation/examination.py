@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from segjax.data.annotations import Annotations
 from segjax.data.pixel_size import read_pixel_size
@@ -60,7 +57,7 @@ class Examiner:
       annotations: of the folder.
       options: of reading.
       folder: of the staged entries.
-      marks: what else their names depend on, such as the state of the annotation's files.
+      marks: what else their names depend on: the state of the annotations.
     """
 
     annotations: Annotations
@@ -178,7 +175,7 @@ _examiner: Examiner | None = None
 
 
 def _begin(examiner: Examiner) -> None:
-    global _examiner  # noqa: PLW0603 - the annotations of a whole folder travel once, not with every image
+    global _examiner
     _examiner = examiner
 
 

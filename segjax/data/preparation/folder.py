@@ -1,4 +1,4 @@
-"""A user's folder of images, and what a table or the file names say of each: patient, split, class, pixel size."""
+"""A user's folder of images, and what a table or their names say of each: patient, split, class, pixel size."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str
             by_word.setdefault(word, []).append(key)
     known: dict[str, dict[str, str]] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
             if "image" not in (rows.fieldnames or ()):
                 has = ", ".join(rows.fieldnames or ()) or "none"
                 raise InputError(f"{path} needs a column `image`; its columns are {has}")
@@ -150,8 +150,8 @@ def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str
         raise InputError(f"--metadata={path} cannot be read as CSV ({error})") from error
     if not known:
         raise InputError(
-            f"{path} names none of the {len(keys)} images, such as {next(iter(keys))}: its column `image` holds"
-            " paths relative to --images"
+            f"{path} names none of the {len(keys)} images, such as {next(iter(keys))}: its column `image`"
+            " holds paths relative to --images"
         )
     return known
 

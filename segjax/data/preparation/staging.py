@@ -1,5 +1,4 @@
-"""What has been made of the images of a folder so far: one pair of files for each, so that a stopped
-preparation goes on where it was."""
+"""What has been made of the images of a folder so far, so that a stopped preparation goes on from there."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ from segjax.data.preparation.folder import Item
 class Staging:
     """Encoded examples and what was found out about them, by item.
 
-    An entry belongs to an item as it was: its file's size and time of change and all that was said of it are in
-    the entry's name, so that an image that changes is looked at again. The second file is written last and
+    An entry is a pair of files. It belongs to an item as it was: its file's size and time of change and all that
+    was said of it are in the entry's name, so that an image that changes is looked at again. The second file is written last and
     whole: an entry that has it is complete, whenever the process was stopped.
 
     Args:
@@ -51,7 +50,8 @@ class Staging:
             path = self._path(item, ".npz")
             draft = path.with_suffix(f".{os.getpid()}.tmp")
             with draft.open("wb") as file:
-                np.savez(file, **{name: _as_array(value) for name, value in example.items()})
+                arrays: dict[str, Any] = {name: _as_array(value) for name, value in example.items()}
+                np.savez(file, **arrays)
             os.replace(draft, path)
         path = self._path(item, ".json")
         draft = path.with_suffix(f".{os.getpid()}.tmp")
