@@ -10,12 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax.data.quality.findings import Finding
-from segjax.data.quality.fingerprints import resemblance
+from segjax.data.quality.fingerprints import SAME, resemblance
 from segjax.data.quality.summary import Summary, perceptual_of
 
-# Cosine from which an image is left out of one split for its likeness to one in another; below, chance
-# may do it where all images show one cell in the middle.
-SAME = 0.95
 # Fewer images have no usual size, focus or area.
 FEWEST_IMAGES = 10
 FEWEST_CELLS = 50

@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from segjax.data.quality.findings import Finding
 from segjax.segmentation import Segmentation
+from segjax.typing import IGNORE
 
 # Of the largest piece of a cell: a slip of the brush is smaller, a lobe or a cell cut by another is larger.
 FRAGMENT = 0.05
@@ -22,7 +23,10 @@ SPECK_RATIO = 8
 INVERTED = 0.5
 # From this many ids on, with this many pieces for each and mostly specks: ringing, not cells.
 RINGING_IDS, RINGING_PIECES, RINGING_SPECKS = 8, 3, 0.7
-# A single id in at least so many pieces, each at least a tenth of the largest, is a foreground.
+# Of masks from JPEG whose ids can be trusted: at most so many pieces for each id, and how far ids go.
+SOUND_PIECES, SOUND_IDS = 1.2, 2
+# A single id in at least so many pieces, each at least a tenth of the largest, is a foreground; where the
+# format says that it may be one, two are enough.
 FOREGROUND_PIECES, FOREGROUND_PIECE = 4, 0.1
 # Ids named in a finding.
 NAMED = 3
@@ -50,6 +54,10 @@ class Drawn(Protocol):
     @property
     def unseen(self) -> int:
         """Outlines or masks that cover no pixel, or are covered whole by others."""
+
+    @property
+    def ignore(self) -> np.ndarray | None:
+        """[H, W] bool, pixels that nothing may judge; None where there are none."""
 
 
 class Pieces(NamedTuple):
@@ -102,7 +110,10 @@ def check(
         found.append(Finding("unseen", f"{drawing.unseen} of the outlines or masks"))
     if not kept.any():
         found.append(Finding("empty_mask", "all background"))
-    return _segmentation(pieces, kept, drawing.classes), found
+    truth = _segmentation(pieces, kept, drawing.classes)
+    if drawing.ignore is not None:
+        truth.semantic[drawing.ignore & (truth.labels == 0)] = IGNORE
+    return truth, found
 
 
 def _unusable(drawing: Drawn, shape: tuple[int, int], num_classes: int) -> list[Finding]:
@@ -111,8 +122,6 @@ def _unusable(drawing: Drawn, shape: tuple[int, int], num_classes: int) -> list[
     if labels.shape != shape:
         drawn, taken = (" x ".join(map(str, size)) for size in (labels.shape, shape))
         return [Finding("other_size", f"the mask is {drawn}, the image {taken}")]
-    if drawing.lossy:
-        return [Finding("lossy_mask", "read from a JPEG")]
     if labels.size and labels.min() < 0:
         return [Finding("bad_ids", f"ids go down to {labels.min()}")]
     outside = {index for index in drawing.classes.values() if not 1 <= index < num_classes}
@@ -142,6 +151,16 @@ def _background(pieces: Pieces) -> int | None:
 def _suspicious(drawing: Drawn, pieces: Pieces) -> list[Finding]:
     """Drawings whose ids are not cells."""
     num_ids, num_pieces = len(pieces.ids), len(pieces.area)
+    if drawing.lossy:
+        # What was cut at half of white and then numbered has ids without gaps, nearly all in one piece.
+        sound = (
+            num_pieces <= 1 + SOUND_PIECES * num_ids and pieces.ids.max(initial=0) <= 1 + SOUND_IDS * num_ids
+        )
+        return [
+            Finding(
+                "lossy_edges" if sound else "lossy_mask", f"{num_ids} ids in {num_pieces} pieces of a JPEG"
+            )
+        ]
     if num_ids >= RINGING_IDS and num_pieces > RINGING_PIECES * num_ids:
         specks = (pieces.area <= SPECK).mean()
         if specks > RINGING_SPECKS:
@@ -149,8 +168,9 @@ def _suspicious(drawing: Drawn, pieces: Pieces) -> list[Finding]:
                 f"{num_ids} ids lie in {num_pieces} pieces, {specks:.0%} of them of {SPECK} pixels or fewer"
             )
             return [Finding("lossy_mask", detail)]
+    fewest = 2 if drawing.binary else FOREGROUND_PIECES
     alike = int((pieces.area >= FOREGROUND_PIECE * pieces.area.max(initial=0)).sum())
-    if drawing.binary or (num_ids == 1 and alike >= FOREGROUND_PIECES):
+    if num_ids == 1 and alike >= fewest:
         return [Finding("binary_mask", f"one id in {num_pieces} pieces")]
     return []
 

@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "missing_image": Kind(
         "Masks without an image", "quarantine", "add the image under the mask's name, or remove the mask"
     ),
+    "two_masks": Kind("Images with two masks", "quarantine", "keep one of them"),
     "constant": Kind("Images of a single value", "quarantine", "export the image again from the microscope"),
     "faint": Kind(
         "Images of hardly any contrast", "note", "export with the full range of values, best at 16 bits"
@@ -84,13 +85,18 @@ KINDS: dict[str, Kind] = {
         "quarantine",
         "export the mask again as PNG or TIFF, at the size at which it was drawn",
     ),
+    "lossy_edges": Kind(
+        "Masks of cells that were cut from a JPEG",
+        "note",
+        "export the mask again as PNG or TIFF: edges are off",
+    ),
     "binary_mask": Kind(
         "Masks that tell cells from background, but not from each other",
         "quarantine",
         "give masks with an id for each cell, or take connected components by --mask_format=binary",
     ),
     "bad_ids": Kind(
-        "Masks with ids that are negative, fractions or too large",
+        "Masks with values that are no ids",
         "quarantine",
         "number the cells 1, 2, 3, ... with 0 for background",
     ),
@@ -175,7 +181,10 @@ _SAID = (
     ("too_large", r"declares .* more than|decompression bomb"),
     ("not_finite", r"NaN or infinite"),
     ("lossy_mask", r"is a JPEG, which alters"),
-    ("bad_ids", r"holds fractions|holds ids outside"),
+    ("bad_ids", r"holds fractions|holds ids outside|but a mask has 0|not 8-bit colours|a label map has one"),
+    ("bad_class", r"the classes are|has the group|on class \d+"),
+    ("two_masks", r"both annotate"),
+    ("missing_mask", r"holds no annotation of|lists no image|no folder of masks"),
     ("unclear_axes", r"is a stack of shape|holds an array of shape|would have \d+ channels"),
     ("other_size", r"but (its|the) image|another (shape|size)"),
     (

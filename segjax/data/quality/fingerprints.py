@@ -24,6 +24,9 @@ CHUNK = 1024
 # images of BBBC038 reach 0.49, crops of single cells in the middle 0.89; what JPEG, noise, gamma or a shift
 # of two pixels make of an image stays above 0.93.
 ALIKE = 0.9
+# The cosine from which they are kept in one split, or one left out; below, chance may do it where all images
+# of a set show one cell in the middle.
+SAME = 0.95
 
 
 def pixel_digest(image: np.ndarray) -> str:

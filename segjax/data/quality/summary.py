@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
     )
 
 
-def perceptual_of(summaries: list[Summary]) -> np.ndarray:
+def perceptual_of(summaries: Sequence[Summary]) -> np.ndarray:
     """[N, ORDER, ORDER] int8, the perceptual fingerprints of all."""
     joined = b"".join(base64.b64decode(summary.perceptual) for summary in summaries)
     order = fingerprints.ORDER
