@@ -18,6 +18,52 @@ OPTIONS = {
     "dataset": ("mnfinder", "synthetic", "bbbc038"),
     "instances": ("distance", "boundary", "components"),
 }
+# Geometry first, in one warp. Left out: shear, stretch, copy_paste and stain, before glow; cutout, last.
+POLICY = (
+    "scale",
+    "rotation",
+    "quarter_turns",
+    "flip",
+    "elastic",
+    "glow",
+    "illumination",
+    "gamma",
+    "blur",
+    "contrast",
+    "brightness",
+    "noise",
+)
+STRENGTHS = {
+    # Range of the magnification.
+    "scale": (0.7, 1.4),
+    # Degrees.
+    "shear": 10.0,
+    "rotation": 45.0,
+    # Range of the magnification of rows over that of columns.
+    "stretch": (0.8, 1.25),
+    "quarter_turns": True,
+    "flip": True,
+    # Standard deviation and smoothness of a displacement, pixels.
+    "elastic": (2.0, 32.0),
+    # Copies at most, and the part of one that may lie on other instances.
+    "copy_paste": 4,
+    "copy_paste_overlap": 0.3,
+    # Parts by which haematoxylin and eosin change.
+    "stain": 0.3,
+    # Parts of the brightness of instances; pixels that it reaches.
+    "glow": 0.6,
+    "glow_reach": (4.0, 16.0),
+    "illumination": 0.3,
+    "gamma": (0.7, 1.5),
+    # Standard deviation, pixels.
+    "blur": (0.0, 1.0),
+    "contrast": 0.2,
+    "brightness": 0.1,
+    "noise": 0.08,
+    # The longest side, as a part of the patch's, and how many rectangles.
+    "cutout": 0.3,
+    "cutout_count": 2,
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -47,6 +93,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.scale = 1.0
     # Intensities at these percentiles of an image become 0 and 1.
     config.data.percentiles = (1.0, 99.8)
+    # Makes stained tissue look alike, before: "macenko" or "reinhard".
+    config.data.stain = placeholder(str)
     config.data.patch_size = 256
     # Share of the patches that are centred on an instance.
     config.data.foreground_share = 0.5
@@ -54,8 +102,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.margin = 1.25
     config.data.workers = 2
 
-    # Strengths that differ from the defaults of segjax.data.augment.make_augment, by its names.
-    config.augment = ConfigDict()
+    # What is done to a patch, in this order; segjax.data.augment says what there is, and what strengths mean.
+    config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
     config.model = ConfigDict()
     config.model.encoder = chosen["encoder"]

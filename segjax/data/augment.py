@@ -1,75 +1,114 @@
-"""Augmentation of one training example, on the device: one warp for image and truth, then light and noise."""
+"""Augmentation policies: named operations on one training example, in one program on the device."""
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from segjax.data import photometry
+from segjax.data import geometry, photometry
+from segjax.data.copy_paste import copy_paste
+from segjax.data.cutout import cut_out
+from segjax.data.stain import stain_jitter
 from segjax.errors import InputError
-from segjax.ops.filters import gaussian_blur
-from segjax.ops.warp import sample
-from segjax.typing import IGNORE, Array, Batch
+from segjax.typing import Array, Batch
 
 Augment = Callable[[Array, Batch], Batch]
+Strengths = Mapping[str, Any]
 
-# What has the size of the image; all else in an example is passed through.
-MAPS = ("image", "labels", "semantic", "distance")
 
-# Every strength at which its augmentation is left out.
-OFF: dict[str, Any] = {
-    "flip": False,
-    "quarter_turns": False,
-    "rotation": 0.0,
-    "scale": (1.0, 1.0),
-    "elastic": (0.0, 1.0),
-    "glow": 0.0,
-    "illumination": 0.0,
-    "gamma": (1.0, 1.0),
-    "blur": (0.0, 0.0),
-    "contrast": 0.0,
-    "brightness": 0.0,
-    "noise": 0.0,
+class Operation(NamedTuple):
+    """One thing that a policy can name.
+
+    Attributes:
+      kind: "geometry" moves pixels: what follows each other is one warp. "light" changes the range of
+        intensities, which is restored after all that follow each other. "image" changes the image alone,
+        "example" whatever it likes.
+      slot: number of its random key, so that the numbers of one do not depend on which others there are.
+      parameters: with their defaults. The first is the field `<operation>` of the config, any other
+        `<operation>_<parameter>`.
+      off: of the first, at which the operation is left out of the program.
+      function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
+        **parameters) -> example`; geometry is put together in `segjax.data.geometry`.
+      reads: what an operation on the image is given.
+    """
+
+    kind: Literal["geometry", "light", "image", "example"]
+    slot: int
+    parameters: Mapping[str, Any]
+    off: Any
+    function: Callable[..., Any] | None = None
+    reads: tuple[str, ...] = ("image",)
+
+
+# In the order in which all of them make sense.
+OPERATIONS = {
+    "scale": Operation("geometry", 0, {"range": (0.7, 1.4)}, (1.0, 1.0)),
+    "shear": Operation("geometry", 0, {"degrees": 10.0}, 0.0),
+    "stretch": Operation("geometry", 0, {"range": (0.8, 1.25)}, (1.0, 1.0)),
+    "rotation": Operation("geometry", 0, {"degrees": 45.0}, 0.0),
+    "quarter_turns": Operation("geometry", 0, {"on": True}, False),
+    "flip": Operation("geometry", 0, {"on": True}, False),
+    "elastic": Operation("geometry", 0, {"displacement": (2.0, 32.0)}, (0.0, 1.0)),
+    "copy_paste": Operation("example", 7, {"count": 4, "overlap": 0.3}, 0, copy_paste),
+    "stain": Operation("light", 6, {"strength": 0.3}, 0.0, stain_jitter),
+    "glow": Operation(
+        "light", 0, {"strength": 0.6, "reach": (4.0, 16.0)}, 0.0, photometry.glow, ("image", "labels")
+    ),
+    "illumination": Operation("light", 1, {"strength": 0.3}, 0.0, photometry.illumination),
+    "gamma": Operation("light", 2, {"exponents": (0.7, 1.5)}, (1.0, 1.0), photometry.gamma),
+    "blur": Operation("image", 3, {"sigma": (0.0, 1.0)}, (0.0, 0.0), photometry.blur),
+    "contrast": Operation("image", 4, {"strength": 0.2}, 0.0, photometry.contrast),
+    "brightness": Operation("image", 4, {"strength": 0.1}, 0.0, photometry.brightness),
+    "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometry.noise),
+    "cutout": Operation("example", 8, {"share": 0.3, "count": 2}, 0.0, cut_out),
 }
+# Not by default: what suits some images only, and what takes something away.
+POLICY = tuple(
+    name for name in OPERATIONS if name not in ("shear", "stretch", "copy_paste", "stain", "cutout")
+)
 
 
-def make_augment(
-    *,
-    patch_size: int,
-    flip: bool = True,
-    quarter_turns: bool = True,
-    rotation: float = 45.0,
-    scale: tuple[float, float] = (0.7, 1.4),
-    elastic: tuple[float, float] = (2.0, 32.0),
-    glow: float = 0.6,
-    glow_reach: tuple[float, float] = (4.0, 16.0),
-    illumination: float = 0.3,
-    gamma: tuple[float, float] = (0.7, 1.5),
-    blur: tuple[float, float] = (0.0, 1.0),
-    contrast: float = 0.2,
-    brightness: float = 0.1,
-    noise: float = 0.08,
-) -> Augment:
+def strength_fields(name: str) -> dict[str, str]:
+    """The config's fields of an operation: field -> parameter."""
+    first, *others = OPERATIONS[name].parameters
+    return {name: first} | {f"{name}_{parameter}": parameter for parameter in others}
+
+
+STRENGTHS: dict[str, Any] = {
+    field: OPERATIONS[name].parameters[parameter]
+    for name in OPERATIONS
+    for field, parameter in strength_fields(name).items()
+}
+LARGEST = {"shear": 60.0, "stain": 1.0, "copy_paste_overlap": 1.0, "cutout": 1.0}
+
+
+def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths: Any) -> Augment:
     """Makes the function that turns an example into one of its many likenesses.
 
-    Whatever is 0, False, or the range (1, 1) of a factor, is left out of the program altogether.
+    Whatever a policy does not name, or is 0, False, or the range (1, 1) of a factor, is left out of the
+    program altogether. Geometric operations that follow each other are one warp, so that pixels are
+    interpolated once.
 
     Args:
-      patch_size: side of the patch that comes out, the centre of what goes in.
-      flip: mirrors along either axis, each half of the time.
-      quarter_turns: turns by 0, 90, 180 or 270 degrees.
-      rotation: turns by at most so many degrees, either way; 45 with `quarter_turns` covers the circle.
-      scale: range of the magnification, even on a logarithmic scale.
-      elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
-      glow: light around the instances, see `photometry.glow`.
-      glow_reach: how far that light reaches, pixels.
-      illumination: unevenness of the light, see `photometry.illumination`.
-      gamma: range of the power of intensities, see `photometry.gamma`.
-      blur: range of the standard deviation of a Gaussian, pixels.
-      contrast: see `photometry.exposure`.
-      brightness: see `photometry.exposure`.
-      noise: see `photometry.noise`.
+      patch_size: side of the patch that comes out, the centre of what goes in. The last warp cuts it out, or,
+        in a policy without geometry, it is cut out first.
+      policy: names of `OPERATIONS`, in the order in which they are applied.
+      **strengths: what differs from `STRENGTHS`:
+
+        - scale: range of the magnification, even on a logarithmic scale.
+        - shear: rows slide along each other by at most so many degrees, either way.
+        - stretch: range of the magnification of rows over that of columns; areas are kept. With `scale`,
+          `shear` and rotations on both sides it makes every affine map.
+        - rotation: turns by at most so many degrees, either way; 45 with `quarter_turns` covers the circle.
+        - quarter_turns: turns by 0, 90, 180 or 270 degrees.
+        - flip: mirrors along either axis, each half of the time.
+        - elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
+        - copy_paste, copy_paste_overlap: see `copy_paste`.
+        - stain: see `stain_jitter`.
+        - glow, glow_reach, illumination, gamma, blur, contrast, brightness, noise: see `photometry`.
+        - cutout, cutout_count: see `cut_out`.
 
     Returns:
       A function of a key and an example {"image" [S, S, C] float32, percentile-normalised, "labels" [S, S]
@@ -77,105 +116,32 @@ def make_augment(
       and distance are interpolated, labels and semantic take the nearest pixel. Beyond the source the
       image is reflected and is not to be judged (`IGNORE`, no instances); a source that is larger than the
       patch by `(cos(rotation) + sin(rotation)) / scale[0]` leaves nothing beyond it. An example may bring
-      "proposals" [P, 4] and "proposals_valid" [P], which move along; whatever else it has is passed through.
+      "proposals" [P, 4] and "proposals_valid" [P], which move along, and "classes" [N] of ids 1..N, which
+      copy-paste continues; whatever else it has is passed through.
 
     Raises:
-      InputError: if a strength is negative or a range not rising, or (when called) the source is smaller
-        than the patch or not square.
+      InputError: if an operation or strength is unknown, a strength is negative or a range not rising, or
+        (when called) the source is smaller than the patch or not square.
 
     References:
       Ronneberger et al., U-Net, section 3.1 (https://arxiv.org/abs/1505.04597), for the elastic displacement.
     """
-    strengths = {"rotation": rotation, "elastic": elastic[0], "glow": glow, "illumination": illumination}
-    strengths |= {"blur": blur[0], "contrast": contrast, "brightness": brightness, "noise": noise}
-    for name, strength in strengths.items():
-        if strength < 0:
-            raise InputError(f"augment.{name} is {strength}: it must not be negative, 0 switches it off")
-    ranges = {"scale": scale, "gamma": gamma, "glow_reach": glow_reach, "blur": blur}
-    for name, (low, high) in ranges.items():
-        if high < low or (low <= 0 and name != "blur"):
-            raise InputError(f"augment.{name} is ({low}, {high}): give the lower, positive bound first")
-    if elastic[1] <= 0:
-        raise InputError(f"augment.elastic has the smoothness {elastic[1]}: give pixels above 0")
+    names = _checked_policy(policy)
+    settings = {**STRENGTHS, **_checked_strengths(strengths)}
+    names = tuple(name for name in names if not _is_off(name, settings[name]))
+    stages = [
+        (kind, list(members)) for kind, members in itertools.groupby(names, lambda n: OPERATIONS[n].kind)
+    ]
+    warps = [index for index, (kind, _) in enumerate(stages) if kind == "geometry"]
 
-    moves = flip or quarter_turns or rotation > 0 or scale != (1, 1) or elastic[0] > 0
-
-    def coordinates(key: Array, source_size: int) -> tuple[jax.Array, jax.Array]:
-        """[2, patch_size, patch_size]: where each pixel of the patch comes from; and the matrix of it."""
-        of_numbers, of_field = jax.random.split(key)
-        mirrored, direction, angle, zoom = jnp.split(jax.random.uniform(of_numbers, (5,)), (2, 3, 4))
-        from_centre = jnp.arange(patch_size, dtype=jnp.float32) - (patch_size - 1) / 2
-        grid = jnp.stack(jnp.meshgrid(from_centre, from_centre, indexing="ij"))
-        if elastic[0] > 0:
-            field = photometry.smooth_field(of_field, grid.shape[1:], spacing=elastic[1], channels=2)
-            grid += elastic[0] * jnp.moveaxis(field, -1, 0)
-        matrix = jnp.eye(2)
-        if flip:
-            matrix *= jnp.where(mirrored < 0.5, 1.0, -1.0)[:, None]
-        if quarter_turns:  # by whole numbers, so that pixels stay pixels
-            number = jnp.floor(4 * direction[0]).astype(jnp.int32)
-            matrix = _turn(jnp.array([1.0, 0, -1, 0])[number], jnp.array([0.0, 1, 0, -1])[number]) @ matrix
-        if rotation > 0:
-            radians = jnp.deg2rad(photometry.between((-rotation, rotation), angle[0]))
-            matrix = _turn(jnp.cos(radians), jnp.sin(radians)) @ matrix
-        matrix /= photometry.between(scale, zoom[0], logarithmic=True)
-        moved = jnp.einsum("ij,jhw->ihw", matrix, grid, precision=jax.lax.Precision.HIGHEST)
-        return moved + (source_size - patch_size) // 2 + (patch_size - 1) / 2, matrix
-
-    def warp(key: Array, example: Batch) -> Batch:
-        places, matrix = coordinates(key, len(example["labels"]))
-        floats = jnp.concatenate([example["image"], example["distance"][..., None]], axis=-1)
-        floats = sample(floats, places, order=1)
-        integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
-        integers = sample(integers, places, order=0, fill=IGNORE)
-        labels = jnp.maximum(integers[..., 0], 0)
-        return {
-            **moved_proposals(example, matrix),
-            "image": floats[..., :-1],
-            "labels": labels,
-            "semantic": integers[..., 1],
-            "distance": jnp.where(labels > 0, floats[..., -1], 0),
-        }
-
-    def moved_proposals(example: Batch, to_source: Array) -> Batch:
-        """The example with its proposals, if any, in the patch: upright boxes around the turned ones."""
-        if "proposals" not in example:
-            return example
-        boxes = example["proposals"]
-        overhang = (len(example["labels"]) - patch_size) // 2
-        # Corners from the centre of the patch, as (y, x): pixels are at whole numbers, their edges at halves.
-        corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
-        turned = (corners - overhang - patch_size / 2) @ jnp.linalg.inv(
-            to_source
-        ).T + patch_size / 2  # [P, 4, 2]
-        low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
-        whole = jnp.prod(high - low, axis=-1)
-        low, high = jnp.clip(low, 0, patch_size), jnp.clip(high, 0, patch_size)
-        inside = jnp.prod(high - low, axis=-1)
-        return {
-            **example,
-            "proposals": jnp.concatenate([low, high], axis=-1),
-            "proposals_valid": example["proposals_valid"] & (inside > 0.5 * whole),
-        }
-
-    def expose(key: Array, image: Array, labels: Array) -> Array:
-        keys = jax.random.split(key, 6)
-        low, high = photometry.intensity_range(image)
-        if glow > 0:
-            image = photometry.glow(keys[0], image, labels, strength=glow, reach=glow_reach)
-        if illumination > 0:
-            image = photometry.illumination(keys[1], image, strength=illumination)
-        if gamma != (1, 1):
-            image = photometry.gamma(keys[2], image, exponents=gamma)
-        if glow > 0 or illumination > 0 or gamma != (1, 1):
-            image = photometry.restore_range(image, low, high)
-        if blur[1] > 0:
-            image = gaussian_blur(image, photometry.between(blur, jax.random.uniform(keys[3])))
-        if contrast > 0 or brightness > 0:
-            image = photometry.exposure(keys[4], image, contrast=contrast, brightness=brightness)
-        if noise > 0:
-            image = photometry.noise(keys[5], image, strength=noise)
-        return image
+    def apply(name: str, key: Array, example: Batch) -> Batch:
+        operation = OPERATIONS[name]
+        assert operation.function is not None
+        given = {parameter: settings[field] for field, parameter in strength_fields(name).items()}
+        function = functools.partial(operation.function, jax.random.fold_in(key, operation.slot))
+        if operation.kind == "example":
+            return function(example, **given)
+        return {**example, "image": function(*(example[part] for part in operation.reads), **given)}
 
     def augment(key: Array, example: Batch) -> Batch:
         height, width = example["labels"].shape
@@ -183,17 +149,20 @@ def make_augment(
             raise InputError(
                 f"an example of {height} x {width} cannot give a patch of {patch_size} x {patch_size}"
             )
-        if "proposals" in example and elastic[0] > 0:
-            raise InputError("config.augment.elastic bends proposals to what is no box: set it to (0.0, 1.0)")
-        of_warp, of_light = jax.random.split(key)
-        if moves:
-            example = warp(of_warp, example)
-        else:
-            start = (height - patch_size) // 2
-            window = slice(start, start + patch_size)
-            cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS}
-            example = {**moved_proposals(example, jnp.eye(2)), **cut}
-        return {**example, "image": expose(of_light, example["image"], example["labels"])}
+        of_warp, of_others = jax.random.split(key)
+        if not warps:
+            example = geometry.centre(example, patch_size)
+        for index, (kind, members) in enumerate(stages):
+            if kind == "geometry":
+                size = patch_size if index == warps[-1] else None
+                example = geometry.warp(of_warp, example, members, settings, size=size)
+                continue
+            before = photometry.intensity_range(example["image"]) if kind == "light" else None
+            for name in members:
+                example = apply(name, of_others, example)
+            if before is not None:
+                example = {**example, "image": photometry.restore_range(example["image"], *before)}
+        return example
 
     return augment
 
@@ -207,9 +176,53 @@ def centre_crop(patch_size: int) -> Augment:
     Returns:
       A function of a key and an example to an example, as `make_augment` returns it.
     """
-    return make_augment(patch_size=patch_size, **OFF)
+    return make_augment(patch_size=patch_size, policy=())
 
 
-def _turn(cosine: Array, sine: Array) -> jax.Array:
-    """The matrix that turns rows and columns about the centre, counter-clockwise like np.rot90."""
-    return jnp.array([[cosine, sine], [-sine, cosine]])
+def _checked_policy(policy: Sequence[str]) -> tuple[str, ...]:
+    names = (policy,) if isinstance(policy, str) else tuple(policy)
+    for name in names:
+        if name not in OPERATIONS:
+            raise InputError(
+                f"config.augment.policy has no operation {name!r}: choose among {', '.join(OPERATIONS)}"
+            )
+        if names.count(name) > 1:
+            raise InputError(f"config.augment.policy names {name} twice: leave one of them out")
+    return names
+
+
+def _checked_strengths(strengths: Strengths) -> Strengths:
+    """The strengths, as they were given.
+
+    Raises:
+      InputError: if one is unknown or impossible.
+    """
+    for name, strength in strengths.items():
+        if name not in STRENGTHS:
+            raise InputError(f"config.augment.{name} is unknown: choose among policy, {', '.join(STRENGTHS)}")
+        if name == "elastic":
+            strength, smoothness = strength
+            if smoothness <= 0:
+                raise InputError(
+                    f"config.augment.elastic has the smoothness {smoothness}: give pixels above 0"
+                )
+        elif isinstance(STRENGTHS[name], tuple):
+            low, high = strength
+            if high < low or low < 0 or (low == 0 and name != "blur"):
+                raise InputError(
+                    f"config.augment.{name} is ({low}, {high}): give the lower, positive bound first"
+                )
+            continue
+        if strength < 0:
+            raise InputError(
+                f"config.augment.{name} is {strength}: it must not be negative, 0 switches it off"
+            )
+        if strength > LARGEST.get(name, strength):
+            raise InputError(f"config.augment.{name} is {strength}: it must be at most {LARGEST[name]}")
+    return strengths
+
+
+def _is_off(name: str, strength: Any) -> bool:
+    if name == "elastic":  # a displacement of nothing may be as smooth as it likes
+        return strength[0] == 0
+    return strength == OPERATIONS[name].off

@@ -7,6 +7,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from segjax.data.records import Record
+from segjax.data.stain import normalise_stain
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 
@@ -104,7 +105,11 @@ def instance_distance(labels: np.ndarray) -> np.ndarray:
 
 
 def prepare_image(
-    image: np.ndarray, *, scale: float = 1.0, percentiles: tuple[float, float] = (1.0, 99.8)
+    image: np.ndarray,
+    *,
+    scale: float = 1.0,
+    percentiles: tuple[float, float] = (1.0, 99.8),
+    stain: str | None = None,
 ) -> np.ndarray:
     """Normalises and resizes an image; the same for training and for prediction.
 
@@ -112,12 +117,14 @@ def prepare_image(
       image: [H, W, C] uint8, uint16 or float32.
       scale: of the side, as in `resize_image`.
       percentiles: low and high, as in `percentile_normalise`.
+      stain: what is done before to stained tissue, as in `normalise_stain`.
 
     Returns:
       [round(scale * H), round(scale * W), C] float32.
 
     Raises:
-      InputError: if the scale is not between 0 and 16, or the percentiles are not in order.
+      InputError: if the scale is not between 0 and 16, the percentiles are not in order, or nothing is known
+        of that way to treat stains.
     """
     if not 0 < scale <= 16:
         raise InputError(f"config.data.scale is {scale}; it must be above 0 and at most 16, 1 for no change")
@@ -126,7 +133,8 @@ def prepare_image(
         raise InputError(
             f"config.data.percentiles is {percentiles}; it must rise, from 0 at least to 100 at most"
         )
-    return resize_image(percentile_normalise(image, low=low, high=high), scale)
+    normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
+    return resize_image(normalised, scale)
 
 
 def prepare_example(
@@ -135,6 +143,7 @@ def prepare_example(
     num_classes: int,
     scale: float = 1.0,
     percentiles: tuple[float, float] = (1.0, 99.8),
+    stain: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Makes of a record what training sees.
 
@@ -143,6 +152,7 @@ def prepare_example(
       num_classes: K, the background included.
       scale: of the side, as in `resize_image`.
       percentiles: low and high, as in `percentile_normalise`.
+      stain: as in `normalise_stain`.
 
     Returns:
       image [h, w, C] float32; labels [h, w] int32, ids as in the record; semantic [h, w] int32, `IGNORE`
@@ -158,7 +168,7 @@ def prepare_example(
             f"{record.name} holds class {foreign[0]}, but the data set has the classes 0 to"
             f" {num_classes - 1}; name all classes in the data set, or correct the annotation"
         )
-    image = prepare_image(record.image, scale=scale, percentiles=percentiles)
+    image = prepare_image(record.image, scale=scale, percentiles=percentiles, stain=stain)
     labels = resize_labels(truth.labels, scale)
     return {
         "image": image,

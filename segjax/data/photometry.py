@@ -132,20 +132,53 @@ def noise(key: Array, image: Array, *, strength: float) -> Array:
     return image + deviation * jax.random.normal(of_grain, image.shape)
 
 
-def exposure(key: Array, image: Array, *, contrast: float, brightness: float) -> Array:
-    """Stretches and shifts the intensities of each channel, as if its percentiles had come out otherwise.
+def contrast(key: Array, image: Array, *, strength: float) -> Array:
+    """Stretches the intensities of each channel, as if its percentiles had come out otherwise.
 
     Args:
       key: of the random numbers.
       image: [H, W, C] float32.
-      contrast: the most by which the factor may differ from 1.
-      brightness: the most by which the intensities may be shifted.
+      strength: the most by which the factor may differ from 1.
 
     Returns:
       [H, W, C] float32.
     """
-    factor, shift = jax.random.uniform(key, (2, 1, 1, image.shape[-1]), minval=-1.0)
-    return image * (1 + contrast * factor) + brightness * shift
+    factor, _ = _two_for_each_channel(key, image)
+    return image * (1 + strength * factor)
+
+
+def brightness(key: Array, image: Array, *, strength: float) -> Array:
+    """Shifts the intensities of each channel, likewise.
+
+    Args:
+      key: of the random numbers; with that of `contrast`, the shift does not depend on the factor.
+      image: [H, W, C] float32.
+      strength: the most by which the intensities may be shifted.
+
+    Returns:
+      [H, W, C] float32.
+    """
+    _, shift = _two_for_each_channel(key, image)
+    return image + strength * shift
+
+
+def _two_for_each_channel(key: Array, image: Array) -> Array:
+    """[2, 1, 1, C] in [-1, 1)."""
+    return jax.random.uniform(key, (2, 1, 1, image.shape[-1]), minval=-1.0)
+
+
+def blur(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
+    """Blurs with a Gaussian, as out of focus.
+
+    Args:
+      key: of the random numbers.
+      image: [H, W, C] float32.
+      sigma: the range from which the standard deviation is drawn, pixels.
+
+    Returns:
+      [H, W, C] float32.
+    """
+    return gaussian_blur(image, between(sigma, jax.random.uniform(key)))
 
 
 def intensity_range(image: Array) -> tuple[Array, Array]:

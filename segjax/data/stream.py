@@ -74,6 +74,7 @@ class Stream:
       patch_size: side of the patch in pixels, after scaling.
       scale: of the images' sides, as in `resize_image`.
       percentiles: of intensity, mapped to 0 and 1 as in `percentile_normalise`.
+      stain: what is done to stained tissue, as in `normalise_stain`.
       foreground_share: of the patches that are centred on an instance, as nearly as the border allows; the
         others lie anywhere.
       balanced: an instance is drawn from a class drawn uniformly, or uniformly from all.
@@ -105,6 +106,7 @@ class Stream:
         patch_size: int,
         scale: float = 1.0,
         percentiles: tuple[float, float] = (1.0, 99.8),
+        stain: str | None = None,
         foreground_share: float = 0.5,
         balanced: bool = True,
         margin: float = 1.0,
@@ -139,6 +141,7 @@ class Stream:
         self._patch_size = patch_size
         self._scale = scale
         self._percentiles = percentiles
+        self._stain = stain
         self._foreground_share = foreground_share
         self._balanced = balanced
         part = batch_size // process_count
@@ -259,6 +262,7 @@ class Stream:
             num_classes=len(self._source.class_names),
             scale=self._scale,
             percentiles=self._percentiles,
+            stain=self._stain,
         )
         height, width, channels = example["image"].shape
         if min(height, width) < self._patch_size:

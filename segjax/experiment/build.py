@@ -69,6 +69,16 @@ def open_split(config: ConfigDict, split: str) -> Source:
     return open_source(config.dataset.name, config.dataset[split], data_dir=config.dataset.data_dir)
 
 
+def preparation(config: ConfigDict) -> dict[str, Any]:
+    """What is done to every image before a network sees it, by the arguments of `prepare_image`."""
+    return {
+        "scale": config.data.scale,
+        "percentiles": tuple(config.data.percentiles),
+        # Runs of earlier versions have none.
+        "stain": config.data.get("stain"),
+    }
+
+
 def make_stream(config: ConfigDict, source: Source) -> Stream:
     """The batches that a config trains on."""
     objects = {}
@@ -82,8 +92,7 @@ def make_stream(config: ConfigDict, source: Source) -> Stream:
         seed=config.seed,
         batch_size=config.batch_size,
         patch_size=config.data.patch_size,
-        scale=config.data.scale,
-        percentiles=tuple(config.data.percentiles),
+        **preparation(config),
         foreground_share=config.data.foreground_share,
         margin=config.data.margin,
         process_index=jax.process_index(),
@@ -152,9 +161,7 @@ def make_task(config: ConfigDict, description: Description, *, fitted: bool = Fa
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     """Makes a method of a trained network."""
-    prepare = functools.partial(
-        prepare_image, scale=config.data.scale, percentiles=tuple(config.data.percentiles)
-    )
+    prepare = functools.partial(prepare_image, **preparation(config))
     settings = {name: config.predict[name] for name in ("tile", "overlap", "flips")}
     if task.proposals:
         settings |= {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}

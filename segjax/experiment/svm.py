@@ -142,6 +142,7 @@ def describe_images(
     max_proposals: int,
     scale: float,
     percentiles: tuple[float, float],
+    stain: str | None = None,
 ) -> Iterator[Described]:
     """Describes the objects and the proposals of every image, as they are, without augmentation.
 
@@ -152,6 +153,7 @@ def describe_images(
       max_proposals: of an image; of more, evenly spread ones are taken.
       scale: of the images' sides, as in training.
       percentiles: likewise.
+      stain: likewise.
 
     Yields:
       What is known of the boxes of each image that has an object.
@@ -159,7 +161,9 @@ def describe_images(
     num_classes = len(source.class_names)
     for number in tqdm(range(len(source)), desc="describe", unit="image", leave=False):
         record = source[number]
-        example = prepare_example(record, num_classes=num_classes, scale=scale, percentiles=percentiles)
+        example = prepare_example(
+            record, num_classes=num_classes, scale=scale, percentiles=percentiles, stain=stain
+        )
         objects, present = box_ops.of_labels(example["labels"], capacity=record.truth.num_instances)
         objects, classes = np.asarray(objects)[np.asarray(present)], record.truth.classes[np.asarray(present)]
         if not len(objects):

@@ -21,6 +21,7 @@ from segjax.experiment.build import (
     make_predictor,
     make_stream,
     open_split,
+    preparation,
     restore,
 )
 from segjax.experiment.leaks import check_leaks, split_facts
@@ -86,8 +87,7 @@ def _fit_svm(config: ConfigDict, workdir: Path, description: Description, source
         functools.partial(describe, params),
         propose=make_proposer(config),
         max_proposals=config.proposals.max_proposals,
-        scale=config.data.scale,
-        percentiles=tuple(config.data.percentiles),
+        **preparation(config),
     )
     predictor = svm.fit_predictor(described, num_classes=len(description.class_names), seed=config.seed)
     svm.save(predictor, workdir, step)

@@ -2,11 +2,6 @@
 
 from ml_collections import ConfigDict
 
-from segjax.data.augment import OFF
-
-# No augmentation but flips and quarter turns, which are quick to compile.
-STILL = OFF | {"flip": True, "quarter_turns": True}
-
 
 def shrink(config: ConfigDict) -> ConfigDict:
     """Makes a config of configs/ small."""
@@ -20,7 +15,8 @@ def shrink(config: ConfigDict) -> ConfigDict:
     config.train.validate_every = 2
     config.train.checkpoint_every = 1
     config.train.log_every = 1
-    config.augment = ConfigDict(STILL)
+    # Quick to compile.
+    config.augment.policy = ("flip", "quarter_turns")
     config.mesh.data = 1
     config.predict.tile = 128
     return config

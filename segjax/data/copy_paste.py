@@ -1,0 +1,130 @@
+"""Copy-paste: instances of an example appear a second time elsewhere in it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from segjax.ops.filters import gaussian_blur
+from segjax.typing import Array, Batch
+
+# Standard deviation in pixels of the rim over which a copy and its new surroundings mix.
+RIM = 1.0
+
+
+class _Copy(NamedTuple):
+    """One instance and where it goes: `numbers` [5] in [0, 1), `salt` uint32, `new` its id, 0 for none."""
+
+    numbers: Array
+    salt: Array
+    new: Array
+
+
+def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Batch:
+    """Pastes copies of the example's own instances, flipped or turned, at other places.
+
+    A copy keeps its class and its distance map and gets an id that is free. An instance that is covered in
+    part keeps what is visible of it, with the depths that its pixels had. Copies are not made of instances
+    that the border cuts, and one that would lie on others too much is left out, so that crowded
+    examples stay as they are.
+
+    Args:
+      key: of the random numbers.
+      example: square maps {"image" [S, S, C], "labels", "semantic", "distance"}; with "classes" [N] of the
+        ids 1..N, ids whose class is 0 are free, and where there are none, nothing is pasted.
+      count: M, the most copies that are made.
+      overlap: the part of a copy that may lie on other instances.
+
+    Returns:
+      The example.
+
+    References:
+      Ghiasi et al., Simple copy-paste (https://arxiv.org/abs/2012.07177).
+    """
+    of_numbers, of_salts = jax.random.split(key)
+    if "classes" in example:
+        free = jnp.nonzero(example["classes"] == 0, size=count, fill_value=-1)[0] + 1
+    else:
+        free = jnp.max(example["labels"]) + 1 + jnp.arange(count)
+    copies = _Copy(
+        jax.random.uniform(of_numbers, (count, 5)),
+        jax.random.bits(of_salts, (count,)),
+        free.astype(jnp.int32),
+    )
+
+    def add(pasted: Batch, copy: _Copy) -> tuple[Batch, None]:
+        return _paste(example, pasted, copy, overlap), None
+
+    return jax.lax.scan(add, jax.tree.map(jnp.asarray, dict(example)), copies)[0]
+
+
+def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
+    """Adds a copy of an instance of `example` to `pasted`, which has others already."""
+    labels = example["labels"]
+    size = len(labels)
+    chosen = _draw_instance(copy.salt, labels)
+    inside = labels == chosen
+    source = _read_at(_middle(inside), copy.numbers, size)
+    within = jnp.all((source >= 0) & (source < size), axis=0)
+    rows, columns = jnp.clip(source, 0, size - 1)
+
+    # Twice the blurred mask is 1 up to the rim and fades outside: the smallest instance stays as bright.
+    soft = jnp.minimum(2 * gaussian_blur(inside.astype(jnp.float32)[..., None], RIM), 1)
+    floats = jnp.concatenate([example["image"], example["distance"][..., None], soft], axis=-1)
+    floats = floats[rows, columns]
+    covered = inside[rows, columns] & within
+    semantic = example["semantic"][rows, columns]
+
+    touching = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
+    area = jnp.sum(covered)
+    crowded = jnp.sum(covered & (pasted["labels"] > 0)) > overlap * area
+    usable = (chosen > 0) & (copy.new > 0) & ~jnp.any(jnp.stack(touching)) & ~crowded
+    covered &= usable
+    weight = jnp.where(within & usable, floats[..., -1], 0)[..., None]
+    result = {
+        **pasted,
+        "image": pasted["image"] + weight * (floats[..., :-2] - pasted["image"]),
+        "labels": jnp.where(covered, copy.new, pasted["labels"]),
+        "semantic": jnp.where(covered, semantic, pasted["semantic"]),
+        "distance": jnp.where(covered, floats[..., -2], pasted["distance"]),
+    }
+    if "classes" in pasted:
+        kind = jnp.where(usable & (area > 0), pasted["classes"][chosen - 1], 0)
+        slot = jnp.where(copy.new > 0, copy.new - 1, len(pasted["classes"]))  # beyond the end: dropped
+        result["classes"] = jnp.asarray(pasted["classes"]).at[slot].set(kind, mode="drop")
+    return result
+
+
+def _draw_instance(salt: Array, labels: Array) -> jax.Array:
+    """An id, each as likely, whatever the size of its instance; 0 if there is none.
+
+    The pixels of an instance share one pseudo-random rank, so no table with a row for every id is needed.
+    """
+    rank = labels.astype(jnp.uint32) ^ salt
+    for multiplier in (0x85EBCA6B, 0xC2B2AE35):  # the finaliser of MurmurHash3
+        rank = (rank ^ (rank >> 16)) * jnp.uint32(multiplier)
+    rank = jnp.where(labels > 0, (rank >> 1) + 1, 0)
+    return labels.ravel()[jnp.argmax(rank)]
+
+
+def _middle(inside: Array) -> jax.Array:
+    """[2] int: the middle of the box around a mask [S, S]."""
+    place = jnp.arange(len(inside))
+    sides = jnp.stack([jnp.any(inside, axis=1), jnp.any(inside, axis=0)])
+    low = jnp.min(jnp.where(sides, place[None], len(inside)), axis=1)
+    return (low + jnp.max(jnp.where(sides, place[None], 0), axis=1)) // 2
+
+
+def _read_at(middle: Array, numbers: Array, size: int) -> jax.Array:
+    """[2, S, S] int: where each pixel reads if the middle is moved anywhere, in any of eight poses."""
+    target = jnp.floor(numbers[:2] * size).astype(jnp.int32)
+    signs = jnp.where(numbers[2:4] < 0.5, 1, -1)
+    place = jnp.arange(size)
+    offsets = jnp.stack(
+        [
+            jnp.broadcast_to(signs[0] * (place - target[0])[:, None], (size, size)),
+            jnp.broadcast_to(signs[1] * (place - target[1])[None, :], (size, size)),
+        ]
+    )
+    offsets = jnp.where(numbers[4] < 0.5, offsets, offsets[::-1])
+    return offsets + middle[:, None, None]

@@ -1,0 +1,51 @@
+"""Cut-out: rectangles of an example are taken away, as if nobody had seen them."""
+
+import jax
+import jax.numpy as jnp
+
+from segjax.data.photometry import between
+from segjax.typing import IGNORE, Array, Batch
+
+
+def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
+    """Replaces rectangles by the level of the background.
+
+    What is gone cannot be judged: there `semantic` is `IGNORE`, `labels` and `distance` are 0. Of an instance
+    that is gone in part, what is still to be seen keeps its id, as at the border of an image.
+
+    Args:
+      key: of the random numbers.
+      example: maps {"image" [H, W, C], "labels", "semantic", "distance"}; all else is passed through.
+      share: the longest side that a rectangle may have, as a part of the image's; sides are drawn evenly.
+      count: of rectangles.
+
+    Returns:
+      The example.
+
+    References:
+      DeVries and Taylor, Improved regularization of convolutional neural networks with cutout
+      (https://arxiv.org/abs/1708.04552).
+    """
+    labels, image = example["labels"], example["image"]
+    numbers = jax.random.uniform(key, (4, count))
+    shape = jnp.array(labels.shape, jnp.float32)
+    centres = numbers[:2] * shape[:, None]  # [2, M]
+    halves = between((0.0, share), numbers[2:]) * shape[:, None] / 2
+    rows, columns = (
+        jnp.abs(jnp.arange(side) + 0.5 - centre[:, None]) < half[:, None]
+        for side, centre, half in zip(labels.shape, centres, halves, strict=True)
+    )
+    hole = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
+    return {
+        **example,
+        "image": jnp.where(hole[..., None], _background(image, labels), image),
+        "labels": jnp.where(hole, 0, labels),
+        "semantic": jnp.where(hole, IGNORE, example["semantic"]),
+        "distance": jnp.where(hole, 0, example["distance"]),
+    }
+
+
+def _background(image: Array, labels: Array) -> jax.Array:
+    """[1, 1, C]: the mean of what is no instance; of everything, if there is nothing else."""
+    empty = (labels == 0) | jnp.all(labels > 0)
+    return jnp.mean(image, axis=(0, 1), where=empty[..., None], keepdims=True)

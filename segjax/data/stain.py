@@ -1,0 +1,116 @@
+"""Stained tissue: slides made alike before anything else, and unlike again in training."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.errors import InputError
+from segjax.ops import stain
+from segjax.typing import Array
+
+# A slide as it should look: the stains of Macenko's public program; and the mean and the spread of colours,
+# in CIELAB, that are the median of the stained images in the training split of BBBC038.
+STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]], np.float32)
+STRONGEST = np.array([1.9705, 1.0308], np.float32)
+MEAN = np.array([65.0, 19.0, -25.0], np.float32)
+DEVIATION = np.array([14.0, 16.0, 16.0], np.float32)
+METHODS = {
+    "macenko": functools.partial(stain.macenko, stains=STAINS, strongest=STRONGEST),
+    "reinhard": functools.partial(stain.reinhard, mean=MEAN, deviation=DEVIATION),
+}
+# Colours that differ less than this, as a part of the full scale, are those of a grey image.
+GREY = 0.01
+# A patch is normalised, so it is not known how much light its darkest pixels let through. In those images it
+# is this part of the red, green and blue of the brightest.
+DARKEST = np.array([0.40, 0.13, 0.79], np.float32)
+# How far stains are shifted, in units of density, where their amounts change by the whole.
+SHIFT = 0.2
+
+
+def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
+    """Makes a stained slide look like one standard slide, so that laboratories and scanners do not matter.
+
+    Args:
+      image: [H, W, C] uint8, uint16 or float as it was read. The light is its full scale: 255, or the largest
+        number of as many bits as its brightest pixel needs, and 1 for floats up to 1.
+      method: "macenko" for the stains of another slide, "reinhard" for the colours of another, None for none.
+
+    Returns:
+      [H, W, 3] float32 in [0, 1]; the image itself if there is no method, or it has not three channels or is
+      grey. Macenko's method changes only what has both stains, see `segjax.ops.stain.macenko`.
+
+    Raises:
+      InputError: if there is no such method.
+    """
+    if method is None:
+        return image
+    if method not in METHODS:
+        raise InputError(
+            f"config.data.stain={method!r} is unknown: choose one of {', '.join(METHODS)}, or None"
+        )
+    if image.shape[-1] != 3:
+        return image
+    light = image.astype(np.float32) / _full_scale(image)
+    if np.ptp(light, axis=-1).max() < GREY:
+        return image
+    pixels = light.reshape(-1, 3)
+    # Powers of two: images of many sizes compile few programs.
+    capacity = max(2 ** (len(pixels) - 1).bit_length(), 2**12)
+    padded = np.pad(pixels, [(0, capacity - len(pixels)), (0, 0)])
+    changed = _compiled(method)(padded, np.arange(capacity) < len(pixels))
+    return np.asarray(changed)[: len(pixels)].reshape(image.shape)
+
+
+@functools.cache
+def _compiled(method: str) -> jax.stages.Wrapped:
+    return jax.jit(METHODS[method])
+
+
+def _full_scale(image: np.ndarray) -> float:
+    brightest = float(image.max())
+    if np.issubdtype(image.dtype, np.floating) and brightest <= 1:
+        return 1.0
+    return float(max(2 ** int(np.ceil(np.log2(max(brightest, 1) + 1))), 256) - 1)
+
+
+def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
+    """Changes how much haematoxylin and eosin there is, as between laboratories.
+
+    The densities of a patch are not known, since each of its channels was normalised; they are taken to be
+    those of light between `DARKEST` and 1. What is left over of the two stains stays as it is.
+
+    Args:
+      key: of the random numbers.
+      image: [H, W, C] float32, the background of a slide near 1. Unless it has three channels that are not
+        all the same, it is returned as it is.
+      strength: the most by which the amount of a stain may change, as a part of it.
+
+    Returns:
+      [H, W, C] float32, not normalised any more.
+
+    References:
+      Tellez et al., Whole-slide mitosis detection in H&E breast histology (https://arxiv.org/abs/1808.05896).
+    """
+    if image.shape[-1] != 3:
+        return image
+    darkest = DARKEST[None, None]
+    light = darkest + (1 - darkest) * image
+    amounts = stain.unmix(stain.optical_density(light), _BASIS)
+    factor, shift = strength * jax.random.uniform(key, (2, 1, 1, 2), minval=-1.0)
+    stained = amounts[..., :2] * (1 + factor) + SHIFT * shift
+    density = jnp.concatenate([stained, amounts[..., 2:]], axis=-1) @ _BASIS
+    changed = (jnp.exp(-density) - darkest) / (1 - darkest)
+    grey = jnp.max(jnp.max(image, axis=-1) - jnp.min(image, axis=-1)) < GREY
+    return jnp.where(grey, image, changed)
+
+
+def _with_residual(stains: np.ndarray) -> np.ndarray:
+    """[3, 3]: two stains and the direction of what neither explains."""
+    return np.stack([*stains, np.cross(*stains)]).astype(np.float32)
+
+
+_BASIS = _with_residual(stain.RUIFROK[:2])

@@ -1,0 +1,210 @@
+"""Colours of stained tissue: density and stains, CIELAB, and two ways to make slides look alike.
+
+Light is what comes through the slide, 1 where nothing absorbs any. Colours are [..., 3], red, green and blue.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.typing import Array
+
+# Density of red, green and blue in what is stained by haematoxylin, eosin and, here of no meaning, DAB
+# (Ruifrok and Johnston, 2001).
+RUIFROK = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+
+# Linear light of sRGB's red, green and blue as CIE XYZ, and the white D65.
+_XYZ = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]],
+    np.float32,
+)
+_WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
+_LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], np.float32)
+# Fewer stained pixels than this say nothing about the stains. And what absorbs more than this of the red, as
+# a part of its density, is no eosin: in a slide of one stain the second direction is another shade of it, and
+# to take them apart would only amplify noise.
+_FEWEST = 100
+_REDDEST = 0.25
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+def optical_density(light: Array, *, darkest: float = 1 / 255) -> jax.Array:
+    """What absorbs light, which adds up where stains lie upon each other (Beer and Lambert).
+
+    Args:
+      light: [...] float.
+      darkest: light below this counts as this.
+
+    Returns:
+      [...] float, `-log(light)`.
+    """
+    return -jnp.log(jnp.maximum(light, darkest))
+
+
+def unmix(density: Array, stains: Array) -> jax.Array:
+    """How much of each of three stains it takes to absorb that light.
+
+    Args:
+      density: [..., 3] optical density.
+      stains: [3, 3] a row of densities for each stain, as `RUIFROK`.
+
+    Returns:
+      [..., 3] amounts; `amounts @ stains` is the density.
+    """
+    return jnp.matmul(density, jnp.linalg.inv(stains), precision=_EXACT)
+
+
+def rgb_to_lab(light: Array) -> jax.Array:
+    """From sRGB to CIELAB.
+
+    Args:
+      light: [..., 3] float in [0, 1].
+
+    Returns:
+      [..., 3]: lightness, green to red, blue to yellow.
+
+    References:
+      skimage.color.rgb2lab, whose numbers these are.
+    """
+    linear = jnp.where(light > 0.04045, ((jnp.maximum(light, 0) + 0.055) / 1.055) ** 2.4, light / 12.92)
+    xyz = jnp.matmul(linear, _XYZ.T, precision=_EXACT) / _along(_WHITE, linear)
+    root = jnp.where(xyz > 0.008856, jnp.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return jnp.matmul(root, _LAB.T, precision=_EXACT) - _along(np.array([16, 0, 0], np.float32), root)
+
+
+def lab_to_rgb(lab: Array) -> jax.Array:
+    """From CIELAB to sRGB, the inverse of `rgb_to_lab`.
+
+    Args:
+      lab: [..., 3] float.
+
+    Returns:
+      [..., 3] float, clipped to [0, 1].
+    """
+    y = (lab[..., 0] + 16) / 116
+    root = jnp.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    xyz = jnp.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787) * _along(_WHITE, root)
+    linear = jnp.matmul(xyz, np.linalg.inv(_XYZ).T, precision=_EXACT)
+    light = jnp.where(
+        linear > 0.0031308, 1.055 * jnp.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear
+    )
+    return jnp.clip(light, 0, 1)
+
+
+def stain_matrix(
+    density: Array, valid: Array, *, threshold: float = 0.15, alpha: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """The two stains of a slide: the extreme directions in the plane in which its densities lie.
+
+    Args:
+      density: [P, 3] optical density of pixels.
+      valid: [P] bool.
+      threshold: pixels with a channel below this density are not stained.
+      alpha: percentile of the angles that is taken for extreme, and likewise 100 - alpha.
+
+    Returns:
+      [2, 3], rows of length 1, haematoxylin (which absorbs more of the red) first; and how many pixels they
+      were estimated from.
+
+    References:
+      Macenko et al., A method for normalizing histology slides for quantitative analysis (2009).
+    """
+    stained = valid & jnp.all(density >= threshold, axis=-1)
+    count = jnp.sum(stained)
+    weight = stained.astype(density.dtype)[:, None]
+    total = jnp.maximum(count, 1)
+    centred = (density - jnp.sum(weight * density, axis=0, keepdims=True) / total) * weight
+    covariance = jnp.matmul(centred.T, centred, precision=_EXACT) / jnp.maximum(count - 1, 1)
+    _, vectors = jnp.linalg.eigh(covariance)
+    plane = vectors[:, :0:-1]  # the two of the largest variance, that first
+    # Into the octant of densities: angles are not to jump from pi to -pi.
+    plane = plane * jnp.where(jnp.sum(plane, axis=0) < 0, -1, 1)[None]
+    projected = jnp.matmul(density, plane, precision=_EXACT)
+    angles = jnp.arctan2(projected[:, 1], projected[:, 0])
+    extremes = percentile(angles, stained, jnp.array([alpha, 100 - alpha]))
+    both = jnp.matmul(jnp.stack([jnp.cos(extremes), jnp.sin(extremes)], axis=1), plane.T, precision=_EXACT)
+    return jnp.where(both[0, 0] > both[1, 0], both, both[::-1]), count
+
+
+def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> jax.Array:
+    """Gives a slide the stains of another, pixel by pixel in the amounts that it has of its own.
+
+    Args:
+      light: [P, 3] float in [0, 1].
+      valid: [P] bool.
+      stains: [2, 3] of the other slide, as from `stain_matrix`.
+      strongest: [2] the 99th percentiles of the amounts of its stains.
+
+    Returns:
+      [P, 3] float in [0, 1]; as it was if hardly anything is stained, or all by one stain.
+    """
+    density = optical_density(light)
+    own, count = stain_matrix(density, valid)
+    amounts = stain_amounts(density, own)
+    tops = jnp.stack([percentile(amounts[:, index], valid, jnp.array([99.0]))[0] for index in (0, 1)])
+    factor = jnp.asarray(strongest) / jnp.maximum(tops, 1e-3)
+    changed = jnp.exp(-jnp.matmul(amounts * factor[None], jnp.asarray(stains), precision=_EXACT))
+    usable = (count >= _FEWEST) & (own[1, 0] <= _REDDEST)
+    return jnp.where(usable, jnp.clip(changed, 0, 1), light)
+
+
+def stain_amounts(density: Array, stains: Array) -> jax.Array:
+    """How much of two stains explains a density best, by least squares.
+
+    Args:
+      density: [P, 3] optical density.
+      stains: [2, 3].
+
+    Returns:
+      [P, 2].
+    """
+    gram = jnp.matmul(stains, stains.T, precision=_EXACT) + 1e-6 * jnp.eye(2)
+    return jnp.matmul(density, jnp.linalg.solve(gram, stains).T, precision=_EXACT)
+
+
+def reinhard(light: Array, valid: Array, *, mean: Array, deviation: Array) -> jax.Array:
+    """Gives an image the mean colour and the spread of colours of another, in CIELAB.
+
+    Args:
+      light: [P, 3] float in [0, 1].
+      valid: [P] bool.
+      mean: [3] of the other image, in CIELAB.
+      deviation: [3] likewise.
+
+    Returns:
+      [P, 3] float in [0, 1].
+
+    References:
+      Reinhard et al., Color transfer between images (2001), with CIELAB for their own opponent colours.
+    """
+    lab = rgb_to_lab(light)
+    own_mean = jnp.mean(lab, axis=0, where=valid[:, None], keepdims=True)
+    own_deviation = jnp.std(lab, axis=0, where=valid[:, None], keepdims=True)
+    factor = _along(deviation, lab) / jnp.maximum(own_deviation, 1e-3)
+    return lab_to_rgb((lab - own_mean) * factor + _along(mean, lab))
+
+
+def percentile(values: Array, valid: Array, shares: Array) -> jax.Array:
+    """Percentiles of what is valid, by linear interpolation.
+
+    Args:
+      values: [P] float.
+      valid: [P] bool.
+      shares: [Q] in 0..100.
+
+    Returns:
+      [Q] float.
+
+    References:
+      numpy.percentile of `values[valid]`.
+    """
+    ordered = jnp.sort(jnp.where(valid, values, jnp.inf))
+    place = shares / 100 * jnp.maximum(jnp.sum(valid) - 1, 0)
+    low = jnp.floor(place).astype(jnp.int32)
+    below, above = ordered[low], ordered[jnp.ceil(place).astype(jnp.int32)]
+    return below + (place - low) * (above - below)
+
+
+def _along(values: Array, like: Array) -> jax.Array:
+    """[3] as [1, ..., 3], to be used with [..., 3]."""
+    return jnp.reshape(jnp.asarray(values), (1,) * (like.ndim - 1) + (-1,))
