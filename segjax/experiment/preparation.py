@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from segjax.data import DATASETS, open_source
 from segjax.data.annotations import Annotations, Drawing, open_annotations
-from segjax.data.augment import augmented
 from segjax.data.builder import prepare as prepare_builder
+from segjax.data.likenesses import augmented
 from segjax.data.preparation import pipeline
 from segjax.data.preparation.builder import Folder, home
-from segjax.data.preparation.decisions import Decision, Plan, compare, decide
+from segjax.data.preparation.decisions import Decision, compare, decide
 from segjax.data.preparation.examination import Examiner, Options, examine_all
 from segjax.data.preparation.folder import Item, list_items
 from segjax.data.quality import KINDS, examine, summarise
@@ -34,8 +33,8 @@ from segjax.report import preview
 from segjax.report.quality import counted, write_quality
 from segjax.segmentation import Segmentation
 
-# Pictures of a contact sheet, and groups and classes that get one.
-PICTURES, AUGMENTED = 24, 18
+# Pictures of a contact sheet, augmented ones, and the side of those in pixels.
+PICTURES, AUGMENTED, PATCH = 24, 18, 192
 SHARED = ("train", "validation", "test")
 MARK = "preparation.json"
 
@@ -230,7 +229,8 @@ def _augmented(source: Source, class_names: Sequence[str]) -> list[preview.Capti
     """A few patches of each of three images, as training sees them with the default policy."""
     made: list[preview.Captioned] = []
     for number, record in enumerate(preview.evenly(source, 3)):
-        patches = augmented(record, key=jax.random.key(number), count=AUGMENTED // 3)
+        size = min(PATCH, *record.truth.shape)
+        patches = augmented(record, {}, patch_size=size, count=AUGMENTED // 3, seed=number)
         made += [(record.name, preview.patch(*patch, class_names)) for patch in patches]
     return made
 

@@ -101,6 +101,28 @@ def by_class(
     return cut[:count]
 
 
+def patch(
+    image: np.ndarray, labels: np.ndarray, semantic: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """A training patch with its outlines.
+
+    Args:
+      image: [S, S, C] float, as the network sees it.
+      labels: [S, S] int, ids with gaps.
+      semantic: [S, S] int, of each pixel.
+      class_names: background first.
+
+    Returns:
+      [h, w, 3] uint8.
+    """
+    ids, first = np.unique(labels, return_index=True)
+    # Where an instance begins may not be judged, but its class is at least 1.
+    classes = np.maximum(semantic.ravel()[first], 1)[ids > 0]
+    truth = Segmentation.from_labels(labels, classes=classes, semantic=semantic)
+    picture, (truth,) = resized(image, [truth], CELL)
+    return outlined(picture, truth, class_names)
+
+
 def with_legend(sheet: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """The sheet, and below it the colours of the classes."""
     return legend(sheet, class_names)

@@ -1,4 +1,4 @@
-"""What becomes of the images of a folder once all are looked at: kept, repaired or set aside; in which split."""
+"""What becomes of the images of a folder once all are looked at: kept or set aside, and in which split."""
 
 from __future__ import annotations
 

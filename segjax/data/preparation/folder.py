@@ -1,4 +1,4 @@
-"""A user's folder of images, and what a table or their names say of each: patient, split, class, pixel size."""
+"""A user's folder of images, and what a table or their names say: patient, split, class, pixel size."""
 
 from __future__ import annotations
 

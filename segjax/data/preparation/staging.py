@@ -17,9 +17,9 @@ from segjax.data.preparation.folder import Item
 class Staging:
     """Encoded examples and what was found out about them, by item.
 
-    An entry is a pair of files. It belongs to an item as it was: its file's size and time of change and all that
-    was said of it are in the entry's name, so that an image that changes is looked at again. The second file is written last and
-    whole: an entry that has it is complete, whenever the process was stopped.
+    An entry is a pair of files. It belongs to an item as it was: its file's size and time of change and all
+    that was said of it are in the entry's name, so that an image that changes is looked at again. The second
+    file is written last and whole: an entry that has it is complete, whenever the process was stopped.
 
     Args:
       folder: of the files; made when the first is written.
