@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import quickstart, semantic
+from configs import datasets, quickstart, semantic
 from configs.variants import parse
 
 OPTIONS = {
     "method": ("mask_r_cnn", "faster_r_cnn", "fast_r_cnn", "r_cnn"),
     "backbone": ("resnet50_fpn", "vgg16_fpn", "vgg16", "resnet18_fpn"),
-    "dataset": ("mnfinder", "bbbc038", "synthetic"),
+    "dataset": (*datasets.DATASETS, *datasets.BOXES),
     "size": ("full", "small"),
     # "v1" and "v2" are torchvision's networks, for its weights; "cells" has anchors and heads for cells.
     "form": ("cells", "v1", "v2"),
@@ -35,7 +35,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; `OPTIONS` lists what can be chosen."""
     chosen = parse(variant, OPTIONS)
     method, backbone = chosen["method"], chosen["backbone"]
-    config = semantic.get_config(f"dataset={chosen['dataset']}")
+    config = semantic.get_config()
+    datasets.choose(config, chosen["dataset"])
     config.steps = 20_000
     config.batch_size = 8
 
@@ -90,6 +91,9 @@ def get_config(variant: str = "") -> ConfigDict:
     # Of the terms of the loss, 1 where not given.
     config.task.weights = ConfigDict()
 
+    if chosen["dataset"] == "livecell":
+        # Its images hold up to three thousand cells.
+        config.data.max_instances = config.task.max_detections = 1000
     if method in ("r_cnn", "fast_r_cnn"):
         # Boxes from outside: "selective_search", "segmentations" (of classical methods), or "both".
         config.proposals = ConfigDict({"method": "both", "max_proposals": 2000})

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs import datasets
 from configs.variants import parse
 
 OPTIONS = {
     "encoder": ("vgg16", "vgg11", "vgg13", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"),
     "decoder": ("transposed", "upsample"),
-    "dataset": ("mnfinder", "synthetic", "bbbc038"),
+    "dataset": tuple(datasets.DATASETS),
     "instances": ("distance", "boundary", "components"),
 }
 # Geometry first, in one warp. Left out: shear, stretch, copy_paste and stain, before glow; cutout, last.
@@ -76,7 +77,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 16
 
     config.dataset = ConfigDict()
-    config.dataset.name = chosen["dataset"]
+    # This and what depends on it are set at the end, from configs/datasets.py.
+    config.dataset.name = placeholder(str)
     # Where prepared data sets lie; TFDS's own folder if not given.
     config.dataset.data_dir = placeholder(str)
     # Splits as TFDS writes them, `train[:80%]` included.
@@ -95,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.percentiles = (1.0, 99.8)
     # Makes stained tissue look alike, before: "macenko" or "reinhard".
     config.data.stain = placeholder(str)
-    config.data.patch_size = 256
+    config.data.patch_size = placeholder(int)
     # Share of the patches that are centred on an instance.
     config.data.foreground_share = 0.5
     # Patches are cut this much larger, for rotation and scale to have something to bring in.
@@ -166,19 +168,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.predict.checkpoint = "best"
 
     # The classical method that numbers are read against.
-    config.reference = ConfigDict({"name": "watershed"})
-
-    if chosen["dataset"] == "synthetic":
-        config.data.patch_size = 128
-    if chosen["dataset"] == "bbbc038":
-        # The smallest images have 256 x 256 pixels.
-        config.data.patch_size = 192
-        # Found on the training images.
-        config.reference.update({"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100})
-    if chosen["dataset"] == "mnfinder":
-        config.dataset.headline = "nucleus"
-        # Found on the training images: micronuclei are the instances of less than a fifth of the usual area.
-        config.reference = ConfigDict({"name": "watershed", "min_area": 5, "small_share": 0.2})
+    config.reference = ConfigDict()
+    datasets.choose(config, chosen["dataset"])
     return config
 
 

@@ -25,7 +25,7 @@ class ByHand:
 
     Attributes:
       filename: where it is looked for in the folder `manual`, such as `pannuke/fold_1.zip`. For a zip archive
-        the folder that it unpacks to, `pannuke/fold_1`, will do.
+        a folder `pannuke/fold_1` with what is in it will do.
       page: where it is to be had.
       licence: that people have to agree to.
     """
@@ -41,7 +41,7 @@ class ByHand:
           folder: keeps downloads. Looks in its subfolder `manual`.
 
         Returns:
-          The path of the file, or of the folder that it was unpacked to.
+          The path of the file, or of the folder.
 
         Raises:
           InputError: if it is not there; the message says what to put where.
@@ -62,7 +62,7 @@ class Download:
     Attributes:
       url: begins with https.
       filename: what it is called in the folder of downloads, and in its subfolder `manual`, where one put by
-        hand, or the folder that it unpacks to, comes first.
+        hand, or a folder with what is in it, comes first.
       max_bytes: a longer file is not the one that is meant.
       sha256: of the file, in hexadecimal; None where nobody publishes it. A zip archive has checksums of its
         own for each member, against damage though not against ill will.
@@ -162,7 +162,7 @@ class Download:
 
 
 def put_by_hand(folder: Path, filename: str) -> Path | None:
-    """What a user put into `manual` under this name, or the folder that it unpacks to; None if neither is."""
+    """What a user put into `manual` under this name, or as a folder of its name; None if neither is."""
     path = folder / "manual" / filename
     candidates = (path, path.with_suffix("")) if path.suffix == ".zip" else (path,)
     return next((candidate for candidate in candidates if candidate.exists()), None)
@@ -197,5 +197,5 @@ def _span(response: Any) -> tuple[int, int | None]:
 
 def _where(folder: Path, filename: str) -> str:
     path = folder / "manual" / filename
-    unpacked = " (or the folder it unpacks to)" if path.suffix == ".zip" else ""
+    unpacked = f", or what is in it as a folder {path.stem}," if path.suffix == ".zip" else ""
     return f"put {path.name}{unpacked} into {path.parent}"

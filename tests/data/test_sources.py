@@ -1,5 +1,6 @@
 import pytest
 
+from configs import datasets, rcnn
 from segjax.data import DATASETS, open_source
 from segjax.data.sources import PreparedSource, split_slices
 from segjax.errors import InputError
@@ -48,6 +49,26 @@ def test_opens_by_name_with_options():
     assert len(source) == 3
     assert source.class_names == ("background", "nucleus")
     assert source[0].image.shape == (32, 32, 1)
+
+
+def test_what_configs_know_of_data_sets_is_true():
+    for name, defaults in (datasets.DATASETS | datasets.BOXES).items():
+        if name == "synthetic":
+            continue
+        builder = DATASETS[name].args[0]
+        assert defaults.headline in (None, *builder.CLASS_NAMES[1:])
+        assert rcnn.get_config(f"dataset={name}").dataset.name == name
+    assert set(DATASETS) == set(datasets.DATASETS) | set(datasets.BOXES)
+
+
+def test_every_data_set_on_disk_says_what_it_is():
+    for name, opener in DATASETS.items():
+        if name != "synthetic":
+            builder = opener.args[0]
+            assert builder.name == name
+            assert builder.CLASS_NAMES[0] == "background"
+            assert all((builder.LICENSE, builder.HOMEPAGE.startswith("https://"), builder.DESCRIPTION))
+            assert builder.CITATION.startswith("@")
 
 
 def test_unknown_names_and_options_list_the_known_ones():
