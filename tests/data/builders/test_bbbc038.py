@@ -89,7 +89,7 @@ def test_ids_fall_where_their_hash_says():
 
 def test_says_what_to_put_where(tmp_path):
     with pytest.raises(
-        InputError, match=r"BBBC038/stage1_train\.zip could not be .*put stage1_train\.zip .* into .*manual$"
+        InputError, match=r"BBBC038/stage1_train\.zip could not be .*put stage1_train\.zip, .* into .*manual$"
     ):
         open_source("bbbc038", "train", data_dir=tmp_path)
 

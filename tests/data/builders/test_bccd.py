@@ -103,5 +103,5 @@ def test_an_archive_that_is_not_whole(tmp_path, changes, message):
 
 
 def test_without_network_the_message_says_what_to_put_where(tmp_path):
-    with pytest.raises(InputError, match=r"put BCCD_Dataset-master\.zip .* into .*/manual$"):
+    with pytest.raises(InputError, match=r"put BCCD_Dataset-master\.zip, .* into .*/manual$"):
         list(tree.stream("bccd", tmp_path))

@@ -181,7 +181,7 @@ ARCHIVES = {
 def test_one_archive_that_is_missing_damaged_or_another(tmp_path, name):
     archive, wrong_layout = ARCHIVES[name]
     with pytest.raises(
-        InputError, match=rf"could not be downloaded \(.*no network.*put {archive} .*/manual$"
+        InputError, match=rf"could not be downloaded \(.*no network.*put {archive}, .*/manual$"
     ):
         list(tree.stream(name, tmp_path))
     tree.put(tmp_path, archive, {"pictures/1.png": b"x"})
