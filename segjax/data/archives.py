@@ -13,6 +13,7 @@ from segjax.errors import InputError
 
 MAX_MEMBER_BYTES = 2**26
 MAX_XML_BYTES = 2**26
+BLOCK_BYTES = 2**20
 
 
 @contextmanager
@@ -66,12 +67,15 @@ def read_bytes(file: File, *, max_bytes: int) -> bytes:
     """
     try:
         with file.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
+            content = bytearray()
+            # Block by block: the limit may be more memory than there is.
+            while len(content) <= max_bytes and (block := stream.read(BLOCK_BYTES)):
+                content += block
     except Exception as error:
         raise InputError(f"{file} cannot be read ({error}): download it again") from error
     if len(content) > max_bytes:
         raise InputError(f"{file} has more than {max_bytes} bytes: not of this data set")
-    return content
+    return bytes(content)
 
 
 def read_lines(file: File) -> list[str]:

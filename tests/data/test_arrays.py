@@ -33,6 +33,15 @@ def test_items_come_one_by_one(tmp_path):
         assert not isinstance(items[0], np.memmap)
 
 
+def test_a_member_that_ends_too_early_says_where(tmp_path):
+    list(places(tmp_path, written(NUMBERS)[:-1]))
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        items = iterate_array(zipfile.Path(archive, "x.npy"), (4, 2))
+        assert [next(items)[0, 0], next(items)[0, 0]] == [0, 8]
+        with pytest.raises(InputError, match="ends inside item 2 of 3"):
+            next(items)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -78,6 +78,13 @@ def test_outlines_become_cells_and_wells_groups(tmp_path, form):
             )
 
 
+def test_a_cell_beyond_the_border_is_cut_off():
+    labels = paint([[box(-1e10, -1e10, 3, 2)], [box(13, 10, 1e10, 1e10)]], SHAPE).labels
+    expected = np.zeros(SHAPE, np.int32)
+    expected[:2, :3], expected[10:, 13:] = 1, 2
+    np.testing.assert_array_equal(labels, expected)
+
+
 def test_the_well_is_in_the_name():
     assert well_of("SHSY5Y_Phase_B10_1_00d00h00m_2.tif") == "SHSY5Y_B10"
     assert well_of("image.tif") is None
