@@ -88,13 +88,25 @@ def paint(outlines: list[Any], shape: tuple[int, int]) -> Segmentation:
     Raises:
       ValueError: if an outline is none, or of an image of another size.
     """
-    runs = [found for outline in outlines if (found := _runs(outline, shape)) is not None]
-    areas = [int(coco_mask.area(one)) for one in runs]
+    cells = [found for outline in outlines if (found := _cut_out(outline, shape)) is not None]
+    areas = [int(mask.sum()) for _, mask in cells]
     labels = np.zeros(shape, np.int32)
-    # One mask at a time: thousands of them would fill the memory.
-    for index in sorted(range(len(runs)), key=lambda index: (-areas[index], index)):
-        labels[coco_mask.decode(runs[index]) > 0] = index + 1
+    for index in sorted(range(len(cells)), key=lambda index: (-areas[index], index)):
+        (top, left), mask = cells[index]
+        labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
     return Segmentation.from_labels(labels)
+
+
+def _cut_out(outline: Any, shape: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray] | None:
+    """The first row and column of a window around a cell, and its mask there; None if it has no area.
+
+    Whole masks of thousands of cells would take gigabytes, and most of the time.
+    """
+    runs = _runs(outline, shape)
+    if runs is None:
+        return None
+    left, top, width, height = (int(side) for side in coco_mask.toBbox(runs))
+    return (top, left), coco_mask.decode(runs)[top : top + height, left : left + width] > 0
 
 
 def _runs(outline: Any, shape: tuple[int, int]) -> Any:
