@@ -23,6 +23,7 @@ from segjax.data.annotations.layout import Place
 from segjax.data.annotations.outlines import check_inside, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
+from segjax.typing import IGNORE
 
 # Lines through the centres of border pixels leave the image by half a pixel; nothing else has to.
 MARGIN = 1.0
@@ -96,19 +97,18 @@ class Coco:
             raise InputError(f"{self.path} lists no image {key}; its file_name must be the image's path")
         image = self.images[key]
         check_shape(image.where, (image.get("height", int), image.get("width", int)), shape)
-        cutouts, classes, ignored = [], [], []
+        cutouts, classes = [], []
         for entry in self.annotations.get(key, []):
             category = entry.get("category_id", int)
             if category not in self.categories:
                 raise entry.complaint("category_id", f"is {category}, which no category has")
-            cutout = _cutout(entry, shape)
+            cutouts.append(_cutout(entry, shape))
             if entry.optional("iscrowd", int):
-                ignored.append(cutout)
-                continue
-            where = f"{entry.where}: the category {category}"
-            classes.append(class_of(self.categories[category], self.class_names, where))
-            cutouts.append(cutout)
-        return draw(cutouts, shape, classes=classes, files=(str(self.path),), ignored=ignored)
+                classes.append(IGNORE)
+            else:
+                where = f"{entry.where}: the category {category}"
+                classes.append(class_of(self.categories[category], self.class_names, where))
+        return draw(cutouts, shape, classes=classes, files=(str(self.path),))
 
 
 def _entries(document: Entry, path: Path, name: str) -> list[Entry]:

@@ -8,6 +8,7 @@ from segjax.data.annotations.binary import foreground
 from segjax.data.annotations.coco import stems_of_images
 from segjax.data.annotations.documents import load
 from segjax.data.annotations.imagej import ENDINGS as ROIS
+from segjax.data.annotations.labels import JPEG_SUFFIXES
 from segjax.data.annotations.layout import IMAGE_FOLDER, MASK_FOLDERS, Place
 from segjax.data.annotations.qupath import is_feature
 from segjax.data.annotations.voc import CLASSES, OBJECTS
@@ -43,7 +44,10 @@ def detect(place: Place, formats: tuple[str, ...]) -> str:
                 found.setdefault(kind, path)
     if "coco" in found:
         stems |= stems_of_images(found["coco"])
-    pictures = list(place.files(SUFFIXES))
+    # A JPEG beside outlines is a photograph.
+    pictures = [
+        path for path in place.files(SUFFIXES) if not found or path.suffix.lower() not in JPEG_SUFFIXES
+    ]
     if place.images:
         own = set(place.images.values())
         pictures = [path for path in pictures if path not in own]

@@ -11,6 +11,7 @@ import numpy as np
 from segjax.data.readers import File
 from segjax.errors import InputError
 from segjax.segmentation import Cutout, paint
+from segjax.typing import IGNORE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +80,6 @@ def draw(
     classes: Sequence[int],
     files: tuple[str, ...],
     smaller_on_top: bool = True,
-    ignored: Sequence[Cutout] = (),
     lossy: bool = False,
 ) -> Drawing:
     """Makes a drawing of instances that have a mask each.
@@ -87,26 +87,23 @@ def draw(
     Args:
       cutouts: one for each instance; its id is its place in the sequence, from 1.
       shape: `(H, W)`.
-      classes: of each instance.
+      classes: of each instance; `IGNORE` makes its pixels pixels to be ignored.
       files: what was read.
       smaller_on_top: which of two that overlap is seen, see `segmentation.paint`.
-      ignored: regions not to be judged, where no instance lies.
       lossy: whether a JPEG was among the files.
 
     Returns:
       The drawing.
     """
     labels = paint(cutouts, shape, smaller_on_top=smaller_on_top)
+    ignore = np.concatenate([[False], np.asarray(classes) == IGNORE])[labels]
+    labels[ignore] = 0
     seen = np.unique(labels[labels > 0]).tolist()
-    ignore = np.zeros(shape, bool)
-    for cutout in ignored:
-        ignore[cutout.window] |= cutout.mask
-    ignore &= labels == 0
     return Drawing(
         labels,
         {index: classes[index - 1] for index in seen},
         files,
         lossy=lossy,
-        unseen=len(cutouts) - len(seen),
+        unseen=sum(kind != IGNORE for kind in classes) - len(seen),
         ignore=ignore if ignore.any() else None,
     )

@@ -23,6 +23,7 @@ from segjax.data.annotations.layout import PerImage, Place
 from segjax.data.annotations.outlines import check_inside, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
+from segjax.typing import IGNORE
 
 # LabelMe keeps points inside the image.
 MARGIN = 1.0
@@ -62,23 +63,20 @@ def _draw(path: Path, shape: tuple[int, int], class_names: tuple[str, ...]) -> D
         raise document.complaint("imagePath", f"is {written!r}, another image than the file's name says")
     parts: dict[Hashable, list[Cutout]] = {}
     classes: dict[Hashable, int] = {}
-    ignored = []
     for index, entry in enumerate(_shapes(document)):
         label, group = entry.get("label", str), entry.optional("group_id", int)
-        cutout = _cutout(entry, shape)
-        if label == IGNORED:
-            ignored.append(cutout)
-            continue
         instance = (label, index if group is None else None, group)
-        parts.setdefault(instance, []).append(cutout)
-        classes[instance] = class_of(label, class_names, f"{entry.where}: label")
+        parts.setdefault(instance, []).append(_cutout(entry, shape))
+        if label == IGNORED:
+            classes[instance] = IGNORE
+        else:
+            classes[instance] = class_of(label, class_names, f"{entry.where}: label")
     return draw(
         [union(cutouts) for cutouts in parts.values()],
         shape,
         classes=list(classes.values()),
         files=(str(path),),
         smaller_on_top=False,
-        ignored=ignored,
     )
 
 
@@ -91,7 +89,7 @@ def _cutout(entry: Entry, shape: tuple[int, int]) -> Cutout:
     elif kind in ("rectangle", "circle", "mask"):
         needed = 2
     else:
-        raise entry.complaint("shape_type", f"is {kind!r}, which covers no area; draw a polygon")
+        raise entry.complaint("shape_type", f"is {kind!r}, which covers no area")
     if len(points) < needed or (needed == 2 and len(points) > 2):
         raise entry.complaint("points", f"has {len(points)} points, which make no {kind}")
     if kind == "mask":

@@ -82,7 +82,7 @@ def _cutout(feature: Entry, shape: tuple[int, int]) -> Cutout:
     geometry = Entry(f"{feature.where}: geometry", feature.get("geometry", dict))
     kind, polygons = geometry.get("type", str), geometry.fields.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
-        raise geometry.complaint("type", f"is {kind!r}, which covers no area; draw a polygon")
+        raise geometry.complaint("type", f"is {kind!r}, which covers no area")
     if kind == "Polygon":
         polygons = [polygons]
     if not isinstance(polygons, list) or not all(isinstance(rings, list) and rings for rings in polygons):
