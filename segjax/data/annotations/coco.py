@@ -143,14 +143,9 @@ def _from_polygon(entry: Entry, polygon: Any, shape: tuple[int, int]) -> Cutout:
         raise entry.complaint(
             "segmentation", f"has a polygon of {len(flat)} numbers, not three pairs or more"
         )
-    points = flat.reshape(-1, 2)
-    check_inside(points, shape, MARGIN, entry, "segmentation")
-    # Drawn in its box alone, which takes pycocotools from the size of the image to that of the cell.
-    low = np.floor(points.min(axis=0)).astype(int)
-    width, height = (np.ceil(points.max(axis=0)).astype(int) - low + 1).tolist()
-    runs = coco_mask.frPyObjects([(points - low).ravel().tolist()], height, width)
-    drawn = _decoded(_decompressed(runs[0]["counts"].decode(), entry), height)
-    return drawn.moved(int(low[1]), int(low[0]), shape)
+    check_inside(flat.reshape(-1, 2), shape, MARGIN, entry, "segmentation")
+    runs = coco_mask.frPyObjects([flat.tolist()], *shape)
+    return _decoded(_decompressed(runs[0]["counts"].decode(), entry), shape[0])
 
 
 def _from_runs(segmentation: Entry, shape: tuple[int, int]) -> Cutout:
