@@ -208,18 +208,17 @@ def renamed(annotations: Annotations, images: Iterable[str]) -> Annotations:
       The annotations, by the keys of the images.
     """
     images = set(images)
-    free, wanted = annotations.keys - images, images - annotations.keys
     by_name = defaultdict(list)
-    for name in free:
+    for name in annotations.keys:
         by_name[name.rsplit("/", 1)[-1]].append(name)
     claims: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(wanted):
+    for key in sorted(images - annotations.keys):
         matches = [
             name
             for name in by_name[key.rsplit("/", 1)[-1]]
             if f"/{name}".endswith(f"/{key}") or f"/{key}".endswith(f"/{name}")
         ]
-        if len(matches) == 1:
+        if len(matches) == 1 and matches[0] not in images:
             claims[matches[0]].append(key)
     names = {keys[0]: name for name, keys in claims.items() if len(keys) == 1}
     return Renamed(annotations, names) if names else annotations
