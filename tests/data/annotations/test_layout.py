@@ -66,7 +66,7 @@ def test_masks_are_found_by_the_end_of_the_path_where_only_one_could_be_meant(tm
     put(tmp_path / "masks" / "deep" / "a.png")
     for key in ("x/b", "y/b"):
         put(tmp_path / "masks" / f"{key}.png")
-    images = {key: tmp_path / f"{key}.png" for key in ("a", "b", "masks/x/b")}
+    images = {key: tmp_path / "images" / f"{key}.png" for key in ("a", "b", "masks/x/b")}
     annotations = open_annotations(tmp_path, images=images)
     assert annotations.keys == {"a", "masks/x/b", "masks/y/b"}
     np.testing.assert_array_equal(annotations.read("a", (2, 3)).labels, CELLS)
