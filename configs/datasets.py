@@ -30,6 +30,8 @@ DATASETS = {
         reference={"min_area": 5, "small_share": 0.2},
     ),
     "synthetic": Defaults(patch_size=128),
+    # What scripts/prepare.py has made of a user's folder; config.dataset.data_dir says where.
+    "folder": Defaults(patch_size=192),
     # The smallest images have 256 x 256 pixels.
     "bbbc038": Defaults(
         patch_size=192, reference={"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100}

@@ -7,9 +7,9 @@ r"""Makes a data set of a folder of images and masks, and reports on its state.
 Masks are label images, colours, one file for each instance, COCO, LabelMe, VOC, QuPath or ImageJ files; those
 that hold foreground alone are refused unless --mask_format=binary says that every connected part is an
 instance. The table has a column `image` and any of patient (or group, slide, well, acquisition), split,
-class, pixel_size; --pattern='{patient}_{slide}_{}' reads them from the names of files instead. All images of a
-patient go to one split. What is damaged is left out and listed in my_data/report/index.html; no file is changed
-or deleted.
+class, pixel_size; --pattern='{patient}_{slide}_{}' reads them from the names of files instead. All images of
+a patient go to one split. What is damaged is left out and listed in my_data/report/index.html; no file is
+changed or deleted.
 
 Stop it whenever you like: the same command goes on where it stopped, to the same bytes.
 

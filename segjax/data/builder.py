@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 import fcntl
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -146,7 +147,9 @@ def prepare(
                     shutil.rmtree(abandoned)
                 for abandoned in downloads_of(builder).glob(".pip-*"):
                     shutil.rmtree(abandoned)
-                builder.download_and_prepare(download_config=config)
+                # What a script prints is for whoever asked it, not for what TFDS has to say.
+                with redirect_stdout(sys.stderr):
+                    builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise InputError(
             f"data set {builder.name} cannot be prepared in {builder.data_dir_root} ({error});"

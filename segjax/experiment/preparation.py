@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
@@ -120,6 +121,8 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         seed=request.seed,
         accept=frozenset(request.accept),
     )
+    # The examples are made already: what is left to do is not worth a bar.
+    tfds.disable_progress_bar()
     prepare_builder(
         Folder,
         out,
@@ -141,7 +144,8 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         sheets=sheets,
         split_sha256=next(iter(sources.values())).split_sha256,
     )
-    shutil.rmtree(out / "staging")
+    for done in ("staging", "downloads"):
+        shutil.rmtree(out / done, ignore_errors=True)
     write_json(out / MARK, {"request": _plain(request), "state": state})
     contents = counted({split: part["images"] for split, part in about["splits"].items()})
     return (

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from segjax.data.preparation.decisions import Decision, Plan
 from segjax.data.quality import KINDS, Summary
 from segjax.data.quality.pixels import QUANTILES
 from segjax.report.histograms import bars, histogram
-from segjax.report.html import render
+from segjax.report.html import data_uri, render
 from segjax.report.overlays import colour_of
 
 # Of each kind of finding, so many are named on the page; quality.json and decisions.csv have all.
@@ -104,7 +105,7 @@ def write_quality(
         ],
         warnings=[*warnings, *(f"The splits leak: {leak}." for leak in plan.leaks)],
         charts=[(name, _uri(content)) for name, content in charts],
-        sheets=[(name, _uri(content)) for name, content in sheets],
+        sheets=[(name, data_uri(np.asarray(Image.open(io.BytesIO(content))))) for name, content in sheets],
         decisions=[one for one in plan.decisions if one.findings][:LISTED],
         listed=LISTED,
         noted=sum(bool(one.findings) for one in plan.decisions),
