@@ -38,7 +38,7 @@ def open_tree(source: Path, *, max_member_bytes: int | None = None) -> Iterator[
     try:
         archive = zipfile.ZipFile(source)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{source} is damaged ({error}): download it again") from error
+        raise InputError(f"{source} is damaged ({error}): delete it and get it again") from error
     limit = MAX_MEMBER_BYTES if max_member_bytes is None else max_member_bytes
     with archive:
         for member in archive.infolist():
