@@ -103,7 +103,10 @@ class Coco:
             if category not in self.categories:
                 raise entry.complaint("category_id", f"is {category}, which no category has")
             cutouts.append(_cutout(entry, shape))
-            if entry.optional("iscrowd", int):
+            crowd = entry.fields.get("iscrowd") or 0
+            if crowd not in (0, 1):
+                raise entry.complaint("iscrowd", f"is {crowd!r}, neither 0 nor 1")
+            if crowd:
                 classes.append(IGNORE)
             else:
                 where = f"{entry.where}: the category {category}"

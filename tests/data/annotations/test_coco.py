@@ -72,6 +72,7 @@ def test_several_polygons_are_one_instance_and_a_crowd_is_ignored(tmp_path):
     document["annotations"].append(
         {"id": 9, "image_id": 1, "category_id": 5, "segmentation": runs, "iscrowd": 1}
     )
+    document["annotations"][0]["iscrowd"] = False
     drawing = opened(tmp_path, document).read("a", SHAPE)
     assert drawing.labels.max() == 1
     assert (drawing.labels == 1).sum() == 20
