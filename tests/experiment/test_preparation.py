@@ -264,25 +264,34 @@ def test_requests_that_cannot_be_met_are_explained(tmp_path, options, message):
         prepare_folder(request(tmp_path, **options), workers=0, previews=False)
 
 
-def test_hostile_files_are_refused_in_one_sentence(tmp_path):
-    made = drawn(4)
+def test_a_coco_file_with_nan_costs_the_image_it_is_about(tmp_path):
+    made = drawn(5)
     write_images(tmp_path / "images", made)
     masks = write_dataset("coco", tmp_path / "coco", made)
     described = json.loads(masks.read_text())
     polygon = next(one for one in described["annotations"] if isinstance(one["segmentation"], list))
     polygon["segmentation"][0][0] = float("nan")
     masks.write_text(json.dumps(described))
-    with pytest.raises(InputError, match=r"annotations\.json.*NaN"):
-        prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
-    zips = write_dataset("imagej", tmp_path / "imagej", made)
-    victim = next(zips.rglob("*.zip"))
-    with zipfile.ZipFile(victim, "a") as archive:
+    prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
+    assert "segmentation holds NaN" in unreadable(tmp_path / "out")
+
+
+def test_a_zip_that_leads_out_of_its_folder_costs_its_image_and_writes_nothing(tmp_path):
+    made = drawn(5)
+    write_images(tmp_path / "images", made)
+    masks = write_dataset("imagej", tmp_path / "imagej", made)
+    with zipfile.ZipFile(next(masks.rglob("*.zip")), "a") as archive:
         archive.writestr("../../outside.roi", b"x")
-    prepare_folder(request(tmp_path, masks=zips, shares=(0.6, 0.2, 0.2)), workers=0, previews=False)
-    found = json.loads((tmp_path / "out" / "report" / "quality.json").read_text())
-    (entry,) = found["findings"]["unreadable"]
-    assert "outside.roi" in entry["detail"]
+    prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
+    assert "outside.roi" in unreadable(tmp_path / "out")
     assert not list(tmp_path.rglob("outside.roi"))
+
+
+def unreadable(out):
+    """What is said of the only image that could not be read."""
+    (entry,) = json.loads((out / "report" / "quality.json").read_text())["findings"]["unreadable"]
+    assert entry["action"] == "quarantined"
+    return entry["detail"]
 
 
 def test_made_up_data_are_no_public_data_set(tmp_path):
