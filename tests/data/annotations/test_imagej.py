@@ -48,6 +48,7 @@ def test_rectangles(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, box(ROI_TYPE.RECT)).labels > 0, SQUARE)
     between = box(
         ROI_TYPE.RECT,
+        version=227,
         options=ROI_OPTIONS.SUB_PIXEL_RESOLUTION,
         xd=3.6,
         yd=2.0,
