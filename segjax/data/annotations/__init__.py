@@ -17,13 +17,14 @@ from segjax.data.annotations.imagej import open_imagej
 from segjax.data.annotations.instances import open_instances
 from segjax.data.annotations.labelme import open_labelme
 from segjax.data.annotations.labels import open_labels
-from segjax.data.annotations.layout import SUFFIXES, Place, renamed
+from segjax.data.annotations.layout import SUFFIXES, Place, absolute
+from segjax.data.annotations.matching import renamed, without_masks
 from segjax.data.annotations.qupath import open_qupath
 from segjax.data.annotations.voc import open_voc
 from segjax.data.readers import MAX_PIXELS
 from segjax.errors import InputError
 
-__all__ = ["FORMATS", "SUFFIXES", "Annotations", "Drawing", "open_annotations"]
+__all__ = ["FORMATS", "SUFFIXES", "Annotations", "Drawing", "open_annotations", "without_masks"]
 
 FORMATS: dict[str, Callable[[Place], Annotations]] = {
     "labels": open_labels,
@@ -56,9 +57,9 @@ def open_annotations(
       class_names: background first; None for those that the annotations name, else `background` and `cell`.
       suffixes: what a file's name may have more than its image's, where there is one file for each image.
       max_pixels: of one picture.
-      images: the images' files by key, where the caller knows them. Then a picture is never taken for its own
-        annotation when both lie in one folder, and images are found whose annotation names them from another
-        folder: `JPEGImages/a.jpg` in a COCO file is the image `a`.
+      images: the images' files by key, where the caller knows them, see `without_masks`. Then a picture is
+        never taken for its own annotation when both lie in one folder, and images are found whose annotation
+        names them from another folder: `JPEGImages/a.jpg` in a COCO file is the image `a`.
 
     Returns:
       The annotations by key: an image's path relative to the images' folder, without suffix. They can be
@@ -76,7 +77,8 @@ def open_annotations(
         raise InputError(
             f"class_names {class_names} must be background and the different names of one class or more"
         )
-    place = Place(path, class_names, suffixes, max_pixels, dict(images or {}))
+    known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
+    place = Place(path, class_names, suffixes, max_pixels, known)
     if format == "auto":
         format = detect(place, tuple(FORMATS))  # noqa: A001
     return renamed(FORMATS[format](place), place.images)

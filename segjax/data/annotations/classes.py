@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from segjax.errors import InputError
 
@@ -25,6 +26,21 @@ def names_of(found: Iterable[str], given: tuple[str, ...] | None) -> tuple[str, 
         return given
     named = [name for name in dict.fromkeys(found) if name not in (*BACKGROUND, IGNORED)]
     return ("background", *(named or ["cell"]))
+
+
+def names_in(files: Iterable[Path], read: Callable[[Path], Iterable[str]]) -> list[str]:
+    """The names that annotations of one file for each image use, in the order of the alphabet.
+
+    A file that cannot be read names nothing here; it is complained about when its image is read, so that one
+    damaged file does not cost all others.
+    """
+    found: set[str] = set()
+    for path in files:
+        try:
+            found.update(read(path))
+        except InputError:
+            continue
+    return sorted(found)
 
 
 def class_of(name: str | None, class_names: tuple[str, ...], where: str) -> int:

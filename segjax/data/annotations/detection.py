@@ -9,7 +9,7 @@ from segjax.data.annotations.coco import stems_of_images
 from segjax.data.annotations.documents import load
 from segjax.data.annotations.imagej import ENDINGS as ROIS
 from segjax.data.annotations.labels import JPEG_SUFFIXES
-from segjax.data.annotations.layout import IMAGE_FOLDER, MASK_FOLDERS, Place
+from segjax.data.annotations.layout import IMAGE_FOLDER, MASK_FOLDERS, Place, absolute
 from segjax.data.annotations.qupath import is_feature
 from segjax.data.annotations.voc import CLASSES, OBJECTS
 from segjax.data.readers import SUFFIXES
@@ -36,11 +36,15 @@ def detect(place: Place, formats: tuple[str, ...]) -> str:
     if all((place.path / name).is_dir() for name in (OBJECTS, CLASSES)):
         return "voc"
     found: dict[str, Path] = {}
-    stems = set()
+    stems, damaged = set(), None
     for ending in (".json", ".geojson", *ROIS):
         for count, path in enumerate(place.files([ending])):
             stems.add(path.stem)
-            if count < NUM_SAMPLES and (kind := _kind(path)):
+            try:
+                kind = _kind(path) if count < NUM_SAMPLES else None
+            except InputError as error:
+                kind, damaged = None, error
+            if kind:
                 found.setdefault(kind, path)
     if "coco" in found:
         stems |= stems_of_images(found["coco"])
@@ -50,7 +54,7 @@ def detect(place: Place, formats: tuple[str, ...]) -> str:
     ]
     if place.images:
         own = set(place.images.values())
-        pictures = [path for path in pictures if path not in own]
+        pictures = [path for path in pictures if absolute(path) not in own]
     elif found:
         # A picture beside an outline of its name is most likely the image that it was drawn on.
         pictures = [path for path in pictures if path.stem not in stems]
@@ -59,7 +63,7 @@ def detect(place: Place, formats: tuple[str, ...]) -> str:
     if len(found) == 1:
         return next(iter(found))
     if not found:
-        raise InputError(f"{place.path} holds no annotation; the formats are {', '.join(formats)}")
+        raise damaged or InputError(f"{place.path} holds no annotation; the formats are {', '.join(formats)}")
     shown = " and ".join(f"{path} ({kind})" for kind, path in found.items())
     raise InputError(f"{shown} are of different formats; say which is meant: {', '.join(formats)}")
 

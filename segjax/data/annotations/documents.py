@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax.errors import InputError
 
-MAX_JSON_BYTES = 2**30
+MAX_JSON_BYTES = 2**29
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segjax.data.annotations.classes import IGNORED, class_of
+from segjax.data.annotations.classes import IGNORED, class_of, names_in
 from segjax.data.annotations.documents import Entry, coordinates, load
 from segjax.data.annotations.drawing import Annotations, Drawing, check_shape, draw
 from segjax.data.annotations.layout import PerImage, Place
@@ -37,11 +37,8 @@ def open_labelme(place: Place) -> Annotations:
     Shapes of one `group_id` and one label are one instance.
     """
     index = place.index([".json"])
-    names = place.class_names
-    if names is None:
-        shapes = (shape for paths in index.files.values() for path in paths for shape in _shapes(_load(path)))
-        names = place.names(sorted({shape.get("label", str) for shape in shapes}))
-    return PerImage(index, names, partial(_draw, class_names=names))
+    names = place.class_names or place.names(names_in(place.files([".json"]), _labels))
+    return PerImage(index, names, partial(_draw, class_names=names, suffixes=place.suffixes))
 
 
 def _load(path: Path) -> Entry:
@@ -53,13 +50,19 @@ def _shapes(document: Entry) -> list[Entry]:
     return [Entry.of(shape, f"{document.where}: shapes[{index}]") for index, shape in enumerate(shapes)]
 
 
-def _draw(path: Path, shape: tuple[int, int], class_names: tuple[str, ...]) -> Drawing:
+def _labels(path: Path) -> list[str]:
+    return [shape.get("label", str) for shape in _shapes(_load(path))]
+
+
+def _draw(
+    path: Path, shape: tuple[int, int], class_names: tuple[str, ...], suffixes: tuple[str, ...]
+) -> Drawing:
     document = _load(path)
     check_shape(path, (document.get("imageHeight", int), document.get("imageWidth", int)), shape)
     written = document.get("imagePath", str)
     # Only its name is used, to notice an annotation that was copied beside the wrong image.
     image = PureWindowsPath(written) if "\\" in written else PurePosixPath(written)
-    if not path.stem.startswith(image.stem):
+    if path.stem not in (image.stem, *(image.stem + suffix for suffix in suffixes)):
         raise document.complaint("imagePath", f"is {written!r}, another image than the file's name says")
     parts: dict[Hashable, list[Cutout]] = {}
     classes: dict[Hashable, int] = {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from segjax.data.annotations.classes import names_of
-from segjax.data.annotations.drawing import Annotations, Drawing
+from segjax.data.annotations.drawing import Drawing
 from segjax.data.readers import MAX_PIXELS
+from segjax.data.readers import SUFFIXES as PICTURES
 from segjax.errors import InputError
 
 # What programs append to an image's name to name its annotation.
@@ -18,6 +20,11 @@ SUFFIXES = ("_mask", "_masks", "_label", "_labels", "-mask", "_seg", "_cp_masks"
 IMAGE_FOLDER = "images"
 # Folders that lie beside that of the images.
 MASK_FOLDERS = ("masks", "labels", "annotations")
+
+
+def absolute(path: Path) -> Path:
+    """A path that can be compared with others, wherever the program runs; links are not followed."""
+    return Path(os.path.abspath(path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Place:
       class_names: background first; None for those the annotations name.
       suffixes: of a stem, that the annotation's name may have more than the image's.
       max_pixels: of one image.
-      images: the images by key, where they are known: an image is not taken for its own annotation.
+      images: absolute paths of the images by key, where they are known: none is its own annotation.
     """
 
     path: Path
@@ -45,7 +52,8 @@ class Place:
         for path in found:
             # Dot files are what macOS leaves next to every file it copies.
             wanted = path.suffix.lower() in endings and not path.name.startswith(".")
-            if wanted and not self.beside_masks(path) and path.is_file():
+            picture = path.suffix.lower() in PICTURES
+            if wanted and not (picture and self.beside_masks(path)) and path.is_file():
                 yield path
 
     def index(self, endings: Iterable[str]) -> Index:
@@ -94,10 +102,10 @@ class Index:
     def keys(self) -> frozenset[str]:
         """Of the images that the files belong to: those given, or as the files' names have it."""
         keys = {key for key in self.images if self._candidates(key)}
-        taken = {path for key in keys for path in self._candidates(key)}
-        taken.update(path for path in self.images.values())
+        taken = {absolute(path) for key in keys for path in self._candidates(key)}
+        taken.update(self.images.values())
         for stem, paths in self.files.items():
-            if not taken.issuperset(paths):
+            if not taken.issuperset(map(absolute, paths)):
                 keys.add(self._key(stem))
         return frozenset(keys)
 
@@ -127,7 +135,7 @@ class Index:
             for stem in stems
             for suffix in ("", *self.suffixes)
             for path in self.files.get(stem + suffix, ())
-            if path != self.images.get(key)
+            if absolute(path) != self.images.get(key)
         ]
 
     def _key(self, stem: str) -> str:
@@ -165,60 +173,3 @@ class PerImage:
     def read(self, key: str, shape: tuple[int, int]) -> Drawing:
         """Reads what was drawn on one image, see `Annotations`."""
         return self.draw(self.index.find(key), shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class Renamed:
-    """Annotations that name images from another folder than the one they are read from.
-
-    Attributes:
-      inner: the annotations.
-      names: what they call an image, by its key.
-    """
-
-    inner: Annotations
-    names: Mapping[str, str]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Background first."""
-        return self.inner.class_names
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """Of the images that are annotated."""
-        return self.inner.keys - set(self.names.values()) | set(self.names)
-
-    def read(self, key: str, shape: tuple[int, int]) -> Drawing:
-        """Reads what was drawn on one image, see `Annotations`."""
-        return self.inner.read(self.names.get(key, key), shape)
-
-
-def renamed(annotations: Annotations, images: Iterable[str]) -> Annotations:
-    """Finds images by the end of their path where the whole path is not known to the annotations.
-
-    `JPEGImages/a` in a COCO file is the image `a` of the folder `JPEGImages`, and the object `a` of a VOC
-    folder is the image `JPEGImages/a`, as long as no other could be meant.
-
-    Args:
-      annotations: any.
-      images: the keys of all images.
-
-    Returns:
-      The annotations, by the keys of the images.
-    """
-    images = set(images)
-    by_name = defaultdict(list)
-    for name in annotations.keys:
-        by_name[name.rsplit("/", 1)[-1]].append(name)
-    claims: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(images - annotations.keys):
-        matches = [
-            name
-            for name in by_name[key.rsplit("/", 1)[-1]]
-            if f"/{name}".endswith(f"/{key}") or f"/{key}".endswith(f"/{name}")
-        ]
-        if len(matches) == 1 and matches[0] not in images:
-            claims[matches[0]].append(key)
-    names = {keys[0]: name for name, keys in claims.items() if len(keys) == 1}
-    return Renamed(annotations, names) if names else annotations

@@ -94,6 +94,10 @@ def union(cutouts: Sequence[Cutout]) -> Cutout:
     return Cutout(top, left, mask)
 
 
+# In pixels: no cell has that much of an outline, and every row that a line crosses takes memory.
+MAX_LENGTH = 2**22
+
+
 def check_inside(points: np.ndarray, shape: tuple[int, int], margin: float, where: Entry, name: str) -> None:
     """Refuses an outline that cannot have been drawn on this image.
 
@@ -105,7 +109,7 @@ def check_inside(points: np.ndarray, shape: tuple[int, int], margin: float, wher
       name: the field, for the complaint.
 
     Raises:
-      InputError: if a vertex is further out.
+      InputError: if a vertex is further out, or the line is longer than `MAX_LENGTH`.
     """
     outside = (points < -margin) | (points > np.array([shape[1], shape[0]]) + margin)
     if outside.any():
@@ -113,3 +117,6 @@ def check_inside(points: np.ndarray, shape: tuple[int, int], margin: float, wher
         raise where.complaint(
             name, f"has ({x:g}, {y:g}), outside the image of {shape[0]} x {shape[1]} pixels"
         )
+    length = np.abs(np.diff(points, axis=0)).sum()
+    if length > MAX_LENGTH:
+        raise where.complaint(name, f"draws a line of {length:.0f} pixels, more than {MAX_LENGTH}")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segjax.data.annotations.classes import class_of
+from segjax.data.annotations.classes import class_of, names_in
 from segjax.data.annotations.documents import Entry, coordinates, load
 from segjax.data.annotations.drawing import Annotations, Drawing, draw
 from segjax.data.annotations.layout import PerImage, Place
@@ -25,10 +25,7 @@ def open_qupath(place: Place) -> Annotations:
     own size is refused, one that lies outside is counted as unseen.
     """
     index = place.index(ENDINGS)
-    names = place.class_names
-    if names is None:
-        features = (entry for paths in index.files.values() for path in paths for entry in _features(path))
-        names = place.names(sorted({name for entry in features if (name := _classification(entry))}))
+    names = place.class_names or place.names(names_in(place.files(ENDINGS), _classifications))
     return PerImage(index, names, partial(_draw, class_names=names))
 
 
@@ -60,6 +57,10 @@ def _classification(feature: Entry) -> str | None:
     properties = _properties(feature)
     classification = properties.optional("classification", dict)
     return None if classification is None else Entry(properties.where, classification).get("name", str)
+
+
+def _classifications(path: Path) -> list[str]:
+    return [name for feature in _features(path) if (name := _classification(feature))]
 
 
 def _draw(path: Path, shape: tuple[int, int], class_names: tuple[str, ...]) -> Drawing:

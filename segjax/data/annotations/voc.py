@@ -53,7 +53,10 @@ def _numbered(classes: Index, max_pixels: int) -> list[str]:
     """As many names as the pictures hold classes."""
     highest = 0
     for path in (path for paths in classes.files.values() for path in paths):
-        indices = _indices(path, max_pixels)
+        try:
+            indices = _indices(path, max_pixels)
+        except InputError:  # comes up again when its image is read
+            continue
         highest = max(highest, int(indices[indices != VOID].max(initial=0)))
     return [f"class {index}" for index in range(1, highest + 1)]
 

@@ -85,6 +85,24 @@ def test_is_in_doubt_whether_masks_are_of_one_cell_or_of_all(tmp_path):
     assert open_annotations(tmp_path / "masks").keys == {"plate/a", "plate/b"}
 
 
+@pytest.mark.parametrize("form", ["labelme", "qupath", "voc"])
+def test_one_damaged_file_does_not_cost_the_others(tmp_path, form):
+    write_dataset(form, tmp_path, DRAWN)
+    (tmp_path / "class_names.txt").unlink(missing_ok=True)
+    damaged = next(tmp_path.rglob("SegmentationClass/a.png" if form == "voc" else "a.*json"))
+    damaged.write_bytes(b"{")
+    annotations = open_annotations(tmp_path)
+    assert annotations.read("b", (61, 83)).labels.any()
+    with pytest.raises(InputError, match=r"a\.(png|json|geojson) "):
+        annotations.read("a", (61, 83))
+
+
+def test_a_damaged_file_alone_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json is no JSON"):
+        open_annotations(tmp_path)
+
+
 def test_what_annotates_nothing_is_passed_over(tmp_path):
     write_dataset("labels", tmp_path, DRAWN)
     for name, value in (("a.json", []), ("b.json", 3), ("c.json", {"x": 1}), ("d.json", [1])):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.annotations import open_annotations
+from segjax.data.annotations import open_annotations, without_masks
 from segjax.errors import InputError
 
 CELLS = np.array([[0, 1, 2], [0, 0, 2]], np.uint8)
@@ -60,6 +60,24 @@ def test_an_image_is_not_its_own_mask_where_both_lie_in_one_folder(tmp_path):
     annotations = open_annotations(tmp_path, images={"a": image})
     assert annotations.keys == {"a"}
     np.testing.assert_array_equal(annotations.read("a", (2, 3)).labels, CELLS)
+
+
+def test_annotations_are_no_images_where_a_folder_holds_both():
+    keys = ["a", "a_masks", "b_masks", "p/images/c", "p/masks/c", "masks/d", "q/labels/e", "q/images/x/f"]
+    images = {key: f"{key}.png" for key in keys}
+    assert list(without_masks(images)) == ["a", "b_masks", "p/images/c", "masks/d", "q/images/x/f"]
+    assert "a_masks" in without_masks(images, suffixes=("_mask",))
+
+
+def test_a_folder_of_everything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [put(tmp_path / f"{key}.png") for key in ("a", "a_masks", "p/images/c", "p/masks/c")]
+    images = {path.relative_to(tmp_path).with_suffix("").as_posix(): path for path in paths}
+    # Given in another way than the images are.
+    annotations = open_annotations("p/..", images=images)
+    assert annotations.keys == {"a", "p/images/c"}
+    assert annotations.read("a", (2, 3)).files[0].endswith("a_masks.png")
+    assert annotations.read("p/images/c", (2, 3)).files[0].endswith("masks/c.png")
 
 
 def test_masks_are_found_by_the_end_of_the_path_where_only_one_could_be_meant(tmp_path):

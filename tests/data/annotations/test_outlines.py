@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segjax.data.annotations.outlines import fill, fill_ellipse, union
+from segjax.data.annotations.documents import Entry
+from segjax.data.annotations.outlines import check_inside, fill, fill_ellipse, union
+from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from tests.data.annotations.written import outlines
 
@@ -69,6 +71,14 @@ def test_a_disc_has_its_area_and_is_cut_off_at_the_border():
     assert disc.mask.sum() == pytest.approx(np.pi * 20**2, rel=0.01)
     assert (disc.top, disc.left, disc.mask.shape) == (20, 10, (40, 40))
     assert fill_ellipse(np.array([[-20.0, 20], [20, 60]]), (80, 80)).mask.shape == (40, 20)
+
+
+def test_a_line_that_would_take_all_memory_is_refused():
+    zigzag = np.zeros((9000, 2))
+    zigzag[::2, 1] = 1000
+    with pytest.raises(InputError, match=r"a: points draws a line of 8999000 pixels, more than 4194304"):
+        check_inside(zigzag, (1000, 1000), 0, Entry("a", {}), "points")
+    check_inside(zigzag[:4000], (1000, 1000), 0, Entry("a", {}), "points")
 
 
 def test_parts_are_joined_where_they_are():
