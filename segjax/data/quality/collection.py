@@ -21,7 +21,7 @@ RARE, USUAL = 0.05, 0.8
 # Times the set's median of pixels, either way.
 AREA_OF_IMAGE = 16.0
 # Sharpness, as a share of the set's median, and in spreads (of the logarithm, as if normal) below it.
-BLURRED_SHARE, BLURRED_SPREADS = 0.25, 3.5
+BLURRED_SHARE, BLURRED_SPREADS = 0.4, 3.5
 # Areas of a class, in widths of its middle half (of the logarithm) beyond it, and times its median.
 AREA_WIDTHS, AREA_RATIO = 2.0, 8.0
 # Of copies in several splits the one in the split named first stays: test sets stay what they are.
@@ -240,16 +240,13 @@ def _areas(summaries: Sequence[Summary]) -> Found:
             if index not in usual:
                 continue
             low, median, high = usual[index]
-            for kind, outside, extreme in (
-                ("large_cells", [area for area in areas if area > high], max),
-                ("small_cells", [area for area in areas if area < low], min),
-            ):
-                if outside:
-                    detail = (
-                        f"{len(outside)} of class {index}, one of {extreme(outside)} pixels; the median is"
-                        f" {median:g}"
-                    )
-                    yield summary.name, Finding(kind, detail)
+            large, small = sum(area > high for area in areas), summary.smallest.get(index, median)
+            if large:
+                detail = f"{large} of class {index}, one of {areas[-1]} pixels; the median is {median:g}"
+                yield summary.name, Finding("large_cells", detail)
+            if small < low:
+                detail = f"one of class {index} has {small} pixels; the median is {median:g}"
+                yield summary.name, Finding("small_cells", detail)
 
 
 def _usual(areas: np.ndarray) -> _Usual:

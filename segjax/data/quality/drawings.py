@@ -144,8 +144,12 @@ def _background(pieces: Pieces) -> int | None:
     if not len(pieces.area):
         return None
     largest = int(pieces.area.argmax())
-    sides: tuple[np.ndarray, ...] = (pieces.map[0], pieces.map[-1], pieces.map[:, 0], pieces.map[:, -1])
-    return int(pieces.ids[pieces.owner[largest]]) if all(largest + 1 in side for side in sides) else None
+    reached = all(largest + 1 in side for side in _sides(pieces.map))
+    return int(pieces.ids[pieces.owner[largest]]) if reached else None
+
+
+def _sides(labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    return labels[0], labels[-1], labels[:, 0], labels[:, -1]
 
 
 def _suspicious(drawing: Drawn, pieces: Pieces) -> list[Finding]:
@@ -187,9 +191,15 @@ def _repair(pieces: Pieces, classes: Mapping[int, int], found: list[Finding]) ->
     median = np.zeros(num_ids)
     for index in np.unique(class_of):
         median[class_of == index] = np.median(area[class_of == index])
-    tiny = area * SPECK_RATIO < median
+    cut = np.zeros(len(pieces.area) + 1, bool)
+    for side in _sides(pieces.map):
+        cut[side] = True
+    # What the border cuts may be as small as it likes.
+    tiny = (area * SPECK_RATIO < median) & (
+        np.bincount(pieces.owner, weights=cut[1:], minlength=num_ids) == 0
+    )
     dot = tiny & (area <= DOT)
-    speck = ~dot & (area <= np.where(tiny, SPECK, DOT))
+    speck = ~dot & tiny & (area <= SPECK)
     stray = np.bincount(pieces.owner, weights=fragment, minlength=num_ids) > 0
 
     def add(kind: str, of: np.ndarray, detail: str) -> None:

@@ -26,6 +26,7 @@ class Summary:
       dtype: `uint8`, `uint16` or `float32`.
       pixel_size: micrometres, None where unknown.
       areas: of each class that is present, the pixels of its instances, rising.
+      smallest: of each class, the pixels of the smallest instance that the border does not cut.
       quantiles: intensities at `pixels.QUANTILES`.
       sharpness: see `pixels.sharpness`.
       clipped: see `pixels.clipped`, of the pixels of cells.
@@ -42,6 +43,7 @@ class Summary:
     dtype: str
     pixel_size: float | None
     areas: Mapping[int, tuple[int, ...]]
+    smallest: Mapping[int, int]
     quantiles: tuple[float, ...]
     sharpness: float | None
     clipped: float
@@ -57,7 +59,8 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """What `json.dumps` takes."""
         return dataclasses.asdict(self) | {
-            "areas": {str(index): list(areas) for index, areas in self.areas.items()}
+            "areas": {str(index): list(areas) for index, areas in self.areas.items()},
+            "smallest": {str(index): area for index, area in self.smallest.items()},
         }
 
     @classmethod
@@ -68,6 +71,7 @@ class Summary:
                 **value,
                 "shape": tuple(value["shape"]),
                 "areas": {int(index): tuple(areas) for index, areas in value["areas"].items()},
+                "smallest": {int(index): area for index, area in value["smallest"].items()},
                 "quantiles": tuple(value["quantiles"]),
             }
         )
@@ -86,6 +90,10 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
     image, truth = record.image, record.truth
     measured = pixels.measure(image, truth.labels > 0)
     area = np.bincount(truth.labels.ravel(), minlength=truth.num_instances + 1)[1:]
+    whole = np.ones(truth.num_instances + 1, bool)
+    for side in (truth.labels[0], truth.labels[-1], truth.labels[:, 0], truth.labels[:, -1]):
+        whole[side] = False
+    present = [(int(index), truth.classes == index) for index in np.unique(truth.classes)]
     return Summary(
         name=record.name,
         group=record.group,
@@ -94,10 +102,8 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
         channels=image.shape[-1],
         dtype=image.dtype.name,
         pixel_size=record.pixel_size,
-        areas={
-            int(index): tuple(np.sort(area[truth.classes == index]).tolist())
-            for index in np.unique(truth.classes)
-        },
+        areas={index: tuple(np.sort(area[of]).tolist()) for index, of in present},
+        smallest={index: int(area[of & whole[1:]].min()) for index, of in present if (of & whole[1:]).any()},
         quantiles=measured.quantiles,
         sharpness=measured.sharpness,
         clipped=measured.clipped,
