@@ -104,8 +104,10 @@ def check(
         if share > INVERTED:
             detail = f"id {background} reaches all four sides and covers {share:.0%} of the image"
             found.append(Finding("inverted_mask", detail))
-    found += _suspicious(drawing, pieces)
-    kept = _repair(pieces, drawing.classes, found)
+    suspicious = _suspicious(drawing, pieces)
+    kept, repaired = _repair(pieces, drawing.classes)
+    # Where ids are no cells, what is odd about single ones says nothing.
+    found += suspicious or repaired
     if drawing.unseen:
         found.append(Finding("unseen", f"{drawing.unseen} of the outlines or masks"))
     if not kept.any():
@@ -179,8 +181,9 @@ def _suspicious(drawing: Drawn, pieces: Pieces) -> list[Finding]:
     return []
 
 
-def _repair(pieces: Pieces, classes: Mapping[int, int], found: list[Finding]) -> np.ndarray:
-    """Decides which pieces stay, [M] bool, and adds to `found` what that repairs."""
+def _repair(pieces: Pieces, classes: Mapping[int, int]) -> tuple[np.ndarray, list[Finding]]:
+    """Decides which pieces stay, [M] bool, and says what that repairs, and what else is odd about an id."""
+    found = []
     num_ids = len(pieces.ids)
     largest = np.zeros(num_ids, np.int64)
     np.maximum.at(largest, pieces.owner, pieces.area)
@@ -216,7 +219,7 @@ def _repair(pieces: Pieces, classes: Mapping[int, int], found: list[Finding]) ->
     add("specks", speck, f"{SPECK} pixels or fewer, ids")
     if num_ids and pieces.ids[-1] != num_ids:
         found.append(Finding("gaps", f"{num_ids} ids up to {pieces.ids[-1]}"))
-    return ~fragment & ~dot[pieces.owner]
+    return ~fragment & ~dot[pieces.owner], found
 
 
 def _segmentation(pieces: Pieces, kept: np.ndarray, classes: Mapping[int, int]) -> Segmentation:

@@ -39,6 +39,8 @@ def examine(
     Returns:
       The truth, and what was found.
     """
+    if not image.size:
+        return Examined(None, tuple(pixels.check(image)))
     truth, found = drawings.check(drawing, image.shape[:2], num_classes=num_classes)
     found = pixels.check(image, None if truth is None else truth.labels > 0) + found
     if any(finding.kind == "not_finite" for finding in found) or left_out(found, accept):

@@ -189,8 +189,8 @@ _SAID = (
     ("other_size", r"but (its|the) image|another (shape|size)"),
     (
         "truncated",
-        r"truncated|end of file|unexpected EOF|EOFError|not enough data|ends? too early|incomplete"
-        r"|reached EOF|cannot reshape|missing data|read error",
+        r"truncated|end of file|EOF|ends? too early|incomplete|input stream too small"
+        r"|failed to read \d+ bytes|failed to read all data",
     ),
 )
 
