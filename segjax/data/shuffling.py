@@ -1,7 +1,8 @@
 """The order in which TFDS writes examples, without holding them in memory.
 
 TFDS keeps up to a gigabyte in memory, and beyond that shuffles on disk with functions of TensorFlow's:
-without TensorFlow it cannot write a larger split at all.
+without TensorFlow it cannot write a larger split at all. It also writes the fields of an example in an order
+that differs from process to process; here the same data give the same bytes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tensorflow_datasets.core import hashing, shuffle
+from tensorflow_datasets.proto import tf_example_pb2
 
 
 class FileShuffler:
-    """Takes the place of `tfds.core.shuffle.Shuffler`: the same order, all examples in one file.
+    """Takes the place of `tfds.core.shuffle.Shuffler`: the same order of examples, all in one file.
 
     Args:
       dirpath: folder of the file, which has no name and is gone when the process ends.
@@ -51,7 +53,7 @@ class FileShuffler:
         return [len(self._places)]
 
     def add(self, key: Any, data: bytes) -> None:
-        """Keeps an example.
+        """Keeps an example, a serialized `tf.train.Example`.
 
         Raises:
           DuplicatedKeysError: if there is one with this key.
@@ -61,6 +63,7 @@ class FileShuffler:
             if self._ignore_duplicates:
                 return
             raise shuffle.DuplicatedKeysError(data, self._read(place))
+        data = tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
         self._places[place] = (self.size, len(data))
         self._file.seek(self.size)
         self._file.write(data)

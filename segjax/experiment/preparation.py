@@ -24,7 +24,7 @@ from segjax.data.preparation import pipeline
 from segjax.data.preparation.builder import Folder, home
 from segjax.data.preparation.decisions import Decision, compare, decide
 from segjax.data.preparation.examination import Examiner, Options, examine_all
-from segjax.data.preparation.folder import Item, list_items
+from segjax.data.preparation.folder import Item, list_items, root_of
 from segjax.data.quality import KINDS, examine, summarise
 from segjax.data.records import Source
 from segjax.data.sources import FolderSource, PreparedSource
@@ -87,6 +87,7 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         metadata=request.metadata,
         pattern=request.pattern,
         without=_inside(request.masks, request.images),
+        among_masks=root_of(request.images).resolve().is_relative_to(Path(request.masks).resolve()),
     )
     annotations = open_annotations(
         request.masks,

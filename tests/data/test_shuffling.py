@@ -1,14 +1,23 @@
 import numpy as np
 import pytest
 from tensorflow_datasets.core import shuffle
+from tensorflow_datasets.proto import tf_example_pb2
 
 from segjax.data.shuffling import FileShuffler, shuffled_in_a_file
+
+
+def example(**fields):
+    """A serialized example with a whole number for each field, in the order given."""
+    made = tf_example_pb2.Example()
+    for name, value in fields.items():
+        made.features.feature[name].int64_list.value.append(value)
+    return made.SerializeToString()
 
 
 def added(maker, folder, keys, **options):
     made = maker(folder, "train", **options)
     for key in keys:
-        made.add(key, f"{key}".encode() * 3)
+        made.add(key, example(a=key))
     return made
 
 
@@ -26,9 +35,9 @@ def test_the_order_is_that_of_tfds(tmp_path, disable_shuffling):
 
 def test_two_examples_of_one_key_are_an_error_or_the_first_of_them(tmp_path):
     with pytest.raises(shuffle.DuplicatedKeysError):
-        added(FileShuffler, tmp_path, ["a", "b", "a"])
-    kept = added(FileShuffler, tmp_path, ["a", "b", "a"], ignore_duplicates=True)
-    assert sorted(data for _, data in kept) == [b"aaa", b"bbb"]
+        added(FileShuffler, tmp_path, [1, 2, 1])
+    kept = added(FileShuffler, tmp_path, [1, 2, 1], ignore_duplicates=True)
+    assert sorted(data for _, data in kept) == [example(a=1), example(a=2)]
 
 
 def test_tfds_shuffles_by_it_only_while_a_data_set_is_written():
@@ -42,5 +51,18 @@ def test_tfds_shuffles_by_it_only_while_a_data_set_is_written():
 
 
 def test_nothing_is_left_in_the_folder(tmp_path):
-    list(added(FileShuffler, tmp_path, ["a", "b"]))
+    list(added(FileShuffler, tmp_path, [1, 2]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_fields_are_the_same_bytes_in_whatever_order_they_come(tmp_path):
+    names = [f"field {index}" for index in range(20)]
+    one = {name: index for index, name in enumerate(names)}
+    other = dict(reversed(one.items()))
+    made = []
+    for fields in (one, other):
+        shuffler = FileShuffler(tmp_path, "train")
+        shuffler.add(0, example(**fields))
+        made += [data for _, data in shuffler]
+    assert made[0] == made[1]
+    assert tf_example_pb2.Example.FromString(made[0]) == tf_example_pb2.Example.FromString(example(**one))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -177,6 +179,15 @@ _examiner: Examiner | None = None
 def _begin(examiner: Examiner) -> None:
     global _examiner
     _examiner = examiner
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process that is killed cannot end those that it has begun, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _look(item: Item) -> None:

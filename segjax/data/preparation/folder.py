@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from segjax.data.annotations import without_masks
 from segjax.data.readers import SUFFIXES
 from segjax.errors import InputError
 
@@ -56,6 +57,7 @@ def list_items(
     metadata: str | Path | None = None,
     pattern: str | None = None,
     without: Iterable[Path] = (),
+    among_masks: bool = False,
 ) -> tuple[Path, list[Item]]:
     """Lists the images of a folder and of all folders in it.
 
@@ -67,6 +69,7 @@ def list_items(
       pattern: of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` is any text. Its
         values count where the table has none.
       without: folders in which images are not looked for, such as that of the masks.
+      among_masks: whether masks lie in the same folders; what is one by its name is left out.
 
     Returns:
       The folder, and its images sorted by key.
@@ -83,6 +86,8 @@ def list_items(
             if what in taken:
                 raise InputError(f"{taken[what]} and {path} would have the same name {what!r}: rename one")
             taken[what] = path
+    if among_masks:
+        keys = without_masks(keys)
     known = {} if metadata is None else _read_table(Path(metadata), keys)
     by_name = {} if pattern is None else _match(pattern, keys)
     items = []
@@ -92,17 +97,19 @@ def list_items(
     return root, items
 
 
+def root_of(images: str | Path) -> Path:
+    """The folder that `list_items` looks through: of a pattern, the part before the first wildcard."""
+    parts = Path(images).parts
+    magic = next((index for index, part in enumerate(parts) if glob.has_magic(part)), None)
+    return Path(images) if magic is None else Path(*parts[:magic])
+
+
 def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
-    if glob.has_magic(images):
-        parts = Path(images).parts
-        magic = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-        root = Path(*parts[:magic]) if magic else Path()
-        found = list(root.glob(str(Path(*parts[magic:]))))
-    else:
-        root = Path(images)
-        if not root.is_dir():
-            raise InputError(f"--images={root} is not a folder; give one that holds images")
-        found = list(root.rglob("*"))
+    root = root_of(images)
+    if not root.is_dir():
+        raise InputError(f"--images={root} is not a folder; give one that holds images")
+    pattern = str(Path(images).relative_to(root))
+    found = list(root.rglob("*") if pattern == "." else root.glob(pattern))
     files = [
         path
         for path in found

@@ -28,6 +28,14 @@ def test_images_are_found_in_all_folders_but_those_of_the_masks(root):
     assert items[2].name == "p2_s1_a"
 
 
+def test_what_is_a_mask_by_its_name_is_no_image(root):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(root / "p1" / "s2_b_mask.png")
+    _, items = list_items(root, among_masks=True, without=[root / "masks"])
+    assert keys(items) == ["p1/s1_a", "p1/s2_b", "p2/s1_a"]
+    _, items = list_items(root, without=[root / "masks"])
+    assert len(items) == 4
+
+
 def test_a_pattern_of_files_picks_images_below_its_first_wildcard(root):
     found, items = list_items(f"{root}/p*/s1*")
     assert found == root
