@@ -196,3 +196,9 @@ def test_digests_tell_assignments_apart():
     assert digest({"a": "train", "b": "test"}) == digest({"b": "test", "a": "train"})
     assert digest({"a": "train", "b": "test"}) != digest({"a": "test", "b": "train"})
     assert digest({"a": "train"}) == hashlib.sha256(b"a\ttrain\n").hexdigest()
+
+
+def test_what_is_held_out_elsewhere_is_not_shared():
+    summaries = [made(f"i{index:02}", split="elsewhere" if index < 20 else None) for index in range(40)]
+    split_of = assign(summaries, shares={"train": 0.8, "test": 0.2})
+    assert Counter(split_of.values()) == {"elsewhere": 20, "train": 16, "test": 4}

@@ -89,7 +89,10 @@ def judge(pixels: Pixels, dtype: np.dtype) -> list[Finding]:
 def quantiles(image: np.ndarray) -> tuple[float, ...]:
     """Intensities at `QUANTILES`."""
     if image.dtype in (np.uint8, np.uint16):
-        rising = np.cumsum(np.bincount(image.ravel()))
+        # Row by row of tiles: the counts need eight bytes for each value.
+        rows = range(0, image.shape[0], TILE)
+        levels = np.iinfo(image.dtype).max + 1
+        rising = np.cumsum(sum(np.bincount(image[y : y + TILE].ravel(), minlength=levels) for y in rows))
         ranks = np.round(np.array(QUANTILES) * (rising[-1] - 1)).astype(np.int64)
         return tuple(float(value) for value in np.searchsorted(rising, ranks, side="right"))
     values = image.ravel()

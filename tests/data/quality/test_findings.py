@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 from functools import partial
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data.quality import KINDS, examine_file, finding_of
+from segjax.data.quality import KINDS, examine_file, finding_of, findings
 from segjax.data.readers import read_image, read_labels
 from segjax.errors import InputError
 
@@ -151,3 +152,13 @@ def test_what_readers_say_has_a_kind(tmp_path, kind, name, write, read):
 )
 def test_what_annotations_say_has_a_kind(kind, message):
     assert finding_of(InputError(message)).kind == kind
+
+
+def test_every_kind_can_be_found():
+    package = Path(findings.__file__).parent
+    elsewhere = "".join(path.read_text() for path in package.glob("*.py") if path.name != "findings.py")
+    said = {kind for kind, _ in findings._SAID}
+    assert [
+        kind for kind in KINDS if f'"{kind}"' not in elsewhere and kind not in said | {"unreadable"}
+    ] == []
+    assert said <= set(KINDS)
