@@ -32,4 +32,8 @@ def _draw(path: Path, shape: tuple[int, int], max_pixels: int) -> Drawing:
     # Where a pixel can be transparent, `read_labels` minds it.
     plain = lossy or mode_of(path) == "P"
     labels = colour_ids(colours) if plain else read_labels(path, max_pixels=max_pixels)
-    return Drawing(labels, {}, (str(path),), lossy=lossy, binary=not lossy and is_binary(labels))
+    binary = not lossy and is_binary(labels)
+    # Colours are no numbers that could have gaps.
+    ids, dense = np.unique(labels, return_inverse=True)
+    dense = dense.reshape(labels.shape).astype(np.int32) + (ids[0] != 0)
+    return Drawing(dense, {}, (str(path),), lossy=lossy, binary=binary)
