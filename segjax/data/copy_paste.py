@@ -41,7 +41,9 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
     References:
       Ghiasi et al., Simple copy-paste (https://arxiv.org/abs/2012.07177).
     """
+    pasted = {name: jnp.asarray(value) for name, value in example.items()}
     of_numbers, of_salts = jax.random.split(key)
+    example = pasted
     if "classes" in example:
         free = jnp.nonzero(example["classes"] == 0, size=count, fill_value=-1)[0] + 1
     else:
@@ -52,13 +54,13 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
         free.astype(jnp.int32),
     )
 
-    def add(pasted: Batch, copy: _Copy) -> tuple[Batch, None]:
+    def add(pasted: dict[str, jax.Array], copy: _Copy) -> tuple[dict[str, jax.Array], None]:
         return _paste(example, pasted, copy, overlap), None
 
-    return jax.lax.scan(add, jax.tree.map(jnp.asarray, dict(example)), copies)[0]
+    return jax.lax.scan(add, pasted, copies)[0]
 
 
-def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
+def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: float) -> dict[str, jax.Array]:
     """Adds a copy of an instance of `example` to `pasted`, which has others already."""
     labels = example["labels"]
     size = len(labels)
@@ -68,7 +70,7 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     within = jnp.all((source >= 0) & (source < size), axis=0)
     rows, columns = jnp.clip(source, 0, size - 1)
 
-    # Twice the blurred mask is 1 up to the rim and fades outside: the smallest instance stays as bright.
+    # Twice the blurred mask is about 1 at the rim, and fades outside.
     soft = jnp.minimum(2 * gaussian_blur(inside.astype(jnp.float32)[..., None], RIM), 1)
     floats = jnp.concatenate([example["image"], example["distance"][..., None], soft], axis=-1)
     floats = floats[rows, columns]
@@ -78,9 +80,10 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     touching = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
     area = jnp.sum(covered)
     crowded = jnp.sum(covered & (pasted["labels"] > 0)) > overlap * area
-    usable = (chosen > 0) & (copy.new > 0) & ~jnp.any(jnp.stack(touching)) & ~crowded
+    cut = jnp.any(jnp.stack(touching))
+    usable = (chosen > 0) & (copy.new > 0) & (area > 0) & ~cut & ~crowded
     covered &= usable
-    weight = jnp.where(within & usable, floats[..., -1], 0)[..., None]
+    weight = jnp.where(covered, 1, jnp.where(within & usable, floats[..., -1], 0))[..., None]
     result = {
         **pasted,
         "image": pasted["image"] + weight * (floats[..., :-2] - pasted["image"]),
@@ -89,9 +92,9 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
         "distance": jnp.where(covered, floats[..., -2], pasted["distance"]),
     }
     if "classes" in pasted:
-        kind = jnp.where(usable & (area > 0), pasted["classes"][chosen - 1], 0)
+        kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
         slot = jnp.where(copy.new > 0, copy.new - 1, len(pasted["classes"]))  # beyond the end: dropped
-        result["classes"] = jnp.asarray(pasted["classes"]).at[slot].set(kind, mode="drop")
+        result["classes"] = pasted["classes"].at[slot].set(kind, mode="drop")
     return result
 
 

@@ -31,8 +31,8 @@ def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
     shape = jnp.array(labels.shape, jnp.float32)
     centres = numbers[:2] * shape[:, None]  # [2, M]
     halves = between((0.0, share), numbers[2:]) * shape[:, None] / 2
-    rows, columns = (
-        jnp.abs(jnp.arange(side) + 0.5 - centre[:, None]) < half[:, None]
+    rows, columns = (  # [M, H] and [M, W]
+        jnp.abs(jnp.arange(side)[None] + 0.5 - centre[:, None]) < half[:, None]
         for side, centre, half in zip(labels.shape, centres, halves, strict=True)
     )
     hole = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)

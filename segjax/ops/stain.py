@@ -82,7 +82,9 @@ def lab_to_rgb(lab: Array) -> jax.Array:
       [..., 3] float, clipped to [0, 1].
     """
     y = (lab[..., 0] + 16) / 116
-    root = jnp.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    # Not below nothing, as in scikit-image.
+    z = jnp.maximum(y - lab[..., 2] / 200, 0)
+    root = jnp.stack([y + lab[..., 1] / 500, y, z], axis=-1)
     xyz = jnp.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787) * _along(_WHITE, root)
     linear = jnp.matmul(xyz, np.linalg.inv(_XYZ).T, precision=_EXACT)
     light = jnp.where(

@@ -1,29 +1,16 @@
 import collections
+import functools
 
 import jax
 import numpy as np
 import pytest
 
-from segjax.data.augment import centre_crop, make_augment
+from segjax.data.augment import OPERATIONS, centre_crop, make_augment
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 
 SOURCE, PATCH = 56, 40
-OFF = {
-    "patch_size": PATCH,
-    "flip": False,
-    "quarter_turns": False,
-    "rotation": 0.0,
-    "scale": (1.0, 1.0),
-    "elastic": (0.0, 1.0),
-    "glow": 0.0,
-    "illumination": 0.0,
-    "gamma": (1.0, 1.0),
-    "blur": (0.0, 0.0),
-    "contrast": 0.0,
-    "brightness": 0.0,
-    "noise": 0.0,
-}
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 16)
 
 
@@ -59,6 +46,11 @@ def window(value, size=PATCH):
     return value[start : start + size, start : start + size]
 
 
+def only(*names, **strengths):
+    """The augmentation that does nothing else, in this order."""
+    return make_augment(patch_size=PATCH, policy=(*names, *strengths), **strengths)
+
+
 def every(augment, one):
     """The likenesses of one example, for all keys."""
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(augment, in_axes=(0, None)))(KEYS, one))
@@ -73,7 +65,8 @@ def policy():
 @pytest.mark.parametrize("size", [PATCH, SOURCE, SOURCE + 1])
 def test_nothing_switched_on_is_the_centre_to_the_bit(size):
     one = example(size=size)
-    for augment in (make_augment(**OFF), centre_crop(PATCH)):
+    off = dict.fromkeys(("rotation", "noise"), 0.0) | {"elastic": (0.0, 8.0), "gamma": (1.0, 1.0)}
+    for augment in (make_augment(patch_size=PATCH, policy=tuple(off), **off), centre_crop(PATCH)):
         patch = augment(KEYS[0], one)
         assert patch.keys() == one.keys()
         for name, value in patch.items():
@@ -83,7 +76,7 @@ def test_nothing_switched_on_is_the_centre_to_the_bit(size):
 
 def test_flips_and_quarter_turns_are_numpys_to_the_bit():
     one = example()
-    likenesses = every(make_augment(**OFF | {"flip": True, "quarter_turns": True}), one)
+    likenesses = every(only("flip", "quarter_turns"), one)
     poses = collections.Counter()
     for index in range(len(KEYS)):
         for pose in ((flipped, turns) for flipped in (False, True) for turns in range(4)):
@@ -104,7 +97,7 @@ def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
     flips = [centre, centre[::-1], centre[:, ::-1], centre[::-1, ::-1]]
     turns = [np.rot90(centre, number) for number in range(4)]
     for switch, kinds in (("flip", flips), ("quarter_turns", turns)):
-        likenesses = every(make_augment(**OFF | {switch: True}), example(size=size))["labels"]
+        likenesses = every(only(switch), example(size=size))["labels"]
         found = [sum(np.array_equal(likeness, kind) for likeness in likenesses) for kind in kinds]
         assert sum(found) == len(KEYS)
         assert min(found) > 0
@@ -117,7 +110,7 @@ def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
 )
 def test_image_and_truth_move_together(geometry):
     one = cells()
-    likenesses = every(make_augment(**OFF | geometry), one)
+    likenesses = every(only(**geometry), one)
     judged = likenesses["semantic"] != IGNORE
     bright = likenesses["image"][..., 0] > 0.5
     assert ((likenesses["labels"] > 0) == bright)[judged].mean() > 0.99
@@ -130,7 +123,7 @@ def test_image_and_truth_move_together(geometry):
 def test_scale_is_a_magnification_about_the_centre():
     rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
     one = cells() | {"labels": (np.hypot(rows, columns) < 9).astype(np.int32)}
-    labels = every(make_augment(**OFF | {"scale": (1.6, 1.6)}), one)["labels"]
+    labels = every(only(scale=(1.6, 1.6)), one)["labels"]
     np.testing.assert_allclose(labels.sum(axis=(1, 2)), np.pi * 14.4**2, rtol=0.03)
     np.testing.assert_array_equal(labels, labels[:, ::-1, ::-1])
 
@@ -138,9 +131,7 @@ def test_scale_is_a_magnification_about_the_centre():
 def test_rotation_turns_by_no_more_than_it_says():
     rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
     bar = ((np.abs(rows) < 3) & (columns > 0) & (columns < 16)).astype(np.int32)
-    likenesses = np.asarray(
-        every(make_augment(**OFF | {"rotation": 30.0}), cells() | {"labels": bar})["labels"]
-    )
+    likenesses = np.asarray(every(only(rotation=30.0), cells() | {"labels": bar})["labels"])
     angles = []
     for labels in likenesses:
         down, right = np.argwhere(labels).mean(axis=0) - (PATCH - 1) / 2
@@ -154,7 +145,7 @@ def test_beyond_the_source_the_image_is_reflected_and_not_judged():
     one = example(size=PATCH) | {"semantic": np.ones((PATCH, PATCH), np.int32)}
     one |= {"labels": one["semantic"], "distance": np.ones((PATCH, PATCH), np.float32)}
     one["image"] = one["image"] + 1
-    likenesses = every(make_augment(**OFF | {"scale": (0.5, 0.5)}), one)
+    likenesses = every(only(scale=(0.5, 0.5)), one)
     outside = likenesses["semantic"] == IGNORE
     assert 0.6 < outside.mean() < 0.8  # the source covers a quarter
     assert not outside[:, 12:28, 12:28].any()
@@ -165,13 +156,13 @@ def test_beyond_the_source_the_image_is_reflected_and_not_judged():
 
 def test_pixels_that_were_not_to_be_judged_stay_so():
     one = cells() | {"semantic": np.full((SOURCE, SOURCE), IGNORE, np.int32)}
-    assert (every(make_augment(**OFF | {"flip": True}), one)["semantic"] == IGNORE).all()
+    assert (every(only("flip"), one)["semantic"] == IGNORE).all()
 
 
 def test_light_touches_the_image_alone():
     light = {"illumination": 0.3, "gamma": (0.7, 1.5), "blur": (0.0, 1.0), "contrast": 0.2, "noise": 0.1}
     one = cells()
-    likenesses = every(make_augment(**OFF | light), one)
+    likenesses = every(only(**light), one)
     for name in ("labels", "semantic", "distance"):
         np.testing.assert_array_equal(likenesses[name], np.stack([window(one[name])] * len(KEYS)))
     differences = np.abs(likenesses["image"] - window(one["image"])).mean(axis=(1, 2, 3))
@@ -188,7 +179,7 @@ def test_a_key_decides_everything(policy):
 
 
 def test_neither_jit_nor_the_rest_of_the_batch_makes_a_difference():
-    augment = make_augment(**OFF | {"flip": True, "contrast": 0.2})
+    augment = only("flip", contrast=0.2)
     together, alone = every(augment, example()), augment(KEYS[3], example())
     for name, values in together.items():
         np.testing.assert_allclose(values[3], alone[name], atol=1e-4, err_msg=name)
@@ -226,8 +217,14 @@ def test_errors_name_the_field():
         make_augment(patch_size=PATCH, elastic=(1.0, 0.0))
     with pytest.raises(InputError, match="an example of 32 x 32 cannot give a patch of 40 x 40"):
         centre_crop(PATCH)(KEYS[0], example(size=32))
-    with pytest.raises(TypeError, match="unexpected keyword argument 'rotate'"):
+    with pytest.raises(InputError, match=r"augment\.rotate is unknown: choose among policy, .*rotation"):
         make_augment(patch_size=PATCH, rotate=3.0)
+    with pytest.raises(InputError, match=r"augment\.cutout is 1\.5: it must be at most 1"):
+        make_augment(patch_size=PATCH, cutout=1.5)
+    with pytest.raises(InputError, match=r"augment\.policy has no operation 'blurr': .*blur, contrast"):
+        make_augment(patch_size=PATCH, policy=("flip", "blurr"))
+    with pytest.raises(InputError, match=r"augment\.policy names flip twice"):
+        make_augment(patch_size=PATCH, policy=("flip", "noise", "flip"))
 
 
 def with_proposals(one):
@@ -240,9 +237,11 @@ def with_proposals(one):
     return {**one, "proposals": boxes, "proposals_valid": np.arange(5) < 4}
 
 
-@pytest.mark.parametrize("geometry", [{}, {"flip": True, "quarter_turns": True}, {"scale": (0.8, 1.2)}])
+@pytest.mark.parametrize(
+    "geometry", [{}, {"flip": True, "quarter_turns": True}, {"scale": (0.8, 1.2)}], ids=lambda g: "+".join(g)
+)
 def test_proposals_stay_around_what_they_were_around(geometry):
-    found = every(make_augment(**OFF | geometry), with_proposals(cells()))
+    found = every(only(**geometry), with_proposals(cells()))
     tolerance = 1.1 if "scale" in geometry else 1e-3
     compared = 0
     for labels, boxes, valid in zip(
@@ -260,11 +259,78 @@ def test_proposals_stay_around_what_they_were_around(geometry):
 
 def test_what_is_not_of_the_size_of_the_image_passes_through():
     one = {**cells(), "classes": np.array([1, 2, 1])}
-    found = make_augment(**OFF | {"flip": True})(KEYS[0], one)
+    found = only("flip")(KEYS[0], one)
     np.testing.assert_array_equal(found["classes"], one["classes"])
 
 
 def test_bent_proposals_are_refused():
-    augment = make_augment(**OFF | {"elastic": (2.0, 8.0)})
+    augment = only(elastic=(2.0, 8.0))
     with pytest.raises(InputError, match=r"config.augment.elastic bends proposals"):
         augment(KEYS[0], with_proposals(cells()))
+
+
+def test_what_lies_between_two_warps_is_done_between_them():
+    one = example()
+    likenesses = every(only("quarter_turns", "brightness", "flip"), one)
+    whole = every(only("quarter_turns", "flip"), one)
+    for name in ("labels", "semantic", "distance"):
+        np.testing.assert_array_equal(likenesses[name], whole[name])
+    shifts = likenesses["image"] - whole["image"]
+    np.testing.assert_allclose(shifts, shifts[:, :1, :1].repeat(PATCH, 1).repeat(PATCH, 2), atol=1e-6)
+    assert np.abs(shifts[:, 0, 0]).max() > 0.03
+
+
+def test_the_order_of_a_policy_is_kept():
+    rough = []
+    for order in (("cutout", "noise"), ("noise", "cutout")):
+        likenesses = every(only(*order), cells())
+        gone = likenesses["semantic"] == IGNORE
+        rough.append([image[hole].std() for image, hole in zip(likenesses["image"], gone, strict=True)])
+    assert (np.array(rough[0]) > 1e-4).all()
+    assert (np.array(rough[1]) < 1e-5).all()
+
+
+def test_what_one_operation_draws_does_not_depend_on_the_others():
+    one = example()
+    alone = every(only("flip"), one)
+    among = every(only("flip", "contrast", "cutout", rotation=0.0), one)
+    kept = among["semantic"] != IGNORE
+    np.testing.assert_array_equal(among["labels"][kept], alone["labels"][kept])
+
+
+def test_a_name_alone_is_a_policy():
+    one = example()
+    for name, values in make_augment(patch_size=PATCH, policy="flip")(KEYS[0], one).items():
+        np.testing.assert_array_equal(
+            values, make_augment(patch_size=PATCH, policy=("flip",))(KEYS[0], one)[name]
+        )
+
+
+def test_all_operations_together_are_one_program_that_keeps_labels_classes_and_depths_consistent():
+    traced = []
+    augment = make_augment(patch_size=PATCH, policy=tuple(OPERATIONS))
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def together(key, one):
+        traced.append(1)
+        return augment(key, one)
+
+    one = cells()
+    one["image"] = np.repeat(one["image"], 3, axis=-1) * np.float32([0.9, 0.5, 1.0])
+    one |= {"classes": np.array([1, 2, 1, 0, 0], np.int32)}
+    one["semantic"] = np.concatenate([[0], one["classes"]])[one["labels"]].astype(np.int32)
+    copies = 0
+    for seed in range(2):
+        found = jax.tree.map(np.asarray, together(jax.random.split(jax.random.key(seed), len(KEYS)), one))
+        for index, labels in enumerate(found["labels"]):
+            classes = np.concatenate([[0], found["classes"][index]])
+            judged = found["semantic"][index] != IGNORE
+            np.testing.assert_array_equal(classes[labels][judged], found["semantic"][index][judged])
+            assert not labels[~judged].any()
+            assert not found["distance"][index][labels == 0].any()
+            copies += (labels > 3).any()
+        assert np.isfinite(found["image"]).all()
+        assert found["image"].dtype == np.float32
+    assert copies > 0
+    assert len(traced) == 1

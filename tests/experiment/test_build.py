@@ -9,9 +9,10 @@ import pytest
 
 from configs import semantic
 from segjax.data import open_source
+from segjax.data.augment import POLICY, STRENGTHS
 from segjax.errors import InputError
 from segjax.experiment.build import make_classical, make_first_state, make_learning, make_stream, make_task
-from segjax.experiment.workdir import Description
+from segjax.experiment.workdir import Description, claim, read_config
 from segjax.models import create_encoder
 from segjax.models.weights import PREPROCESSING, Weights, save
 from tests.experiment.tiny import shrink
@@ -60,15 +61,6 @@ def test_every_config_has_the_common_fields_and_needs_no_download(name):
 
 
 VARIANTS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("encoder", "decoder", "instances"))))
-
-
-@pytest.fixture(scope="module")
-def quick_to_compile():
-    """Forty-eight networks are compiled here, each for a single step."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -136,6 +128,19 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path):
         np.testing.assert_allclose(params["input"]["mean"], np.mean([0.485, 0.456, 0.406]), rtol=1e-6)
 
 
+def test_the_config_holds_the_strengths_that_augmentation_has_by_default():
+    augment = semantic.get_config().augment.to_dict()
+    assert augment.pop("policy") == POLICY
+    assert augment == STRENGTHS
+
+
+def test_a_policy_survives_the_folder_of_a_run(tmp_path):
+    config = semantic.get_config("dataset=synthetic")
+    config.augment.policy = ("stain", "cutout")
+    claim(tmp_path, config)
+    assert read_config(tmp_path).augment.to_dict() == config.augment.to_dict()
+
+
 def test_the_sweep_overrides_fields_that_exist():
     config = semantic.get_config()
     overrides = list(semantic.sweep())
@@ -151,6 +156,7 @@ def test_the_sweep_overrides_fields_that_exist():
         ("task.instances", "stars", "components, boundary, distance"),
         ("model.encoder", "vgg12", "vgg16"),
         ("optimizer.name", "lion", "adamw, sgd"),
+        ("augment.policy", ("flip", "flop"), "'flop': choose among scale, .*cutout"),
         ("mesh.fsdp", 3, "must divide"),
         ("batch_size", 7, "multiple of 8"),
     ],
