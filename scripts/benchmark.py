@@ -4,15 +4,16 @@
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
     python scripts/benchmark.py --suite=classical
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
+    python scripts/benchmark.py --suite=augment --size=256 --batch=4
     python scripts/benchmark.py --suite=data --batch=8
 
 The network suite times the network of a config: training step, inference, compilation, memory; with --peer
 also the same network in torch (the `peers` extra). The classical suite times the methods without weights,
 and their clustering beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and
-Mask R-CNN beside torchvision's (the `peers` extra). The data suite times the preparation of a folder, and
-reading decoded batches beside a plain loop over files and, with the `peers` extra, torch's DataLoader. All
-are timed in turn; a ratio is the peer's time over ours, so above 1 we are faster. Quote ratios rather than
-seconds.
+Mask R-CNN beside torchvision's (the `peers` extra). The augment suite times augmentation policies beside a
+training step of the VGG16 U-Net. The data suite times the preparation of a folder, and reading decoded batches
+beside a plain loop over files and, with the `peers` extra, torch's DataLoader. All are timed in turn; a ratio is
+the peer's time over ours, so above 1 we are faster. Quote ratios rather than seconds.
 """
 
 from absl import flags
@@ -21,11 +22,13 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SUITE = flags.DEFINE_enum("suite", "network", ["network", "classical", "detection", "data"], "What to time.")
-SIZE = flags.DEFINE_integer(
-    "size", None, "Side of the images: 256 (a multiple of 16), or 512 if not network."
+SUITE = flags.DEFINE_enum(
+    "suite", "network", ["network", "classical", "detection", "augment", "data"], "What to time."
 )
-BATCH = flags.DEFINE_integer("batch", 2, "Network, detection, data: images at a time.", lower_bound=1)
+SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the images: 256 (a multiple of 16) for network and augment, else 512."
+)
+BATCH = flags.DEFINE_integer("batch", 2, "All but classical: images at a time.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
 PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
 LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
@@ -47,6 +50,11 @@ def main() -> None:
         from suites import detection
 
         detection.main(size=SIZE.value or 512, batch=BATCH.value, rounds=ROUNDS.value)
+        return
+    if SUITE.value == "augment":
+        from suites import augmentation
+
+        augmentation.main(size=SIZE.value or 256, batch=BATCH.value, rounds=ROUNDS.value)
         return
     if SUITE.value == "data":
         from suites import data

@@ -126,6 +126,12 @@ NEEDS = {
         ("train", ("--config.dataset.name=nothing",), ["nothing", "synthetic", "mnfinder"]),
         ("train", ("--config.data.patch_size=4096",), ["4096", "smaller", "patch_size"]),
         ("train", ("--config.batch_size=0",), ["batch_size"]),
+        (
+            "train",
+            ("--config.augment.policy=('flip','gama')",),
+            ["augment.policy", "gama", "gamma", "cutout"],
+        ),
+        ("train", ("--config.augment.noise=-0.5",), ["augment.noise", "-0.5"]),
         ("train", ("extra",), ["extra", "--name=value"]),
         ("benchmark", (), ["--config", "--suite=classical"]),
         ("ablate", ("--sweep=h",), ["--sweep=h", "field=value"]),

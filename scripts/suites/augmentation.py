@@ -1,0 +1,108 @@
+"""What augmentation costs on the device, beside a training step of the network that it feeds."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from suites.network import finished
+from suites.timing import measure
+
+# Of the time of a training step, at most.
+GOAL = 0.1
+
+
+class Row(NamedTuple):
+    """What one policy costs.
+
+    Attributes:
+      policy: what is timed, in words.
+      seconds: of a batch.
+      images: in a second.
+      share: of a training step of the VGG16 U-Net on a batch of such patches.
+    """
+
+    policy: str
+    seconds: float
+    images: float
+    share: float
+
+
+def main(*, size: int, batch: int, rounds: int) -> None:
+    """Times and prints a table."""
+    from segjax.experiment import environment
+
+    where = environment.describe()
+    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print(f"{batch} patches of {size} x {size} x 3 beside a step of the VGG16 U-Net at full width\n")
+    print("| policy | a batch | images/s | part of a training step | goal |")
+    print("|---|---|---|---|---|")
+    for row in augmentation_rows(size, batch, rounds):
+        goal = f"{GOAL:.0%}" if row.share <= GOAL else f"{GOAL:.0%}: not reached"
+        print(f"| {row.policy} | {1e3 * row.seconds:.1f} ms | {row.images:.0f} | {row.share:.1%} | {goal} |")
+
+
+def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
+    """Times the default policy and that of all operations, in turn with a training step.
+
+    Args:
+      size: side of the patches, pixels; a multiple of 16.
+      batch: of them.
+      rounds: timed calls of each; the median counts.
+
+    Returns:
+      A row for each policy.
+    """
+    import jax
+
+    from segjax.data.augment import OPERATIONS, POLICY, make_augment
+
+    examples = windows(size, batch)
+    calls: dict[str, Callable[[], Any]] = {"step": training_step(size, batch)}
+    policies = {"default": POLICY, f"all {len(OPERATIONS)} operations": tuple(OPERATIONS)}
+    for name, policy in policies.items():
+        augment = jax.vmap(make_augment(patch_size=size, policy=policy))
+        arguments = (jax.random.split(jax.random.key(0), batch), examples)
+        compiled = jax.jit(augment).lower(*arguments).compile()
+        calls[name] = functools.partial(finished, compiled, arguments)
+    seconds = measure(calls, rounds)
+    return [
+        Row(name, seconds[name], batch / seconds[name], seconds[name] / seconds["step"]) for name in policies
+    ]
+
+
+def windows(size: int, batch: int) -> Any:
+    """Synthetic cells in three channels, with the margin that rotation and scale need; on the device."""
+    import jax
+    import numpy as np
+
+    from segjax.data.stream import Stream
+    from segjax.data.synthetic import SyntheticSource
+
+    side = int(np.ceil(1.25 * size))
+    source = SyntheticSource("train", image_size=side, channels=3)
+    return jax.device_put(Stream(source, seed=0, batch_size=batch, patch_size=side).batch(0))
+
+
+def training_step(size: int, batch: int) -> Callable[[], Any]:
+    """A step of gradient descent of the VGG16 U-Net, compiled."""
+    import jax
+    import numpy as np
+
+    from segjax.models import create_segmenter
+    from segjax.tasks.semantic import make_semantic, output_channels
+
+    model = create_segmenter(encoder="vgg16", decoder="transposed", outputs=output_channels("distance", 2))
+    task = make_semantic(model, num_classes=2, losses={"cross_entropy": 1.0, "dice": 1.0})
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (batch, size, size), np.int32)
+    data = {"image": rng.random((batch, size, size, 3), np.float32), "semantic": labels, "labels": labels}
+    data["distance"] = rng.random((batch, size, size), np.float32)
+    key = jax.random.key(0)
+    params = jax.jit(task.init)(key, data)
+
+    def descend(params: Any, data: Any) -> Any:
+        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
+
+    arguments = (params, jax.device_put(data))
+    return functools.partial(finished, jax.jit(descend).lower(*arguments).compile(), arguments)
