@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.ops.filters import gaussian_blur
-from segjax.typing import Array, Batch
+from segjax.typing import IGNORE, Array, Batch
 
 # Standard deviation in pixels of the rim over which a copy and its new surroundings mix.
 RIM = 1.0
@@ -25,8 +25,8 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
 
     A copy keeps its class and its distance map and gets an id that is free. An instance that is covered in
     part keeps what is visible of it, with the depths that its pixels had. Copies are not made of instances
-    that the border cuts, and one that would lie on others too much is left out, so that crowded
-    examples stay as they are.
+    that the border of the example or of the image cuts, and one that would lie on others too much is left
+    out, so that crowded examples stay as they are.
 
     Args:
       key: of the random numbers.
@@ -77,13 +77,17 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
     covered = inside[rows, columns] & within
     semantic = example["semantic"][rows, columns]
 
-    touching = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
+    edges = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
     area = jnp.sum(covered)
     crowded = jnp.sum(covered & (pasted["labels"] > 0)) > overlap * area
-    cut = jnp.any(jnp.stack(touching))
+    # Where an image ends it is reflected, and what is beyond is not judged: the same cut.
+    beyond = (soft[..., 0] > 0.1) & (example["semantic"] == IGNORE)
+    cut = jnp.any(jnp.stack(edges)) | jnp.any(beyond)
     usable = (chosen > 0) & (copy.new > 0) & (area > 0) & ~cut & ~crowded
     covered &= usable
-    weight = jnp.where(covered, 1, jnp.where(within & usable, floats[..., -1], 0))[..., None]
+    # The rim brings background with it, which is to mix with background alone.
+    around = within & usable & (pasted["labels"] == 0)
+    weight = jnp.where(covered, 1, jnp.where(around, floats[..., -1], 0))[..., None]
     result = {
         **pasted,
         "image": pasted["image"] + weight * (floats[..., :-2] - pasted["image"]),

@@ -7,23 +7,27 @@ from scipy import ndimage
 
 from segjax.data.copy_paste import copy_paste
 from segjax.ops import boxes
+from segjax.typing import IGNORE
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
-KEYS = jax.random.split(jax.random.key(0), 24)
+KEYS = jax.random.split(jax.random.key(0), 48)
 SIZE = 48
 NAMES = ("image", "labels", "semantic", "distance")
 
 
 def example(*, classes=None):
-    """An L of class 1 with id 3, a bar of class 2 with id 5 at the border, all pixels different."""
+    """An L with id 3; of class 2 a bar with id 5 at the border, and one with id 4 where the image ends."""
     labels = np.zeros((SIZE, SIZE), np.int32)
     labels[8:20, 10:14], labels[16:20, 10:20] = 3, 3
     labels[40:, 30:36] = 5
+    labels[2:8, 30:44] = 4
+    semantic = np.select([labels == 3, labels > 3], [1, 2]).astype(np.int32)
+    semantic[:, 44:] = IGNORE  # beyond the image
     rng = np.random.default_rng(0)
     return {
         "image": rng.uniform(0, 0.1, (SIZE, SIZE, 2)).astype(np.float32) + (labels > 0)[..., None],
         "labels": labels,
-        "semantic": np.select([labels == 3, labels == 5], [1, 2]).astype(np.int32),
+        "semantic": semantic,
         "distance": np.where(labels > 0, rng.uniform(0.2, 1, labels.shape), 0).astype(np.float32),
     } | ({} if classes is None else {"classes": np.array(classes, np.int32)})
 
@@ -51,14 +55,15 @@ def test_copies_have_new_ids_and_all_that_was_there_stays(pasted):
     before, copies = example(), 0
     for index, labels in enumerate(pasted["labels"]):
         ids = set(np.unique(labels)) - {0}
-        assert {3, 5} <= ids <= {3, 5, 6, 7}
-        copies += len(ids) - 2
+        assert {3, 4, 5} <= ids <= {3, 4, 5, 6, 7}
+        copies += len(ids) - 3
         old = before["labels"] > 0
         np.testing.assert_array_equal(labels[old], before["labels"][old])
         for name in ("semantic", "distance"):
             np.testing.assert_array_equal(pasted[name][index][old], before[name][old])
-            assert not pasted[name][index][labels == 0].any()
-    assert copies > len(KEYS) / 4
+            empty = (labels == 0) & (before["semantic"] != IGNORE)
+            assert not pasted[name][index][empty].any()
+    assert copies > len(KEYS) / 6
 
 
 def test_a_copy_is_the_instance_in_one_of_eight_poses(pasted):
@@ -67,7 +72,7 @@ def test_a_copy_is_the_instance_in_one_of_eight_poses(pasted):
     mask = before["labels"][box] == 3
     whole = 0
     for index, labels in enumerate(pasted["labels"]):
-        for new in set(np.unique(labels)) - {0, 3, 5}:
+        for new in set(np.unique(labels)) - {0, 3, 4, 5}:
             found = np.nonzero(labels == new)
             if len(found[0]) < mask.sum():  # cut by the border
                 continue
@@ -101,7 +106,7 @@ def test_only_the_rim_of_a_copy_mixes_with_what_was_there(pasted):
             continue
         assert not changed[index][~around(copies, 4)].any()
         assert changed[index][copies].all()
-        outside = ~copies & around(copies, 1)
+        outside = (labels == 0) & around(copies, 1)
         assert changed[index][outside].mean() > 0.9
         seen += 1
     assert seen > 3
@@ -125,14 +130,14 @@ def test_ids_of_detectors_are_those_without_a_class():
     one = example(classes=[2, 0, 1, 1, 2, 0])
     found = every(one)
     for labels, classes, semantic in zip(found["labels"], found["classes"], found["semantic"], strict=True):
-        new = set(np.unique(labels)) - {0, 3, 5}
+        new = set(np.unique(labels)) - {0, 3, 4, 5}
         assert new <= {2, 6}
         assert {index + 1 for index in np.flatnonzero(classes)} == {1, 3, 4, 5} | new
         for index in new:
             assert classes[index - 1] == 1
             assert (semantic[labels == index] == 1).all()
         _, present = boxes.of_labels(labels, capacity=6)
-        assert set(np.flatnonzero(present) + 1) == {3, 5} | new
+        assert set(np.flatnonzero(present) + 1) == {3, 4, 5} | new
     assert any((labels == 6).any() for labels in found["labels"])
 
 
