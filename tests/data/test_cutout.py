@@ -1,9 +1,11 @@
 import jax
 import numpy as np
+import pytest
 
 from segjax.data.cutout import cut_out
 from segjax.typing import IGNORE
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 16)
 SIZE = 40
 

@@ -6,6 +6,8 @@ from segjax.data.records import Record
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 
 def record():
     rows, columns = np.mgrid[:48, :56]

@@ -7,6 +7,7 @@ import pytest
 
 from segjax.data import photometry
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 24)
 SIZE = 48
 

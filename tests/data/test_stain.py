@@ -7,6 +7,7 @@ from segjax.data.stain import DARKEST, normalise_stain, stain_jitter
 from segjax.errors import InputError
 from segjax.ops.stain import RUIFROK
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 16)
 
 

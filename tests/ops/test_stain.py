@@ -8,7 +8,8 @@ from skimage import color
 from segjax.ops import stain
 from tests.oracles import stain as oracle
 
-EOSIN_AND = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
 EVERY = np.ones(600, bool)
 
 
@@ -16,7 +17,7 @@ def slide(seed=0, count=600, white=0.2):
     """[P, 3] light through two stains in random amounts, a part of it through none."""
     rng = np.random.default_rng(seed)
     amounts = rng.gamma(2.0, 0.4, (count, 2)) * (rng.random((count, 1)) > white)
-    density = amounts @ EOSIN_AND + rng.normal(0, 0.01, (count, 3))
+    density = amounts @ STAINS + rng.normal(0, 0.01, (count, 3))
     return np.clip(np.exp(-density), 0, 1).astype(np.float32)
 
 
@@ -25,9 +26,9 @@ def colours():
 
 
 def test_cielab_is_scikit_images():
-    ours = stain.rgb_to_lab(colours())
+    ours = jax.jit(stain.rgb_to_lab)(colours())
     np.testing.assert_allclose(ours, color.rgb2lab(colours()), atol=2e-3)
-    np.testing.assert_allclose(stain.lab_to_rgb(ours), colours(), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(stain.lab_to_rgb)(ours), colours(), atol=1e-4)
 
 
 def test_colours_out_of_reach_are_clipped_as_by_scikit_image():
@@ -35,7 +36,7 @@ def test_colours_out_of_reach_are_clipped_as_by_scikit_image():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some blue was below nothing
         expected = color.lab2rgb(lab)
-    np.testing.assert_allclose(stain.lab_to_rgb(lab), np.clip(expected, 0, 1), atol=2e-3)
+    np.testing.assert_allclose(jax.jit(stain.lab_to_rgb)(lab), np.clip(expected, 0, 1), atol=2e-3)
 
 
 def test_stains_are_taken_apart_as_by_scikit_image():
@@ -46,10 +47,12 @@ def test_stains_are_taken_apart_as_by_scikit_image():
 
 def test_values_that_one_can_compute_by_hand():
     assert stain.optical_density(np.float32(0.1)) == pytest.approx(np.log(10))
-    np.testing.assert_allclose(stain.rgb_to_lab(np.ones((1, 3), np.float32)), [[100, 0, 0]], atol=0.02)
-    amounts = stain.stain_amounts(np.float32([[1, 0, 2]]), np.float32([[1, 0, 0], [0, 0, 1]]))
+    np.testing.assert_allclose(
+        jax.jit(stain.rgb_to_lab)(np.ones((1, 3), np.float32)), [[100, 0, 0]], atol=0.02
+    )
+    amounts = jax.jit(stain.stain_amounts)(np.float32([[1, 0, 2]]), np.float32([[1, 0, 0], [0, 0, 1]]))
     np.testing.assert_allclose(amounts, [[1, 2]], atol=1e-4)
-    middle = stain.percentile(
+    middle = jax.jit(stain.percentile)(
         np.float32([5, 1, 9, 3]), np.array([True, True, False, True]), np.float32([50, 75])
     )
     np.testing.assert_allclose(middle, [3, 4])
@@ -61,7 +64,7 @@ def test_estimated_stains_are_the_oracles_and_near_those_that_made_the_slide():
     expected, number = oracle.stain_matrix(light)
     assert count == number
     np.testing.assert_allclose(found, expected, atol=2e-3)
-    truth = EOSIN_AND / np.linalg.norm(EOSIN_AND, axis=1, keepdims=True)
+    truth = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
     assert (np.sum(np.asarray(found) * truth, axis=1) > 0.98).all()
 
 
@@ -78,7 +81,7 @@ def test_both_ways_to_normalise_are_the_oracles_whatever_the_padding(padding):
     np.testing.assert_allclose(found, oracle.reinhard(light, **target), atol=2e-3)
 
 
-@pytest.mark.parametrize("shades", [np.zeros((1, 3)), EOSIN_AND[:1]], ids=["no stain", "one stain"])
+@pytest.mark.parametrize("shades", [np.zeros((1, 3)), STAINS[:1]], ids=["no stain", "one stain"])
 def test_what_has_not_two_stains_stays_as_it_is(shades):
     rng = np.random.default_rng(3)
     density = rng.gamma(2.0, 0.4, (600, 1)) @ shades + rng.normal(0, 0.01, (600, 3))
@@ -89,6 +92,8 @@ def test_what_has_not_two_stains_stays_as_it_is(shades):
 
 def test_a_flat_image_stays_finite():
     flat = np.full((600, 3), 0.4, np.float32)
-    found = stain.reinhard(flat, EVERY, mean=np.float32([65, 19, -25]), deviation=np.float32([14, 16, 16]))
+    found = jax.jit(stain.reinhard)(
+        flat, EVERY, mean=np.float32([65, 19, -25]), deviation=np.float32([14, 16, 16])
+    )
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, found[:1].repeat(600, axis=0))
