@@ -32,11 +32,44 @@ def nms(
       loses precision to it).
     """
     order = jnp.argsort(-scores, stable=True)
-    overlaps = pairwise_iou(boxes[order], boxes[order]) > iou_threshold  # [N, N]
-    if classes is not None:
-        overlaps &= classes[order][:, None] == classes[order][None, :]
-    kept = suppress(overlaps, valid[order])
+    classes = jnp.zeros(len(boxes), jnp.int32) if classes is None else classes
+    ranked = jax.lax.stop_gradient(boxes)[order], valid[order], classes[order], jnp.float32(iou_threshold)
+    kept = jax.lax.platform_dependent(*ranked, cpu=_one_by_one, default=_at_once)
     return jnp.zeros_like(kept).at[order].set(kept)
+
+
+def _at_once(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
+    """Suppresses boxes in their order; few steps, each for all of them."""
+    return suppress(_overlaps(boxes, boxes, classes, classes, iou_threshold), valid)
+
+
+# A batch in turn, too: while loops of several images would all run as long as the longest.
+@jax.custom_batching.sequential_vmap
+def _one_by_one(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
+    """As `_at_once`, in many cheap steps: what a CPU is good at. Nothing of [N, N] is ever in memory."""
+    count = len(boxes)
+    places = jnp.arange(count)
+
+    def first_after(place: Array, keep: Array) -> jax.Array:
+        return jnp.min(jnp.where(keep & (places > place), places, count))
+
+    def remove(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        place, keep = state
+        box, its_class = (jax.lax.dynamic_slice_in_dim(values, place, 1) for values in (boxes, classes))
+        hit = _overlaps(box, boxes, its_class, classes, iou_threshold)[0]
+        keep = keep & ~(hit & (places > place))
+        return first_after(place, keep), keep
+
+    usable = jnp.asarray(valid, bool)
+    start = first_after(jnp.int32(-1), usable), usable
+    return jax.lax.while_loop(lambda state: state[0] < count, remove, start)[1]
+
+
+def _overlaps(
+    first: Array, second: Array, first_classes: Array, second_classes: Array, iou_threshold: Array
+) -> jax.Array:
+    same = first_classes[:, None] == second_classes[None, :]
+    return same & (pairwise_iou(first, second) > iou_threshold)
 
 
 def suppress(overlaps: Array, valid: Array) -> jax.Array:

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.nms import nms as unjitted
+from segjax.ops import nms as module
 from tests.oracles import nms as oracle
 
-nms = jax.jit(unjitted, static_argnames="iou_threshold")
+nms = jax.jit(module.nms, static_argnames="iou_threshold")
 
 
 def crowded(seed: int, count: int):
@@ -63,6 +63,22 @@ def test_batches_by_vmap_and_keeps_nothing_of_an_empty_image():
     valid = valid.at[1].set(False)
     kept = jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5))(boxes, scores, valid)
     assert kept.any(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_ways_of_computing_agree(seed):
+    boxes, scores, valid, classes = crowded(seed, 200)
+    order = np.argsort(-scores, kind="stable")
+    ranked = boxes[order], valid[order], classes[order], jnp.float32(0.3)
+    np.testing.assert_array_equal(module._one_by_one(*ranked), module._at_once(*ranked))
+
+
+def test_cpus_go_box_by_box_and_others_make_all_steps_at_once():
+    traced = nms.trace(*crowded(0, 50)[:3], iou_threshold=0.5)
+    square = "50x50xf32"
+    assert square not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    for platform in ("cuda", "tpu"):
+        assert square in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.peers
