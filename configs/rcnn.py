@@ -151,6 +151,8 @@ def _shrink(config: ConfigDict) -> None:
     config.augment.update(quickstart.MICROSCOPES)
     config.model.width = 0.25
     config.model.pyramid_channels = 64
+    # In so few steps a pyramid and heads without norms learn half as much.
+    config.model.pyramid_norm = config.model.head_norm = "group"
     config.model.head_channels = 128
     config.model.mask_channels = 64
     config.task.pre_nms = 300

@@ -61,11 +61,14 @@ def test_every_config_has_the_common_fields_and_needs_no_download(name):
 
 
 VARIANTS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("encoder", "decoder", "instances"))))
+# Each encoder once, and among them every pair of a decoder and of how instances are told apart.
+PAIRS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("decoder", "instances"))))
+COVERING = [
+    (encoder, *PAIRS[index % len(PAIRS)]) for index, encoder in enumerate(semantic.OPTIONS["encoder"])
+]
 
 
-@pytest.mark.usefixtures("quick_to_compile")
-@pytest.mark.parametrize(("encoder", "decoder", "instances"), VARIANTS)
-def test_every_variant_takes_a_step(encoder, decoder, instances):
+def variant_of(encoder, decoder, instances):
     variant = f"encoder={encoder},decoder={decoder},instances={instances},dataset=synthetic"
     config = shrink(semantic.get_config(variant))
     config.batch_size = 1
@@ -73,8 +76,27 @@ def test_every_variant_takes_a_step(encoder, decoder, instances):
     # Fewer operations on each of hundreds of parameters: they take longer to compile than the network.
     config.optimizer.name = "sgd"
     config.train.average_decay = 0.0
+    return config
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "instances"), VARIANTS)
+def test_every_variant_has_a_step(encoder, decoder, instances):
+    config = variant_of(encoder, decoder, instances)
     learning = make_learning(config, DESCRIPTION)
-    # Made by NumPy: compiling forty-eight initialisations would take longer than all else.
+    key = jax.eval_shape(jax.random.key, 0)
+    state, log = jax.eval_shape(learning.step, learning.shapes, batch_of(config), key)
+    assert log["loss"].shape == ()
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), learning.shapes
+    )
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+@pytest.mark.parametrize(("encoder", "decoder", "instances"), COVERING)
+def test_every_part_takes_a_step(encoder, decoder, instances):
+    config = variant_of(encoder, decoder, instances)
+    learning = make_learning(config, DESCRIPTION)
+    # Made by NumPy: compiling initialisations would take longer than all else.
     before = random_params(learning.shapes.params)
     rest = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), learning.shapes)
     state = dataclasses.replace(rest, params=before)
