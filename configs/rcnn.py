@@ -3,6 +3,21 @@
     python scripts/train.py --config=configs/rcnn.py:method=mask_r_cnn --workdir=runs/mask_r_cnn
     python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn,size=small --workdir=runs/fast_small
 
+Training RPN and head in turns, as Ren et al. (2015) did, instead of both at once, takes four runs:
+
+    F=configs/rcnn.py:method=faster_r_cnn; RPN="--config.task.weights.classes=0 --config.task.weights.boxes=0
+        --config.predict.checkpoint=latest"
+    python scripts/train.py --config=$F --workdir=runs/1 $RPN
+    python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn --workdir=runs/2
+        --config.proposals.method=rpn --config.proposals.workdir=runs/1
+    python scripts/train.py --config=$F --workdir=runs/3 $RPN --config.model.weights=runs/2
+        --config.model.frozen="('backbone','box_features','box_predictor')"
+    python scripts/train.py --config=$F --workdir=runs/4 --config.model.weights=runs/3
+        --config.model.frozen="('backbone','rpn')"
+
+The second learns from the boxes of the first with a backbone of its own; the third and fourth keep the
+second's, so that the last one has a whole Faster R-CNN.
+
 `size=full` has the papers' widths and is made for a GPU or TPU; `size=small` learns in minutes on two CPU
 cores.
 """
@@ -68,7 +83,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.mask_channels = 256
     config.model.dtype = "float32"
     config.model.remat = False
+    # A file from scripts/convert_weights.py; or the folder of a run: what fits of its parameters is taken.
     config.model.weights = semantic.placeholder(str)
+    # Parts that stay as they begin, such as ("backbone", "rpn").
+    config.model.frozen = ()
 
     config.task = ConfigDict()
     config.task.name = "instance"
@@ -88,15 +106,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.mask_nms = 0.3
     config.task.mask_threshold = 0.5
     config.task.min_area = 5
-    # Of the terms of the loss, 1 where not given.
-    config.task.weights = ConfigDict()
+    # Of the terms of the loss.
+    config.task.weights = ConfigDict({"classes": 1.0, "boxes": 1.0})
+    if method in ("faster_r_cnn", "mask_r_cnn"):
+        config.task.weights.update({"objectness": 1.0, "proposals": 1.0})
+    if method == "mask_r_cnn":
+        config.task.weights.masks = 1.0
 
     if chosen["dataset"] == "livecell":
         # Its images hold up to three thousand cells.
         config.data.max_instances = config.task.max_detections = 1000
     if method in ("r_cnn", "fast_r_cnn"):
-        # Boxes from outside: "selective_search", "segmentations" (of classical methods), or "both".
+        # Boxes from outside: "selective_search", "segmentations" (of classical methods), or "both"; or "rpn",
+        # those of the run in `workdir`, of Faster or Mask R-CNN.
         config.proposals = ConfigDict({"method": "both", "max_proposals": 2000})
+        config.proposals.workdir = semantic.placeholder(str)
         # Upright boxes stay tight under flips and quarter turns only.
         config.augment.rotation = 0.0
         config.augment.elastic = (0.0, 1.0)
@@ -161,7 +185,7 @@ def _shrink(config: ConfigDict) -> None:
     config.task.roi_batch = 64
     config.task.max_detections = 300
     if "proposals" in config:
-        config.proposals = ConfigDict({"method": "segmentations", "max_proposals": 500})
+        config.proposals.update({"method": "segmentations", "max_proposals": 500})
     if config.model.method == "r_cnn":
         config.model.crop_side = 48
         config.model.crop_context = 4

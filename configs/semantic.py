@@ -117,7 +117,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.decoder_norm = "group"
     config.model.dtype = "float32"
     config.model.remat = False
-    # A file from scripts/convert_weights.py.
+    # A file from scripts/convert_weights.py; or the folder of a run: what fits of its parameters is taken.
     config.model.weights = placeholder(str)
 
     config.task = ConfigDict()

@@ -6,8 +6,9 @@
 For each image it writes <stem>_labels.tif (the id of each pixel's instance, 0 for none), <stem>_classes.tif
 (the class of each pixel) and <stem>_overlay.png (to look at). With --measure also <stem>_measurements.csv,
 and of all images together measurements.csv and measurements.parquet: size, shape, intensity, texture,
-neighbours. A method without weights tells classes apart by --config.classifier.file=FILE, which
-scripts/evaluate.py writes.
+neighbours. With --coco also predictions.json, all instances as a COCO data set; networks that find objects
+give their own boxes and whole masks, which may overlap. A method without weights tells classes apart by
+--config.classifier.file=FILE, which scripts/evaluate.py writes.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ MEASURE = flags.DEFINE_bool("measure", False, "Measure every instance and write 
 PIXEL_SIZE = flags.DEFINE_float(
     "pixel_size", None, "Side of a pixel in micrometres: measures in micrometres, too.", lower_bound=0.0
 )
+COCO = flags.DEFINE_bool("coco", False, "Write all instances to predictions.json, in COCO's form.")
 flags.mark_flags_as_required(["images", "out"])
 
 
@@ -34,7 +36,9 @@ def main() -> None:
     workdir = Path(WORKDIR.value) if WORKDIR.value else None
     chosen = choose_method(workdir, CONFIG.value)
     images, out = Path(IMAGES.value or ""), Path(OUT.value or "")
-    made = predict(chosen, images, out, measured=MEASURE.value, pixel_size=PIXEL_SIZE.value)
+    made = predict(
+        chosen, images, out, measured=MEASURE.value, pixel_size=PIXEL_SIZE.value, as_coco=COCO.value
+    )
     done = [count for _, count in made]
     print(f"{sum(done)} instances in {len(done)} images: {OUT.value}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.classical import METHODS, STAGES
+from segjax.classical.proposals import PROPOSALS
 from segjax.classical.stages import Stages
 from segjax.data import open_source
 from segjax.data.augment import make_augment
@@ -23,21 +25,21 @@ from segjax.data.records import Source
 from segjax.data.stream import Stream
 from segjax.errors import InputError
 from segjax.experiment import svm
-from segjax.experiment.proposals import make_proposer
-from segjax.experiment.workdir import Description
+from segjax.experiment.proposals import Proposer, kept
+from segjax.experiment.workdir import Description, read_config, read_description
 from segjax.inference.predictor import Predictor
 from segjax.models import create_segmenter
 from segjax.models.detectors import create_detector
-from segjax.models.weights import load_detector, load_encoder
+from segjax.models.weights import check_parts, load_detector, load_encoder, take_fitting
 from segjax.tasks import TASKS, Task
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Method
 from segjax.train.optimizer import make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
-from segjax.train.state import State, make_state
+from segjax.train.state import State, fingerprint, make_state
 from segjax.train.step import Step, make_step
-from segjax.typing import Model, Params
+from segjax.typing import Model, Params, PyTree
 
 # For what runs once: initialisation took 15 s to compile with all optimisations, and takes 3 s without.
 RUN_ONCE = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": "True"}
@@ -109,7 +111,7 @@ def make_learning(
     check_batch(mesh, config.batch_size, config.train.accumulate)
     task = make_task(config, description)
     params = jax.eval_shape(_initialiser(config, task, description), jax.random.key(0))
-    optimizer = make_optimizer(**config.optimizer, steps=config.steps, frozen=task.frozen(params))
+    optimizer = make_optimizer(**config.optimizer, steps=config.steps, frozen=_frozen(config, task, params))
     shapes = jax.eval_shape(_state_maker(config, optimizer), params)
     step = make_step(
         task,
@@ -147,7 +149,7 @@ def make_task(config: ConfigDict, description: Description, *, fitted: bool = Fa
     if name not in TASKS:
         raise InputError(f"config.task.name={name!r} is unknown: choose one of {', '.join(TASKS)}")
     num_classes = len(description.class_names)
-    network = {field: value for field, value in config.model.items() if field != "weights"}
+    network = {field: value for field, value in config.model.items() if field not in ("weights", "frozen")}
     for field, value in settings.items():
         if isinstance(value, ConfigDict):
             settings[field] = dict(value)
@@ -166,6 +168,34 @@ def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     if task.proposals:
         settings |= {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
     return Predictor(task, params, prepare=prepare, **settings)
+
+
+def make_proposer(config: ConfigDict) -> Proposer:
+    """The proposals of a config, which are kept beside its data.
+
+    Raises:
+      InputError: if there is no such method, or no run with an RPN.
+    """
+    method = config.proposals.method
+    if method != "rpn":
+        if method not in PROPOSALS:
+            raise InputError(
+                f"config.proposals.method={method!r} is unknown: choose one of {', '.join(PROPOSALS)}, rpn"
+            )
+        return kept(PROPOSALS[method], method, config)
+    if not config.proposals.workdir:
+        raise InputError("config.proposals.method=rpn needs config.proposals.workdir, a run with an RPN")
+    workdir = Path(config.proposals.workdir)
+    theirs = read_config(workdir)
+    learning, params, _ = restore(workdir, theirs, read_description(workdir))
+    if learning.task.propose is None:
+        raise InputError(
+            f"config.proposals.workdir={workdir} has no RPN: give a run of faster_r_cnn or mask_r_cnn"
+        )
+    predictor = make_predictor(theirs, learning.task, params)
+    # Other parameters and other settings propose other boxes.
+    settings = hashlib.sha256(f"{fingerprint(params)} {theirs.to_json(sort_keys=True)}".encode())
+    return kept(predictor.propose, f"rpn-{settings.hexdigest()[:16]}", config)
 
 
 def make_classical(name: str, settings: Mapping[str, Any]) -> Method:
@@ -239,7 +269,24 @@ def restore(workdir: Path, config: ConfigDict, description: Description) -> tupl
     return learning, state.evaluated, int(state.step)
 
 
+def _frozen(config: ConfigDict, task: Task, params: Params) -> PyTree:
+    """What must not change: what the task says, and the parts that the config names."""
+    parts = tuple(config.model.get("frozen", ()))
+    check_parts(params, parts, "config.model.frozen")
+    return {
+        part: jax.tree.map(lambda leaf, part=part: leaf or part in parts, fixed)
+        for part, fixed in task.frozen(params).items()
+    }
+
+
 def _load_weights(config: ConfigDict, params: Params) -> Params:
+    if Path(config.model.weights).is_dir():
+        workdir = Path(config.model.weights)
+        _, found, _ = restore(workdir, read_config(workdir), read_description(workdir))
+        loaded, anew = take_fitting(params, found, workdir)
+        if anew:
+            logging.warning("trained anew, because %s has none: %s", workdir, ", ".join(anew))
+        return loaded
     if config.task.name != "instance":
         return load_encoder(params, config.model.weights, encoder=config.model.encoder)
     loaded, kept = load_detector(params, config.model.weights, backbone=config.model.backbone)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from segjax.classical import STAGES
 from segjax.classical.stages import Stages
@@ -19,9 +20,11 @@ from segjax.experiment.build import make_reference, make_stages, open_split, ope
 from segjax.experiment.classification import classified
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.workdir import read_config, read_description, write_json
+from segjax.inference.predictor import Predictor
+from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.html import Example, write_report
 from segjax.report.stages import busiest, draw_stages
-from segjax.report.table import comparison
+from segjax.report.table import as_digits, comparison
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import Evaluation, Method, evaluate
 from segjax.train.log import read_log
@@ -47,6 +50,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
             f" {config.dataset.name} now has {', '.join(source.class_names)}: train anew in another --workdir"
         )
     predictor, step = open_workdir(workdir, config, description)
+    proposals = _judge_proposals(predictor, source) if predictor.proposes else None
     if seconds is None:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             seconds = checkpoints.progress(step)["seconds"]
@@ -56,7 +60,23 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
     }
     folder = workdir / ("report" if split == "test" else f"report_{split}")
     curve = _training_curve(workdir)
-    return _compare(methods, config, source, split, folder, train_seconds=seconds, step=step, curve=curve)
+    table = _compare(
+        methods,
+        config,
+        source,
+        split,
+        folder,
+        train_seconds=seconds,
+        step=step,
+        curve=curve,
+        proposals=proposals,
+    )
+    if proposals is None:
+        return table
+    return (
+        f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} in an image, with an IoU of 0.5 for"
+        f" {as_digits(proposals['recall'])} of the objects"
+    )
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
@@ -92,6 +112,7 @@ def _compare(
     step: int | None,
     curve: Sequence[Mapping[str, float]] = (),
     stages: Mapping[str, Callable[[np.ndarray], Stages]] | None = None,
+    proposals: Mapping[str, float | None] | None = None,
 ) -> str:
     found: dict[str, Evaluation] = {}
     seconds: dict[str, float] = {}
@@ -117,6 +138,10 @@ def _compare(
         "per_image": {name: evaluation.per_image for name, evaluation in found.items()},
         "environment": environment.describe(),
     }
+    described = metrics["environment"] | {"config": config.to_dict()}
+    if proposals is not None:
+        metrics["proposals"] = proposals
+        described = {"proposals": proposals} | described
     write_json(folder / "metrics.json", metrics)
     examples = [
         Example(
@@ -136,10 +161,19 @@ def _compare(
         examples=examples,
         curve=curve,
         stages=_stages_of_one(examples, stages or {}, source.class_names),
-        environment=metrics["environment"] | split_facts(source) | {"config": config.to_dict()},
+        environment=described | split_facts(source),
         warnings=getattr(source, "leaks", ()),
     )
     return f"{comparison(metrics)}\n\nreport: {folder / 'index.html'}"
+
+
+def _judge_proposals(predictor: Predictor, source: Source) -> dict[str, float | None]:
+    """How many objects of a split can be found at all."""
+    total = ProposalStatistics.empty()
+    for index in tqdm(range(len(source)), desc="proposals", unit="image", leave=False):
+        record = source[index]
+        total += ProposalStatistics.of(record.truth, predictor.propose(record.image))
+    return total.compute()
 
 
 def _stages_of_one(

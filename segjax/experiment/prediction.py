@@ -17,19 +17,30 @@ from segjax.data.readers import list_images, read_image
 from segjax.errors import InputError
 from segjax.experiment.build import make_classical, open_workdir
 from segjax.experiment.classification import with_classes
-from segjax.experiment.workdir import read_config, read_description
+from segjax.experiment.workdir import read_config, read_description, write_json
+from segjax.inference import coco
 from segjax.inference.exports import write_label_images
+from segjax.inference.predictor import Predictor
 from segjax.inference.tables import write_table
 from segjax.report.overlays import legend, overlay
+from segjax.segmentation import Segmentation
 from segjax.train.evaluate import Method
 
 
 class Chosen(NamedTuple):
-    """A method, and what to call its classes and the channels it expects (None: any number)."""
+    """A method and what goes with it.
+
+    Attributes:
+      method: segments an image.
+      class_names: None if its classes have no names.
+      channels: that it expects, None for any number.
+      mask_threshold: probability from which a pixel belongs to an object, where masks have any.
+    """
 
     method: Method
     class_names: Sequence[str] | None
     channels: int | None
+    mask_threshold: float = 0.5
 
 
 def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
@@ -45,7 +56,8 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
     if workdir is not None:
         config, description = read_config(workdir), read_description(workdir)
         predictor, _ = open_workdir(workdir, config, description)
-        return Chosen(predictor, description.class_names, description.channels)
+        threshold = config.task.get("mask_threshold", 0.5)
+        return Chosen(predictor, description.class_names, description.channels, threshold)
     if config is None or "methods" not in config:
         raise InputError(
             "--config names a network, which has to be trained first: give --workdir=RUN of scripts/train.py,"
@@ -64,7 +76,13 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
 
 
 def predict(
-    chosen: Chosen, images: Path, out: Path, *, measured: bool = False, pixel_size: float | None = None
+    chosen: Chosen,
+    images: Path,
+    out: Path,
+    *,
+    measured: bool = False,
+    pixel_size: float | None = None,
+    as_coco: bool = False,
 ) -> Iterator[tuple[Path, int]]:
     """Segments every image of a folder.
 
@@ -75,6 +93,8 @@ def predict(
       measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
         `measurements.csv` and `measurements.parquet`.
       pixel_size: side of a pixel in micrometres, for the measurements.
+      as_coco: whether to write `predictions.json`, all instances in COCO's form: of networks that find
+        objects with their own boxes and whole masks, of others those of the label map.
 
     Yields:
       Each image that is done, and how many instances it has.
@@ -87,29 +107,47 @@ def predict(
     out.mkdir(parents=True, exist_ok=True)
     unreadable: list[InputError] = []
     tables: list[Table] = []
+    described: list[coco.Image] = []
     for path in tqdm(paths, unit="image", desc="predict", dynamic_ncols=True):
         try:
             image = _read(path, chosen.channels)
         except InputError as error:
             unreadable.append(error)
             continue
-        segmentation = chosen.method(image)
+        segmentation, annotations = _segment(chosen, image, as_coco)
         write_label_images(segmentation, out / path.stem)
-        names = chosen.class_names or [
-            f"class {k}" for k in range(1 + max(1, segmentation.classes.max(initial=1)))
-        ]
+        names = chosen.class_names or _unnamed(segmentation.classes.max(initial=1))
         picture = legend(overlay(image, segmentation, names), names)
         Image.fromarray(picture).save(out / f"{path.stem}_overlay.png")
         if measured:
             table = measure(image, segmentation, pixel_size=pixel_size, class_names=names)
             write_table([table], out / f"{path.stem}_measurements.csv")
             tables.append({"image": np.full(segmentation.num_instances, path.name)} | table)
+        described.append(coco.Image(path.name, segmentation.shape, annotations))
         yield path, segmentation.num_instances
+    if as_coco:
+        highest = max((a["category_id"] for image in described for a in image.annotations), default=1)
+        write_json(
+            out / "predictions.json", coco.data_set(described, chosen.class_names or _unnamed(highest))
+        )
     if measured:
         for suffix in ("csv", "parquet"):
             write_table(tables, out / f"measurements.{suffix}")
     if unreadable:
         raise InputError(f"{len(unreadable)} of {len(paths)} images could not be segmented: {unreadable[0]}")
+
+
+def _segment(chosen: Chosen, image: np.ndarray, as_coco: bool) -> tuple[Segmentation, list[coco.Annotation]]:
+    if as_coco and isinstance(chosen.method, Predictor) and chosen.method.finds_objects:
+        outputs = chosen.method.outputs(image)
+        annotations = coco.of_objects(outputs, threshold=chosen.mask_threshold)
+        return chosen.method.segment(outputs), annotations
+    segmentation = chosen.method(image)
+    return segmentation, coco.of_segmentation(segmentation) if as_coco else []
+
+
+def _unnamed(highest: int) -> list[str]:
+    return [f"class {index}" for index in range(1 + max(1, highest))]
 
 
 def _read(path: Path, channels: int | None) -> np.ndarray:

@@ -11,36 +11,31 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from segjax.classical.proposals import PROPOSALS
-from segjax.errors import InputError
-
 # In the name of the cache: a change of what the methods propose must not find the old boxes.
 VERSION = 1
 
+# `image as read [H, W, C] -> boxes [P, 4]` in its pixels.
 Proposer = Callable[[np.ndarray], np.ndarray]
 
 
-def make_proposer(config: ConfigDict) -> Proposer:
-    """The proposals of a config, as `image as read -> boxes [P, 4]` in pixels.
+def kept(propose: Proposer, name: str, config: ConfigDict) -> Proposer:
+    """The same proposals, kept in `<data_dir>/proposals` by the pixels of the image.
 
-    They are kept in `<data_dir>/proposals`, by the method and the pixels of the image.
-
-    Raises:
-      InputError: if there is no such method.
+    Args:
+      propose: may be slow.
+      name: of what proposes; others of the same name have to propose the same.
+      config: says where data lie.
     """
-    name = config.proposals.method
-    if name not in PROPOSALS:
-        raise InputError(f"config.proposals.method={name!r} is unknown: choose one of {', '.join(PROPOSALS)}")
     data_dir = config.dataset.data_dir or tfds.core.constants.DATA_DIR
     folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
 
-    def propose(image: np.ndarray) -> np.ndarray:
+    def look_up(image: np.ndarray) -> np.ndarray:
         content = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
         content.update(np.ascontiguousarray(image).tobytes())
         path = folder / f"{content.hexdigest()}.npy"
         if path.exists():
             return np.load(path, allow_pickle=False)
-        boxes = PROPOSALS[name](image)
+        boxes = propose(image)
         folder.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, also where several threads and processes make the same.
         draft = path.with_name(f"{path.stem}.{os.getpid()}.{id(boxes)}.tmp")
@@ -49,4 +44,4 @@ def make_proposer(config: ConfigDict) -> Proposer:
         os.replace(draft, path)
         return boxes
 
-    return propose
+    return look_up

@@ -19,13 +19,13 @@ from segjax.experiment.build import (
     make_first_state,
     make_learning,
     make_predictor,
+    make_proposer,
     make_stream,
     open_split,
     preparation,
     restore,
 )
 from segjax.experiment.leaks import check_leaks, split_facts
-from segjax.experiment.proposals import make_proposer
 from segjax.experiment.workdir import Description, claim, write_description
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.evaluate import evaluate

@@ -59,12 +59,48 @@ class Predictor:
         self.params = params
         self._prepare, self._tile, self._overlap = prepare, tile, overlap
         self._task = task
-        self._propose, self._max_proposals = propose, max_proposals
+        self._given, self._max_proposals = propose, max_proposals
         self._predict = jax.jit(_flipped(task.predict) if flips else task.predict)
+        self._propose = None if task.propose is None else jax.jit(task.propose)
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image `[H, W, C]` as it was read."""
-        return self._task.segment(self.outputs(image))
+        return self.segment(self.outputs(image))
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether `outputs` are lists of objects."""
+        return not self._task.maps
+
+    def segment(self, outputs: Outputs) -> Segmentation:
+        """What `outputs` of an image mean."""
+        return self._task.segment(outputs)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it looks for objects in boxes."""
+        return self._given is not None or self._propose is not None
+
+    def propose(self, image: np.ndarray) -> np.ndarray:
+        """The boxes [P, 4] in which an image `[H, W, C]` is looked at for objects, float32, in its pixels.
+
+        Raises:
+          ValueError: if every pixel is looked at, see `proposes`.
+        """
+        if self._given is not None:
+            return self._given(image)
+        if self._propose is None:
+            raise ValueError("this method looks at every pixel")
+        propose = self._propose
+        prepared = self._prepare(image)
+        found = predict_objects(
+            lambda windows, size, _: propose(self.params, windows, size),
+            prepared,
+            tile=self._tile,
+            overlap=self._overlap,
+        )
+        best = np.argsort(-found["scores"], kind="stable")
+        return found["boxes"][best] * _to_image(image, prepared)
 
     def outputs(self, image: np.ndarray) -> Outputs:
         """The outputs of the network at the image's own resolution.
@@ -81,9 +117,8 @@ class Predictor:
 
     def _objects(self, image: np.ndarray) -> Outputs:
         prepared = self._prepare(image)
-        ratios = np.array(image.shape[1::-1]) / np.array(prepared.shape[1::-1])  # of width and height
-        to_image = np.tile(ratios, 2).astype(np.float32)
-        proposals = None if self._propose is None else self._propose(image) / to_image
+        to_image = _to_image(image, prepared)
+        proposals = None if self._given is None else self._given(image) / to_image
         found = predict_objects(
             lambda windows, size, given: self._predict(self.params, windows, size, given),
             prepared,
@@ -112,6 +147,12 @@ class Predictor:
             overlap=self._overlap,
         )
         return {name: _resize(np.asarray(values), image.shape[:2]) for name, values in found.items()}
+
+
+def _to_image(image: np.ndarray, prepared: np.ndarray) -> np.ndarray:
+    """What boxes in pixels of the network's input are multiplied by, [4] float32."""
+    ratios = np.array(image.shape[1::-1]) / np.array(prepared.shape[1::-1])  # of width and height
+    return np.tile(ratios, 2).astype(np.float32)
 
 
 def _flipped(predict: Callable[[Params, Array], Outputs]) -> Callable[[Params, Array], Outputs]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -214,6 +214,42 @@ def load_detector(
     merged = {name: jnp.asarray(fitting.get(name, expected[name]), jnp.float32) for name in expected}
     loaded = flax.traverse_util.unflatten_dict(merged, sep="/")
     return loaded | {"input": _input(mean, std)}, kept
+
+
+def take_fitting(params: Params, found: Params, source: object) -> tuple[dict[str, Any], list[str]]:
+    """Takes over the parameters of another network wherever it has some of the same name and shape.
+
+    Args:
+      params: to be replaced.
+      found: of the other network.
+      source: of these, for a message.
+
+    Returns:
+      The parameters, and the names of the layers that were left as they are, because one of their parameters
+      is not there or has another shape.
+
+    Raises:
+      InputError: if nothing fits.
+    """
+    expected, given = flatten(params), flatten(found)
+    unfit = {name for name in expected if name not in given or given[name].shape != expected[name].shape}
+    if unfit == set(expected):
+        raise InputError(f"{source}: nothing in it fits the network that is to be trained")
+    layers = {name.rpartition("/")[0] for name in unfit}
+    merged = {
+        name: jnp.asarray(value if name.rpartition("/")[0] in layers else np.asarray(given[name]))
+        for name, value in expected.items()
+    }
+    return flax.traverse_util.unflatten_dict(merged, sep="/"), sorted(layers)
+
+
+def check_parts(params: Params, parts: Iterable[str], source: str) -> None:
+    """Raises InputError unless the parameters have all these parts."""
+    for part in parts:
+        if part not in params:
+            raise InputError(
+                f"{source}: the network has no part {part!r}: it has {', '.join(sorted(params))}"
+            )
 
 
 def _input(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Task(NamedTuple):
       maps: whether outputs are maps, which windows of an image are blended from, or lists of objects, which
         are joined.
       proposals: whether `predict` has to be given boxes in which to look.
+      propose: `(params, images [B, H, W, C], size) -> outputs` as of `predict`, the boxes in which it looks
+        on its own; None if there are none.
       describe: `(params, images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]` of boxes, None where a
         task has no boxes.
     """
@@ -32,4 +34,5 @@ class Task(NamedTuple):
     frozen: Callable[[Params], PyTree]
     maps: bool = True
     proposals: bool = False
+    propose: Callable[..., Outputs] | None = None
     describe: Callable[[Params, Array, Array], Array] | None = None

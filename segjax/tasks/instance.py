@@ -281,6 +281,12 @@ def make_instance(
                 outputs["valid"] = jax.vmap(apart)(outputs["masks"], found, images[..., 0])
         return outputs
 
+    def propose_boxes(params: Params, images: Array, size: Array) -> Outputs:
+        features = call(params, "encode", images)
+        candidate = choose(call(params, "propose", features, images.shape[1:3]), size)
+        # Of one class, for windows to be joined.
+        return {**candidate._asdict(), "classes": jnp.zeros(candidate.scores.shape, jnp.int32)}
+
     def classify(params: Params, features: Any, boxes: Array) -> tuple[Array, Array]:
         count = boxes.shape[1]
         if model.backbone is not None or count <= CROPS:
@@ -327,6 +333,7 @@ def make_instance(
         frozen,
         maps=False,
         proposals=model.rpn is None,
+        propose=None if model.rpn is None else propose_boxes,
         describe=describe,
     )
 

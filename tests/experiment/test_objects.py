@@ -2,18 +2,21 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import rcnn
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.experiment.build import open_split, open_workdir
+from segjax.experiment.build import make_learning, make_proposer, open_split, open_workdir, restore
 from segjax.experiment.evaluation import evaluate_workdir
-from segjax.experiment.proposals import make_proposer
+from segjax.experiment.prediction import choose_method, predict
 from segjax.experiment.training import train
-from segjax.experiment.workdir import read_config, read_description
+from segjax.experiment.workdir import Description, read_config, read_description
+from segjax.models.detectors import METHODS
 from tests.experiment.tiny import shrink
 
 
@@ -27,6 +30,17 @@ def tiny(method: str) -> ConfigDict:
     config.model.update({"pyramid_channels": 4, "head_channels": 8, "mask_channels": 4, "bins": 3})
     config.task.update({"pre_nms": 20, "post_nms": 20, "max_detections": 20, "candidates": 40})
     return config
+
+
+def learning_of(config):
+    return make_learning(config, Description(("background", "cell"), 1), jax.devices()[:1])
+
+
+def _quick(config):
+    """Fewer layers, and fewer operations on each parameter: what takes time is to trace and compile them."""
+    config.model.backbone = "vgg11_fpn"
+    config.optimizer.name = "sgd"
+    config.train.average_decay = 0.0
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,10 @@ def test_is_evaluated_beside_the_reference(run):
     assert "reference" in table
     metrics = json.loads((folder / "run" / "report" / "metrics.json").read_text())
     assert len(metrics["per_image"]["model"]) == 2
+    recall, count = (metrics["proposals"][name] for name in ("recall", "mean_count"))
+    assert 0 < recall <= 1
+    assert f"proposals: {count:.0f} in an image, with an IoU of 0.5 for {recall:.3f} of the objects" in table
+    assert "mean_count" in (folder / "run" / "report" / "index.html").read_text()
 
 
 def test_proposals_are_made_once_and_kept_beside_the_data(run):
@@ -76,13 +94,133 @@ def test_unknown_proposals_and_flips_are_named(run):
     config, folder, _ = run
     wrong = ConfigDict(config.to_dict())
     wrong.proposals.method = "edge_boxes"
-    with pytest.raises(InputError, match="choose one of selective_search, segmentations, both"):
+    with pytest.raises(InputError, match="choose one of selective_search, segmentations, both, rpn"):
         make_proposer(wrong)
     workdir = folder / "run"
     wrong = read_config(workdir)
     wrong.predict.flips = True
     with pytest.raises(InputError, match=r"config.predict.flips averages maps"):
         open_workdir(workdir, wrong, read_description(workdir))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_step_lowers_for_every_platform(method):
+    config = tiny(method)
+    _quick(config)
+    config.model.update({"crop_side": 16, "crop_context": 2} if method == "r_cnn" else {})
+    config.data.max_instances = 8
+    learning = learning_of(config)
+    whole = (config.batch_size, config.data.patch_size, config.data.patch_size)
+    shapes = {"image": ((*whole, 1), np.float32), "classes": ((whole[0], 8), np.int32)}
+    shapes |= dict.fromkeys(("labels", "semantic"), (whole, np.int32))
+    shapes |= {"distance": (whole, np.float32)}
+    if learning.task.proposals:
+        shapes |= {"proposals": ((whole[0], 30, 4), np.float32), "proposals_valid": ((whole[0], 30), bool)}
+    batch = {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+    traced = learning.step.trace(learning.shapes, batch, jax.eval_shape(jax.random.key, 0))
+    for platform in ("cpu", "cuda", "tpu"):
+        assert "stablehlo.convolution" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.fixture(scope="module")
+def alternated(tmp_path_factory):
+    """Faster R-CNN from four runs: its RPN, a Fast R-CNN on its boxes, then RPN and head on that backbone."""
+    folder = tmp_path_factory.mktemp("alternated")
+
+    def finish(name, method, **overrides):
+        config = tiny(method)
+        _quick(config)
+        config.dataset.train, config.dataset.data_dir = "train[:3]", str(folder / "data")
+        config.steps, config.train.validate_every = 1, 0
+        config.optimizer.warmup = 0
+        config.predict.checkpoint = "latest"
+        config.update_from_flattened_dict(overrides)
+        train(config, folder / name)
+        workdir = folder / name
+        return config, restore(workdir, read_config(workdir), read_description(workdir))[1]
+
+    rpn_alone = {"task.weights.classes": 0.0, "task.weights.boxes": 0.0}
+    heads = ("backbone", "box_features", "box_predictor")
+    optimised = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    runs = {"1": finish("1", "faster_r_cnn", **rpn_alone)}
+    boxes = {"proposals.method": "rpn", "proposals.workdir": str(folder / "1")}
+    runs["2"] = finish("2", "fast_r_cnn", **boxes)
+    before = {"model.weights": str(folder / "2"), "model.frozen": heads}
+    runs["3"] = finish("3", "faster_r_cnn", **rpn_alone, **before)
+    before = {"model.weights": str(folder / "3"), "model.frozen": ("backbone", "rpn")}
+    runs["4"] = finish("4", "faster_r_cnn", **before)
+    yield folder, runs
+    jax.config.update("jax_disable_most_optimizations", optimised)
+
+
+def equal(one, another):
+    return all(
+        (np.asarray(a) == np.asarray(b)).all()
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(another), strict=True)
+    )
+
+
+def test_rpn_and_head_are_trained_in_turns(alternated):
+    _, runs = alternated
+    params = {name: found for name, (_, found) in runs.items()}
+    assert equal(params["2"]["backbone"], params["3"]["backbone"])
+    assert equal(params["3"]["backbone"], params["4"]["backbone"])
+    assert equal(params["3"]["rpn"], params["4"]["rpn"])
+    assert not equal(params["1"]["rpn"], params["3"]["rpn"])
+    assert equal(params["2"]["box_predictor"], params["3"]["box_predictor"])
+    assert not equal(params["3"]["box_predictor"], params["4"]["box_predictor"])
+
+
+def test_the_boxes_of_a_run_are_kept_by_its_parameters(alternated):
+    folder, runs = alternated
+    kept = {path.name: len(list(path.glob("*.npy"))) for path in (folder / "data" / "proposals").iterdir()}
+    ((name, count),) = kept.items()
+    assert name.startswith("rpn-")
+    assert count > 0
+    config = ConfigDict(runs["2"][0].to_dict())
+    image = open_split(config, "test")[0].image
+    boxes = make_proposer(config)(image)
+    assert 0 < len(boxes) <= 20 * 4
+    assert boxes.max() <= max(image.shape)
+    config.proposals.workdir = str(folder / "3")
+    assert not np.array_equal(make_proposer(config)(image), boxes)
+    assert len(list((folder / "data" / "proposals").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("proposals.workdir", None, "needs config.proposals.workdir"),
+        ("proposals.workdir", "2", "has no RPN: give a run of faster_r_cnn"),
+        ("model.frozen", ("neck",), "no part 'neck': it has backbone, box_features"),
+    ],
+)
+def test_names_what_a_turn_lacks(alternated, field, value, message):
+    folder, runs = alternated
+    config = ConfigDict(runs["2"][0].to_dict())
+    config.update_from_flattened_dict({field: str(folder / value) if value == "2" else value})
+    wanted = make_proposer if field.startswith("proposals") else learning_of
+    with pytest.raises(InputError, match=message):
+        wanted(config)
+
+
+def test_predictions_are_written_as_coco(alternated):
+    folder, runs = alternated
+    config, _ = runs["4"]
+    images = folder / "images"
+    images.mkdir()
+    image = open_split(config, "test")[0].image
+    Image.fromarray(image[..., 0]).save(images / "cells.png")
+    chosen = choose_method(folder / "4", None)
+    list(predict(chosen, images, folder / "out", as_coco=True))
+    found = json.loads((folder / "out" / "predictions.json").read_text())
+    assert found["images"] == [
+        {"id": 1, "file_name": "cells.png", "height": image.shape[0], "width": image.shape[1]}
+    ]
+    outputs = chosen.method.outputs(image)
+    np.testing.assert_allclose([a["score"] for a in found["annotations"]], outputs["scores"])
+    assert len(found["categories"]) == len(chosen.class_names) - 1
 
 
 def test_r_cnn_ends_with_svms(tmp_path):

@@ -8,7 +8,16 @@ from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.models import create_encoder, create_segmenter, frozen
-from segjax.models.weights import PREPROCESSING, Preprocessing, Weights, load, load_encoder, save
+from segjax.models.weights import (
+    PREPROCESSING,
+    Preprocessing,
+    Weights,
+    check_parts,
+    load,
+    load_encoder,
+    save,
+    take_fitting,
+)
 from tests.models.quick import jit, random_variables
 
 WIDTH = 1 / 16
@@ -150,3 +159,34 @@ def test_refuses_a_file_that_is_not_there_or_damaged_or_not_converted(tmp_path):
 def test_refuses_impossible_preprocessing(fields):
     with pytest.raises(InputError, match="preprocessing"):
         Preprocessing(**fields)
+
+
+def test_takes_over_what_fits():
+    params = {
+        "body": {"conv": {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}},
+        "head": {"kernel": np.zeros(4)},
+    }
+    found = {
+        "body": {"conv": {"kernel": np.ones((3, 2)), "bias": np.ones(2)}},
+        "head": {"kernel": np.ones(5)},
+        "more": {"kernel": np.ones(1)},
+    }
+    loaded, anew = take_fitting(params, found, "run")
+    assert anew == ["head"]
+    assert set(loaded) == {"body", "head"}
+    assert loaded["body"]["conv"]["kernel"].all()
+    assert loaded["body"]["conv"]["bias"].all()
+    assert not loaded["head"]["kernel"].any()
+    # A bias that does not fit keeps the kernel of its layer from being taken, too.
+    found["body"]["conv"]["bias"] = np.ones(3)
+    with pytest.raises(InputError, match="run: nothing in it fits"):
+        take_fitting(params, {"neck": found["head"]}, "run")
+    loaded, anew = take_fitting(params, found | {"head": {"kernel": np.ones(4)}}, "run")
+    assert anew == ["body/conv"]
+    assert not loaded["body"]["conv"]["kernel"].any()
+
+
+def test_names_parts_that_are_not_there():
+    check_parts({"backbone": 1, "rpn": 2}, ("rpn",), "field")
+    with pytest.raises(InputError, match="field: the network has no part 'neck': it has backbone, rpn"):
+        check_parts({"backbone": 1, "rpn": 2}, ("neck",), "field")

@@ -224,15 +224,7 @@ def test_what_is_impossible_is_named():
     with pytest.raises(InputError, match="it has boxes, classes"):
         make_instance(detector("faster_r_cnn"), num_classes=3, weights={"dice": 1.0})
     with pytest.raises(InputError, match="has to be given proposals"):
-        task("fast_r_cnn").predict(params("fast_r_cnn"), batch()["image"])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_lowers_for_every_platform(method):
-    slope = jax.jit(jax.grad(lambda p, b, k: task(method).loss(p, b, k)[0]))
-    traced = slope.trace(params(method), batch(), jax.random.key(0))
-    for platform in ("cpu", "cuda", "tpu"):
-        assert traced.lower(lowering_platforms=(platform,)).as_text()
+        jax.eval_shape(task("fast_r_cnn").predict, params("fast_r_cnn"), batch()["image"])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,71 @@
+"""How many objects the boxes find in which a detector looks: what it proposes none for, it cannot find."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+from scipy import ndimage
+
+from segjax.ops.boxes import pairwise_iou
+from segjax.segmentation import Segmentation
+
+# Counts are rounded up to these, so that images of all kinds need few programs.
+BOXES, OBJECTS = 512, 64
+
+_best = jax.jit(lambda boxes, objects: pairwise_iou(objects, boxes).max(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalStatistics:
+    """Counts over images; adding two pools their images.
+
+    Attributes:
+      images: how many.
+      boxes: proposals of all of them.
+      objects: of the truth, whatever their class.
+      found: objects whose box has an IoU of at least 0.5 with that of a proposal.
+    """
+
+    images: int
+    boxes: int
+    objects: int
+    found: int
+
+    @classmethod
+    def empty(cls) -> ProposalStatistics:
+        """The counts of no image."""
+        return cls(0, 0, 0, 0)
+
+    @classmethod
+    def of(cls, truth: Segmentation, boxes: np.ndarray) -> ProposalStatistics:
+        """The counts of one image.
+
+        Args:
+          truth: its objects.
+          boxes: [P, 4] float, proposals in pixels of the image.
+        """
+        places = [place for place in ndimage.find_objects(truth.labels) if place is not None]
+        objects = [(along.start, down.start, along.stop, down.stop) for down, along in places]
+        best = _best(_padded(boxes, BOXES), _padded(np.array(objects), OBJECTS))
+        found = np.asarray(best)[: len(objects)] >= 0.5
+        return cls(1, len(boxes), len(objects), int(found.sum()))
+
+    def __add__(self, other: ProposalStatistics) -> ProposalStatistics:
+        """Pools the images of both."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return ProposalStatistics(*(one + another for one, another in pairs))
+
+    def compute(self) -> dict[str, float | None]:
+        """`mean_count` of proposals in an image and `recall` at IoU 0.5; None where there was nothing."""
+        return {
+            "mean_count": self.boxes / self.images if self.images else None,
+            "recall": self.found / self.objects if self.objects else None,
+        }
+
+
+def _padded(boxes: np.ndarray, step: int) -> np.ndarray:
+    """Boxes [P, 4] with empty ones behind them, which overlap nothing."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return np.pad(boxes, ((0, max(-len(boxes) % step, step * (not len(boxes)))), (0, 0)))
