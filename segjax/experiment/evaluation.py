@@ -138,7 +138,7 @@ def _compare(
         "per_image": {name: evaluation.per_image for name, evaluation in found.items()},
         "environment": environment.describe(),
     }
-    described = metrics["environment"] | {"config": config.to_dict()}
+    described = metrics["environment"] | split_facts(source) | {"config": config.to_dict()}
     if proposals is not None:
         metrics["proposals"] = proposals
         described = {"proposals": proposals} | described
@@ -161,7 +161,7 @@ def _compare(
         examples=examples,
         curve=curve,
         stages=_stages_of_one(examples, stages or {}, source.class_names),
-        environment=described | split_facts(source),
+        environment=described,
         warnings=getattr(source, "leaks", ()),
     )
     return f"{comparison(metrics)}\n\nreport: {folder / 'index.html'}"
