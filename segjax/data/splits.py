@@ -178,7 +178,7 @@ def _units(summaries: Sequence[Summary], by: str) -> list[list[Summary]]:
     shared = np.concatenate([key + offset for key, offset in zip(keys, offsets, strict=True)])
     images = np.tile(np.arange(count), len(keys))
     size = count * (len(keys) + 1)
-    graph = coo_array((np.ones(len(images), np.int8), (images, shared)), (size, size))
+    graph = coo_array((np.ones(len(images), bool), (images, shared)), (size, size))
     units = defaultdict(list)
     for summary, unit in zip(summaries, connected_components(graph, directed=False)[1], strict=False):
         units[unit].append(summary)

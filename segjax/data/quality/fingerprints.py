@@ -129,16 +129,8 @@ def resemblance(
     best = [(np.full(count, -1, np.int64), np.zeros(count, np.float32)) for _ in range(2)]
 
     def remember(scores: np.ndarray, first: int, second: int) -> None:
-        for (who, score), kept in zip(
-            best,
-            (
-                scores,
-                np.where(
-                    rank[first : first + len(scores), None] > rank[second:][: scores.shape[1]], scores, 0
-                ),
-            ),
-            strict=True,
-        ):
+        above = rank[first : first + len(scores), None] > rank[None, second : second + scores.shape[1]]
+        for (who, score), kept in zip(best, (scores, np.where(above, scores, 0)), strict=True):
             rows = slice(first, first + len(kept))
             top = kept.max(axis=1)
             better = (top >= threshold) & (top > score[rows])
@@ -183,7 +175,7 @@ def _similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _join(cluster: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Joins the clusters of `first[i]` and `second[i]`."""
     count = len(cluster)
-    edges = coo_array((np.ones(len(first), np.int8), (cluster[first], cluster[second])), (count, count))
+    edges = coo_array((np.ones(len(first), bool), (cluster[first], cluster[second])), (count, count))
     return connected_components(edges, directed=False)[1][cluster]
 
 
