@@ -10,10 +10,10 @@
 The network suite times the network of a config: training step, inference, compilation, memory; with --peer
 also the same network in torch. The classical suite times the methods without weights, and their clustering
 beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and Mask R-CNN beside
-torchvision's. The augment suite times augmentation policies beside a training step of the VGG16 U-Net. The data
-suite times the preparation of a folder, and reading decoded batches beside a plain loop over files and torch's
-DataLoader. Torch and torchvision are in the `peers` extra. All are timed in turn; a ratio is the peer's time
-over ours, so above 1 we are faster. Quote ratios rather than seconds.
+torchvision's. The augment suite times augmentation policies beside a training step of the VGG16 U-Net. The
+data suite times the preparation of a folder, and reading decoded batches beside a plain loop over files and
+torch's DataLoader. Torch and torchvision are in the `peers` extra. All are timed in turn; a ratio is the
+peer's time over ours, so above 1 we are faster. Quote ratios rather than seconds.
 """
 
 from absl import flags

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from segjax.classical.classifier import load
 from segjax.classical.measurements import Table, measure
+from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import list_images, read_image
 from segjax.errors import InputError
 from segjax.experiment.build import make_classical, open_workdir
@@ -92,7 +93,7 @@ def predict(
       out: where `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
       measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
         `measurements.csv` and `measurements.parquet`.
-      pixel_size: side of a pixel in micrometres, for the measurements.
+      pixel_size: side of a pixel in micrometres, for the measurements; what a file says of itself if None.
       as_coco: whether to write `predictions.json`, all instances in COCO's form: of networks that find
         objects with their own boxes and whole masks, of others those of the label map.
 
@@ -120,7 +121,8 @@ def predict(
         picture = legend(overlay(image, segmentation, names), names)
         Image.fromarray(picture).save(out / f"{path.stem}_overlay.png")
         if measured:
-            table = measure(image, segmentation, pixel_size=pixel_size, class_names=names)
+            size = read_pixel_size(path) if pixel_size is None else pixel_size
+            table = measure(image, segmentation, pixel_size=size, class_names=names)
             write_table([table], out / f"{path.stem}_measurements.csv")
             tables.append({"image": np.full(segmentation.num_instances, path.name)} | table)
         described.append(coco.Image(path.name, segmentation.shape, annotations))

@@ -3,6 +3,7 @@ import pytest
 import tifffile
 
 from segjax.data.pixel_size import read_pixel_size
+from tests.data import tiny
 
 PIXELS = np.zeros((4, 5), np.uint16)
 
@@ -52,3 +53,17 @@ def test_entities_in_metadata_are_not_expanded(tmp_path):
     )
     tifffile.imwrite(path, PIXELS, description=text, metadata=None)
     assert read_pixel_size(path) is None
+
+
+def test_the_resolution_that_the_microscope_wrote_down_is_read(tmp_path):
+    values = [("state", "bool", "on"), ("x", "float", "0.645"), ("units", "string", "um")]
+    properties = "".join(
+        f'<prop id="spatial-calibration-{name}" type="{kind}" value="{value}"/>'
+        for name, kind, value in values
+    )
+    xml = f"<MetaData><PlaneInfo>{properties}</PlaneInfo></MetaData>"
+    written = tiny.as_bytes(np.zeros((4, 4), np.uint8), description=xml, software="MetaSeries", metadata=None)
+    (tmp_path / "a.tif").write_bytes(written)
+    assert read_pixel_size(tmp_path / "a.tif") == 0.645
+    (tmp_path / "b.tif").write_bytes(tiny.as_bytes(np.zeros((4, 4), np.uint8)))
+    assert read_pixel_size(tmp_path / "b.tif") is None

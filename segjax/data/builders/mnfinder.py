@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tifffile
 from scipy import ndimage
 
 from segjax.data.archives import open_tree
 from segjax.data.builder import CellBuilder
 from segjax.data.packages import Wheel
+from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import File, read_image, read_labels
 from segjax.data.records import Record
 from segjax.segmentation import Segmentation
@@ -28,7 +27,7 @@ LEAKED = ("test-data", "2023-05-31_misc", "1")
 class Mnfinder(CellBuilder):
     """Builds the data set from the wheel of the package that carries it."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     CLASS_NAMES = ("background", "nucleus", "micronucleus")
     DESCRIPTION = (
         "Fluorescence images (DAPI or H2B) of U2OS, RPE1, HeLa, HFF and MCC13 cells with every nucleus and"
@@ -79,7 +78,7 @@ def _read_record(files: Mapping[PurePosixPath, File], image: PurePosixPath) -> R
         group=f"mnfinder/{acquisition}",
         image=read_image(files[image]),
         truth=combine(mask("nucleus_masks"), mask("mn_masks")),
-        pixel_size=_pixel_size(files[image].read_bytes()),
+        pixel_size=read_pixel_size(files[image]),
     )
 
 
@@ -106,11 +105,3 @@ def combine(nuclei: np.ndarray, micronuclei: np.ndarray) -> Segmentation:
         next_id += count
     ids = np.unique(labels[labels > 0])
     return Segmentation.from_labels(labels, classes=np.where(ids <= offset, NUCLEUS, MICRONUCLEUS))
-
-
-def _pixel_size(content: bytes) -> float | None:
-    """Micrometres for each pixel, where the microscope wrote them down."""
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        plane = (file.metaseries_metadata or {}).get("PlaneInfo", {})
-    calibrated = plane.get("spatial-calibration-state") and plane.get("spatial-calibration-units") == "um"
-    return float(plane["spatial-calibration-x"]) if calibrated else None

@@ -115,7 +115,8 @@ def decide(
             summary = Summary.from_json(about["summary"])
             summaries[item.name] = dataclasses.replace(summary, split=item.split)
     for name, found in examine_set(list(summaries.values())).items():
-        findings[name] += found
+        said = {finding.kind for finding in findings[name]}
+        findings[name] += [finding for finding in found if finding.kind not in said]
     kept = {name: summary for name, summary in summaries.items() if not left_out(findings[name], accept)}
     if not kept:
         first = next((found[0] for found in findings.values() if found), None)

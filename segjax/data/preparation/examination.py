@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from segjax.data.annotations import Annotations
 from segjax.data.pixel_size import read_pixel_size
 from segjax.data.preparation.folder import Item
@@ -179,6 +181,8 @@ _examiner: Examiner | None = None
 def _begin(examiner: Examiner) -> None:
     global _examiner
     _examiner = examiner
+    # There is one process for each core already.
+    threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

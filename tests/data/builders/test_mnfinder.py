@@ -77,15 +77,3 @@ def test_a_member_that_unpacks_to_too_much_is_refused(data_dir, monkeypatch):
     with pytest.raises(InputError, match=r"holds mnfinder/large of 5001 bytes"):
         PreparedSource(tiny.TinyFinder, "train", data_dir=data_dir)
     assert not list(data_dir.glob("tiny_finder/*"))
-
-
-def test_the_resolution_that_the_microscope_wrote_down_is_read():
-    values = [("state", "bool", "on"), ("x", "float", "0.645"), ("units", "string", "um")]
-    properties = "".join(
-        f'<prop id="spatial-calibration-{name}" type="{kind}" value="{value}"/>'
-        for name, kind, value in values
-    )
-    xml = f"<MetaData><PlaneInfo>{properties}</PlaneInfo></MetaData>"
-    written = tiny.as_bytes(np.zeros((4, 4), np.uint8), description=xml, software="MetaSeries", metadata=None)
-    assert mnfinder._pixel_size(written) == 0.645
-    assert mnfinder._pixel_size(tiny.as_bytes(np.zeros((4, 4), np.uint8))) is None
