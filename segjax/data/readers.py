@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -148,12 +149,25 @@ def _tiff(path: File, channel_axis: int | None, max_pixels: int, as_labels: bool
                 )
             channel_axis = next((index for index, axis in enumerate(axes) if axis in "SC"), None)
         order = _axes_order(path, shape, channel_axis, max_pixels)
+        _check_data(path, series.keyframe)
         alpha = series.keyframe.extrasamples
         pixels = tiff.asarray(series=0, maxworkers=1).reshape(shape)
     pixels = pixels.transpose(order) if len(order) == 3 else pixels[..., None]
     # 1 and 2 are associated and unassociated alpha; other extra samples are channels.
     has_alpha = axes.endswith("S") and len(alpha) == 1 and int(alpha[0]) in (1, 2) and pixels.shape[-1] > 1
     return pixels[..., :-1] if has_alpha and not as_labels else pixels
+
+
+def _check_data(path: File, page: tifffile.TiffPage) -> None:
+    """Refuses a page that declares more pixels than it has data for: they would be read as zeros."""
+    missing = len(page.dataoffsets) < math.prod(page.chunked)
+    if page.compression == 1:  # none
+        missing |= sum(page.databytecounts) < page.nbytes
+    if missing:
+        raise InputError(
+            f"{path} declares {page.imagelength} x {page.imagewidth} pixels, but holds data for fewer: it is"
+            " damaged, or was never written whole"
+        )
 
 
 def _npy(path: File, channel_axis: int | None, max_pixels: int) -> np.ndarray:

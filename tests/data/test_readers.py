@@ -264,3 +264,19 @@ def test_lists_images_by_name(tmp_path):
         list_images(tmp_path / "missing")
     with pytest.raises(InputError, match="holds no image"):
         list_images(tmp_path / "c.png")
+
+
+def test_a_tiff_that_lies_about_its_size_is_refused(tmp_path):
+    for options in ({}, {"compression": "zlib"}):
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((8, 8), np.uint8), rowsperstrip=8, metadata=None, **options)
+        content = bytearray(path.read_bytes())
+        with tifffile.TiffFile(path) as tiff:
+            for name in ("ImageWidth", "ImageLength"):
+                tag = tiff.pages[0].tags[name]
+                content[tag.valueoffset : tag.valueoffset + 4] = (10_000).to_bytes(4, "little")
+        path.write_bytes(content)
+        with pytest.raises(
+            InputError, match=r"a\.tif declares 10000 x 10000 pixels, but holds data for fewer"
+        ):
+            read_image(path)

@@ -189,7 +189,7 @@ _SAID = (
     ("other_size", r"but (its|the) image|another (shape|size)"),
     (
         "truncated",
-        r"truncated|end of file|EOF|ends? too early|incomplete|input stream too small"
+        r"truncated|holds data for fewer|end of file|EOF|ends? too early|incomplete|input stream too small"
         r"|failed to read \d+ bytes|failed to read all data",
     ),
 )
