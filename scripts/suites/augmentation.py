@@ -91,7 +91,7 @@ def training_step(size: int, batch: int) -> Callable[[], Any]:
     from segjax.models import create_segmenter
     from segjax.tasks.semantic import make_semantic, output_channels
 
-    model = create_segmenter(encoder="vgg16", decoder="transposed", outputs=output_channels("distance", 2))
+    model = create_segmenter(encoder="vgg16", outputs=output_channels("distance", 2))
     task = make_semantic(model, num_classes=2, losses={"cross_entropy": 1.0, "dice": 1.0})
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (batch, size, size), np.int32)
