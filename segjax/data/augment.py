@@ -25,7 +25,8 @@ class Operation(NamedTuple):
       kind: "geometry" moves pixels: what follows each other is one warp. "light" changes the range of
         intensities, which is restored after all that follow each other. "image" changes the image alone,
         "example" whatever it likes.
-      slot: number of its random key, so that the numbers of one do not depend on which others there are.
+      slot: number of its random key, so that the numbers of one do not depend on which others there are;
+        geometry has a key of its own, and so any.
       parameters: with their defaults. The first is the field `<operation>` of the config, any other
         `<operation>_<parameter>`.
       off: of the first, at which the operation is left out of the program.
