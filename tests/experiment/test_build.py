@@ -21,7 +21,9 @@ from tests.models.quick import random_params
 ROOT = Path(__file__).parents[2]
 DESCRIPTION = Description(("background", "nucleus", "bright body"), 1)
 NETWORKS = ("semantic", "synthetic", "quickstart")
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "variants")
+CONFIGS = sorted(
+    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("datasets", "variants")
+)
 
 
 def config_of(name, variant=""):
