@@ -59,6 +59,9 @@ ACCEPT = flags.DEFINE_list(
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes; 0 for one alone.", lower_bound=0)
 PREVIEW = flags.DEFINE_bool("preview", True, "Draw contact sheets into the report.")
 BEAM = flags.DEFINE_bool("beam", False, 'Work by Apache Beam: pip install -e ".[beam]".')
+BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options", [], "Options of Beam: --beam_options=--runner=FlinkRunner,..."
+)
 DATASET = flags.DEFINE_string("dataset", None, "A public data set, by name, instead of --images and --masks.")
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where public data sets are kept; TFDS's folder if not given."
@@ -68,10 +71,11 @@ flags.mark_flags_as_required(["out"])
 
 def main() -> None:
     """Prepares."""
-    from segjax.experiment.preparation import Request, prepare_folder, prepare_public
+    from segjax.experiment.inspection import inspect_public
+    from segjax.experiment.preparation import Request, prepare_folder
 
     if DATASET.value:
-        print(prepare_public(DATASET.value, DATA_DIR.value, OUT.value or "", previews=PREVIEW.value))
+        print(inspect_public(DATASET.value, DATA_DIR.value, OUT.value or "", previews=PREVIEW.value))
         return
     if not IMAGES.value or not MASKS.value:
         raise InputError("give --images and --masks, or --dataset=NAME; --help explains")
@@ -94,7 +98,8 @@ def main() -> None:
         seed=SEED.value,
         accept=tuple(ACCEPT.value),
     )
-    print(prepare_folder(request, workers=WORKERS.value, previews=PREVIEW.value, beam=BEAM.value))
+    beam = BEAM_OPTIONS.value if BEAM.value else None
+    print(prepare_folder(request, workers=WORKERS.value, previews=PREVIEW.value, beam=beam))
 
 
 if __name__ == "__main__":

@@ -1,41 +1,32 @@
-"""Makes a data set of a user's folder, or prepares a public one, and reports on its state."""
+"""Makes a data set of a user's folder, and reports on its state."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
-from segjax.data import DATASETS, open_source
-from segjax.data.annotations import Annotations, Drawing, open_annotations
+from segjax.data.annotations import Annotations, open_annotations
 from segjax.data.builder import prepare as prepare_builder
-from segjax.data.likenesses import augmented
 from segjax.data.preparation import pipeline
 from segjax.data.preparation.builder import Folder, home
-from segjax.data.preparation.decisions import Decision, compare, decide
+from segjax.data.preparation.decisions import decide
 from segjax.data.preparation.examination import Examiner, Options, examine_all
 from segjax.data.preparation.folder import Item, list_items, root_of
-from segjax.data.quality import KINDS, examine, summarise
-from segjax.data.records import Source
-from segjax.data.sources import FolderSource, PreparedSource
+from segjax.data.quality import KINDS
+from segjax.data.sources import FolderSource
 from segjax.errors import InputError
+from segjax.experiment.inspection import contact_sheets
 from segjax.experiment.workdir import write_json
-from segjax.report import preview
 from segjax.report.quality import counted, write_quality
-from segjax.segmentation import Segmentation
 
-# Pictures of a contact sheet, augmented ones, and the side of those in pixels.
-PICTURES, AUGMENTED, PATCH = 24, 18, 192
 SHARED = ("train", "validation", "test")
 MARK = "preparation.json"
 
@@ -59,7 +50,9 @@ class Request:
     accept: tuple[str, ...] = ()
 
 
-def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool = False) -> str:
+def prepare_folder(
+    request: Request, *, workers: int, previews: bool, beam: Sequence[str] | None = None
+) -> str:
     """Makes a data set of a folder.
 
     May be stopped at any moment: what was made of each image is kept, and the same command goes on from there
@@ -69,7 +62,7 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
       request: what to make of what.
       workers: processes that look at images; 0 for none but this one.
       previews: whether contact sheets are drawn.
-      beam: whether Apache Beam does the work, by its default runner and options.
+      beam: options of Apache Beam, such as `--runner=FlinkRunner`, if it shall do the work.
 
     Returns:
       What to print.
@@ -105,8 +98,8 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         out / "staging",
         marks=state["annotations"],
     )
-    if beam:
-        pipeline.examine_all(examiner, items)
+    if beam is not None:
+        pipeline.examine_all(examiner, items, beam)
     else:
         bar = tqdm(total=len(items), unit="image", desc="examine", dynamic_ncols=True)
         with bar:
@@ -127,12 +120,13 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
     prepare_builder(
         Folder,
         out,
+        config=None if beam is None else pipeline.download_config(beam),
         staging=examiner.staging,
         splits=plan.splits,
         groups=plan.groups,
         class_names=class_names,
         about={"leaks": list(plan.leaks)},
-        pipeline=beam,
+        pipeline=beam is not None,
     )
     sources = {split: FolderSource(split, data_dir=out) for split in plan.splits}
     sheets = contact_sheets(sources, class_names) if previews else []
@@ -154,90 +148,6 @@ def prepare_folder(request: Request, *, workers: int, previews: bool, beam: bool
         f"report: {out / 'report' / 'index.html'}\n"
         f"train on it: --config=configs/semantic.py:dataset=folder --config.dataset.data_dir={out}"
     )
-
-
-def prepare_public(name: str, data_dir: str | None, out: str, *, previews: bool) -> str:
-    """Prepares a public data set unless it is prepared already, and reports on its state.
-
-    Args:
-      name: one of `DATASETS` that lies on disk.
-      data_dir: where data sets are kept; None for TFDS's default.
-      out: folder for the report.
-      previews: whether contact sheets are drawn.
-
-    Returns:
-      What to print.
-
-    Raises:
-      InputError: if there is no such data set, or it cannot be had.
-    """
-    found = _splits(name, data_dir)
-    sources = {split: open_source(name, split, data_dir=data_dir) for split in found}
-    class_names = next(iter(sources.values())).class_names
-    decisions: list[Decision] = []
-    for split, source in sources.items():
-        for index in tqdm(range(len(source)), unit="image", desc=f"examine {split}", dynamic_ncols=True):
-            record = source[index]
-            drawing = Drawing(record.truth.labels, _classes(record.truth), ())
-            _, findings = examine(record.image, drawing, num_classes=len(class_names), accept=KINDS)
-            item = Item(record.name, Path(), split=split)
-            decisions.append(Decision(item, findings, summarise(record, split=split), split, "kept"))
-    plan = compare(decisions)
-    write_quality(
-        Path(out),
-        plan,
-        title=f"{name}: state of the data",
-        class_names=class_names,
-        applied=False,
-        sheets=contact_sheets(sources, class_names) if previews else [],
-        split_sha256=getattr(next(iter(sources.values())), "split_sha256", None),
-    )
-    contents = counted({split: len(source) for split, source in sources.items()})
-    return f"{contents}\n\nreport: {Path(out) / 'index.html'}"
-
-
-def contact_sheets(sources: Mapping[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Names and PNG files of the sheets of a data set: raw, outlined, augmented, by class, by group."""
-    first = next(iter(sources.values()))
-    records = [
-        record
-        for source in sources.values()
-        for record in preview.evenly(source, max(1, PICTURES // len(sources)))
-    ]
-    drawn = [
-        ("raw", preview.raw(records)),
-        ("outlines", preview.outlines(records, class_names)),
-        ("after augmentation", _augmented(first, class_names)),
-        *(
-            (f"class {name}", preview.by_class(records, class_names, index, count=PICTURES))
-            for index, name in enumerate(class_names[1:], start=1)
-        ),
-        ("groups", preview.by_group(records, class_names, count=PICTURES)),
-    ]
-    return [(name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures]
-
-
-def _classes(truth: Segmentation) -> dict[int, int]:
-    return dict(enumerate(truth.classes.tolist(), start=1))
-
-
-def _splits(name: str, data_dir: str | None) -> list[str]:
-    """The splits of a public data set, which is prepared if it is not yet."""
-    source = open_source(name, "all", data_dir=data_dir) if name != "folder" else None
-    if not isinstance(source, PreparedSource):
-        public = ", ".join(sorted(set(DATASETS) - {"folder", "synthetic"}))
-        raise InputError(f"--dataset={name} is no public data set: choose one of {public}")
-    return list(source.sizes)
-
-
-def _augmented(source: Source, class_names: Sequence[str]) -> list[preview.Captioned]:
-    """A few patches of each of three images, as training sees them with the default policy."""
-    made: list[preview.Captioned] = []
-    for number, record in enumerate(preview.evenly(source, 3)):
-        size = min(PATCH, *record.truth.shape)
-        patches = augmented(record, {}, patch_size=size, count=AUGMENTED // 3, seed=number)
-        made += [(record.name, preview.patch(*patch, class_names)) for patch in patches]
-    return made
 
 
 def _class_names(request: Request, annotations: Annotations, items: Sequence[Item]) -> tuple[str, ...]:
@@ -311,9 +221,3 @@ def _warnings(items: Sequence[Item]) -> list[str]:
             " alike together): give --metadata with a column `patient`, or --pattern, if several are."
         )
     return found
-
-
-def _png(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()

