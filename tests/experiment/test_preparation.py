@@ -333,7 +333,7 @@ def test_a_public_data_set_is_looked_at(tmp_path, monkeypatch):
     said = inspect_public("tiny", str(tmp_path), str(tmp_path / "report"), previews=False)
     assert "1 train, 1 validation, 1 test" in said
     about = json.loads((tmp_path / "report" / "quality.json").read_text())
-    assert about["splits"]["train"]["instances"] == {"nucleus": 1, "micronucleus": 2}
+    assert about["splits"]["train"]["instances"] == {"nucleus": 2, "micronucleus": 2}
     assert about["images"] == {"kept": 3, "repaired": 0, "quarantined": 0}
     assert len(about["leaks"]) == 1
     assert "mnfinder/2022_A" in about["leaks"][0]
