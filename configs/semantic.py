@@ -104,7 +104,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.margin = 1.25
     config.data.workers = 2
 
-    # What is done to a patch, in this order; segjax.data.augment says what there is, and what strengths mean.
+    # What is done to a patch, in this order; segjax.data.augmentation.policy says what there is, and what
+    # strengths mean.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
     config.model = ConfigDict()

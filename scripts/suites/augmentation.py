@@ -54,7 +54,7 @@ def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
     """
     import jax
 
-    from segjax.data.augment import OPERATIONS, POLICY, make_augment
+    from segjax.data.augmentation.policy import OPERATIONS, POLICY, make_augment
 
     examples = windows(size, batch)
     calls: dict[str, Callable[[], Any]] = {}

@@ -19,7 +19,7 @@ from segjax.classical import METHODS, STAGES
 from segjax.classical.proposals import PROPOSALS
 from segjax.classical.stages import Stages
 from segjax.data import open_source
-from segjax.data.augment import make_augment
+from segjax.data.augmentation.policy import make_augment
 from segjax.data.normalise import prepare_image
 from segjax.data.records import Source
 from segjax.data.stream import Stream

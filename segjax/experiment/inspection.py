@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from segjax.data import DATASETS, open_source
 from segjax.data.annotations import Drawing
-from segjax.data.likenesses import augmented
+from segjax.data.augmentation.likenesses import augmented
 from segjax.data.preparation.decisions import Decision, compare
 from segjax.data.preparation.folder import Item
 from segjax.data.quality import KINDS, examine, summarise

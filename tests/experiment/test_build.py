@@ -9,7 +9,7 @@ import pytest
 
 from configs import semantic
 from segjax.data import open_source
-from segjax.data.augment import POLICY, STRENGTHS
+from segjax.data.augmentation.policy import POLICY, STRENGTHS
 from segjax.errors import InputError
 from segjax.experiment.build import make_classical, make_first_state, make_learning, make_stream, make_task
 from segjax.experiment.workdir import Description, claim, read_config

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.augment import OPERATIONS, centre_crop, make_augment
+from segjax.data.augmentation.policy import OPERATIONS, centre_crop, make_augment
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data import geometry
+from segjax.data.augmentation import geometry
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 12)

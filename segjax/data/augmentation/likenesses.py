@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from segjax.data.augment import make_augment
+from segjax.data.augmentation.policy import make_augment
 from segjax.data.records import Record
 from segjax.data.stream import Stream
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segjax.data.copy_paste import copy_paste
+from segjax.data.augmentation.copy_paste import copy_paste
 from segjax.ops import boxes
 from segjax.typing import IGNORE
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from segjax.data import photometry
+from segjax.data.augmentation import photometry
 from segjax.errors import InputError
 from segjax.ops.warp import sample
 from segjax.typing import IGNORE, Array, Batch

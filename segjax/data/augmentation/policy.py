@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from segjax.data import geometry, photometry
-from segjax.data.copy_paste import copy_paste
-from segjax.data.cutout import cut_out
+from segjax.data.augmentation import geometry, photometry
+from segjax.data.augmentation.copy_paste import copy_paste
+from segjax.data.augmentation.cutout import cut_out
 from segjax.data.stain import stain_jitter
 from segjax.errors import InputError
 from segjax.typing import Array, Batch
@@ -31,7 +31,7 @@ class Operation(NamedTuple):
         `<operation>_<parameter>`.
       off: of the first, at which the operation is left out of the program.
       function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
-        **parameters) -> example`; geometry is put together in `segjax.data.geometry`.
+        **parameters) -> example`; geometry is put together in `segjax.data.augmentation.geometry`.
       reads: what an operation on the image is given.
     """
 

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.cutout import cut_out
+from segjax.data.augmentation.cutout import cut_out
 from segjax.typing import IGNORE
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")

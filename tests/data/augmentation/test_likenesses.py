@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.likenesses import augmented
+from segjax.data.augmentation.likenesses import augmented
 from segjax.data.records import Record
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
