@@ -20,12 +20,10 @@ class Matches(NamedTuple):
     Attributes:
       state: [A] int32, `IGNORED`, `NEGATIVE` or `POSITIVE`.
       target: [A] int32, the object that each box overlaps most; 0 where there is none.
-      iou: [A] float32, with that object.
     """
 
     state: jax.Array
     target: jax.Array
-    iou: jax.Array
 
 
 class Sample(NamedTuple):
@@ -93,7 +91,7 @@ def match(
 
         best = jax.lax.map(is_best, chunks).reshape(-1)[:count]
         state = jnp.where(best, POSITIVE, state)
-    return Matches(state.astype(jnp.int32), index, jnp.maximum(iou, 0))
+    return Matches(state.astype(jnp.int32), index)
 
 
 def sample(key: Array, state: Array, *, count: int, positive_share: float) -> Sample:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from segjax.errors import InputError
-from segjax.losses import mean_where, smooth_l1
 from segjax.models import frozen
 from segjax.ops import boxes as box_ops
-from segjax.ops.detection import HEAD_WEIGHTS, RPN_WEIGHTS, Detections, Proposals, detect, propose
-from segjax.ops.matching import IGNORED, NEGATIVE, Sample, match, sample
+from segjax.ops.detection import Detections, Proposals, detect, propose
 from segjax.ops.nms import suppress
-from segjax.ops.roi_masks import crop_masks, pairwise_mask_iou
+from segjax.ops.roi_masks import pairwise_mask_iou
 from segjax.segmentation import Segmentation
 from segjax.tasks.base import Task
+from segjax.tasks.instance_losses import (
+    Drawing,
+    draw_rois,
+    mask_loss,
+    ratio,
+    recall,
+    roi_losses,
+    rpn_losses,
+    targets_of,
+)
 from segjax.tasks.pasting import paste
-from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
+from segjax.typing import Array, Batch, Model, Outputs, Params
 
-# Of smooth L1, in torchvision and Detectron.
-BETA = 1 / 9
 # Crops that R-CNN encodes at once when it predicts.
 CROPS = 32
 SUPPRESSION = ("boxes", "masks")
@@ -36,24 +42,6 @@ class Detector(Model, Protocol):
     backbone: Any
     rpn: Any
     mask_head: Any
-
-
-class Targets(NamedTuple):
-    """The objects of one image.
-
-    Attributes:
-      boxes: [N, 4] float32, pixels.
-      classes: [N] int32.
-      valid: [N] bool.
-      labels: [H, W] int32, ids 1..N.
-      ignore: [H, W] bool, not to be judged.
-    """
-
-    boxes: Array
-    classes: Array
-    valid: Array
-    labels: Array
-    ignore: Array
 
 
 def make_instance(
@@ -136,6 +124,8 @@ def make_instance(
     if unknown := set(scales) - names:
         raise InputError(f"the loss has no term {unknown.pop()!r}: it has {', '.join(sorted(names))}")
     num_masks = max(int(roi_batch * roi_positive_share), 1)
+    of_anchors = Drawing(rpn_high, rpn_low, rpn_batch, rpn_positive_share)
+    of_proposals = Drawing(roi_high, roi_low, roi_batch, roi_positive_share)
 
     def call(params: Params, method: str, *arguments: Any) -> Any:
         return model.apply({"params": params}, *arguments, method=method)
@@ -145,7 +135,7 @@ def make_instance(
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
         images = batch["image"]
-        targets = jax.vmap(_targets)(batch["labels"], batch["classes"], batch["semantic"])
+        targets = jax.vmap(targets_of)(batch["labels"], batch["classes"], batch["semantic"])
         of_rpn, of_rois = jax.random.split(key)
         features = call(params, "encode", images)
         terms: dict[str, Array] = {}
@@ -153,37 +143,21 @@ def make_instance(
             proposals = jax.vmap(_given)(batch["proposals"], batch["proposals_valid"])
         else:
             outputs = call(params, "propose", features, images.shape[1:3])
-            terms |= rpn_loss(outputs, targets, jax.random.split(of_rpn, len(images)))
+            terms |= rpn_losses(outputs, targets, jax.random.split(of_rpn, len(images)), of_anchors)
             proposals = jax.lax.stop_gradient(choose(outputs, images.shape[1:3]))
-        recall = jax.vmap(_recall)(proposals, targets)
-        rois, matched, drawn = jax.vmap(draw_rois)(jax.random.split(of_rois, len(images)), proposals, targets)
-        terms |= roi_loss(call(params, "classify", features, rois), rois, matched, drawn, targets)
+        found, present = jax.vmap(recall)(proposals, targets)
+        draw = functools.partial(draw_rois, drawing=of_proposals)
+        rois, matched, drawn = jax.vmap(draw)(jax.random.split(of_rois, len(images)), proposals, targets)
+        judged = call(params, "classify", features, rois)
+        terms |= roi_losses(judged, rois, matched, drawn, targets, num_classes=num_classes)
         if model.mask_head is not None:
-            terms["masks"] = mask_loss(params, features, rois, matched, drawn, targets)
+            # Positive RoIs stand first, so that the others need no masks.
+            rois, matched, positive = (part[:, :num_masks] for part in (rois, matched, drawn.positive))
+            classes = jnp.where(positive, jnp.take_along_axis(targets.classes, matched, axis=1), 1)
+            logits = call(params, "draw", features, rois, classes)
+            terms["masks"] = mask_loss(logits, rois, matched, positive, targets, aligned=aligned)
         total = sum((scales.get(name, 1.0) * term for name, term in terms.items()), jnp.zeros(()))
-        return total, {**terms, "recall": _ratio(recall[0].sum(), recall[1].sum())}
-
-    def rpn_loss(outputs: Any, targets: Targets, keys: Array) -> dict[str, Array]:
-        logits, deltas, anchors = outputs
-        anchors = jnp.concatenate(anchors)
-
-        def of_image(logits: Array, deltas: Array, target: Targets, key: Array) -> tuple[Array, ...]:
-            matches = match(anchors, target.boxes, target.valid, high=rpn_high, low=rpn_low, low_quality=True)
-            state = _unless_ignored(matches.state, anchors, target.ignore)
-            drawn = sample(key, state, count=rpn_batch, positive_share=rpn_positive_share)
-            goal = drawn.positive.astype(jnp.float32)
-            judged = optax.losses.sigmoid_binary_cross_entropy(logits[drawn.chosen], goal)
-            wanted = box_ops.encode(
-                target.boxes[matches.target[drawn.chosen]], anchors[drawn.chosen], weights=RPN_WEIGHTS
-            )
-            missed = smooth_l1(deltas[drawn.chosen], wanted, beta=BETA).sum(-1)
-            return _sums(judged, missed, drawn)
-
-        sums = jax.vmap(of_image)(
-            jnp.concatenate(logits, axis=1), jnp.concatenate(deltas, axis=1), targets, keys
-        )
-        objectness, proposals = _means(sums)
-        return {"objectness": objectness, "proposals": proposals}
+        return total, {**terms, "recall": ratio(found.sum(), present.sum())}
 
     def choose(outputs: Any, size: Any) -> Proposals:
         logits, deltas, anchors = outputs
@@ -200,50 +174,6 @@ def make_instance(
             )
 
         return jax.vmap(of_image)(logits, deltas)
-
-    def draw_rois(key: Array, proposals: Proposals, target: Targets) -> tuple[Array, Array, Sample]:
-        # The objects themselves are among the candidates: early on, nothing else would be positive.
-        boxes = jnp.concatenate([target.boxes, proposals.boxes])
-        valid = jnp.concatenate([target.valid, proposals.valid])
-        matches = match(boxes, target.boxes, target.valid, high=roi_high, low=roi_low)
-        state = _unless_ignored(matches.state, boxes, target.ignore)
-        state = jnp.where(valid, state, IGNORED)
-        drawn = sample(key, state, count=roi_batch, positive_share=roi_positive_share)
-        return boxes[drawn.chosen], matches.target[drawn.chosen], drawn
-
-    def roi_loss(
-        outputs: tuple[Array, Array], rois: Array, matched: Array, drawn: Sample, targets: Targets
-    ) -> dict[str, Array]:
-        logits, deltas = outputs
-
-        def of_image(
-            logits: Array, deltas: Array, rois: Array, matched: Array, drawn: Sample, target: Targets
-        ) -> tuple[Array, ...]:
-            classes = jnp.where(drawn.positive, target.classes[matched], 0)
-            judged = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
-            own = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
-            wanted = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
-            missed = smooth_l1(own, wanted, beta=BETA).sum(-1)
-            return _sums(judged, missed, drawn)
-
-        sums = jax.vmap(of_image)(logits, deltas, rois, matched, drawn, targets)
-        classes, boxes = _means(sums)
-        return {"classes": classes, "boxes": boxes}
-
-    def mask_loss(
-        params: Params, features: Any, rois: Array, matched: Array, drawn: Sample, targets: Targets
-    ) -> Array:
-        # Positive RoIs stand first, so that the others need no masks.
-        count = min(num_masks, rois.shape[1])
-        rois, matched, positive = rois[:, :count], matched[:, :count], drawn.positive[:, :count]
-        classes = jnp.where(positive, jnp.take_along_axis(targets.classes, matched, axis=1), 1)
-        logits = call(params, "draw", features, rois, classes)
-        bins = logits.shape[-1]
-        goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(
-            targets.labels, matched + 1, rois
-        )
-        missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
-        return mean_where(missed, positive)
 
     def predict(
         params: Params,
@@ -338,46 +268,6 @@ def make_instance(
     )
 
 
-def _targets(labels: Array, classes: Array, semantic: Array) -> Targets:
-    boxes, present = box_ops.of_labels(labels, capacity=len(classes))
-    return Targets(boxes, classes, present & (classes > 0), labels, semantic == IGNORE)
-
-
 def _given(boxes: Array, valid: Array) -> Proposals:
     usable = box_ops.at_least(boxes, 1e-3) & valid
     return Proposals(jnp.where(usable[:, None], boxes, 0), jnp.zeros(len(boxes)), usable)
-
-
-def _unless_ignored(state: Array, boxes: Array, ignore: Array) -> jax.Array:
-    """Of boxes that hold no object, those whose centre is not to be judged are ignored."""
-    height, width = ignore.shape
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    column = jnp.clip(centres[:, 0].astype(jnp.int32), 0, width - 1)
-    row = jnp.clip(centres[:, 1].astype(jnp.int32), 0, height - 1)
-    return jnp.where((state == NEGATIVE) & ignore[row, column], IGNORED, state)
-
-
-def _recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
-    """How many objects have a proposal of IoU 0.5, and how many there are."""
-    boxes = jnp.where(proposals.valid[:, None], proposals.boxes, 0)
-    found = match(target.boxes, boxes, proposals.valid, high=0.5, low=0.5).state == 1
-    return jnp.sum(found & target.valid), jnp.sum(target.valid)
-
-
-def _sums(judged: Array, missed: Array, drawn: Sample) -> tuple[Array, ...]:
-    """Of one image: the losses [S] of classes and, of what holds an object, of boxes; how many were drawn."""
-    return (
-        jnp.sum(jnp.where(drawn.valid, judged, 0)),
-        jnp.sum(jnp.where(drawn.positive, missed, 0)),
-        jnp.sum(drawn.valid),
-    )
-
-
-def _means(sums: tuple[Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """Of a batch: both losses for each box that was drawn."""
-    judged, missed, count = (part.sum() for part in sums)
-    return _ratio(judged, count), _ratio(missed, count)
-
-
-def _ratio(total: Array, count: Array) -> jax.Array:
-    return jnp.divide(total, jnp.maximum(count, 1))

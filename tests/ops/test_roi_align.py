@@ -147,3 +147,17 @@ def test_a_pyramid_agrees_with_torchvision():
     expected = pool(given, [torch.tensor(boxes)], [(256, 320)]).permute(0, 2, 3, 1)
     found = pyramid_roi_align(list(maps.values()), boxes, bins=7, scales=[2.0**-n for n in (2, 3, 4, 5)])
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.peers
+def test_boxes_at_the_boundary_of_two_levels_go_where_torchvision_has_them():
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    poolers = pytest.importorskip("torchvision.ops.poolers", reason="the peers extra is not installed")
+    # A few roundings off 112, 224 and 448, and clearly off.
+    sides = np.float32([112, 224, 448])[:, None] * (1 + np.float32(2**-23) * np.array([-40, -5, 0, 5, 40]))
+    sides = sides.astype(np.float32).ravel()
+    boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
+    expected = poolers.LevelMapper(2, 5)([torch.tensor(boxes)])
+    found = pyramid_level(boxes, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32))
+    np.testing.assert_array_equal(found, expected.numpy())
+    assert len(set(found.tolist())) == 4
