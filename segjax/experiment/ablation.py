@@ -14,7 +14,8 @@ from tqdm import tqdm
 from segjax.data.records import Record
 from segjax.errors import InputError
 from segjax.experiment import environment
-from segjax.experiment.build import make_classical, open_split
+from segjax.experiment.build import open_split
+from segjax.experiment.classical import make_classical
 from segjax.experiment.workdir import write_json
 from segjax.report.table import OVERALL, as_digits
 from segjax.train.evaluate import evaluate

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,9 +14,7 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segjax.classical import METHODS, STAGES
 from segjax.classical.proposals import PROPOSALS
-from segjax.classical.stages import Stages
 from segjax.data import open_source
 from segjax.data.augmentation.policy import make_augment
 from segjax.data.normalise import prepare_image
@@ -34,7 +31,6 @@ from segjax.models.weights import check_parts, load_detector, load_encoder, take
 from segjax.tasks import TASKS, Task
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
-from segjax.train.evaluate import Method
 from segjax.train.optimizer import make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
 from segjax.train.state import State, fingerprint, make_state
@@ -196,37 +192,6 @@ def make_proposer(config: ConfigDict) -> Proposer:
     # Other parameters and other settings propose other boxes.
     settings = hashlib.sha256(f"{fingerprint(params)} {theirs.to_json(sort_keys=True)}".encode())
     return kept(predictor.propose, f"rpn-{settings.hexdigest()[:16]}", config)
-
-
-def make_classical(name: str, settings: Mapping[str, Any]) -> Method:
-    """Makes a method without weights from its name and its parameters.
-
-    Raises:
-      InputError: if there is no such method or parameter; it names those that there are.
-    """
-    checked = _checked(name, settings)
-    return functools.partial(METHODS[name], **checked)
-
-
-def make_stages(name: str, settings: Mapping[str, Any]) -> Callable[[np.ndarray], Stages]:
-    """As `make_classical`, with all the stages that lead to the segmentation."""
-    checked = _checked(name, settings)
-    return functools.partial(STAGES[name], **checked)
-
-
-def make_reference(config: ConfigDict) -> Method:
-    """Makes the method that numbers are read against."""
-    settings = dict(config.reference)
-    return make_classical(settings.pop("name"), settings)
-
-
-def _checked(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    if name not in METHODS:
-        raise InputError(f"there is no method {name!r} without weights: choose one of {', '.join(METHODS)}")
-    known = list(inspect.signature(STAGES[name]).parameters)[1:]
-    if unknown := [field for field in settings if field not in known]:
-        raise InputError(f"method {name} has no parameter {unknown[0]!r}: it has {', '.join(known)}")
-    return dict(settings)
 
 
 def open_workdir(workdir: Path, config: ConfigDict, description: Description) -> tuple[Predictor, int]:

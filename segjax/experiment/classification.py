@@ -13,7 +13,8 @@ from segjax.classical.classifier import InstanceClassifier, fit, load, training_
 from segjax.classical.measurements import measure
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.experiment.build import make_classical, open_split
+from segjax.experiment.build import open_split
+from segjax.experiment.classical import make_classical
 from segjax.segmentation import Segmentation
 from segjax.train.evaluate import Method
 

@@ -16,7 +16,8 @@ from segjax.classical.stages import Stages
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.experiment import environment
-from segjax.experiment.build import make_reference, make_stages, open_split, open_workdir
+from segjax.experiment.build import open_split, open_workdir
+from segjax.experiment.classical import make_reference, make_stages
 from segjax.experiment.classification import classified
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.workdir import read_config, read_description, write_json

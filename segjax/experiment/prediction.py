@@ -16,7 +16,8 @@ from segjax.classical.measurements import Table, measure
 from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import list_images, read_image
 from segjax.errors import InputError
-from segjax.experiment.build import make_classical, open_workdir
+from segjax.experiment.build import open_workdir
+from segjax.experiment.classical import make_classical
 from segjax.experiment.classification import with_classes
 from segjax.experiment.workdir import read_config, read_description, write_json
 from segjax.inference import coco

@@ -11,7 +11,8 @@ from configs import semantic
 from segjax.data import open_source
 from segjax.data.augmentation.policy import POLICY, STRENGTHS
 from segjax.errors import InputError
-from segjax.experiment.build import make_classical, make_first_state, make_learning, make_stream, make_task
+from segjax.experiment.build import make_first_state, make_learning, make_stream, make_task
+from segjax.experiment.classical import make_classical
 from segjax.experiment.workdir import Description, claim, read_config
 from segjax.models import create_encoder
 from segjax.models.weights import PREPROCESSING, Weights, save
