@@ -88,7 +88,7 @@ def features() -> tfds.features.FeaturesDict:
 def encode(record: Record) -> dict[str, Any]:
     """Turns a record into what `features()` stores."""
     truth = record.truth
-    painted = np.concatenate([np.zeros(1, np.int32), truth.classes])[truth.labels]
+    painted = np.take(np.concatenate([np.zeros(1, np.int32), truth.classes]), truth.labels)
     return {
         "name": record.name,
         "group": record.group,
@@ -108,7 +108,7 @@ def decode(example: Mapping[str, Any]) -> Record:
     if example["semantic"]:
         semantic = _from_tiff(example["semantic"])[..., 0]
     else:
-        semantic = np.concatenate([np.zeros(1, np.int32), classes])[labels]
+        semantic = np.take(np.concatenate([np.zeros(1, np.int32), classes]), labels)
     pixel_size = _text(example["pixel_size"])
     return Record(
         name=_text(example["name"]),
