@@ -91,4 +91,5 @@ def _metaseries(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     unit = MICROMETRES.get(str(plane.get("spatial-calibration-units")))
     if not plane.get("spatial-calibration-state") or unit is None:
         return None
-    return plane["spatial-calibration-x"] * unit, plane["spatial-calibration-y"] * unit
+    across = plane["spatial-calibration-x"]
+    return across * unit, plane.get("spatial-calibration-y", across) * unit
