@@ -1,6 +1,10 @@
+import io
+
 import numpy as np
 import pytest
+import tifffile
 
+from segjax.data import records
 from segjax.data.records import Record, decode, encode, features
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
@@ -67,3 +71,19 @@ def test_refuses_a_truth_of_another_size_and_other_types():
     for bad in (np.zeros((3, 4), np.uint8), np.zeros((3, 4, 1), np.float64)):
         with pytest.raises(ValueError, match="img7: an image is"):
             Record("img7", "g", bad, truth)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_tifffile_reads_what_is_stored_and_what_it_stores_otherwise_is_read(dtype, channels):
+    pixels = np.random.default_rng(0).integers(0, 200, (7, 9, channels)).astype(dtype)
+    stored = records._to_tiff(pixels)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(stored)).reshape(pixels.shape), pixels)
+    for options in ({"compression": "zlib"}, {"compression": "zstd", "rowsperstrip": 2}, {"byteorder": ">"}):
+        file = io.BytesIO()
+        tifffile.imwrite(
+            file, pixels, planarconfig="contig", photometric="minisblack", metadata=None, **options
+        )
+        found = records._from_tiff(file.getvalue())
+        np.testing.assert_array_equal(found, pixels)
+    assert records._from_tiff(stored).dtype == dtype
