@@ -149,8 +149,9 @@ def _from_tiff(content: bytes) -> np.ndarray:
     long for the tags as for the pixels, and other threads have to wait meanwhile.
     """
     tags = _tags(content)
-    # Zstandard, whole numbers, one strip.
-    if tags.get(COMPRESSION) == (1, 50000) and tags[PREDICTOR][1] == 2 and tags[STRIP_OFFSETS][0] == 1:
+    # Zstandard of differences, in one strip.
+    stored = tags.get(COMPRESSION) == (1, 50000) and tags.get(PREDICTOR) == (1, 2)
+    if stored and tags.get(STRIP_OFFSETS, (0, 0))[0] == 1:
         start, size = tags[STRIP_OFFSETS][1], tags[STRIP_BYTES][1]
         height, width, channels = (tags[tag][1] for tag in (LENGTH, WIDTH, SAMPLES))
         raw = imagecodecs.zstd_decode(content[start : start + size])
