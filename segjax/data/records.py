@@ -155,7 +155,8 @@ def _from_tiff(content: bytes) -> np.ndarray:
         start, size = tags[STRIP_OFFSETS][1], tags[STRIP_BYTES][1]
         height, width, channels = (tags[tag][1] for tag in (LENGTH, WIDTH, SAMPLES))
         raw = imagecodecs.zstd_decode(content[start : start + size])
-        signed = tags.get(SAMPLE_FORMAT) == (1, 2)
+        count, value = tags.get(SAMPLE_FORMAT, (1, 1))  # of all channels: beyond two they stand elsewhere
+        signed = (value & 0xFFFF if count < 3 else struct.unpack_from("<H", content, value)[0]) == 2
         dtype = np.dtype(f"{'i' if signed else 'u'}{len(raw) // (height * width * channels)}")
         return imagecodecs.delta_decode(np.frombuffer(raw, dtype).reshape(height, width, channels), axis=1)
     with tifffile.TiffFile(io.BytesIO(content)) as file:

@@ -82,7 +82,12 @@ def test_tifffile_reads_what_is_stored_and_what_it_stores_otherwise_is_read(dtyp
     for options in ({"compression": "zlib"}, {"compression": "zstd", "rowsperstrip": 2}, {"byteorder": ">"}):
         file = io.BytesIO()
         tifffile.imwrite(
-            file, pixels, planarconfig="contig", photometric="minisblack", metadata=None, **options
+            file,
+            pixels if channels > 1 else pixels[..., 0],
+            planarconfig="contig" if channels > 1 else None,
+            photometric="minisblack",
+            metadata=None,
+            **options,
         )
         found = records._from_tiff(file.getvalue())
         np.testing.assert_array_equal(found, pixels)
