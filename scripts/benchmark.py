@@ -68,7 +68,9 @@ def main() -> None:
         )
         return
     if CONFIG.value is None:
-        raise InputError("give --config=FILE, whose network is to be timed, or another --suite")
+        raise InputError(
+            "give --config=FILE, whose network is to be timed, or --suite=classical, detection, augment or data"
+        )
     from suites import network
 
     options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}
