@@ -69,7 +69,7 @@ def main() -> None:
         return
     if CONFIG.value is None:
         raise InputError(
-            "give --config=FILE, whose network is to be timed, or --suite=classical, detection, augment or data"
+            "give --config=FILE, whose network is to be timed, or --suite=classical, detection, augment, data"
         )
     from suites import network
 
