@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from suites.network import finished
+from suites.network import descent, finished
 from suites.timing import measure
 
 # Of the time of a training step, at most.
@@ -100,9 +100,5 @@ def training_step(size: int, batch: int) -> Callable[[], Any]:
     key = jax.random.key(0)
     params = jax.jit(task.init)(key, data)
 
-    def descend(params: Any, data: Any) -> Any:
-        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
-        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
-
     arguments = (params, jax.device_put(data))
-    return functools.partial(finished, jax.jit(descend).lower(*arguments).compile(), arguments)
+    return functools.partial(finished, jax.jit(descent(task, key)).lower(*arguments).compile(), arguments)

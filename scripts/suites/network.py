@@ -9,6 +9,17 @@ from segjax.errors import InputError
 from suites.timing import measure
 
 
+def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
+    """A step of plain gradient descent: the optimizer is the same few percent for everyone."""
+    import jax
+
+    def descend(params: Any, data: Any) -> Any:
+        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
+
+    return descend
+
+
 def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None:
     """Times and prints."""
     import jax
@@ -30,15 +41,10 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
     key = jax.random.key(0)
     params = jax.jit(task.init)(key, data)
 
-    def descend(params: Any, data: Any) -> Any:
-        """Plain gradient descent: the optimizer is the same few percent for everyone."""
-        gradient = jax.grad(lambda params: task.loss(params, data, key)[0])(params)
-        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
-
     calls: dict[str, dict[str, Callable[[], Any]]] = {"inference": {}, "training": {}}
     for name, function, arguments in (
         ("inference", task.predict, (params, jax.device_put(data["image"]))),
-        ("training", descend, (params, jax.device_put(data))),
+        ("training", descent(task, key), (params, jax.device_put(data))),
     ):
         began = time.perf_counter()
         compiled = jax.jit(function).lower(*arguments).compile()

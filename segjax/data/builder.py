@@ -38,8 +38,8 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
     LICENSE: ClassVar[str]
 
     @property
-    def membership(self) -> dict[str, tuple[str, str]]:
-        """The group and the split of each record that was written, by its name."""
+    def membership(self) -> dict[str, str]:
+        """The split of each record that was written, by its name."""
         return self.__dict__.setdefault("_membership", {})
 
     @abc.abstractmethod
@@ -76,32 +76,14 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
         self, split: str, records: Callable[[], Iterator[Record]]
     ) -> Iterator[tuple[str, Any]]:
         for record in records():
-            self.membership[record.name] = (record.group, split)
+            self.membership[record.name] = split
             yield record.name, encode(record)
 
     def _download_and_prepare(self, *args: Any, **options: Any) -> None:
         with shuffled_in_a_file():
             super()._download_and_prepare(*args, **options)
         # TFDS writes the metadata next.
-        self.info.metadata.update(describe_split(self.membership))
-
-
-def describe_split(membership: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """What a data set says of how it is split, for its metadata.
-
-    Args:
-      membership: group and split of each record, by its name.
-
-    Returns:
-      `split_sha256`, see `splits.digest`; and `torn_groups`, sorted: those of which several splits have some.
-    """
-    found: dict[str, set[str]] = {}
-    for group, split in membership.values():
-        found.setdefault(group, set()).add(split)
-    return {
-        "split_sha256": splits.digest({name: split for name, (_, split) in membership.items()}),
-        "torn_groups": sorted(group for group, where in found.items() if len(where) > 1),
-    }
+        self.info.metadata["split_sha256"] = splits.digest(self.membership)
 
 
 def downloads_of(builder: CellBuilder) -> Path:

@@ -123,7 +123,6 @@ def prepare_folder(
         config=None if beam is None else pipeline.download_config(beam),
         staging=examiner.staging,
         splits=plan.splits,
-        groups=plan.groups,
         class_names=class_names,
         about={"leaks": list(plan.leaks)},
         pipeline=beam is not None,

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from segjax.data.records import Record, Source
-from segjax.report.overlays import displayed, legend, outlined, resized
+from segjax.report.overlays import displayed, outlined, resized
 from segjax.segmentation import Segmentation
 
 CELL = 224  # width of a picture, pixels
@@ -121,11 +121,6 @@ def patch(
     truth = Segmentation.from_labels(labels, classes=classes, semantic=semantic)
     picture, (truth,) = resized(image, [truth], CELL)
     return outlined(picture, truth, class_names)
-
-
-def with_legend(sheet: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """The sheet, and below it the colours of the classes."""
-    return legend(sheet, class_names)
 
 
 def _outlined(record: Record, class_names: Sequence[str]) -> np.ndarray:

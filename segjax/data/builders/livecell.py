@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
+from segjax import segmentation
 from segjax.data.archives import open_tree, read_bytes
 from segjax.data.builder import CellBuilder
 from segjax.data.builders.pairs import check_size
@@ -20,7 +21,7 @@ from segjax.data.downloads import ByHand
 from segjax.data.readers import read_image
 from segjax.data.records import Record
 from segjax.errors import InputError
-from segjax.segmentation import Segmentation
+from segjax.segmentation import Cutout, Segmentation
 
 PAGE = "https://sartorius-research.github.io/LIVECell/"
 LICENCE = "CC BY-NC 4.0 (no commercial use)"
@@ -89,24 +90,16 @@ def paint(outlines: list[Any], shape: tuple[int, int]) -> Segmentation:
       ValueError: if an outline is none, or of an image of another size.
     """
     cells = [found for outline in outlines if (found := _cut_out(outline, shape)) is not None]
-    areas = [int(mask.sum()) for _, mask in cells]
-    labels = np.zeros(shape, np.int32)
-    for index in sorted(range(len(cells)), key=lambda index: (-areas[index], index)):
-        (top, left), mask = cells[index]
-        labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
-    return Segmentation.from_labels(labels)
+    return Segmentation.from_labels(segmentation.paint(cells, shape))
 
 
-def _cut_out(outline: Any, shape: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray] | None:
-    """The first row and column of a window around a cell, and its mask there; None if it has no area.
-
-    Whole masks of thousands of cells would take gigabytes, and most of the time.
-    """
+def _cut_out(outline: Any, shape: tuple[int, int]) -> Cutout | None:
+    """The mask of a cell as far as its box; None if it has no area."""
     runs = _runs(outline, shape)
     if runs is None:
         return None
     left, top, width, height = (int(side) for side in coco_mask.toBbox(runs))
-    return (top, left), coco_mask.decode(runs)[top : top + height, left : left + width] > 0
+    return Cutout(top, left, coco_mask.decode(runs)[top : top + height, left : left + width] > 0)
 
 
 def _runs(outline: Any, shape: tuple[int, int]) -> Any:

@@ -24,7 +24,6 @@ class Folder(CellBuilder):
     Args:
       staging: holds the examples.
       splits: the items of each.
-      groups: of each item, by its name.
       class_names: background first.
       about: more for the metadata.
       pipeline: whether examples are written by Apache Beam.
@@ -41,7 +40,6 @@ class Folder(CellBuilder):
         *,
         staging: Staging,
         splits: Mapping[str, Sequence[Item]],
-        groups: Mapping[str, str],
         class_names: Sequence[str],
         about: Mapping[str, Any],
         pipeline: bool = False,
@@ -51,7 +49,7 @@ class Folder(CellBuilder):
         self._class_names, self._about = tuple(class_names), dict(about)
         super().__init__(**options)
         for split, items in splits.items():
-            self.membership.update({item.name: (groups[item.name], split) for item in items})
+            self.membership.update({item.name: split for item in items})
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = super()._info()

@@ -61,15 +61,6 @@ class Plan:
             name: [decision.item for decision in self.decisions if decision.split == name] for name in ordered
         }
 
-    @property
-    def groups(self) -> dict[str, str]:
-        """The group of each image that is kept, by name."""
-        return {
-            decision.item.name: decision.summary.group
-            for decision in self.decisions
-            if decision.split is not None and decision.summary is not None
-        }
-
 
 def decide(
     items: Sequence[Item],

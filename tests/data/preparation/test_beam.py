@@ -22,7 +22,6 @@ def test_beam_writes_what_is_staged(tmp_path, staged):  # noqa: F811
         tmp_path / "out",
         staging=staging,
         splits={"train": items[:4], "test": items[4:]},
-        groups={item.name: "g" for item in items},
         class_names=("background", "nucleus", "bright body", "rod"),
         about={"leaks": []},
         pipeline=True,

@@ -32,10 +32,9 @@ def staged(tmp_path):
 def make(out, staged, splits, leaks=()):
     staging, items = staged
     given = {split: [items[index] for index in chosen] for split, chosen in splits.items()}
-    groups = {item.name: f"g{index // 2}" for index, item in enumerate(items)}
     names = ("background", "nucleus", "bright body", "rod")
     about = {"leaks": list(leaks)}
-    return prepare(Folder, out, staging=staging, splits=given, groups=groups, class_names=names, about=about)
+    return prepare(Folder, out, staging=staging, splits=given, class_names=names, about=about)
 
 
 def test_what_is_staged_is_read_back_bit_for_bit(tmp_path, staged):
