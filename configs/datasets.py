@@ -27,7 +27,7 @@ DATASETS = {
     "mnfinder": Defaults(
         headline="nucleus",
         # Micronuclei are the instances of less than a fifth of the usual area.
-        reference={"min_area": 5, "small_share": 0.2},
+        reference={"min_area": 5, "small_fraction": 0.2},
     ),
     "synthetic": Defaults(patch_size=128),
     # What scripts/prepare.py has made of a user's folder; config.dataset.data_dir says where.

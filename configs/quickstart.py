@@ -12,7 +12,7 @@ from configs.variants import parse
 MICROSCOPES = {
     "scale": (0.5, 1.5),
     "gamma": (0.5, 2.2),
-    "glow_reach": (8.0, 32.0),
+    "glow_radius": (8.0, 32.0),
     # Micronuclei have a few dozen pixels: more would hide them.
     "blur": (0.0, 0.7),
     "noise": 0.03,
@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 900
     config.batch_size = 4
     config.data.patch_size = 128
-    config.data.foreground_share = 0.7
+    config.data.foreground_fraction = 0.7
     config.data.margin = 1.3
     config.augment.update(MICROSCOPES)
     config.augment.elastic = (3.0, 48.0)
@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.min_area = (60, 8)
     config.optimizer.learning_rate = 6e-3
     config.optimizer.warmup = 20
-    config.train.average_decay = 0.99
+    config.train.ema_decay = 0.99
     config.train.validate_every = 450
     config.train.checkpoint_every = 100
     config.predict.flips = True

@@ -97,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.max_detections = 500
     config.task.rpn_batch = 256
     config.task.roi_batch = 256
-    config.task.roi_positive_share = 0.25
+    config.task.roi_positive_fraction = 0.25
     # Every object that is left counts as one, so it has to be likely: 0.05 is for curves of precision.
     config.task.score_threshold = 0.4
     # "boxes", or "masks" to suppress by the overlap of masks as well.
@@ -170,7 +170,7 @@ def _shrink(config: ConfigDict) -> None:
     config.steps = 800
     config.batch_size = 4
     config.data.patch_size = 128
-    config.data.foreground_share = 0.8
+    config.data.foreground_fraction = 0.8
     config.data.max_instances = 200
     config.augment.update(quickstart.MICROSCOPES)
     config.model.width = 0.25
@@ -192,7 +192,7 @@ def _shrink(config: ConfigDict) -> None:
         config.task.roi_batch = 32
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup = 30
-    config.train.average_decay = 0.99
+    config.train.ema_decay = 0.99
     config.train.validate_every = config.steps // 2
     config.train.checkpoint_every = 100
 

@@ -23,7 +23,7 @@ OPTIONS = {
 POLICY = (
     "scale",
     "rotation",
-    "quarter_turns",
+    "rot90",
     "flip",
     "elastic",
     "glow",
@@ -42,7 +42,7 @@ STRENGTHS = {
     "rotation": 45.0,
     # Range of the magnification of rows over that of columns.
     "stretch": (0.8, 1.25),
-    "quarter_turns": True,
+    "rot90": True,
     "flip": True,
     # Standard deviation and smoothness of a displacement, pixels.
     "elastic": (2.0, 32.0),
@@ -53,7 +53,7 @@ STRENGTHS = {
     "stain": 0.3,
     # Parts of the brightness of instances; pixels that it reaches.
     "glow": 0.6,
-    "glow_reach": (4.0, 16.0),
+    "glow_radius": (4.0, 16.0),
     "illumination": 0.3,
     "gamma": (0.7, 1.5),
     # Standard deviation, pixels.
@@ -99,7 +99,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.stain = placeholder(str)
     config.data.patch_size = placeholder(int)
     # Share of the patches that are centred on an instance.
-    config.data.foreground_share = 0.5
+    config.data.foreground_fraction = 0.5
     # Patches are cut this much larger, for rotation and scale to have something to bring in.
     config.data.margin = 1.25
     config.data.workers = 2
@@ -137,14 +137,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup = config.steps // 20
-    config.optimizer.final_share = 0.01
+    config.optimizer.end_lr_fraction = 0.01
     config.optimizer.weight_decay = 1e-4
     config.optimizer.momentum = 0.9
     config.optimizer.clip = 1.0
 
     config.train = ConfigDict()
     # Decay of the moving average of the parameters that is evaluated; 0 keeps none.
-    config.train.average_decay = 0.999
+    config.train.ema_decay = 0.999
     # Microbatches whose gradients are averaged for one step.
     config.train.accumulate = 1
     config.train.log_every = 20
@@ -152,7 +152,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.validate_every = 500
     # Validations without a better score after which a run stops; 0 for never.
     config.train.patience = 0
-    config.train.max_skipped_in_row = 20
+    config.train.max_consecutive_skips = 20
 
     config.mesh = ConfigDict()
     # Devices that hold replicas (-1: all that are left), and over which each replica's parameters are split.

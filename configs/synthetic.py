@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.width = 0.125
     config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup = 10
-    config.train.average_decay = 0.98
+    config.train.ema_decay = 0.98
     config.train.validate_every = 75
     config.train.checkpoint_every = 75
     return config

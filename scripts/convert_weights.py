@@ -44,18 +44,19 @@ def main() -> None:
     """Converts."""
     import jax
 
-    from segjax.models import choose, conversion, detector_conversion, foreign, weights
+    from segjax.models.segmenters import choose
+    from segjax.models.weights import detectors, encoders, loading, readers
 
     name = PREPROCESSING.value
-    preprocessing = None if name is None else choose(weights.PREPROCESSING, "preprocessing", name)
-    tensors = foreign.read_checkpoint(SOURCE.value)
-    if ARCHITECTURE.value in detector_conversion.DETECTORS:
-        converted = detector_conversion.convert_detector(
+    preprocessing = None if name is None else choose(loading.PREPROCESSING, "preprocessing", name)
+    tensors = readers.read_checkpoint(SOURCE.value)
+    if ARCHITECTURE.value in detectors.DETECTORS:
+        converted = detectors.convert_detector(
             tensors, ARCHITECTURE.value, epsilon=NORM_EPSILON.value, preprocessing=preprocessing
         )
     else:
-        converted = conversion.convert(tensors, ARCHITECTURE.value, preprocessing=preprocessing)
-    weights.save(converted, OUT.value)
+        converted = encoders.convert(tensors, ARCHITECTURE.value, preprocessing=preprocessing)
+    loading.save(converted, OUT.value)
     count = sum(leaf.size for leaf in jax.tree.leaves(converted.params))
     print(f"{OUT.value}: {count:,} parameters of {converted.architecture}, for norm={converted.norm}")
     print(converted.preprocessing)

@@ -31,10 +31,10 @@ flags.mark_flags_as_required(["images", "out"])
 
 def main() -> None:
     """Predicts."""
-    from segjax.experiment.prediction import choose_method, predict
+    from segjax.experiment.prediction import predict, select_method
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else None
-    chosen = choose_method(workdir, CONFIG.value)
+    chosen = select_method(workdir, CONFIG.value)
     images, out = Path(IMAGES.value or ""), Path(OUT.value or "")
     made = predict(
         chosen, images, out, measured=MEASURE.value, pixel_size=PIXEL_SIZE.value, as_coco=COCO.value

@@ -71,8 +71,8 @@ flags.mark_flags_as_required(["out"])
 
 def main() -> None:
     """Prepares."""
-    from segjax.experiment.inspection import inspect_public
-    from segjax.experiment.preparation import Request, prepare_folder
+    from segjax.experiment.dataset_report import inspect_public
+    from segjax.experiment.prepare_folder import Request, prepare_folder
 
     if DATASET.value:
         print(inspect_public(DATASET.value, DATA_DIR.value, OUT.value or "", previews=PREVIEW.value))

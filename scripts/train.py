@@ -34,7 +34,7 @@ def main() -> None:
     result = train(CONFIG.value, workdir)
     if result.stopped_early:
         print(f"stopped early after step {int(result.state.step)}: validation did not get better")
-    print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.evaluated)}")
+    print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
     if jax.process_count() > 1:
         print(f"evaluate on one host: python scripts/evaluate.py --workdir={workdir}")
     else:

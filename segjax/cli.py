@@ -33,14 +33,14 @@ def define_config() -> flags.FlagHolder:
 def run(main: Callable[[], None]) -> None:
     """Runs a script; an InputError ends it with one sentence and exit code 2."""
     logging.set_verbosity(logging.WARNING)
-    prepare_jax()
+    configure_jax()
     try:
         app.run(lambda _: _guarded(main), flags_parser=_parse)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def prepare_jax() -> None:
+def configure_jax() -> None:
     """Sets what JAX reads when it is first imported; what the user has set stays."""
     # Entries of another jaxlib, or made for another processor, cannot be used and have been seen to crash.
     machine = hashlib.sha256(f"{platform.node()} {platform.machine()} {_processor()}".encode()).hexdigest()[

@@ -13,15 +13,25 @@ FLOORS = (
     ("segmentation",),
     ("ops",),
     ("models", "losses", "metrics", "classical", "data"),
-    ("tasks",),
-    ("train",),
-    ("inference", "report"),
+    ("tasks", "datasets", "evaluation"),
+    ("train", "inference", "report"),
     ("experiment",),
     ("cli",),
 )
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+# Inside `segjax.datasets`, likewise.
+DATASET_FLOORS = (
+    ("downloads", "archives", "arrays", "packages"),
+    ("formats", "checks"),
+    ("splits",),
+    ("store",),
+    ("public", "folder"),
+    ("sources",),
+    ("synthetic",),
+    ("catalog",),
+)
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 SOURCES = sorted((ROOT / "segjax").rglob("*.py"))
+DATASETS = sorted((ROOT / "segjax/datasets").rglob("*.py"))
 
 
 def imported(path: Path):
@@ -34,23 +44,34 @@ def imported(path: Path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part(module: str) -> str | None:
-    """`ops` for `segjax.ops.boxes`."""
-    names = module.split(".")
-    return names[1] if names[0] == "segjax" and len(names) > 1 and names[1] in FLOOR_OF else None
+def check_floors(path: Path, package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    """Checks that a file of `package` imports only from floors of `package` below its own."""
+    floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
+
+    def part(module: str) -> str | None:
+        """`ops` for `segjax.ops.boxes`."""
+        name = module.removeprefix(f"{package}.").split(".")[0]
+        return name if module.startswith(f"{package}.") and name in floor_of else None
+
+    home = path.relative_to(ROOT / package.replace(".", "/")).parts[0].removesuffix(".py")
+    if home == "__init__":
+        assert not any(part(module) for module in imported(path)), f"`import {package}` stays light"
+        return
+    assert home in floor_of, f"{home} has no floor: give it one"
+    for module in imported(path):
+        other = part(module)
+        if other not in (None, home):
+            assert floor_of[other] < floor_of[home], f"{path} imports {module}, which is not below it"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_only_from_floors_below(path):
-    home = path.relative_to(ROOT / "segjax").parts[0].removesuffix(".py")
-    if home == "__init__":
-        assert not any(part(module) for module in imported(path)), "`import segjax` stays light"
-        return
-    assert home in FLOOR_OF, f"{home} has no floor: give it one in FLOORS"
-    for module in imported(path):
-        other = part(module)
-        if other not in (None, home):
-            assert FLOOR_OF[other] < FLOOR_OF[home], f"{path} imports {module}, which is not below it"
+    check_floors(path, "segjax", FLOORS)
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_of_data_sets_only_from_floors_below(path):
+    check_floors(path, "segjax.datasets", DATASET_FLOORS)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -31,7 +31,7 @@ def main(*, size: int, batch: int, rounds: int) -> None:
     """Times and prints a table."""
     from segjax.experiment import environment
 
-    where = environment.describe()
+    where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     print(f"{batch} patches of {size} x {size} x 3 beside a step of the VGG16 U-Net at full width\n")
     print("| policy | a batch | images/s | part of a training step | goal |")
@@ -76,7 +76,7 @@ def windows(size: int, batch: int) -> Any:
     import numpy as np
 
     from segjax.data.stream import Stream
-    from segjax.data.synthetic import SyntheticSource
+    from segjax.datasets.synthetic import SyntheticSource
 
     side = int(np.ceil(1.25 * size))
     source = SyntheticSource("train", image_size=side, channels=3)
@@ -88,7 +88,7 @@ def training_step(size: int, batch: int) -> Callable[[], Any]:
     import jax
     import numpy as np
 
-    from segjax.models import create_segmenter
+    from segjax.models.segmenters import create_segmenter
     from segjax.tasks.semantic import make_semantic, output_channels
 
     model = create_segmenter(encoder="vgg16", outputs=output_channels("distance", 2))

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans, MeanShift
 
 from segjax.classical import STAGES
 from segjax.classical.features import FEATURES, HAND_MADE, extract, hand_made_of
-from segjax.data.synthetic import SyntheticSource
+from segjax.datasets.synthetic import SyntheticSource
 from segjax.experiment import environment
 from segjax.ops import kmeans, mean_shift
 from suites.timing import measure
@@ -23,7 +23,7 @@ CLUSTERS, RESTARTS, BATCH, BANDWIDTH = 3, 4, 8, 8.0
 
 def main(*, size: int, rounds: int, largest: int, points: int) -> None:
     """Times and prints."""
-    where = environment.describe()
+    where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     image = picture(size)
     print(f"\nmethods, {size} x {size}, once compiled (goal: below 1 s)")

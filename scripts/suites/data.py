@@ -16,8 +16,8 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-from segjax.data.sources import FolderSource
-from segjax.data.synthetic import SyntheticSource
+from segjax.datasets.sources import FolderSource
+from segjax.datasets.synthetic import SyntheticSource
 from segjax.experiment import environment
 from suites.timing import measure
 
@@ -35,7 +35,7 @@ def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
       count: images that are prepared and read.
       many: images, of 128 pixels, that are prepared to see how much memory it takes; 0 for none.
     """
-    where = environment.describe()
+    where = environment.hardware_info()
     workers = os.cpu_count() or 1
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     with tempfile.TemporaryDirectory() as place:

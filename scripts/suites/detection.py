@@ -19,7 +19,7 @@ def main(*, size: int, batch: int, rounds: int) -> None:
         raise InputError('the detection suite needs torchvision: pip install -e ".[peers]"') from error
     from segjax.experiment import environment
 
-    where = environment.describe()
+    where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {batch} x {size} x {size}\n")
     print("| | segjax | torchvision | torchvision's time / ours |")
@@ -133,9 +133,9 @@ def our_network(**task: Any) -> tuple[Any, Any]:
     import jax
     import numpy as np
 
-    from segjax.models.detector_conversion import DETECTORS
     from segjax.models.detectors import create_detector
-    from segjax.tasks.instance import make_instance
+    from segjax.models.weights.detectors import DETECTORS
+    from segjax.tasks.detection import make_instance
 
     model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], num_classes=CLASSES)
     made = make_instance(model, num_classes=CLASSES, roi_batch=512, max_detections=100, **task)

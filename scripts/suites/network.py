@@ -27,13 +27,13 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
 
     from segjax.experiment import environment
     from segjax.experiment.build import make_task
-    from segjax.experiment.workdir import Description
+    from segjax.experiment.workdir import ModelMetadata
 
     if size % 16:
         raise InputError(
             f"--size={size} is not a multiple of 16, which torch's decoder needs: try {size // 16 * 16}"
         )
-    task = make_task(config, Description(("background", "cell", "other"), 1))
+    task = make_task(config, ModelMetadata(("background", "cell", "other"), 1))
     rng = np.random.default_rng(0)
     semantic = rng.integers(0, 3, (batch, size, size), np.int32)
     data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
@@ -56,7 +56,7 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
     if peer:
         add_torch(calls, config, params, data)
 
-    where = environment.describe()
+    where = environment.hardware_info()
     print(f"\n{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     print(
         f"{config.model.encoder}, width {config.model.width}, {config.model.dtype}, {batch} x {size} x {size}"

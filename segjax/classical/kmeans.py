@@ -12,10 +12,11 @@ from sklearn.metrics import silhouette_score
 from segjax.classical.contrast import contrast
 from segjax.classical.features import BLOCK, HAND_MADE, hand_made_of, shape
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import centres, fill_holes, peaks, split_touching
+from segjax.classical.watershed import centres
 from segjax.errors import InputError
 from segjax.ops import kmeans as clustering
 from segjax.segmentation import Segmentation
+from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
 
 # Pixels that clusters are found from; more change a centre by less than its own spread.
 SAMPLE = 2**14

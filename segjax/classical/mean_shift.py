@@ -15,10 +15,11 @@ from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.features import BLOCK, shape
 from segjax.classical.radius import inscribed_circles
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import centres, fill_holes, peaks, split_touching, weighted_median
+from segjax.classical.watershed import centres, weighted_median
 from segjax.errors import InputError
 from segjax.ops import mean_shift as climbing
 from segjax.segmentation import Segmentation
+from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
 
 SPACES = ("grid", "colour")
 # Starts are padded to multiples, so that few programs are compiled.

@@ -10,8 +10,9 @@ from skimage.segmentation import watershed as flood
 from segjax.classical.contrast import contrast, cut
 from segjax.classical.features import HAND_MADE, hand_made_of, shape
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import centres, fill_holes
+from segjax.classical.watershed import centres
 from segjax.segmentation import Segmentation
+from segjax.segmentation.split_touching import fill_holes
 
 # The distance map is taken apart in at most this many levels, however thick the thickest part.
 MAX_LEVELS = 64

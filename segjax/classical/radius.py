@@ -12,9 +12,9 @@ from sklearn.cluster import DBSCAN
 from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.features import shape
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import fill_holes
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
+from segjax.segmentation.split_touching import fill_holes
 
 GROWTHS = ("power", "circle")
 

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from scipy import ndimage
 
-from segjax.data.normalise import prepare_example
+from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Source
 from segjax.data.windows import boxes_in_window, pad_boxes
 from segjax.errors import InputError
@@ -35,7 +35,7 @@ class Prepared:
     """An image ready to be cut into patches.
 
     Attributes:
-      example: as `prepare_example` makes it.
+      example: as `preprocess_example` makes it.
       instances: for each class that is present, `(id, bounding box)` of its instances.
       name: of the record.
       classes: [N] of the record's instances.
@@ -75,7 +75,7 @@ class Stream:
       scale: of the images' sides, as in `resize_image`.
       percentiles: of intensity, mapped to 0 and 1 as in `percentile_normalise`.
       stain: what is done to stained tissue, as in `normalise_stain`.
-      foreground_share: of the patches that are centred on an instance, as nearly as the border allows; the
+      foreground_fraction: of the patches that are centred on an instance, as nearly as the border allows; the
         others lie anywhere.
       balanced: an instance is drawn from a class drawn uniformly, or uniformly from all.
       margin: `window_size` is `patch_size` times this, rounded up.
@@ -107,7 +107,7 @@ class Stream:
         scale: float = 1.0,
         percentiles: tuple[float, float] = (1.0, 99.8),
         stain: str | None = None,
-        foreground_share: float = 0.5,
+        foreground_fraction: float = 0.5,
         balanced: bool = True,
         margin: float = 1.0,
         process_index: int = 0,
@@ -125,9 +125,9 @@ class Stream:
             )
         if patch_size < 1:
             raise InputError(f"config.data.patch_size is {patch_size}; it must be at least 1")
-        if not 0 <= foreground_share <= 1:
+        if not 0 <= foreground_fraction <= 1:
             raise InputError(
-                f"config.data.foreground_share is {foreground_share}; it must be between 0 and 1"
+                f"config.data.foreground_fraction is {foreground_fraction}; it must be between 0 and 1"
             )
         if not 1 <= margin <= 4:
             raise InputError(f"config.data.margin is {margin}; it must be between 1, for no margin, and 4")
@@ -142,7 +142,7 @@ class Stream:
         self._scale = scale
         self._percentiles = percentiles
         self._stain = stain
-        self._foreground_share = foreground_share
+        self._foreground_share = foreground_fraction
         self._balanced = balanced
         part = batch_size // process_count
         self._rows = range(process_index * part, (process_index + 1) * part)
@@ -257,7 +257,7 @@ class Stream:
 
     def _prepare(self, index: int) -> Prepared:
         record = self._source[index]
-        example = prepare_example(
+        example = preprocess_example(
             record,
             num_classes=len(self._source.class_names),
             scale=self._scale,

@@ -13,15 +13,15 @@ from tqdm import tqdm
 
 from segjax.data.records import Record
 from segjax.errors import InputError
+from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
 from segjax.experiment.build import open_split
 from segjax.experiment.classical import make_classical
 from segjax.experiment.workdir import write_json
-from segjax.report.table import OVERALL, as_digits
-from segjax.train.evaluate import evaluate
+from segjax.report.table import OVERALL, format_score
 
 
-class Taken:
+class InMemorySubset:
     """Records of a source, evenly spread over it and held in memory, because each is read many times."""
 
     def __init__(self, source: Any, count: int) -> None:
@@ -59,7 +59,7 @@ def search(
     if score not in OVERALL:
         raise InputError(f"--score={score!r} is unknown: choose one of {', '.join(OVERALL)}")
     config = ConfigDict(config.to_dict())
-    source = Taken(open_split(config, "train"), images)
+    source = InMemorySubset(open_split(config, "train"), images)
     by_field: dict[str, list[Any]] = {}
     for field, value in itertools.chain.from_iterable(override.items() for override in tries):
         by_field.setdefault(field, []).append(value)
@@ -76,7 +76,12 @@ def search(
         trials.append({"method": method, "settings": settings.to_dict(), "seconds": seconds, **scores})
         write_json(
             out / "ablation.json",
-            {"score": score, "images": len(source), "trials": trials, "environment": environment.describe()},
+            {
+                "score": score,
+                "images": len(source),
+                "trials": trials,
+                "environment": environment.hardware_info(),
+            },
         )
         return -1.0 if value is None else value
 
@@ -93,5 +98,5 @@ def search(
                 settings = ConfigDict(best.to_dict() | {name: value})
                 if settings != best and (reached := measure(method, settings)) > top:
                     top, best = reached, settings
-        lines.append(f"{method}: {score} {as_digits(first)} -> {as_digits(top)} with {best.to_dict()}")
+        lines.append(f"{method}: {score} {format_score(first)} -> {format_score(top)} with {best.to_dict()}")
     return "\n".join([*lines, "", f"all trials: {out / 'ablation.json'}"])

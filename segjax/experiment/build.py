@@ -14,21 +14,20 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segjax.classical.proposals import PROPOSALS
-from segjax.data import open_source
+from segjax.classical.region_proposals import PROPOSALS
 from segjax.data.augmentation.policy import make_augment
-from segjax.data.normalise import prepare_image
+from segjax.data.preprocess import preprocess_image
 from segjax.data.records import Source
 from segjax.data.stream import Stream
+from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
-from segjax.experiment import svm
-from segjax.experiment.proposals import Proposer, kept
-from segjax.experiment.workdir import Description, read_config, read_description
+from segjax.experiment.proposal_cache import Proposer, cached_proposals
+from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
 from segjax.inference.predictor import Predictor
-from segjax.models import create_segmenter
 from segjax.models.detectors import create_detector
-from segjax.models.weights import check_parts, load_detector, load_encoder, take_fitting
-from segjax.tasks import TASKS, Task
+from segjax.models.segmenters import create_segmenter
+from segjax.models.weights.loading import check_parts, load_detector, load_encoder, load_matching
+from segjax.tasks import TASKS, Task, rcnn_svm
 from segjax.tasks.semantic import output_channels
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.optimizer import make_optimizer
@@ -42,7 +41,7 @@ RUN_ONCE = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_p
 SPLITS = ("train", "validation", "test")
 
 
-class Learning(NamedTuple):
+class TrainSetup(NamedTuple):
     """How a network learns; nothing is computed yet.
 
     Attributes:
@@ -68,7 +67,7 @@ def open_split(config: ConfigDict, split: str) -> Source:
 
 
 def preparation(config: ConfigDict) -> dict[str, Any]:
-    """What is done to every image before a network sees it, by the arguments of `prepare_image`."""
+    """What is done to every image before a network sees it, by the arguments of `preprocess_image`."""
     return {
         "scale": config.data.scale,
         "percentiles": tuple(config.data.percentiles),
@@ -91,7 +90,7 @@ def make_stream(config: ConfigDict, source: Source) -> Stream:
         batch_size=config.batch_size,
         patch_size=config.data.patch_size,
         **preparation(config),
-        foreground_share=config.data.foreground_share,
+        foreground_fraction=config.data.foreground_fraction,
         margin=config.data.margin,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -99,9 +98,9 @@ def make_stream(config: ConfigDict, source: Source) -> Stream:
     )
 
 
-def make_learning(
-    config: ConfigDict, description: Description, devices: list[jax.Device] | None = None
-) -> Learning:
+def make_setup(
+    config: ConfigDict, description: ModelMetadata, devices: list[jax.Device] | None = None
+) -> TrainSetup:
     """How the network of a config learns."""
     mesh = make_mesh(**config.mesh, devices=devices)
     check_batch(mesh, config.batch_size, config.train.accumulate)
@@ -115,13 +114,13 @@ def make_learning(
         make_augment(patch_size=config.data.patch_size, **config.augment),
         mesh=mesh,
         state=shapes,
-        average_decay=config.train.average_decay,
+        ema_decay=config.train.ema_decay,
         accumulate=config.train.accumulate,
     )
-    return Learning(task, optimizer, shapes, mesh, step)
+    return TrainSetup(task, optimizer, shapes, mesh, step)
 
 
-def make_first_state(config: ConfigDict, description: Description, learning: Learning) -> State:
+def make_first_state(config: ConfigDict, description: ModelMetadata, learning: TrainSetup) -> State:
     """The state before the first step, laid out on the mesh; pretrained weights are loaded here."""
     held = state_sharding(learning.mesh, learning.shapes)
     init = _initialiser(config, learning.task, description)
@@ -131,7 +130,7 @@ def make_first_state(config: ConfigDict, description: Description, learning: Lea
     return jax.jit(_state_maker(config, learning.optimizer), out_shardings=held)(params)
 
 
-def make_task(config: ConfigDict, description: Description, *, fitted: bool = False) -> Task:
+def make_task(config: ConfigDict, description: ModelMetadata, *, fitted: bool = False) -> Task:
     """Makes the task of a config, its network included.
 
     Args:
@@ -159,7 +158,7 @@ def make_task(config: ConfigDict, description: Description, *, fitted: bool = Fa
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     """Makes a method of a trained network."""
-    prepare = functools.partial(prepare_image, **preparation(config))
+    prepare = functools.partial(preprocess_image, **preparation(config))
     settings = {name: config.predict[name] for name in ("tile", "overlap", "flips")}
     if task.proposals:
         settings |= {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
@@ -178,12 +177,12 @@ def make_proposer(config: ConfigDict) -> Proposer:
             raise InputError(
                 f"config.proposals.method={method!r} is unknown: choose one of {', '.join(PROPOSALS)}, rpn"
             )
-        return kept(PROPOSALS[method], method, config)
+        return cached_proposals(PROPOSALS[method], method, config)
     if not config.proposals.workdir:
         raise InputError("config.proposals.method=rpn needs config.proposals.workdir, a run with an RPN")
     workdir = Path(config.proposals.workdir)
     theirs = read_config(workdir)
-    learning, params, _ = restore(workdir, theirs, read_description(workdir))
+    learning, params, _ = restore(workdir, theirs, read_metadata(workdir))
     if learning.task.propose is None:
         raise InputError(
             f"config.proposals.workdir={workdir} has no RPN: give a run of faster_r_cnn or mask_r_cnn"
@@ -191,10 +190,10 @@ def make_proposer(config: ConfigDict) -> Proposer:
     predictor = make_predictor(theirs, learning.task, params)
     # Other parameters and other settings propose other boxes.
     settings = hashlib.sha256(f"{fingerprint(params)} {theirs.to_json(sort_keys=True)}".encode())
-    return kept(predictor.propose, f"rpn-{settings.hexdigest()[:16]}", config)
+    return cached_proposals(predictor.propose, f"rpn-{settings.hexdigest()[:16]}", config)
 
 
-def open_workdir(workdir: Path, config: ConfigDict, description: Description) -> tuple[Predictor, int]:
+def open_workdir(workdir: Path, config: ConfigDict, description: ModelMetadata) -> tuple[Predictor, int]:
     """The trained method of a run, and the step it is from.
 
     Raises:
@@ -204,7 +203,7 @@ def open_workdir(workdir: Path, config: ConfigDict, description: Description) ->
     if not has_svm(config):
         return make_predictor(config, learning.task, params), step
     task = make_task(config, description, fitted=True)
-    return make_predictor(config, task, svm.load(params, workdir, step)), step
+    return make_predictor(config, task, rcnn_svm.load(params, workdir, step)), step
 
 
 def has_svm(config: ConfigDict) -> bool:
@@ -212,7 +211,7 @@ def has_svm(config: ConfigDict) -> bool:
     return config.task.get("classifier", "softmax") == "svm"
 
 
-def restore(workdir: Path, config: ConfigDict, description: Description) -> tuple[Learning, Params, int]:
+def restore(workdir: Path, config: ConfigDict, description: ModelMetadata) -> tuple[TrainSetup, Params, int]:
     """How the network of a run learned, its parameters on one device, and the step that they are from.
 
     Raises:
@@ -222,7 +221,7 @@ def restore(workdir: Path, config: ConfigDict, description: Description) -> tupl
     if which not in ("best", "latest"):
         raise InputError(f"config.predict.checkpoint={which!r} is unknown: choose best or latest")
     one_device = ConfigDict(config.to_dict() | {"mesh": {"data": 1, "fsdp": 1}})
-    learning = make_learning(one_device, description)
+    learning = make_setup(one_device, description)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         step = checkpoints.best() if which == "best" else None
         found = checkpoints.restore(learning.shapes, learning.mesh, step=step)
@@ -231,7 +230,7 @@ def restore(workdir: Path, config: ConfigDict, description: Description) -> tupl
             f"there is no checkpoint in {workdir / 'checkpoints'} yet: scripts/train.py makes one"
         )
     state, _ = found
-    return learning, state.evaluated, int(state.step)
+    return learning, state.eval_params, int(state.step)
 
 
 def _frozen(config: ConfigDict, task: Task, params: Params) -> PyTree:
@@ -247,24 +246,24 @@ def _frozen(config: ConfigDict, task: Task, params: Params) -> PyTree:
 def _load_weights(config: ConfigDict, params: Params) -> Params:
     if Path(config.model.weights).is_dir():
         workdir = Path(config.model.weights)
-        _, found, _ = restore(workdir, read_config(workdir), read_description(workdir))
-        loaded, anew = take_fitting(params, found, workdir)
+        _, found, _ = restore(workdir, read_config(workdir), read_metadata(workdir))
+        loaded, anew = load_matching(params, found, workdir)
         if anew:
-            logging.warning("trained anew, because %s has none: %s", workdir, ", ".join(anew))
+            logging.warning("randomly initialised, because %s has none: %s", workdir, ", ".join(anew))
         return loaded
     if config.task.name != "instance":
         return load_encoder(params, config.model.weights, encoder=config.model.encoder)
-    loaded, kept = load_detector(params, config.model.weights, backbone=config.model.backbone)
-    if kept:
-        logging.warning("trained anew, for other classes or anchors: %s", ", ".join(kept))
+    loaded, missing = load_detector(params, config.model.weights, backbone=config.model.backbone)
+    if missing:
+        logging.warning("randomly initialised, for other classes or anchors: %s", ", ".join(missing))
     return loaded
 
 
-def _initialiser(config: ConfigDict, task: Task, description: Description) -> Callable[[jax.Array], Params]:
+def _initialiser(config: ConfigDict, task: Task, description: ModelMetadata) -> Callable[[jax.Array], Params]:
     size = config.data.patch_size
     example = {"image": np.zeros((1, size, size, description.channels), np.float32)}
     return lambda key: task.init(key, example)
 
 
 def _state_maker(config: ConfigDict, optimizer: optax.GradientTransformation) -> Callable[[Params], State]:
-    return functools.partial(make_state, optimizer=optimizer, keep_average=config.train.average_decay > 0)
+    return functools.partial(make_state, optimizer=optimizer, keep_ema=config.train.ema_decay > 0)

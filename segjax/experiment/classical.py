@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from segjax.classical import METHODS, STAGES
 from segjax.classical.stages import Stages
 from segjax.errors import InputError
-from segjax.train.evaluate import Method
+from segjax.segmentation import Method
 
 
 def make_classical(name: str, settings: Mapping[str, Any]) -> Method:

@@ -15,8 +15,7 @@ from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.experiment.build import open_split
 from segjax.experiment.classical import make_classical
-from segjax.segmentation import Segmentation
-from segjax.train.evaluate import Method
+from segjax.segmentation import Method, Segmentation
 
 
 def classified(

@@ -11,7 +11,7 @@ import jax
 import segjax
 
 
-def describe() -> dict[str, Any]:
+def hardware_info() -> dict[str, Any]:
     """The hardware and the versions behind a measurement, ready for JSON."""
     device = jax.devices()[0]
     return {

@@ -15,19 +15,20 @@ from segjax.classical import STAGES
 from segjax.classical.stages import Stages
 from segjax.data.records import Source
 from segjax.errors import InputError
+from segjax.evaluation.evaluate import Evaluation, evaluate
 from segjax.experiment import environment
 from segjax.experiment.build import open_split, open_workdir
 from segjax.experiment.classical import make_reference, make_stages
 from segjax.experiment.classification import classified
 from segjax.experiment.leaks import split_facts
-from segjax.experiment.workdir import read_config, read_description, write_json
+from segjax.experiment.workdir import read_config, read_metadata, write_json
 from segjax.inference.predictor import Predictor
 from segjax.metrics.proposals import ProposalStatistics
-from segjax.report.html import Example, write_report
+from segjax.report.evaluation_page import Example, write_report
 from segjax.report.stages import busiest, draw_stages
-from segjax.report.table import as_digits, comparison
+from segjax.report.table import comparison, format_score
+from segjax.segmentation import Method
 from segjax.train.checkpoint import Checkpoints
-from segjax.train.evaluate import Evaluation, Method, evaluate
 from segjax.train.log import read_log
 
 
@@ -43,7 +44,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
       The comparison as a table to print. The report is in `<workdir>/report`, those of splits other than
       test in `<workdir>/report_<split>`.
     """
-    config, description = read_config(workdir), read_description(workdir)
+    config, description = read_config(workdir), read_metadata(workdir)
     source = open_split(config, split)
     if tuple(source.class_names) != description.class_names:
         raise InputError(
@@ -76,7 +77,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
         return table
     return (
         f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} in an image, with an IoU of 0.5 for"
-        f" {as_digits(proposals['recall'])} of the objects"
+        f" {format_score(proposals['recall'])} of the objects"
     )
 
 
@@ -137,7 +138,7 @@ def _compare(
         "images": len(source),
         **split_facts(source),
         "per_image": {name: evaluation.per_image for name, evaluation in found.items()},
-        "environment": environment.describe(),
+        "environment": environment.hardware_info(),
     }
     described = metrics["environment"] | split_facts(source) | {"config": config.to_dict()}
     if proposals is not None:
@@ -198,7 +199,7 @@ def _stages_of_one(
 def _training_curve(workdir: Path) -> list[dict[str, float]]:
     """The losses of a run by step, without the prefixes of the log."""
     prefix = "train/"
-    terms = ("skipped", "skipped_in_row")
+    terms = ("skipped", "consecutive_skips")
     return [
         {"step": line["step"]}
         | {

@@ -9,7 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.data.records import Source
-from segjax.data.sources import PreparedSource
+from segjax.datasets.sources import PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.build import SPLITS, open_split
 

@@ -19,17 +19,16 @@ from segjax.errors import InputError
 from segjax.experiment.build import open_workdir
 from segjax.experiment.classical import make_classical
 from segjax.experiment.classification import with_classes
-from segjax.experiment.workdir import read_config, read_description, write_json
+from segjax.experiment.workdir import read_config, read_metadata, write_json
 from segjax.inference import coco
 from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Predictor
 from segjax.inference.tables import write_table
 from segjax.report.overlays import legend, overlay
-from segjax.segmentation import Segmentation
-from segjax.train.evaluate import Method
+from segjax.segmentation import Method, Segmentation
 
 
-class Chosen(NamedTuple):
+class SelectedMethod(NamedTuple):
     """A method and what goes with it.
 
     Attributes:
@@ -45,7 +44,7 @@ class Chosen(NamedTuple):
     mask_threshold: float = 0.5
 
 
-def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
+def select_method(workdir: Path | None, config: ConfigDict | None) -> SelectedMethod:
     """The method of a trained run, or of a config that needs no training.
 
     Raises:
@@ -56,10 +55,10 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
             "give either --workdir=RUN, a trained run, or --config=FILE, a method without weights"
         )
     if workdir is not None:
-        config, description = read_config(workdir), read_description(workdir)
+        config, description = read_config(workdir), read_metadata(workdir)
         predictor, _ = open_workdir(workdir, config, description)
         threshold = config.task.get("mask_threshold", 0.5)
-        return Chosen(predictor, description.class_names, description.channels, threshold)
+        return SelectedMethod(predictor, description.class_names, description.channels, threshold)
     if config is None or "methods" not in config:
         raise InputError(
             "--config names a network, which has to be trained first: give --workdir=RUN of scripts/train.py,"
@@ -72,13 +71,13 @@ def choose_method(workdir: Path | None, config: ConfigDict | None) -> Chosen:
     (name,) = config.methods
     method = make_classical(name, config.methods[name])
     if not config.classifier.file:
-        return Chosen(method, None, None)
+        return SelectedMethod(method, None, None)
     classifier = load(config.classifier.file)
-    return Chosen(with_classes(method, classifier), classifier.class_names, None)
+    return SelectedMethod(with_classes(method, classifier), classifier.class_names, None)
 
 
 def predict(
-    chosen: Chosen,
+    chosen: SelectedMethod,
     images: Path,
     out: Path,
     *,
@@ -89,7 +88,7 @@ def predict(
     """Segments every image of a folder.
 
     Args:
-      chosen: from `choose_method`.
+      chosen: from `select_method`.
       images: a folder, or one image.
       out: where `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
       measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
@@ -140,7 +139,9 @@ def predict(
         raise InputError(f"{len(unreadable)} of {len(paths)} images could not be segmented: {unreadable[0]}")
 
 
-def _segment(chosen: Chosen, image: np.ndarray, as_coco: bool) -> tuple[Segmentation, list[coco.Annotation]]:
+def _segment(
+    chosen: SelectedMethod, image: np.ndarray, as_coco: bool
+) -> tuple[Segmentation, list[coco.Annotation]]:
     if as_coco and isinstance(chosen.method, Predictor) and chosen.method.finds_objects:
         outputs = chosen.method.outputs(image)
         annotations = coco.of_objects(outputs, threshold=chosen.mask_threshold)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from segjax.errors import InputError
 
 
-class Description(NamedTuple):
+class ModelMetadata(NamedTuple):
     """What a network was trained for, kept beside its checkpoints so that predicting needs no data set.
 
     Attributes:
@@ -25,7 +25,7 @@ class Description(NamedTuple):
     channels: int
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def bind_config(workdir: Path, config: ConfigDict) -> None:
     """Makes a folder this config's, or checks that it is.
 
     Raises:
@@ -65,12 +65,12 @@ def read_config(workdir: Path) -> ConfigDict:
     return ConfigDict(_as_given(_read(path)))
 
 
-def write_description(workdir: Path, description: Description) -> None:
+def write_metadata(workdir: Path, description: ModelMetadata) -> None:
     """Writes what the network of a run was trained for."""
     write_json(workdir / "model.json", description._asdict())
 
 
-def read_description(workdir: Path) -> Description:
+def read_metadata(workdir: Path) -> ModelMetadata:
     """What the network of a run was trained for.
 
     Raises:
@@ -80,7 +80,7 @@ def read_description(workdir: Path) -> Description:
     if not path.exists():
         raise InputError(f"there is no {path}: the run never began; scripts/train.py goes on with it")
     found = _read(path)
-    return Description(tuple(found["class_names"]), found["channels"])
+    return ModelMetadata(tuple(found["class_names"]), found["channels"])
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from segjax.segmentation import Segmentation
-from segjax.tasks.pasting import paste
+from segjax.segmentation.paste_masks import paste_masks
 from segjax.typing import Outputs
 
 Annotation = dict[str, Any]
@@ -109,13 +109,13 @@ def _pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels of a mask, for the cost of its box."""
     low, high = box[:2], box[2:]
-    # A mask reaches beyond its box by one of its pixels, see `paste`.
+    # A mask reaches beyond its box by one of its pixels, see `paste_masks`.
     reach = (high - low) / mask.shape[-1] + 1
     first = np.clip(np.floor(low - reach), 0, shape[::-1]).astype(int)
     last = np.clip(np.ceil(high + reach), first, shape[::-1]).astype(int)
     width, height = last - first
     moved = box - np.tile(first, 2).astype(np.float32)
-    inside = paste(moved[None], mask[None], (int(height), int(width)), threshold=threshold)
+    inside = paste_masks(moved[None], mask[None], (int(height), int(width)), threshold=threshold)
     rows, columns = np.nonzero(inside)
     return rows + first[1], columns + first[0]
 

@@ -11,7 +11,7 @@ from absl import logging
 from PIL import Image
 
 from segjax.errors import InputError
-from segjax.inference.joining import predict_objects
+from segjax.inference.tile_merging import predict_and_merge
 from segjax.inference.tiling import predict_tiled
 from segjax.segmentation import Segmentation
 from segjax.tasks import Task
@@ -93,7 +93,7 @@ class Predictor:
             raise ValueError("this method looks at every pixel")
         propose = self._propose
         prepared = self._prepare(image)
-        found = predict_objects(
+        found = predict_and_merge(
             lambda windows, size, _: propose(self.params, windows, size),
             prepared,
             tile=self._tile,
@@ -119,7 +119,7 @@ class Predictor:
         prepared = self._prepare(image)
         to_image = _to_image(image, prepared)
         proposals = None if self._given is None else self._given(image) / to_image
-        found = predict_objects(
+        found = predict_and_merge(
             lambda windows, size, given: self._predict(self.params, windows, size, given),
             prepared,
             tile=self._tile,

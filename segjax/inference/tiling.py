@@ -15,7 +15,7 @@ def window_size(shape: tuple[int, int], *, tile: int, step: int = 128) -> int:
     return min(tile, -(-max(shape) // step) * step)
 
 
-def starts(length: int, window: int, overlap: int) -> list[int]:
+def window_offsets(length: int, window: int, overlap: int) -> list[int]:
     """Where the windows begin along one axis: evenly spread, overlapping by at least `overlap`."""
     if length <= window:
         return [0]
@@ -23,13 +23,13 @@ def starts(length: int, window: int, overlap: int) -> list[int]:
     return [round(index * (length - window) / (count - 1)) for index in range(count)]
 
 
-def tapers(length: int, window: int, overlap: int) -> Iterator[tuple[int, np.ndarray]]:
+def blend_weights(length: int, window: int, overlap: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yields where each window begins along one axis, and its [window] weights.
 
     The weights rise linearly over the overlap with a neighbour and are 1 elsewhere, so that at the border of
     the image a window keeps its full say. They are positive throughout: the sum can be divided by.
     """
-    begins = starts(length, window, overlap)
+    begins = window_offsets(length, window, overlap)
     ramp = (np.arange(overlap, dtype=np.float32) + 0.5) / max(overlap, 1)
     for index, begin in enumerate(begins):
         weights = np.ones(window, np.float32)
@@ -70,8 +70,8 @@ def predict_tiled(
     padded, side = fit_windows(image, tile=tile)
     sums: dict[str, np.ndarray] = {}
     total = np.zeros(padded.shape[:2], np.float32)
-    for top, rows in tapers(padded.shape[0], side, overlap):
-        for left, columns in tapers(padded.shape[1], side, overlap):
+    for top, rows in blend_weights(padded.shape[0], side, overlap):
+        for left, columns in blend_weights(padded.shape[1], side, overlap):
             window = (slice(top, top + side), slice(left, left + side))
             weights = rows[:, None] * columns
             total[window] += weights

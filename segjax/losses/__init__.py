@@ -10,7 +10,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.losses import pixel, region
 from segjax.losses.pixel import smooth_l1
-from segjax.ops.masks import boundaries, crowded
+from segjax.ops.masks import boundaries, near_two_instances
 from segjax.typing import IGNORE, Array, Batch
 
 __all__ = ["LOSSES", "mean_where", "smooth_l1", "weighted_sum"]
@@ -45,7 +45,7 @@ def _focal(logits: Array, batch: Batch, **options: Any) -> jax.Array:
 
 def _boundary(logits: Array, batch: Batch, *, width: int = 2, **options: Any) -> jax.Array:
     def near(labels: Array) -> Array:
-        return boundaries(labels, width=width) | crowded(labels, reach=width)
+        return boundaries(labels, width=width) | near_two_instances(labels, reach=width)
 
     values = pixel.boundary_weighted_cross_entropy(
         logits, batch["semantic"], jax.vmap(near)(batch["labels"]), **options

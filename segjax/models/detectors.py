@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from segjax.errors import InputError
-from segjax.models import DTYPES, ENCODERS, choose, create_encoder, make_norm
 from segjax.models.fpn import Backbone, FeaturePyramid
 from segjax.models.heads import BoxFeatures, MaskHead
 from segjax.models.rcnn import RCNN, Pooler, fast_r_cnn, faster_r_cnn, make_pool, mask_r_cnn, r_cnn
 from segjax.models.rpn import RegionProposals
+from segjax.models.segmenters import DTYPES, ENCODERS, choose, create_encoder, make_norm
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
 PYRAMID = "_fpn"
@@ -46,7 +46,7 @@ def create_detector(
 
     Args:
       method: one of `METHODS`.
-      backbone: an encoder in `segjax.models.ENCODERS`, with `_fpn` for a feature pyramid of its maps.
+      backbone: a name in `segmenters.ENCODERS`, with `_fpn` for a feature pyramid.
       width: multiplies the encoder's channels.
       norm: of the encoder, see `create_segmenter`.
       pyramid_channels: of the maps of the pyramid.

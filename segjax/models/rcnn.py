@@ -66,11 +66,11 @@ class RCNN(nn.Module):
     def __call__(self, images: Array) -> tuple[Array, ...]:
         """Runs every part once, which makes its parameters; what comes out means nothing."""
         features = self.encode(images)
-        outputs = [] if self.rpn is None else self.propose(features, images.shape[1:3])[0]
+        outputs = [] if self.rpn is None else self.rpn_outputs(features, images.shape[1:3])[0]
         boxes = jnp.broadcast_to(jnp.array([0.0, 0, 16, 16]), (len(images), 1, 4))
-        outputs = [*outputs, *self.classify(features, boxes)]
+        outputs = [*outputs, *self.predict_boxes(features, boxes)]
         if self.mask_head is not None:
-            outputs.append(self.draw(features, boxes, jnp.ones((len(images), 1), jnp.int32)))
+            outputs.append(self.predict_masks(features, boxes, jnp.ones((len(images), 1), jnp.int32)))
         return tuple(outputs)
 
     def encode(self, images: Array) -> list[Array]:
@@ -78,7 +78,7 @@ class RCNN(nn.Module):
         x = self.input(images)
         return [x] if self.backbone is None else self.backbone(x)
 
-    def propose(
+    def rpn_outputs(
         self, features: Sequence[Array], image_shape: tuple[int, ...]
     ) -> tuple[list[Array], list[Array], list[np.ndarray]]:
         """For each map, logits [B, A] and deltas [B, A, 4] of its anchors, and those [A, 4], in pixels.
@@ -96,20 +96,20 @@ class RCNN(nn.Module):
         )
         return logits, deltas, anchors
 
-    def describe(self, features: Sequence[Array], boxes: Array) -> Array:
+    def roi_features(self, features: Sequence[Array], boxes: Array) -> Array:
         """The features [B, T, D] of boxes [B, T, 4] that their class and place are predicted from."""
         pooled = jax.vmap(self.pool)(features, boxes)
         described = self.box_features(pooled.reshape(-1, *pooled.shape[2:]))
         return described.reshape(*boxes.shape[:2], -1)
 
-    def classify(self, features: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
+    def predict_boxes(self, features: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Judges boxes [B, T, 4]: logits [B, T, K] and deltas [B, T, K, 4], float32."""
         batch, count = boxes.shape[:2]
-        described = self.describe(features, boxes)
+        described = self.roi_features(features, boxes)
         logits, deltas = self.box_predictor(described.reshape(batch * count, -1))
         return logits.reshape(batch, count, -1), deltas.reshape(batch, count, -1, 4)
 
-    def draw(self, features: Sequence[Array], boxes: Array, classes: Array) -> Array:
+    def predict_masks(self, features: Sequence[Array], boxes: Array, classes: Array) -> Array:
         """The logits [B, T, M, M] of the masks of boxes [B, T, 4] for their classes [B, T]."""
         pooled = jax.vmap(self.mask_pool)(features, boxes)
         logits = self.mask_head(pooled.reshape(-1, *pooled.shape[2:]), classes.reshape(-1))

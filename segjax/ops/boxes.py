@@ -84,7 +84,7 @@ def clip(boxes: Array, size: Array | tuple[float, float]) -> jax.Array:
     return jnp.clip(boxes, 0, jnp.broadcast_to(limits, jnp.shape(boxes)))
 
 
-def at_least(boxes: Array, side: float) -> jax.Array:
+def has_min_side(boxes: Array, side: float) -> jax.Array:
     """Tells which boxes [..., 4] are at least `side` pixels wide and high; those with NaN are not: [...]."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return jnp.all((sides >= side) & jnp.isfinite(sides), axis=-1)
@@ -135,7 +135,7 @@ def decode(deltas: Array, anchors: Array, *, weights: tuple[float, float, float,
     return jnp.concatenate([centres - sides / 2, centres + sides / 2], axis=-1)
 
 
-def of_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
+def boxes_from_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
     """The boxes of the instances of a label map; an instance in several pieces has one box around all.
 
     Args:

@@ -81,7 +81,7 @@ def propose(
         top, index = jax.lax.top_k(scores, min(pre_nms, len(scores)))
         boxes = box_ops.decode(of_level[index], jnp.asarray(start)[index], weights=RPN_WEIGHTS)
         boxes = box_ops.clip(boxes, size)
-        valid = box_ops.at_least(boxes, min_side)
+        valid = box_ops.has_min_side(boxes, min_side)
         levels.append((boxes, top, nms(boxes, top, valid, iou_threshold=iou_threshold)))
     boxes, scores, kept = (jnp.concatenate(parts) for parts in zip(*levels, strict=True))
     return Proposals(*_best(post_nms, kept, scores, boxes))
@@ -129,7 +129,7 @@ def detect(
     row, column = jnp.divmod(index, num_classes - 1)
     boxes = box_ops.decode(deltas[row, column + 1], proposals.boxes[row], weights=box_weights)
     boxes = box_ops.clip(boxes, size)
-    valid = (scores > score_threshold) & box_ops.at_least(boxes, min_side)
+    valid = (scores > score_threshold) & box_ops.has_min_side(boxes, min_side)
     classes = column.astype(jnp.int32) + 1
     kept = nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
     boxes, scores, valid, classes = _best(max_detections, kept, scores, boxes, classes)

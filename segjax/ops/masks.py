@@ -47,7 +47,7 @@ def _differs_from_a_neighbour(labels: Array, connectivity: int) -> Array:
     return differs
 
 
-def crowded(labels: Array, *, reach: int = 2) -> Array:
+def near_two_instances(labels: Array, *, reach: int = 2) -> Array:
     """Marks the pixels from which two instances or more are in reach, the gaps between cells above all.
 
     Args:

@@ -94,24 +94,24 @@ def match(
     return Matches(state.astype(jnp.int32), index)
 
 
-def sample(key: Array, state: Array, *, count: int, positive_share: float) -> Sample:
+def sample(key: Array, state: Array, *, count: int, positive_fraction: float) -> Sample:
     """Draws boxes to learn from: positive ones up to a share, and negative ones for the rest.
 
     Args:
       key: PRNG key.
       state: [A] int, `IGNORED`, `NEGATIVE` or `POSITIVE`.
       count: S, at most A.
-      positive_share: of them, at most.
+      positive_fraction: of them, at most.
 
     Returns:
-      The sample, each box at most once. The first `int(count * positive_share)` places are the only ones
+      The sample, each box at most once. The first `int(count * positive_fraction)` places are the only ones
       that can be positive.
 
     References:
       torchvision.models.detection._utils.BalancedPositiveNegativeSampler.
     """
     count = min(count, len(state))
-    most = int(count * positive_share)
+    most = int(count * positive_fraction)
     draw = jax.random.uniform(key, state.shape)
     chosen, positives = jax.lax.top_k(jnp.where(state == POSITIVE, draw, -1), max(most, 1))
     num_positive = jnp.minimum(jnp.sum(chosen >= 0), most)

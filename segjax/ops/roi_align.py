@@ -68,7 +68,7 @@ def roi_align(
     if sampling_ratio > 0:
         level = jnp.zeros(len(boxes), jnp.int32)
         return _align([features], boxes, level, (scale,), bins, sampling_ratio, aligned)
-    start, length = placed(jax.lax.stop_gradient(boxes), scale, aligned)
+    start, length = roi_to_feature_coords(jax.lax.stop_gradient(boxes), scale, aligned)
     rows = adaptive_weights(start[:, 1], length[:, 1], size=features.shape[0], bins=bins)
     columns = adaptive_weights(start[:, 0], length[:, 0], size=features.shape[1], bins=bins)
 
@@ -175,7 +175,7 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
     return total / jnp.maximum(count, 1)[:, None, None]
 
 
-def placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
+def roi_to_feature_coords(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
     """Upper left corners [T, 2] and sides [T, 2] as `(x, y)` in pixels of the map."""
     scale = jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1))
     scaled = jnp.asarray(boxes) * scale - (0.5 if aligned else 0.0)
@@ -183,7 +183,7 @@ def placed(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array
     return scaled[:, :2], sides if aligned else jnp.maximum(sides, 1)
 
 
-def _taps(start: Array, length: Array, size: Array, bins: int, sampling_ratio: int) -> Taps:
+def _bilinear_taps(start: Array, length: Array, size: Array, bins: int, sampling_ratio: int) -> Taps:
     """The taps along one axis: of RoIs [T] in maps of `size` [T]."""
     offset = (jnp.arange(bins * sampling_ratio) + 0.5) / (bins * sampling_ratio)
     position = start[:, None] + length[:, None] * offset[None]
@@ -208,10 +208,10 @@ def _align(
     aligned: bool,
 ) -> jax.Array:
     boxes = jax.lax.stop_gradient(boxes)
-    start, length = placed(boxes, jnp.array(scales, jnp.float32)[level], aligned)
+    start, length = roi_to_feature_coords(boxes, jnp.array(scales, jnp.float32)[level], aligned)
     heights, widths = (jnp.array([f.shape[axis] for f in features], jnp.int32)[level] for axis in (0, 1))
-    rows = _taps(start[:, 1], length[:, 1], heights, bins, sampling_ratio)
-    columns = _taps(start[:, 0], length[:, 0], widths, bins, sampling_ratio)
+    rows = _bilinear_taps(start[:, 1], length[:, 1], heights, bins, sampling_ratio)
+    columns = _bilinear_taps(start[:, 0], length[:, 0], widths, bins, sampling_ratio)
     shapes = tuple((f.shape[0], f.shape[1]) for f in features)
     table = jnp.concatenate([f.reshape(-1, f.shape[-1]) for f in features])
     return _pool(shapes, table, level, rows, columns)
@@ -235,7 +235,7 @@ def _gather(
     return jax.lax.map(pool, (begins, rows.weight, columns.place, columns.weight), batch_size=CHUNK)
 
 
-def _spread(
+def _gather_transpose(
     shapes: tuple[tuple[int, int], ...], gradient: Array, level: Array, rows: Taps, columns: Taps
 ) -> jax.Array:
     """The transpose of `_gather` as matrix products, [T, bins, bins, C] to [sum of H W, C]."""
@@ -273,7 +273,7 @@ def _pool_backward(
         transpose = jax.linear_transpose(lambda t: _gather(shapes, t, level, rows, columns), table)
         return transpose(gradient)[0]
 
-    by_products = partial(_spread, shapes)
+    by_products = partial(_gather_transpose, shapes)
     to_table = jax.lax.platform_dependent(gradient, level, rows, columns, cpu=by_scatter, default=by_products)
     return to_table, None, None, None
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights, placed
+from segjax.ops.roi_align import CHUNK, EXACT, adaptive_weights, roi_to_feature_coords
 from segjax.typing import Array
 
 
@@ -27,7 +27,7 @@ def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: b
       torchvision.models.detection.roi_heads.project_masks_on_boxes.
     """
     height, width = labels.shape
-    start, sides = placed(boxes, 1.0, aligned)
+    start, sides = roi_to_feature_coords(boxes, 1.0, aligned)
     rows = adaptive_weights(start[:, 1], sides[:, 1], size=height, bins=bins)
     columns = adaptive_weights(start[:, 0], sides[:, 0], size=width, bins=bins)
 

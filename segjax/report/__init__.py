@@ -1,6 +1,6 @@
 """What a person gets to see: overlays, the comparison table and the HTML report."""
 
-from segjax.report.html import Example, write_report
+from segjax.report.evaluation_page import Example, write_report
 from segjax.report.overlays import legend, overlay, triptych
 from segjax.report.table import as_text, comparison, per_class
 

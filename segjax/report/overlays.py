@@ -32,7 +32,7 @@ def colour_of(index: int) -> tuple[int, int, int]:
     return PALETTE[(index - 1) % len(PALETTE)]
 
 
-def displayed(image: np.ndarray) -> np.ndarray:
+def to_display_rgb(image: np.ndarray) -> np.ndarray:
     """Stretches an image to what a screen can show.
 
     Args:
@@ -57,7 +57,7 @@ def overlay(
     """Outlines every instance in the colour of its class.
 
     Args:
-      image: [H, W, C] any real type; see `displayed`.
+      image: [H, W, C] any real type; see `to_display_rgb`.
       segmentation: of the same H and W. Pixels with a class but without instance are outlined by class;
         ignored ones are veiled in grey.
       class_names: K names, background first.
@@ -69,10 +69,10 @@ def overlay(
     Raises:
       ValueError: if image and segmentation differ in shape, or a class has no name.
     """
-    return outlined(displayed(image), segmentation, class_names, alpha=alpha)
+    return draw_outlines(to_display_rgb(image), segmentation, class_names, alpha=alpha)
 
 
-def outlined(
+def draw_outlines(
     picture: np.ndarray,
     segmentation: Segmentation,
     class_names: Sequence[str],
@@ -117,7 +117,7 @@ def resized(
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     rows = ((np.arange(height) + 0.5) * image.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * image.shape[1] / width).astype(int)
-    picture = Image.fromarray(displayed(image)).resize((width, height), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(to_display_rgb(image)).resize((width, height), Image.Resampling.LANCZOS)
     smaller = []
     for segmentation in segmentations:
         labels = segmentation.labels[np.ix_(rows, columns)]
@@ -185,7 +185,7 @@ def triptych(
       [h, w, 3] uint8.
     """
     shown, (true, predicted) = resized(image, (truth, prediction), width)
-    panels = [shown, *(outlined(shown, part, class_names, alpha=alpha) for part in (true, predicted))]
+    panels = [shown, *(draw_outlines(shown, part, class_names, alpha=alpha) for part in (true, predicted))]
     gap = np.full((shown.shape[0], GAP, 3), 255, np.uint8)
     row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
     header = Image.new("RGB", (row.shape[1], TEXT + 2 * GAP), "white")

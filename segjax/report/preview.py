@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from segjax.data.records import Record, Source
-from segjax.report.overlays import displayed, outlined, resized
+from segjax.report.overlays import draw_outlines, resized, to_display_rgb
 from segjax.segmentation import Segmentation
 
 CELL = 224  # width of a picture, pixels
@@ -57,7 +57,7 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
     return np.asarray(sheet)
 
 
-def evenly(source: Source, count: int) -> list[Record]:
+def evenly_spaced(source: Source, count: int) -> list[Record]:
     """Records from all over a source, at most `count`."""
     picked = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     return [source[int(index)] for index in picked]
@@ -65,7 +65,7 @@ def evenly(source: Source, count: int) -> list[Record]:
 
 def raw(records: Iterable[Record]) -> list[Captioned]:
     """Images as they are, stretched to what a screen shows."""
-    return [(record.name, displayed(record.image)) for record in records]
+    return [(record.name, to_display_rgb(record.image)) for record in records]
 
 
 def outlines(records: Iterable[Record], class_names: Sequence[str]) -> list[Captioned]:
@@ -97,7 +97,7 @@ def by_class(
             alone = Segmentation.from_labels((labels == number).astype(np.int32), classes=[index])
             # Enlarged before it is outlined: at its own size the line would hide a small instance.
             picture, (alone,) = resized(record.image[window], [alone], CELL)
-            cut.append((record.name, outlined(picture, alone, class_names, thickness=2)))
+            cut.append((record.name, draw_outlines(picture, alone, class_names, thickness=2)))
     return cut[:count]
 
 
@@ -120,13 +120,13 @@ def patch(
     classes = np.maximum(semantic.ravel()[first], 1)[ids > 0]
     truth = Segmentation.from_labels(labels, classes=classes, semantic=semantic)
     picture, (truth,) = resized(image, [truth], CELL)
-    return outlined(picture, truth, class_names)
+    return draw_outlines(picture, truth, class_names)
 
 
 def _outlined(record: Record, class_names: Sequence[str]) -> np.ndarray:
     width = min(2 * CELL, record.image.shape[1])
     picture, (truth,) = resized(record.image, [record.truth], width)
-    return outlined(picture, truth, class_names, thickness=1 if width <= CELL else 2)
+    return draw_outlines(picture, truth, class_names, thickness=1 if width <= CELL else 2)
 
 
 def _some_boxes(truth: Segmentation, index: int, count: int) -> Iterator[tuple[tuple[slice, ...], int]]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.classical.stages import Stages
-from segjax.report.overlays import displayed, outlined
+from segjax.report.overlays import draw_outlines, to_display_rgb
 
 SEED = (255, 40, 40)
 
@@ -48,12 +48,12 @@ def draw_stages(
     Returns:
       `(caption, picture [h, w, 3] uint8)` of every feature map, the foreground, the seeds and the instances.
     """
-    shown = displayed(image)
+    shown = to_display_rgb(image)
     pictures = [(name, _map(values)) for name, values in stages.features.items()]
     pictures.append(("foreground", np.where(stages.foreground[..., None], shown, shown // 4)))
     pictures.append((f"{len(stages.seeds)} seeds", _with_seeds(shown, stages.seeds)))
     found = stages.segmentation
-    pictures.append((f"{found.num_instances} instances", outlined(shown, found, class_names)))
+    pictures.append((f"{found.num_instances} instances", draw_outlines(shown, found, class_names)))
     return [(caption, picture[window]) for caption, picture in pictures]
 
 

@@ -39,17 +39,17 @@ class Table:
     def best(self, row: int, column: int) -> bool:
         """Whether a value is the best of its group, to the digits that are shown and with a rival."""
         rivals = [
-            as_digits(values[column])
+            format_score(values[column])
             for values, group in zip(self.values, self.groups, strict=True)
             if group == self.groups[row] and values[column] is not None
         ]
-        return len(rivals) > 1 and as_digits(self.values[row][column]) == max(rivals)
+        return len(rivals) > 1 and format_score(self.values[row][column]) == max(rivals)
 
     def __str__(self) -> str:
         return as_text(self)
 
 
-def as_digits(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """A score with the three digits that are shown, a dash for None."""
     return "-" if value is None else f"{value:.3f}"
 
@@ -100,7 +100,7 @@ def as_text(table: Table) -> str:
     lines: list[Sequence[str]] = [[*table.header]]
     for index, (row, values) in enumerate(zip(table.rows, table.values, strict=True)):
         cells = (
-            as_digits(value) + ("*" if table.best(index, column) else " ")
+            format_score(value) + ("*" if table.best(index, column) else " ")
             for column, value in enumerate(values)
         )
         lines.append([*row, *cells])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from segjax.tasks.base import Task
-from segjax.tasks.instance import make_instance
+from segjax.tasks.detection import make_instance
 from segjax.tasks.semantic import make_semantic
 
 TASKS: dict[str, Callable[..., Task]] = {"semantic": make_semantic, "instance": make_instance}

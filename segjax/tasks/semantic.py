@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from segjax.classical.watershed import split_touching
 from segjax.errors import InputError
 from segjax.losses import mean_where, smooth_l1, weighted_sum
-from segjax.models import frozen
+from segjax.models.layers import frozen
 from segjax.ops.masks import boundaries
 from segjax.segmentation import Segmentation
+from segjax.segmentation.split_touching import split_touching
 from segjax.tasks.base import Task
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 

@@ -55,7 +55,7 @@ def fit(
     checkpoint_every: int,
     log_every: int,
     patience: int,
-    max_skipped_in_row: int,
+    max_consecutive_skips: int,
     facts: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains until `steps`, going on from the newest good checkpoint if there is one.
@@ -78,7 +78,7 @@ def fit(
       checkpoint_every: steps between checkpoints; 0 for none but after a validation and at the end.
       log_every: steps between lines of the log.
       patience: validations without a better score after which the run stops; 0 for never.
-      max_skipped_in_row: steps with a gradient that is not finite, one after the other, that end the run.
+      max_consecutive_skips: steps with a gradient that is not finite, one after the other, that end the run.
       facts: what every checkpoint says of the run, such as the digest of its data's split, as JSON. A run
         goes on only with the facts it was begun with.
 
@@ -118,9 +118,9 @@ def fit(
         bar.update()
         rate = bar.format_dict["rate"]
         bar.set_postfix_str(f"loss {values['loss']:.4f}, {(rate or 0) * size:.1f} images/s", refresh=False)
-        if values["skipped_in_row"] >= max_skipped_in_row:
+        if values["consecutive_skips"] >= max_consecutive_skips:
             raise InputError(
-                f"the gradient was not finite {max_skipped_in_row} times in a row, up to step {number}:"
+                f"the gradient was not finite {max_consecutive_skips} times in a row, up to step {number}:"
                 " lower config.optimizer.learning_rate or config.optimizer.clip, or look at the data"
             )
         if number % log_every == 0 or number == steps:
@@ -146,7 +146,7 @@ def fit(
                 report(done, values, size)
                 late, score = None, None
                 if validate is not None and validating:
-                    metrics = validate(state.evaluated)
+                    metrics = validate(state.eval_params)
                     score = metrics["score"]
                     log.write(done, {"validation": metrics})
                     _keep_score(progress, done, score, patience)

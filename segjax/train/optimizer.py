@@ -15,7 +15,7 @@ def make_optimizer(
     learning_rate: float,
     steps: int,
     warmup: int,
-    final_share: float,
+    end_lr_fraction: float,
     weight_decay: float,
     momentum: float,
     clip: float,
@@ -28,7 +28,7 @@ def make_optimizer(
       learning_rate: the peak, reached after warm-up.
       steps: of the whole run.
       warmup: steps over which the rate rises to it, the first of them not lost to a rate of zero.
-      final_share: of the peak, at the last step of the cosine.
+      end_lr_fraction: of the peak, at the last step of the cosine.
       weight_decay: decoupled; on kernels only, not on biases, norms or anything frozen.
       momentum: of SGD, and Adam's first beta.
       clip: the global norm above which a gradient is scaled down; 0 turns it off.
@@ -46,7 +46,7 @@ def make_optimizer(
             " or raise the second"
         )
     schedule = optax.warmup_cosine_decay_schedule(
-        learning_rate / (warmup + 1), learning_rate, warmup, steps, final_share * learning_rate
+        learning_rate / (warmup + 1), learning_rate, warmup, steps, end_lr_fraction * learning_rate
     )
 
     def decayed(params: Params) -> PyTree:

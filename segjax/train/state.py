@@ -14,7 +14,7 @@ from segjax.typing import Array, Params, PyTree
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["step", "params", "average", "optimizer", "skipped", "skipped_in_row"],
+    data_fields=["step", "params", "ema_params", "optimizer", "skipped", "consecutive_skips"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -24,30 +24,30 @@ class State:
     Attributes:
       step: [] int32, steps taken, skipped ones included.
       params: what is trained.
-      average: exponential moving average of `params`, or None where none is kept.
+      ema_params: exponential moving average of `params`, or None where none is kept.
       optimizer: the state of the optimizer.
       skipped: [] int32, steps whose gradient was not finite and was not applied.
-      skipped_in_row: [] int32, how many of them just now, one after the other.
+      consecutive_skips: [] int32, how many of them just now, one after the other.
     """
 
     step: Array
     params: Params
-    average: Params | None
+    ema_params: Params | None
     optimizer: PyTree
     skipped: Array
-    skipped_in_row: Array
+    consecutive_skips: Array
 
     @property
-    def evaluated(self) -> Params:
+    def eval_params(self) -> Params:
         """The parameters to evaluate: the average where one is kept."""
-        return self.params if self.average is None else self.average
+        return self.params if self.ema_params is None else self.ema_params
 
 
-def make_state(params: Params, optimizer: optax.GradientTransformation, *, keep_average: bool) -> State:
+def make_state(params: Params, optimizer: optax.GradientTransformation, *, keep_ema: bool) -> State:
     """The state before the first step."""
-    average = jax.tree.map(jnp.copy, params) if keep_average else None
+    ema = jax.tree.map(jnp.copy, params) if keep_ema else None
     zero = functools.partial(jnp.zeros, (), jnp.int32)
-    return State(zero(), params, average, optimizer.init(params), zero(), zero())
+    return State(zero(), params, ema, optimizer.init(params), zero(), zero())
 
 
 def digests(tree: PyTree) -> dict[str, str]:

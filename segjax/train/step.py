@@ -23,7 +23,7 @@ def make_step(
     *,
     mesh: Mesh,
     state: PyTree,
-    average_decay: float = 0.0,
+    ema_decay: float = 0.0,
     accumulate: int = 1,
 ) -> Step:
     """Makes the jit-compiled step `(state, batch, key) -> (state, log)`; the old state's buffers are reused.
@@ -34,7 +34,7 @@ def make_step(
       augment: `(key, example) -> example`, applied to each example with a key of its own.
       mesh: from `make_mesh`.
       state: the state, or its shapes: tells how to shard it.
-      average_decay: of the moving average of the parameters, if the state keeps one.
+      ema_decay: of the moving average of the parameters, if the state keeps one.
       accumulate: microbatches whose gradients are averaged, to fit a large batch in memory.
 
     Returns:
@@ -66,10 +66,10 @@ def make_step(
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         # Early on, the average follows closely: the first parameters are no better than noise.
-        decay = jnp.minimum(average_decay, (1 + state.step) / (10 + state.step))
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         average = (
-            jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.average, params)
-            if state.average is not None
+            jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params)
+            if state.ema_params is not None
             else None
         )
         finite = jnp.isfinite(norm) & jnp.isfinite(log["loss"])
@@ -77,12 +77,12 @@ def make_step(
         kept = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             proposed,
-            (state.params, state.average, state.optimizer),
+            (state.params, state.ema_params, state.optimizer),
         )
         skipped = 1 - finite.astype(jnp.int32)
-        in_row = (state.skipped_in_row + 1) * skipped
+        in_row = (state.consecutive_skips + 1) * skipped
         state = State(state.step + 1, kept[0], kept[1], kept[2], state.skipped + skipped, in_row)
-        counts = {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row}
+        counts = {"skipped": state.skipped, "consecutive_skips": state.consecutive_skips}
         return state, {**log, "gradient_norm": norm, **counts}
 
     held, whole = state_sharding(mesh, state), replicated(mesh)

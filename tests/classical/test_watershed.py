@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from segjax.classical import METHODS
-from segjax.classical.watershed import split_touching
 from segjax.errors import InputError
+from segjax.segmentation.split_touching import split_touching
 from tests.classical.cells import discs, fluorescence
 
 # scikit-image 0.26 sets the shape of an array in place, which NumPy 2.5 deprecates.
@@ -130,11 +130,11 @@ def test_bodies_below_a_share_of_the_typical_area_are_of_another_class():
     foreground = discs((60, 90), (20, 20, 12), (40, 50, 11), (15, 70, 3), (50, 80, 3), (50, 15, 3))
     image = fluorescence(foreground)
     # Three of five are small, but most of the area is not.
-    made = watershed(image, small_share=0.25, min_area=10)
+    made = watershed(image, small_fraction=0.25, min_area=10)
     assert sorted(made.classes.tolist()) == [1, 1, 2, 2, 2]
     assert made.semantic[15, 70] == 2
     assert (watershed(image, min_area=10).classes == 1).all()
-    assert watershed(image, small_share=0.25, small_class=7, min_area=10).classes.max() == 7
+    assert watershed(image, small_fraction=0.25, small_class=7, min_area=10).classes.max() == 7
 
 
 @pytest.mark.parametrize("value", [0, 7.5])

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.normalise import prepare_image
+from segjax.data.preprocess import preprocess_image
 from segjax.data.stain import DARKEST, normalise_stain, stain_jitter
 from segjax.errors import InputError
 from segjax.ops.stain import RUIFROK
@@ -55,11 +55,11 @@ def test_grey_and_other_images_are_left_alone():
 
 
 def test_prediction_and_training_prepare_alike():
-    plain, normalised = prepare_image(tissue()), prepare_image(tissue(), stain="macenko")
+    plain, normalised = preprocess_image(tissue()), preprocess_image(tissue(), stain="macenko")
     assert plain.shape == normalised.shape
     assert (plain != normalised).any()
     with pytest.raises(InputError, match=r"config.data.stain='vahadane' is unknown: choose one of macenko"):
-        prepare_image(tissue(), stain="vahadane")
+        preprocess_image(tissue(), stain="vahadane")
 
 
 def patch(density):

@@ -5,16 +5,16 @@ import time
 import numpy as np
 import pytest
 
-from segjax.data.normalise import prepare_example
+from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Record
 from segjax.data.stream import Stream, prefetch
-from segjax.data.synthetic import SyntheticSource
+from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
 SOURCE = SyntheticSource("train", train_size=5, image_size=48, kinds=2)
-SETTINGS = {"seed": 3, "batch_size": 4, "patch_size": 24, "margin": 1.5, "foreground_share": 0.5}
+SETTINGS = {"seed": 3, "batch_size": 4, "patch_size": 24, "margin": 1.5, "foreground_fraction": 0.5}
 
 
 @dataclasses.dataclass
@@ -128,7 +128,7 @@ def test_each_epoch_shows_every_image_once_in_another_order():
 
 def test_windows_show_the_image_and_beyond_its_border_a_reflection_that_is_not_judged():
     (record,) = numbered()
-    example = prepare_example(record, num_classes=2)
+    example = preprocess_example(record, num_classes=2)
     stream = Stream(Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=20, margin=2.0)
     assert stream.window_size == 40
     padded = {
@@ -163,20 +163,20 @@ def scattered():
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.0, 0.25), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)])
 def test_the_share_of_patches_with_an_instance_is_as_asked(share, low, high):
-    stream = Stream(Listed([scattered()]), seed=0, batch_size=200, patch_size=9, foreground_share=share)
+    stream = Stream(Listed([scattered()]), seed=0, batch_size=200, patch_size=9, foreground_fraction=share)
     labels = stream.batch(0)["labels"]
     assert low <= labels.any(axis=(1, 2)).mean() <= high
 
 
 @pytest.mark.parametrize(("balanced", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
 def test_classes_are_drawn_evenly_or_by_their_instances(balanced, low, high):
-    settings = {"seed": 0, "batch_size": 200, "patch_size": 9, "foreground_share": 1.0}
+    settings = {"seed": 0, "batch_size": 200, "patch_size": 9, "foreground_fraction": 1.0}
     semantic = Stream(Listed([scattered()]), **settings, balanced=balanced).batch(0)["semantic"]
     assert low <= (semantic == 1).any(axis=(1, 2)).mean() <= high
 
 
 def test_patches_around_an_instance_are_centred_on_one_of_its_pixels():
-    settings = {"seed": 0, "batch_size": 50, "patch_size": 9, "foreground_share": 1.0}
+    settings = {"seed": 0, "batch_size": 50, "patch_size": 9, "foreground_fraction": 1.0}
     batch = Stream(Listed([scattered()]), **settings).batch(0)
     large = (batch["labels"] == 1).any(axis=(1, 2))
     assert (batch["labels"][large][:, 4, 4] == 1).all()
@@ -185,13 +185,13 @@ def test_patches_around_an_instance_are_centred_on_one_of_its_pixels():
 
 def test_an_image_without_instances_gives_patches_anywhere():
     empty = Record("empty", "g", np.zeros((30, 30, 1), np.uint8), Segmentation.empty((30, 30)))
-    batch = Stream(Listed([empty]), seed=0, batch_size=2, patch_size=8, foreground_share=1.0).batch(0)
+    batch = Stream(Listed([empty]), seed=0, batch_size=2, patch_size=8, foreground_fraction=1.0).batch(0)
     assert not batch["semantic"].any()
 
 
 def test_images_are_prepared_once_while_they_fit():
     records = numbered(count=3)
-    size = sum(array.nbytes for array in prepare_example(records[0], num_classes=2).values())
+    size = sum(array.nbytes for array in preprocess_example(records[0], num_classes=2).values())
     for fits, expected in ((3, 3), (2, 7)):
         source = Listed(records)
         stream = Stream(source, seed=0, batch_size=1, patch_size=8, cache_bytes=fits * size)
@@ -234,7 +234,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(work
         ({"batch_size": 0}, r"config\.batch_size is 0"),
         ({"process_count": 3}, r"config\.batch_size is 4; it must be a multiple of the 3 processes"),
         ({"patch_size": 0}, r"config\.data\.patch_size is 0"),
-        ({"foreground_share": 1.5}, r"config\.data\.foreground_share is 1\.5"),
+        ({"foreground_fraction": 1.5}, r"config\.data\.foreground_fraction is 1\.5"),
         ({"margin": 0.5}, r"config\.data\.margin is 0\.5"),
         ({"seed": -1}, r"config\.seed is -1"),
     ],

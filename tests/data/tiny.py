@@ -12,10 +12,10 @@ import tensorflow_datasets as tfds
 import tifffile
 from PIL import Image
 
-from segjax.data.builder import CellBuilder
-from segjax.data.builders.mnfinder import Mnfinder
-from segjax.data.packages import Wheel
 from segjax.data.records import Record
+from segjax.datasets.packages import Wheel
+from segjax.datasets.public.mnfinder import Mnfinder
+from segjax.datasets.store.builder import CellBuilder
 from segjax.segmentation import Segmentation
 
 FILENAME = "tinyfinder-1.0.0-py3-none-any.whl"

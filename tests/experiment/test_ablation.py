@@ -5,7 +5,7 @@ import pytest
 
 from configs import classical, semantic
 from segjax.errors import InputError
-from segjax.experiment.ablation import Taken, search
+from segjax.experiment.ablation import InMemorySubset, search
 
 
 def small(method="watershed"):
@@ -47,9 +47,9 @@ def test_takes_records_from_all_over_a_source():
         def __getitem__(self, index):
             return index
 
-    taken = Taken(Numbers(), 3)
+    taken = InMemorySubset(Numbers(), 3)
     assert [taken[index] for index in range(len(taken))] == [0, 3, 6]
-    assert len(Taken(Numbers(), 100)) == 10
+    assert len(InMemorySubset(Numbers(), 100)) == 10
 
 
 def test_says_what_it_cannot_search(tmp_path):

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from configs import semantic
-from segjax.data import open_source
 from segjax.data.augmentation.policy import POLICY, STRENGTHS
+from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
-from segjax.experiment.build import make_first_state, make_learning, make_stream, make_task
+from segjax.experiment.build import make_first_state, make_setup, make_stream, make_task
 from segjax.experiment.classical import make_classical
-from segjax.experiment.workdir import Description, claim, read_config
-from segjax.models import create_encoder
-from segjax.models.weights import PREPROCESSING, Weights, save
+from segjax.experiment.workdir import ModelMetadata, bind_config, read_config
+from segjax.models.segmenters import create_encoder
+from segjax.models.weights.loading import PREPROCESSING, Weights, save
 from tests.experiment.tiny import shrink
 from tests.models.quick import random_params
 
 ROOT = Path(__file__).parents[2]
-DESCRIPTION = Description(("background", "nucleus", "bright body"), 1)
+DESCRIPTION = ModelMetadata(("background", "nucleus", "bright body"), 1)
 NETWORKS = ("semantic", "synthetic", "quickstart")
 CONFIGS = sorted(
     path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("datasets", "variants")
@@ -42,7 +42,7 @@ def batch_of(config):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_step_of_every_config_lowers_for_every_platform(name):
     config = config_of(name)
-    learning = make_learning(config, DESCRIPTION, jax.devices()[:1])
+    learning = make_setup(config, DESCRIPTION, jax.devices()[:1])
     key = jax.eval_shape(jax.random.key, 0)
     traced = learning.step.trace(learning.shapes, batch_of(config), key)
     for platform in ("cpu", "cuda", "tpu"):
@@ -78,14 +78,14 @@ def variant_of(encoder, decoder, instances):
     config.augment.policy = ()
     # Fewer operations on each of hundreds of parameters: they take longer to compile than the network.
     config.optimizer.name = "sgd"
-    config.train.average_decay = 0.0
+    config.train.ema_decay = 0.0
     return config
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "instances"), VARIANTS)
 def test_every_variant_has_a_step(encoder, decoder, instances):
     config = variant_of(encoder, decoder, instances)
-    learning = make_learning(config, DESCRIPTION)
+    learning = make_setup(config, DESCRIPTION)
     key = jax.eval_shape(jax.random.key, 0)
     state, log = jax.eval_shape(learning.step, learning.shapes, batch_of(config), key)
     assert log["loss"].shape == ()
@@ -98,7 +98,7 @@ def test_every_variant_has_a_step(encoder, decoder, instances):
 @pytest.mark.parametrize(("encoder", "decoder", "instances"), COVERING)
 def test_every_part_takes_a_step(encoder, decoder, instances):
     config = variant_of(encoder, decoder, instances)
-    learning = make_learning(config, DESCRIPTION)
+    learning = make_setup(config, DESCRIPTION)
     # Made by NumPy: compiling initialisations would take longer than all else.
     before = random_params(learning.shapes.params)
     rest = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), learning.shapes)
@@ -120,14 +120,14 @@ def test_eight_devices_train_the_network_that_one_trains():
         # its sign; tests/train compares it. Descent keeps differences as small as they arise.
         config.optimizer.update(name="sgd", learning_rate=0.1)
         config.mesh.update(data=data, fsdp=fsdp)
-        learning = make_learning(config, DESCRIPTION)
+        learning = make_setup(config, DESCRIPTION)
         state = make_first_state(config, DESCRIPTION, learning)
         stream = make_stream(config, open_source("synthetic", "train[:4]"))
         for number in range(3):
             state, log = learning.step(state, stream.batch(number), jax.random.key(0))
         kernel = state.params["encoder"]["stage5"]["conv1"]["kernel"]
         assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
-        return jax.device_get((state.params, state.average, log["loss"]))
+        return jax.device_get((state.params, state.ema_params, log["loss"]))
 
     one = trained(1, 1)
     for mesh in ((8, 1), (2, 4)):
@@ -145,9 +145,9 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path):
     encoder = random_params(shapes["params"])
     config.model.weights = str(tmp_path / "vgg11.safetensors")
     save(Weights("vgg11", encoder, PREPROCESSING["torchvision"]), config.model.weights)
-    learning = make_learning(config, DESCRIPTION)
+    learning = make_setup(config, DESCRIPTION)
     state = make_first_state(config, DESCRIPTION, learning)
-    for params in (state.params, state.average):
+    for params in (state.params, state.ema_params):
         kernel = params["encoder"]["stage5"]["conv1"]["kernel"]
         np.testing.assert_array_equal(kernel, encoder["stage5"]["conv1"]["kernel"])
         np.testing.assert_allclose(params["input"]["mean"], np.mean([0.485, 0.456, 0.406]), rtol=1e-6)
@@ -162,7 +162,7 @@ def test_the_config_holds_the_strengths_that_augmentation_has_by_default():
 def test_a_policy_survives_the_folder_of_a_run(tmp_path):
     config = semantic.get_config("dataset=synthetic")
     config.augment.policy = ("stain", "cutout")
-    claim(tmp_path, config)
+    bind_config(tmp_path, config)
     assert read_config(tmp_path).augment.to_dict() == config.augment.to_dict()
 
 
@@ -191,7 +191,7 @@ def test_names_the_field_that_is_wrong(field, value, message):
     config.mesh.data = 8
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=message):
-        make_learning(config, DESCRIPTION)
+        make_setup(config, DESCRIPTION)
 
 
 def test_names_the_methods_there_are():
@@ -203,7 +203,7 @@ def test_names_the_methods_there_are():
 
 def test_the_task_has_the_classes_of_the_data_set():
     config = shrink(semantic.get_config("dataset=synthetic"))
-    task = make_task(config, Description(("background", "a", "b", "c"), 2))
+    task = make_task(config, ModelMetadata(("background", "a", "b", "c"), 2))
     batch = {"image": np.zeros((1, 32, 32, 2), np.float32)}
     params = jax.eval_shape(task.init, jax.random.key(0), batch)
     outputs = jax.eval_shape(task.predict, params, batch["image"])

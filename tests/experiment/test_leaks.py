@@ -4,7 +4,7 @@ from configs import semantic
 from segjax.errors import InputError
 from segjax.experiment.build import open_split
 from segjax.experiment.leaks import check_leaks, split_facts
-from tests.data.preparation.test_builder import make, staged  # noqa: F401 - a fixture
+from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 
 
 def config_of(data_dir, **splits):

@@ -11,11 +11,11 @@ from PIL import Image
 from configs import rcnn
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.experiment.build import make_learning, make_proposer, open_split, open_workdir, restore
+from segjax.experiment.build import make_proposer, make_setup, open_split, open_workdir, restore
 from segjax.experiment.evaluation import evaluate_workdir
-from segjax.experiment.prediction import choose_method, predict
+from segjax.experiment.prediction import predict, select_method
 from segjax.experiment.training import train
-from segjax.experiment.workdir import Description, read_config, read_description
+from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
 from segjax.models.detectors import METHODS
 from tests.experiment.tiny import shrink
 
@@ -33,14 +33,14 @@ def tiny(method: str) -> ConfigDict:
 
 
 def learning_of(config):
-    return make_learning(config, Description(("background", "cell"), 1), jax.devices()[:1])
+    return make_setup(config, ModelMetadata(("background", "cell"), 1), jax.devices()[:1])
 
 
 def _quick(config):
     """Fewer layers, and fewer operations on each parameter: what takes time is to trace and compile them."""
     config.model.backbone = "vgg11_fpn"
     config.optimizer.name = "sgd"
-    config.train.average_decay = 0.0
+    config.train.ema_decay = 0.0
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_proposals_are_made_once_and_kept_beside_the_data(run):
 def test_objects_are_found_in_pixels_of_the_image(run):
     config, folder, _ = run
     workdir = folder / "run"
-    predictor, _ = open_workdir(workdir, read_config(workdir), read_description(workdir))
+    predictor, _ = open_workdir(workdir, read_config(workdir), read_metadata(workdir))
     image = open_split(config, "test")[0].image
     found = predictor.outputs(image)
     assert found["shape"].tolist() == list(image.shape[:2])
@@ -100,7 +100,7 @@ def test_unknown_proposals_and_flips_are_named(run):
     wrong = read_config(workdir)
     wrong.predict.flips = True
     with pytest.raises(InputError, match=r"config.predict.flips averages maps"):
-        open_workdir(workdir, wrong, read_description(workdir))
+        open_workdir(workdir, wrong, read_metadata(workdir))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,7 +137,7 @@ def alternated(tmp_path_factory):
         config.update_from_flattened_dict(overrides)
         train(config, folder / name)
         workdir = folder / name
-        return config, restore(workdir, read_config(workdir), read_description(workdir))[1]
+        return config, restore(workdir, read_config(workdir), read_metadata(workdir))[1]
 
     rpn_alone = {"task.weights.classes": 0.0, "task.weights.boxes": 0.0}
     heads = ("backbone", "box_features", "box_predictor")
@@ -209,7 +209,7 @@ def test_predictions_are_written_as_coco(alternated):
     images.mkdir()
     image = open_split(config, "test")[0].image
     Image.fromarray(image[..., 0]).save(images / "cells.png")
-    chosen = choose_method(folder / "3", None)
+    chosen = select_method(folder / "3", None)
     list(predict(chosen, images, folder / "out", as_coco=True))
     found = json.loads((folder / "out" / "predictions.json").read_text())
     assert found["images"] == [
@@ -227,7 +227,7 @@ def test_r_cnn_ends_with_svms(tmp_path):
     config.model.update({"crop_side": 16, "crop_context": 2})
     workdir = tmp_path / "run"
     train(config, workdir)
-    predictor, _ = open_workdir(workdir, read_config(workdir), read_description(workdir))
+    predictor, _ = open_workdir(workdir, read_config(workdir), read_metadata(workdir))
     assert not np.asarray(predictor.params["box_predictor"]["logits"]["kernel"])[:, 0].any()
     found = predictor.outputs(open_split(config, "test")[0].image)
     assert found["boxes"].shape[1] == 4

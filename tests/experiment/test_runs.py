@@ -9,12 +9,12 @@ from pyarrow import parquet
 
 from configs import classical, semantic
 from segjax.classical.classifier import fit
-from segjax.data import open_source
+from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
-from segjax.experiment.prediction import choose_method, predict
+from segjax.experiment.prediction import predict, select_method
 from segjax.experiment.training import train
-from segjax.experiment.workdir import claim, read_config, read_description
+from segjax.experiment.workdir import bind_config, read_config, read_metadata
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
 
@@ -71,7 +71,7 @@ def test_a_folder_of_images_is_segmented(run, tmp_path):
     Image.fromarray(rng.integers(0, 256, (30, 30), np.uint8)).save(images / "grey.png")
     grey = np.repeat(rng.integers(0, 256, (33, 50, 1), np.uint8), 3, -1)
     Image.fromarray(grey).save(images / "grey as colour.png")
-    done = dict(predict(choose_method(workdir, None), images, out))
+    done = dict(predict(select_method(workdir, None), images, out))
     assert sorted(path.name for path in done) == ["deep.tif", "grey as colour.png", "grey.png"]
     for path, count in done.items():
         labels = tifffile.imread(out / f"{path.stem}_labels.tif")
@@ -87,7 +87,7 @@ def test_an_image_that_cannot_be_read_loses_none_of_the_others(tmp_path):
     (images / "a.png").write_bytes(b"no image")
     tifffile.imwrite(images / "b.tif", np.full((8, 8), np.nan, np.float32))
     Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(images / "c.png")
-    chosen = choose_method(None, classical.get_config("dataset=synthetic"))
+    chosen = select_method(None, classical.get_config("dataset=synthetic"))
     with pytest.raises(InputError, match=r"2 of 3 images.*a\.png"):
         list(predict(chosen, images, out))
     assert (out / "c_labels.tif").exists()
@@ -118,7 +118,7 @@ def _predicts_with_its_classifier(folder):
     config = classical.get_config("method=watershed,dataset=synthetic")
     config.classifier.file = str(folder / "classifier_watershed.json")
     out = folder / "out"
-    made = dict(predict(choose_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
+    made = dict(predict(select_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
     table = parquet.read_table(out / "measurements.parquet").to_pydict()
     assert len(table["id"]) == next(iter(made.values()))
     assert set(table["class_name"]) == {"nucleus", "bright body"}
@@ -140,18 +140,18 @@ def test_a_classifier_of_other_classes_is_refused(tmp_path):
 
 def test_predicts_with_one_method_at_a_time():
     with pytest.raises(InputError, match="names 5 methods: choose one"):
-        choose_method(None, classical.get_config("method=all"))
+        select_method(None, classical.get_config("method=all"))
 
 
 def test_refuses_to_guess_the_method(run, tmp_path):
     config, workdir, _, _ = run
     for pair in ((None, None), (workdir, config)):
         with pytest.raises(InputError, match="either"):
-            choose_method(*pair)
+            select_method(*pair)
     with pytest.raises(InputError, match="has to be trained"):
-        choose_method(None, config)
+        select_method(None, config)
     with pytest.raises(InputError, match="holds no run"):
-        choose_method(tmp_path, None)
+        select_method(tmp_path, None)
 
 
 def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
@@ -159,7 +159,7 @@ def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
     colour = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     Image.fromarray(colour).save(tmp_path / "colour.png")
     with pytest.raises(InputError, match=r"colour\.png has 3 channels"):
-        list(predict(choose_method(workdir, None), tmp_path, tmp_path / "out"))
+        list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
 
 
 def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
@@ -167,14 +167,14 @@ def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
     for ending in ("png", "tif"):
         Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / f"a.{ending}")
     with pytest.raises(InputError, match="rename one"):
-        list(predict(choose_method(workdir, None), tmp_path, tmp_path / "out"))
+        list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
 
 
 def test_a_workdir_belongs_to_one_config(run):
     config, workdir, _, _ = run
-    claim(workdir, config)
+    bind_config(workdir, config)
     assert read_config(workdir).to_json() == config.to_json()
-    assert read_description(workdir).class_names == ("background", "nucleus", "bright body")
+    assert read_metadata(workdir).class_names == ("background", "nucleus", "bright body")
     other = config.copy_and_resolve_references()
     other.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match=r"config\.optimizer\.learning_rate was 0\.001, is 0\.5"):
@@ -183,7 +183,7 @@ def test_a_workdir_belongs_to_one_config(run):
 
 def test_a_damaged_workdir_is_named(tmp_path):
     with pytest.raises(InputError, match=r"model\.json"):
-        read_description(tmp_path)
+        read_metadata(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         read_config(tmp_path)

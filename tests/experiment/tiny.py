@@ -16,7 +16,7 @@ def shrink(config: ConfigDict) -> ConfigDict:
     config.train.checkpoint_every = 1
     config.train.log_every = 1
     # Quick to compile.
-    config.augment.policy = ("flip", "quarter_turns")
+    config.augment.policy = ("flip", "rot90")
     config.mesh.data = 1
     config.predict.tile = 128
     return config

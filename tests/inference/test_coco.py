@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 from segjax.inference import coco
 from segjax.segmentation import Segmentation
-from segjax.tasks.pasting import paste
+from segjax.segmentation.paste_masks import paste_masks
 
 SHAPE = (40, 60)
 NAMES = ("background", "nucleus", "micronucleus")
@@ -63,7 +63,7 @@ def test_masks_of_objects_are_read_back(tmp_path):
     assert len(annotations) == 3
     for index, annotation in enumerate(annotations):
         one = slice(index, index + 1)
-        expected = paste(found["boxes"][one], found["masks"][one], SHAPE)
+        expected = paste_masks(found["boxes"][one], found["masks"][one], SHAPE)
         np.testing.assert_array_equal(results.annToMask(annotation), expected)
         assert annotation["score"] == pytest.approx(found["scores"][index])
         assert annotation["category_id"] == found["classes"][index]

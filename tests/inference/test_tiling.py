@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segjax.inference.tiling import predict_tiled, starts, tapers, window_size
+from segjax.inference.tiling import blend_weights, predict_tiled, window_offsets, window_size
 
 
 def window_mean(images):
@@ -35,12 +35,12 @@ def test_a_folder_of_many_sizes_makes_a_handful_of_windows():
     ("length", "window", "overlap"), [(100, 128, 16), (128, 128, 16), (129, 128, 16), (1000, 128, 32)]
 )
 def test_windows_cover_everything_and_overlap_enough(length, window, overlap):
-    begins = starts(length, window, overlap)
+    begins = window_offsets(length, window, overlap)
     assert begins[0] == 0
     assert begins[-1] + window >= length
     assert all(second - first <= window - overlap for first, second in itertools.pairwise(begins))
     total = np.zeros(max(length, window))
-    for begin, weights in tapers(max(length, window), window, overlap):
+    for begin, weights in blend_weights(max(length, window), window, overlap):
         assert (weights > 0).all()
         total[begin : begin + window] += weights
     assert total.min() > 0.5

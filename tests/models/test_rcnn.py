@@ -41,7 +41,7 @@ def shapes(method, **settings):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_classifies_boxes(method):
     _, _, call, features = shapes(method)
-    logits, deltas = call("classify", features, BOXES)
+    logits, deltas = call("predict_boxes", features, BOXES)
     assert logits.shape == (2, 5, 3)
     assert deltas.shape == (2, 5, 3, 4)
 
@@ -56,7 +56,7 @@ def test_the_table_of_the_family(method):
 
 def test_proposals_are_as_many_as_anchors():
     _, _, call, features = shapes("mask_r_cnn")
-    logits, deltas, anchors = call("propose", features, image_shape=(40, 56))
+    logits, deltas, anchors = call("rpn_outputs", features, image_shape=(40, 56))
     # Strides 4, 8, 16 and 32, sides rounded up; three ratios.
     assert [x.shape for x in logits] == [(2, 3 * n) for n in (10 * 14, 5 * 7, 3 * 4, 2 * 2)]
     for logit, delta, anchor in zip(logits, deltas, anchors, strict=True):
@@ -66,7 +66,7 @@ def test_proposals_are_as_many_as_anchors():
 
 def test_masks_have_twice_the_resolution_of_their_bins():
     _, _, call, features = shapes("mask_r_cnn", bins=5)
-    drawn = call("draw", features, BOXES, jax.ShapeDtypeStruct((2, 5), jnp.int32))
+    drawn = call("predict_masks", features, BOXES, jax.ShapeDtypeStruct((2, 5), jnp.int32))
     assert drawn.shape == (2, 5, 20, 20)
 
 

@@ -64,8 +64,8 @@ def test_stages_are_convolutions_with_relus():
 def test_agrees_with_torchvision_stage_by_stage(name, tmp_path):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     models = pytest.importorskip("torchvision.models", reason="the peers extra is not installed")
-    from segjax.models.conversion import convert
-    from segjax.models.foreign import read_checkpoint
+    from segjax.models.weights.encoders import convert
+    from segjax.models.weights.readers import read_checkpoint
 
     torch.manual_seed(0)
     theirs = getattr(models, name)(weights=None).eval()

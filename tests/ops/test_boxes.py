@@ -73,7 +73,7 @@ def test_what_is_empty_is_encoded_to_finite_numbers_with_finite_gradients():
 def test_clipping_and_sizes():
     found = boxes.clip(jnp.array([[-5.0, 3, 12, 40], [50, 50, 60, 60]]), (30, 20))
     np.testing.assert_array_equal(found, [[0, 3, 12, 30], [20, 30, 20, 30]])
-    sides = boxes.at_least(jnp.array([[0.0, 0, 2, 2], [0, 0, 2, 1], [0, 0, jnp.nan, 2]]), 2)
+    sides = boxes.has_min_side(jnp.array([[0.0, 0, 2, 2], [0, 0, 2, 1], [0, 0, jnp.nan, 2]]), 2)
     assert sides.tolist() == [True, False, False]
 
 
@@ -83,7 +83,7 @@ def test_boxes_of_a_label_map_with_gaps_pieces_and_too_high_ids():
     labels[6, 9] = 1  # a second piece
     labels[4:6, 0:2] = 3
     labels[7, 5] = 9
-    found, valid = boxes.of_labels(labels, capacity=4)
+    found, valid = boxes.boxes_from_labels(labels, capacity=4)
     assert valid.tolist() == [True, False, True, False]
     np.testing.assert_array_equal(found, [[2, 1, 10, 7], [0] * 4, [0, 4, 2, 6], [0] * 4])
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from skimage.segmentation import find_boundaries
 
-from segjax.ops.masks import boundaries, crowded
+from segjax.ops.masks import boundaries, near_two_instances
 from tests.oracles import masks as oracle
 
 
@@ -41,16 +41,16 @@ def test_crowded_agrees_with_one_pixel_at_a_time(reach):
     labels = patchwork(reach)
     expected = oracle.crowded(labels, reach=reach)
     assert 0 < expected.sum() < expected.size
-    np.testing.assert_array_equal(crowded(labels, reach=reach), expected)
+    np.testing.assert_array_equal(near_two_instances(labels, reach=reach), expected)
 
 
 def test_crowded_marks_the_gap_between_two_cells_and_not_the_far_side():
     labels = np.array([[1, 1, 0, 0, 2, 2, 0, 0]], np.int32)
-    np.testing.assert_array_equal(crowded(labels, reach=2)[0], [0, 0, 1, 1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(crowded(labels, reach=1)[0], np.zeros(8))
+    np.testing.assert_array_equal(near_two_instances(labels, reach=2)[0], [0, 0, 1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(near_two_instances(labels, reach=1)[0], np.zeros(8))
 
 
 def test_a_batch_by_vmap_is_its_images_one_by_one():
     batch = np.stack([patchwork(seed) for seed in range(3)])
-    for function in (boundaries, crowded):
+    for function in (boundaries, near_two_instances):
         np.testing.assert_array_equal(jax.vmap(function)(batch), [function(labels) for labels in batch])

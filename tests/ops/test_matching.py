@@ -46,7 +46,7 @@ STATE = np.array([1] * 10 + [0] * 50 + [-1] * 40)
 
 @pytest.mark.parametrize(("count", "share", "positives"), [(16, 0.5, 8), (64, 0.5, 10), (16, 0.25, 4)])
 def test_draws_positives_up_to_a_share_and_fills_up_with_negatives(count, share, positives):
-    drawn = sample(jax.random.key(0), STATE, count=count, positive_share=share)
+    drawn = sample(jax.random.key(0), STATE, count=count, positive_fraction=share)
     assert drawn.positive.sum() == positives
     assert drawn.positive[:positives].all()
     usable = np.array(drawn.chosen)[np.array(drawn.valid)]
@@ -55,7 +55,7 @@ def test_draws_positives_up_to_a_share_and_fills_up_with_negatives(count, share,
 
 
 def test_every_box_has_the_same_chance():
-    drawn = jax.vmap(lambda key: sample(key, STATE, count=16, positive_share=0.25).chosen)(
+    drawn = jax.vmap(lambda key: sample(key, STATE, count=16, positive_fraction=0.25).chosen)(
         jax.random.split(jax.random.key(1), 500)
     )
     counts = np.bincount(np.array(drawn).ravel(), minlength=100)
@@ -65,7 +65,7 @@ def test_every_box_has_the_same_chance():
 
 
 def test_nothing_to_draw_from():
-    drawn = sample(jax.random.key(0), np.full(20, -1), count=8, positive_share=0.5)
+    drawn = sample(jax.random.key(0), np.full(20, -1), count=8, positive_fraction=0.5)
     assert not drawn.valid.any()
     assert not drawn.positive.any()
 

@@ -68,13 +68,13 @@ def test_products_and_scattering_give_the_same_gradient():
     boxes = jnp.asarray(some(count=20))
     level = jnp.arange(20, dtype=jnp.int32) % 2
     shapes = ((HEIGHT, WIDTH), (5, 7))
-    start, length = module.placed(boxes, jnp.array([0.25, 0.125])[level], False)
-    rows = module._taps(start[:, 1], length[:, 1], jnp.array([11, 5])[level], 3, 2)
-    columns = module._taps(start[:, 0], length[:, 0], jnp.array([14, 7])[level], 3, 2)
+    start, length = module.roi_to_feature_coords(boxes, jnp.array([0.25, 0.125])[level], False)
+    rows = module._bilinear_taps(start[:, 1], length[:, 1], jnp.array([11, 5])[level], 3, 2)
+    columns = module._bilinear_taps(start[:, 0], length[:, 0], jnp.array([14, 7])[level], 3, 2)
     table = jnp.concatenate([m.reshape(-1, 3) for m in maps])
     gradient = jax.random.normal(jax.random.key(0), (20, 3, 3, 3))
     _, scattered = jax.vjp(lambda t: module._gather(shapes, t, level, rows, columns), table)
-    products = module._spread(shapes, gradient, level, rows, columns)
+    products = module._gather_transpose(shapes, gradient, level, rows, columns)
     np.testing.assert_allclose(products, scattered(gradient)[0], atol=1e-4)
 
 

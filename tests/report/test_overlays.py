@@ -22,7 +22,7 @@ def image(channels=1):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_any_image_can_be_shown(channels, dtype):
-    shown = overlays.displayed((200 * image(channels)).astype(dtype))
+    shown = overlays.to_display_rgb((200 * image(channels)).astype(dtype))
     assert shown.shape == (12, 20, 3)
     assert shown.dtype == np.uint8
     assert np.ptp(shown.astype(int)) > 100
@@ -32,17 +32,17 @@ def test_any_image_can_be_shown(channels, dtype):
 def test_a_faint_channel_is_shown_beside_a_bright_one():
     stained = np.zeros((12, 20, 2), np.float32)
     stained[2:5, 2:5, 0], stained[7:10, 7:10, 1] = 1, 4000
-    shown = overlays.displayed(stained)
+    shown = overlays.to_display_rgb(stained)
     assert shown[3, 3, 0] == shown[8, 8, 0] == 128
 
 
 @pytest.mark.parametrize("value", [0, 7, np.nan])
 def test_an_image_without_contrast_can_be_shown(value):
-    assert not overlays.displayed(np.full((4, 4, 1), value)).any()
+    assert not overlays.to_display_rgb(np.full((4, 4, 1), value)).any()
 
 
 def test_outlines_are_the_inner_rim_in_the_colour_of_the_class():
-    shown = overlays.displayed(image())
+    shown = overlays.to_display_rgb(image())
     picture = overlays.overlay(image(), example(), NAMES)
     assert (picture[2, 2:12] == NUCLEUS).all()
     assert (picture[2:8, [2, 7, 8, 11]] == NUCLEUS).all()  # both sides of where two touch
@@ -53,7 +53,7 @@ def test_outlines_are_the_inner_rim_in_the_colour_of_the_class():
 
 
 def test_alpha_tints_the_inside():
-    shown = overlays.displayed(image()).astype(float)
+    shown = overlays.to_display_rgb(image()).astype(float)
     picture = overlays.overlay(image(), example(), NAMES, alpha=0.25)
     expected = 0.75 * shown[4, 4] + 0.25 * np.array(NUCLEUS)
     np.testing.assert_allclose(picture[4, 4], expected, atol=0.5)
@@ -61,8 +61,8 @@ def test_alpha_tints_the_inside():
 
 
 def test_thick_lines_stay_inside():
-    shown = overlays.displayed(image())
-    picture = overlays.outlined(shown, example(), NAMES, thickness=2)
+    shown = overlays.to_display_rgb(image())
+    picture = overlays.draw_outlines(shown, example(), NAMES, thickness=2)
     assert (picture[3, 3:7] == NUCLEUS).all()
     np.testing.assert_array_equal(picture[4:6, 4:6], shown[4:6, 4:6])
     np.testing.assert_array_equal(picture[1], shown[1])
@@ -75,7 +75,7 @@ def test_classes_without_instances_are_outlined_and_ignored_pixels_veiled():
     made = Segmentation.from_labels(np.zeros((12, 20), np.int32), semantic=semantic)
     picture = overlays.overlay(image(), made, NAMES)
     assert (picture[5, :6] == MICRONUCLEUS).all()
-    shown = overlays.displayed(image())
+    shown = overlays.to_display_rgb(image())
     np.testing.assert_array_equal(picture[:5, :5], shown[:5, :5])
     assert picture[:, 15:].std() < 0.5 * shown[:, 15:].std()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.synthetic import SyntheticSource
+from segjax.datasets.synthetic import SyntheticSource
 from segjax.report import preview
 from segjax.report.overlays import colour_of
 
@@ -32,13 +32,13 @@ def test_a_sheet_of_nothing_is_an_error():
 
 
 def test_records_are_taken_from_all_over(source):
-    names = [record.name for record in preview.evenly(source, 3)]
+    names = [record.name for record in preview.evenly_spaced(source, 3)]
     assert names == [source[0].name, source[2].name, source[4].name]
-    assert len(preview.evenly(source, 99)) == 5
+    assert len(preview.evenly_spaced(source, 99)) == 5
 
 
 def test_every_class_is_shown_by_instances_of_its_own(source):
-    records = preview.evenly(source, 5)
+    records = preview.evenly_spaced(source, 5)
     for index in (1, 2, 3):
         cut = preview.by_class(records, NAMES, index, count=7)
         assert 0 < len(cut) <= 7
@@ -49,7 +49,7 @@ def test_every_class_is_shown_by_instances_of_its_own(source):
 
 
 def test_each_group_is_shown_once(source):
-    records = [*preview.evenly(source, 5)] * 2
+    records = [*preview.evenly_spaced(source, 5)] * 2
     shown = preview.by_group(records, NAMES, count=3)
     assert len({name for name, _ in shown}) == len(shown) == 3
 

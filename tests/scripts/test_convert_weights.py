@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from segjax.models.weights import load
-from tests.models.test_conversion import parameters, torch_vgg11
+from segjax.models.weights.loading import load
+from tests.models.weights.test_encoders import parameters, torch_vgg11
 
 ROOT = Path(__file__).parents[2]
 

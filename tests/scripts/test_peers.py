@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.models import create_segmenter
+from segjax.models.segmenters import create_segmenter
 from segjax.models.vgg import CHANNELS, VARIANTS
 
 pytestmark = pytest.mark.peers

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tests.data.annotations.written import write_dataset
-from tests.experiment.test_preparation import contents, drawn, write_images
+from tests.datasets.formats.written import write_dataset
+from tests.experiment.test_prepare_folder import contents, drawn, write_images
 from tests.scripts.test_scripts import environment, finish, start  # noqa: F401 - a fixture
 
 

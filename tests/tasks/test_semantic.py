@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from segjax.data.normalise import instance_distance
+from segjax.data.preprocess import instance_distance
 from segjax.errors import InputError
 from segjax.ops.masks import boundaries
 from segjax.tasks import make_semantic

@@ -46,7 +46,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, facts=None, **options
             checkpoint_every=2,
             log_every=1,
             patience=patience,
-            max_skipped_in_row=3,
+            max_consecutive_skips=3,
             facts=facts,
         )
 

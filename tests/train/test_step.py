@@ -34,7 +34,7 @@ def test_parameters_and_their_moments_are_split_over_fsdp():
     mesh, state, step = toy.setup(data=2, fsdp=4)
     assert mesh.shape == {"data": 2, "fsdp": 4}
     state, _ = step(state, toy.batch(0), KEY)
-    for kernel in (state.params["out"], state.average["out"], state.optimizer[2][0].mu["out"]):
+    for kernel in (state.params["out"], state.ema_params["out"], state.optimizer[2][0].mu["out"]):
         assert kernel.sharding.shard_shape(kernel.shape) == (toy.WIDTH // 4, 4)
     assert state.step.sharding.is_fully_replicated
 
@@ -55,11 +55,11 @@ def test_microbatches_average_to_the_whole_batch():
 def test_learns_and_follows_with_the_average():
     state, logs = run(20)
     assert logs[-1]["loss"] < 0.5 * logs[0]["loss"]
-    assert not np.allclose(state.average["out"], state.params["out"], atol=1e-4)
-    assert state.evaluated is state.average
-    alone, _ = run(1, keep_average=False)
-    assert alone.average is None
-    assert alone.evaluated is alone.params
+    assert not np.allclose(state.ema_params["out"], state.params["out"], atol=1e-4)
+    assert state.eval_params is state.ema_params
+    alone, _ = run(1, keep_ema=False)
+    assert alone.ema_params is None
+    assert alone.eval_params is alone.params
 
 
 def test_what_is_frozen_stays():
@@ -84,12 +84,12 @@ def test_skips_and_counts_a_gradient_that_is_not_finite():
     before = jax.device_get(state)
     for expected in (1, 2):
         state, log = step(state, toy.batch(1) | {"target": np.full(8, np.nan)}, KEY)
-        assert (log["skipped"], log["skipped_in_row"]) == (expected, expected)
+        assert (log["skipped"], log["consecutive_skips"]) == (expected, expected)
     assert int(state.step) == 3
     for name in ("params", "average", "optimizer"):
         assert fingerprint(getattr(state, name)) == fingerprint(getattr(before, name))
     state, log = step(state, toy.batch(2), KEY)
-    assert (log["skipped"], log["skipped_in_row"]) == (2, 0)
+    assert (log["skipped"], log["consecutive_skips"]) == (2, 0)
     assert fingerprint(state.params) != fingerprint(before.params)
 
 
@@ -102,7 +102,7 @@ def test_compiles_once():
 
 def optimizer_with(**changes):
     """Plain gradient descent, but for what is changed."""
-    settings = {"name": "sgd", "learning_rate": 1.0, "steps": 10, "warmup": 0, "final_share": 0.0}
+    settings = {"name": "sgd", "learning_rate": 1.0, "steps": 10, "warmup": 0, "end_lr_fraction": 0.0}
     settings |= {"weight_decay": 0.0, "momentum": 0.0, "clip": 0.0, "frozen": {}}
     return make_optimizer(**(settings | changes))
 
@@ -123,7 +123,7 @@ def test_decays_kernels_only():
 
 def test_clips_by_the_norm_of_what_is_trained():
     params = {"kernel": jnp.zeros(4), "fixed": jnp.zeros(4)}
-    optimizer = optimizer_with(final_share=1.0, clip=1.0, frozen={"kernel": False, "fixed": True})
+    optimizer = optimizer_with(end_lr_fraction=1.0, clip=1.0, frozen={"kernel": False, "fixed": True})
     gradient = {"kernel": jnp.full(4, 3.0), "fixed": jnp.full(4, 1e6)}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.5, rtol=1e-6)

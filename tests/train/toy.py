@@ -47,7 +47,7 @@ def augment(key, example):
     return example | {"image": example["image"] + 0.01 * jax.random.normal(key, example["image"].shape)}
 
 
-def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_average=True, augment=augment, task=task):
+def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=task):
     """The mesh, the sharded first state and the step."""
     made = task()
     mesh = make_mesh(data=data, fsdp=fsdp)
@@ -57,15 +57,13 @@ def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_average=True, augment=
         learning_rate=1e-2,
         steps=steps,
         warmup=2,
-        final_share=0.1,
+        end_lr_fraction=0.1,
         weight_decay=1e-2,
         momentum=0.9,
         clip=1.0,
         frozen=made.frozen(params),
     )
-    state = make_state(params, optimizer, keep_average=keep_average)
+    state = make_state(params, optimizer, keep_ema=keep_ema)
     state = jax.device_put(state, state_sharding(mesh, state))
-    step = make_step(
-        made, optimizer, augment, mesh=mesh, state=state, average_decay=0.9, accumulate=accumulate
-    )
+    step = make_step(made, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, accumulate=accumulate)
     return mesh, state, step

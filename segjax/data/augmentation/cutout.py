@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from segjax.data.augmentation.photometry import between
+from segjax.data.augmentation.photometric import between
 from segjax.typing import IGNORE, Array, Batch
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from segjax.data.augmentation import geometry, photometry
+from segjax.data.augmentation import geometric, photometric
 from segjax.data.augmentation.copy_paste import copy_paste
 from segjax.data.augmentation.cutout import cut_out
 from segjax.data.stain import stain_jitter
@@ -31,7 +31,7 @@ class Operation(NamedTuple):
         `<operation>_<parameter>`.
       off: of the first, at which the operation is left out of the program.
       function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
-        **parameters) -> example`; geometry is put together in `segjax.data.augmentation.geometry`.
+        **parameters) -> example`; geometry is put together in `segjax.data.augmentation.geometric`.
       reads: what an operation on the image is given.
     """
 
@@ -49,20 +49,20 @@ OPERATIONS = {
     "shear": Operation("geometry", 0, {"degrees": 10.0}, 0.0),
     "stretch": Operation("geometry", 0, {"range": (0.8, 1.25)}, (1.0, 1.0)),
     "rotation": Operation("geometry", 0, {"degrees": 45.0}, 0.0),
-    "quarter_turns": Operation("geometry", 0, {"on": True}, False),
+    "rot90": Operation("geometry", 0, {"on": True}, False),
     "flip": Operation("geometry", 0, {"on": True}, False),
     "elastic": Operation("geometry", 0, {"displacement": (2.0, 32.0)}, (0.0, 1.0)),
     "copy_paste": Operation("example", 7, {"count": 4, "overlap": 0.3}, 0, copy_paste),
     "stain": Operation("light", 6, {"strength": 0.3}, 0.0, stain_jitter),
     "glow": Operation(
-        "light", 0, {"strength": 0.6, "reach": (4.0, 16.0)}, 0.0, photometry.glow, ("image", "labels")
+        "light", 0, {"strength": 0.6, "reach": (4.0, 16.0)}, 0.0, photometric.glow, ("image", "labels")
     ),
-    "illumination": Operation("light", 1, {"strength": 0.3}, 0.0, photometry.illumination),
-    "gamma": Operation("light", 2, {"exponents": (0.7, 1.5)}, (1.0, 1.0), photometry.gamma),
-    "blur": Operation("image", 3, {"sigma": (0.0, 1.0)}, (0.0, 0.0), photometry.blur),
-    "contrast": Operation("image", 4, {"strength": 0.2}, 0.0, photometry.contrast),
-    "brightness": Operation("image", 4, {"strength": 0.1}, 0.0, photometry.brightness),
-    "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometry.noise),
+    "illumination": Operation("light", 1, {"strength": 0.3}, 0.0, photometric.illumination),
+    "gamma": Operation("light", 2, {"exponents": (0.7, 1.5)}, (1.0, 1.0), photometric.gamma),
+    "blur": Operation("image", 3, {"sigma": (0.0, 1.0)}, (0.0, 0.0), photometric.blur),
+    "contrast": Operation("image", 4, {"strength": 0.2}, 0.0, photometric.contrast),
+    "brightness": Operation("image", 4, {"strength": 0.1}, 0.0, photometric.brightness),
+    "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometric.noise),
     "cutout": Operation("example", 8, {"share": 0.3, "count": 2}, 0.0, cut_out),
 }
 # Not by default: what suits some images only, and what takes something away.
@@ -102,13 +102,13 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         - shear: rows slide along each other by at most so many degrees, either way.
         - stretch: range of the magnification of rows over that of columns; areas are kept. With `scale`,
           `shear` and rotations on both sides it makes every affine map.
-        - rotation: turns by at most so many degrees, either way; 45 with `quarter_turns` covers the circle.
-        - quarter_turns: turns by 0, 90, 180 or 270 degrees.
+        - rotation: turns by at most so many degrees, either way; 45 with `rot90` covers the circle.
+        - rot90: turns by 0, 90, 180 or 270 degrees.
         - flip: mirrors along either axis, each half of the time.
         - elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
         - copy_paste, copy_paste_overlap: see `copy_paste`.
         - stain: see `stain_jitter`.
-        - glow, glow_reach, illumination, gamma, blur, contrast, brightness, noise: see `photometry`.
+        - glow, glow_radius, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
         - cutout, cutout_count: see `cut_out`.
 
     Returns:
@@ -152,17 +152,17 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
             )
         of_warp, of_others = jax.random.split(key)
         if not warps:
-            example = geometry.centre(example, patch_size)
+            example = geometric.centre(example, patch_size)
         for index, (kind, members) in enumerate(stages):
             if kind == "geometry":
                 size = patch_size if index == warps[-1] else None
-                example = geometry.warp(of_warp, example, members, settings, size=size)
+                example = geometric.warp(of_warp, example, members, settings, size=size)
                 continue
-            before = photometry.intensity_range(example["image"]) if kind == "light" else None
+            before = photometric.intensity_range(example["image"]) if kind == "light" else None
             for name in members:
                 example = apply(name, of_others, example)
             if before is not None:
-                example = {**example, "image": photometry.restore_range(example["image"], *before)}
+                example = {**example, "image": photometric.restore_range(example["image"], *before)}
         return example
 
     return augment

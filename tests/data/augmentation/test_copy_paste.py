@@ -136,7 +136,7 @@ def test_ids_of_detectors_are_those_without_a_class():
         for index in new:
             assert classes[index - 1] == 1
             assert (semantic[labels == index] == 1).all()
-        _, present = boxes.of_labels(labels, capacity=6)
+        _, present = boxes.boxes_from_labels(labels, capacity=6)
         assert set(np.flatnonzero(present) + 1) == {3, 4, 5} | new
     assert any((labels == 6).any() for labels in found["labels"])
 

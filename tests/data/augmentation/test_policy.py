@@ -76,7 +76,7 @@ def test_nothing_switched_on_is_the_centre_to_the_bit(size):
 
 def test_flips_and_quarter_turns_are_numpys_to_the_bit():
     one = example()
-    likenesses = every(only("flip", "quarter_turns"), one)
+    likenesses = every(only("flip", "rot90"), one)
     poses = collections.Counter()
     for index in range(len(KEYS)):
         for pose in ((flipped, turns) for flipped in (False, True) for turns in range(4)):
@@ -96,7 +96,7 @@ def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
     centre = window(labels)
     flips = [centre, centre[::-1], centre[:, ::-1], centre[::-1, ::-1]]
     turns = [np.rot90(centre, number) for number in range(4)]
-    for switch, kinds in (("flip", flips), ("quarter_turns", turns)):
+    for switch, kinds in (("flip", flips), ("rot90", turns)):
         likenesses = every(only(switch), example(size=size))["labels"]
         found = [sum(np.array_equal(likeness, kind) for likeness in likenesses) for kind in kinds]
         assert sum(found) == len(KEYS)
@@ -238,7 +238,7 @@ def with_proposals(one):
 
 
 @pytest.mark.parametrize(
-    "geometry", [{}, {"flip": True, "quarter_turns": True}, {"scale": (0.8, 1.2)}], ids=lambda g: "+".join(g)
+    "geometry", [{}, {"flip": True, "rot90": True}, {"scale": (0.8, 1.2)}], ids=lambda g: "+".join(g)
 )
 def test_proposals_stay_around_what_they_were_around(geometry):
     found = every(only(**geometry), with_proposals(cells()))
@@ -271,8 +271,8 @@ def test_bent_proposals_are_refused():
 
 def test_what_lies_between_two_warps_is_done_between_them():
     one = example()
-    likenesses = every(only("quarter_turns", "brightness", "flip"), one)
-    whole = every(only("quarter_turns", "flip"), one)
+    likenesses = every(only("rot90", "brightness", "flip"), one)
+    whole = every(only("rot90", "flip"), one)
     for name in ("labels", "semantic", "distance"):
         np.testing.assert_array_equal(likenesses[name], whole[name])
     shifts = likenesses["image"] - whole["image"]

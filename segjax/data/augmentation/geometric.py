@@ -1,0 +1,200 @@
+"""Where the pixels of a patch come from: flips, turns, affine maps and bends, composed into one warp."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segjax.data.augmentation import photometric
+from segjax.errors import InputError
+from segjax.ops.warp import sample
+from segjax.typing import IGNORE, Array, Batch
+
+# What has the size of the image; all else in an example is passed through.
+MAPS = ("image", "labels", "semantic", "distance")
+
+Strengths = Mapping[str, Any]
+# `(random numbers, matrix [2, 2], strengths) -> matrix`, the operation's own applied to what was there.
+Linear = Callable[[Mapping[str, Array], Array, Strengths], Array]
+
+
+def warp(
+    key: Array, example: Batch, names: Sequence[str], strengths: Strengths, *, size: int | None = None
+) -> Batch:
+    """Applies geometric operations in their order, yet reads every pixel only once.
+
+    Args:
+      key: of the random numbers.
+      example: square maps {"image", "labels", "semantic", "distance"}, and perhaps "proposals".
+      names: of `LINEAR`, and "elastic".
+      strengths: by name.
+      size: side of the patch that is cut out of the centre of the result; all of it if None.
+
+    Returns:
+      The example. Image and distance are interpolated, labels and semantic take the nearest pixel. Beyond
+      the source the image is reflected and is not to be judged.
+
+    Raises:
+      InputError: if it brings proposals, which "elastic" would bend to what is no box.
+    """
+    if "proposals" in example and "elastic" in names:
+        raise InputError(
+            "config.augment.elastic bends proposals to what is no box: set it to (0.0, 1.0), or take elastic"
+            " out of config.augment.policy"
+        )
+    source_size = len(example["labels"])
+    size = source_size if size is None else size
+    places, matrix = _coordinates(key, names, strengths, size)
+    places += (source_size - size) // 2 + (size - 1) / 2
+    floats = jnp.concatenate([example["image"], example["distance"][..., None]], axis=-1)
+    floats = sample(floats, places, order=1)
+    integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
+    integers = sample(integers, places, order=0, fill=IGNORE)
+    labels = jnp.maximum(integers[..., 0], 0)
+    return {
+        **moved_proposals(example, matrix, size),
+        "image": floats[..., :-1],
+        "labels": labels,
+        "semantic": integers[..., 1],
+        "distance": jnp.where(labels > 0, floats[..., -1], 0),
+    }
+
+
+def centre(example: Batch, size: int) -> Batch:
+    """The example's centre, without any arithmetic.
+
+    Args:
+      example: as of `warp`.
+      size: side of the patch.
+
+    Returns:
+      The example.
+    """
+    start = (len(example["labels"]) - size) // 2
+    window = slice(start, start + size)
+    cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS}
+    return {**moved_proposals(example, jnp.eye(2), size), **cut}
+
+
+def moved_proposals(example: Batch, to_source: Array, size: int) -> Batch:
+    """The example with its proposals, if any, in the patch: upright boxes around the moved ones.
+
+    Args:
+      example: whose "proposals" [P, 4] and "proposals_valid" [P], if it has them, are in its own pixels.
+      to_source: [2, 2], from rows and columns about the centre of the patch to those of the source.
+      size: side of the patch.
+
+    Returns:
+      The example, all else as it was. Boxes are clipped; one that is outside for the most part is invalid.
+    """
+    if "proposals" not in example:
+        return example
+    boxes = example["proposals"]
+    overhang = (len(example["labels"]) - size) // 2
+    # Corners from the centre of the patch, as (y, x): pixels are at whole numbers, their edges at halves.
+    corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
+    turned = (corners - overhang - size / 2) @ jnp.linalg.inv(to_source).T + size / 2  # [P, 4, 2]
+    low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
+    whole = jnp.prod(high - low, axis=-1)
+    low, high = jnp.clip(low, 0, size), jnp.clip(high, 0, size)
+    inside = jnp.prod(high - low, axis=-1)
+    return {
+        **example,
+        "proposals": jnp.concatenate([low, high], axis=-1),
+        "proposals_valid": example["proposals_valid"] & (inside > 0.5 * whole),
+    }
+
+
+def _coordinates(
+    key: Array, names: Sequence[str], strengths: Strengths, size: int
+) -> tuple[jax.Array, Array]:
+    """[2, size, size]: where each pixel comes from, about the centre; and the matrix of what is linear."""
+    numbers = _numbers(key, names)
+    from_centre = jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
+    places = jnp.stack(jnp.meshgrid(from_centre, from_centre, indexing="ij"))
+    whole: Array = jnp.eye(2)
+    pending: Array = whole
+    # What happens last to the image is what a pixel of the result meets first on its way back.
+    for name in reversed(names):
+        if name == "elastic":
+            deviation, spacing = strengths["elastic"]
+            of_field = jax.random.split(key)[1]
+            field = photometric.smooth_field(of_field, (size, size), spacing=spacing, channels=2)
+            places = _through(pending, places) + deviation * jnp.moveaxis(field, -1, 0)
+            pending = jnp.eye(2)
+        else:
+            pending = LINEAR[name](numbers, pending, strengths)
+            whole = LINEAR[name](numbers, whole, strengths)
+    return _through(pending, places), whole
+
+
+def _through(matrix: Array, places: Array) -> jax.Array:
+    return jnp.einsum("ij,jhw->ihw", matrix, places, precision=jax.lax.Precision.HIGHEST)
+
+
+def _numbers(key: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Random numbers in [0, 1) of each operation: those of one do not depend on which others there are."""
+    mirrored, direction, angle, zoom = jnp.split(
+        jax.random.uniform(jax.random.split(key)[0], (5,)), (2, 3, 4)
+    )
+    numbers: dict[str, Array] = {
+        "flip": mirrored,
+        "rot90": direction[0],
+        "rotation": angle[0],
+        "scale": zoom[0],
+    }
+    # `split` has used 0 and 1.
+    for index, name in enumerate(("shear", "stretch"), start=2):
+        if name in names:
+            numbers[name] = jax.random.uniform(jax.random.fold_in(key, index))
+    return numbers
+
+
+def _flip(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    del strengths
+    return matrix * jnp.where(numbers["flip"] < 0.5, 1.0, -1.0)[:, None]
+
+
+def _quarter_turns(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    """By whole numbers, so that pixels stay pixels."""
+    del strengths
+    number = jnp.floor(4 * numbers["rot90"]).astype(jnp.int32)
+    return _turn(jnp.array([1.0, 0, -1, 0])[number], jnp.array([0.0, 1, 0, -1])[number]) @ matrix
+
+
+def _rotation(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    most = strengths["rotation"]
+    radians = jnp.deg2rad(photometric.between((-most, most), numbers["rotation"]))
+    return _turn(jnp.cos(radians), jnp.sin(radians)) @ matrix
+
+
+def _scale(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    return matrix / photometric.between(strengths["scale"], numbers["scale"], logarithmic=True)
+
+
+def _shear(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    most = strengths["shear"]
+    slope = jnp.tan(jnp.deg2rad(photometric.between((-most, most), numbers["shear"])))
+    return (jnp.eye(2) + slope * jnp.array([[0.0, 0], [1, 0]])) @ matrix
+
+
+def _stretch(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
+    """Rows by the root of the ratio, columns by its inverse: areas stay what they are."""
+    root = jnp.sqrt(photometric.between(strengths["stretch"], numbers["stretch"], logarithmic=True))
+    return matrix / jnp.stack([root, 1 / root])[:, None]
+
+
+LINEAR: dict[str, Linear] = {
+    "flip": _flip,
+    "rot90": _quarter_turns,
+    "rotation": _rotation,
+    "scale": _scale,
+    "shear": _shear,
+    "stretch": _stretch,
+}
+
+
+def _turn(cosine: Array, sine: Array) -> jax.Array:
+    """The matrix that turns rows and columns about the centre, counter-clockwise like np.rot90."""
+    return jnp.array([[cosine, sine], [-sine, cosine]])

@@ -1,0 +1,79 @@
+"""What a network would be shown of one image: patches with their truth, augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from segjax.data.augmentation.policy import make_augment
+from segjax.data.records import Record
+from segjax.data.stream import Stream
+
+
+class AugmentedPatch(NamedTuple):
+    """One augmented patch.
+
+    Attributes:
+      image: [S, S, C] float32, normalised.
+      labels: [S, S] int32, ids of the record's instances, and of copies.
+      semantic: [S, S] int32, `IGNORE` allowed.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    semantic: np.ndarray
+
+
+def augmented(
+    record: Record,
+    settings: Mapping[str, Any],
+    *,
+    patch_size: int,
+    count: int,
+    seed: int = 0,
+    **preparation: Any,
+) -> list[AugmentedPatch]:
+    """Makes likenesses of one image as training does, to be looked at.
+
+    Args:
+      record: the image with its truth.
+      settings: policy and strengths, as of `make_augment` and `config.augment`.
+      patch_size: side S of the patches, after scaling; at most that of the image.
+      count: of patches.
+      seed: of all random numbers.
+      **preparation: `scale`, `percentiles`, `stain`, `margin`, `foreground_fraction` as of `Stream`.
+
+    Returns:
+      The patches.
+
+    Raises:
+      InputError: if the settings are not possible, or the image is smaller than a patch.
+    """
+    stream = Stream(
+        _One(record), seed=seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preparation
+    )
+    augment = jax.jit(jax.vmap(make_augment(patch_size=patch_size, **settings)))
+    batch = jax.device_get(augment(jax.random.split(jax.random.key(seed), count), stream.batch(0)))
+    return [
+        AugmentedPatch(*parts)
+        for parts in zip(*(batch[name] for name in AugmentedPatch._fields), strict=True)
+    ]
+
+
+class _One:
+    """A single record as a source."""
+
+    def __init__(self, record: Record) -> None:
+        truth = record.truth
+        highest = max(truth.semantic.max(initial=0), truth.classes.max(initial=0))
+        self.class_names = tuple(f"class {index}" for index in range(highest + 1))
+        self._record = record
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Record:
+        return self._record

@@ -1,0 +1,182 @@
+"""From a record as acquired to the arrays that training and prediction see."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.transform import resize
+
+from segjax.data.records import Record
+from segjax.data.stain import normalise_stain
+from segjax.errors import InputError
+from segjax.typing import IGNORE
+
+
+def percentile_normalise(
+    image: np.ndarray, *, low: float = 1.0, high: float = 99.8, per_channel: bool = True
+) -> np.ndarray:
+    """Maps two percentiles of the intensities to 0 and 1, so that exposure and bit depth do not matter.
+
+    `(x - p_low) / (p_high - p_low)`, not clipped. Where the two percentiles are equal, as in an image that is
+    nearly all background, minimum and maximum take their place; a constant channel becomes 0.
+
+    Args:
+      image: [H, W, C] of any real type, finite.
+      low: percentile mapped to 0.
+      high: percentile mapped to 1.
+      per_channel: each channel by its own percentiles, or all by the same.
+
+    Returns:
+      [H, W, C] float32.
+
+    References:
+      The normalisation of StarDist and CSBDeep (https://arxiv.org/abs/1806.03535).
+    """
+    axes = (0, 1) if per_channel else (0, 1, 2)
+    # Percentiles are float64, so even the difference of two extreme floats does not overflow.
+    bottom, top = np.percentile(image, [low, high], axis=axes, keepdims=True)
+    flat = top <= bottom
+    bottom = np.where(flat, image.min(axis=axes, keepdims=True), bottom)
+    top = np.where(flat, image.max(axis=axes, keepdims=True), top)
+    spread = np.where(top > bottom, top - bottom, 1)
+    return ((image - bottom) / spread).astype(np.float32)
+
+
+def resize_image(image: np.ndarray, factor: float) -> np.ndarray:
+    """Resizes by linear interpolation, blurred beforehand where it shrinks so that nothing aliases.
+
+    Args:
+      image: [H, W, C] float32.
+      factor: of the side; 0.5 makes a quarter of the pixels.
+
+    Returns:
+      [round(factor * H), round(factor * W), C] float32, at least one pixel.
+    """
+    if factor == 1:
+        return image
+    shape = (*_resized(image.shape[:2], factor), image.shape[2])
+    return resize(image, shape, order=1, mode="reflect", anti_aliasing=factor < 1).astype(np.float32)
+
+
+def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
+    """Resizes a label or class map by its nearest pixel; ids keep their values, the smallest may vanish.
+
+    Args:
+      labels: [H, W] int32.
+      factor: of the side, as in `resize_image`, whose pixels the result covers exactly.
+
+    Returns:
+      [round(factor * H), round(factor * W)] int32, at least one pixel.
+    """
+    if factor == 1:
+        return labels
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for new, old in zip(_resized(labels.shape, factor), labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def instance_distance(labels: np.ndarray) -> np.ndarray:
+    """How deep each pixel lies inside its instance: 1 at the deepest pixel, towards 0 at the rim.
+
+    The Euclidean distance to the nearest pixel that is not of the same instance, divided by the largest such
+    distance of the instance. The border of the image is no rim: what lies beyond it is unknown.
+
+    Args:
+      labels: [H, W] int32, 0 is background, gaps allowed.
+
+    Returns:
+      [H, W] float32 in [0, 1], 0 in the background.
+    """
+    distance = np.zeros(labels.shape, np.float32)
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        # One pixel more on each side, where there is one: the nearest foreign pixel is never farther out.
+        grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        inside = labels[grown] == index
+        if inside.all():  # the instance is the whole image
+            distance[grown] = 1
+            continue
+        depth = ndimage.distance_transform_edt(inside)
+        distance[grown][inside] = (depth / depth.max())[inside]
+    return distance
+
+
+def preprocess_image(
+    image: np.ndarray,
+    *,
+    scale: float = 1.0,
+    percentiles: tuple[float, float] = (1.0, 99.8),
+    stain: str | None = None,
+) -> np.ndarray:
+    """Normalises and resizes an image; the same for training and for prediction.
+
+    Args:
+      image: [H, W, C] uint8, uint16 or float32.
+      scale: of the side, as in `resize_image`.
+      percentiles: low and high, as in `percentile_normalise`.
+      stain: what is done before to stained tissue, as in `normalise_stain`.
+
+    Returns:
+      [round(scale * H), round(scale * W), C] float32.
+
+    Raises:
+      InputError: if the scale is not between 0 and 16, the percentiles are not in order, or nothing is known
+        of that way to treat stains.
+    """
+    if not 0 < scale <= 16:
+        raise InputError(f"config.data.scale is {scale}; it must be above 0 and at most 16, 1 for no change")
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise InputError(
+            f"config.data.percentiles is {percentiles}; it must rise, from 0 at least to 100 at most"
+        )
+    normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
+    return resize_image(normalised, scale)
+
+
+def preprocess_example(
+    record: Record,
+    *,
+    num_classes: int,
+    scale: float = 1.0,
+    percentiles: tuple[float, float] = (1.0, 99.8),
+    stain: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Makes of a record what training sees.
+
+    Args:
+      record: as stored.
+      num_classes: K, the background included.
+      scale: of the side, as in `resize_image`.
+      percentiles: low and high, as in `percentile_normalise`.
+      stain: as in `normalise_stain`.
+
+    Returns:
+      image [h, w, C] float32; labels [h, w] int32, ids as in the record; semantic [h, w] int32, `IGNORE`
+      allowed; distance [h, w] float32, see `instance_distance`.
+
+    Raises:
+      InputError: if the record holds a class that the data set does not name, or the scale is impossible.
+    """
+    truth = record.truth
+    present = [*np.unique(truth.semantic), *np.unique(truth.classes)]
+    if foreign := [int(value) for value in present if value != IGNORE and not 0 <= value < num_classes]:
+        raise InputError(
+            f"{record.name} holds class {foreign[0]}, but the data set has the classes 0 to"
+            f" {num_classes - 1}; name all classes in the data set, or correct the annotation"
+        )
+    image = preprocess_image(record.image, scale=scale, percentiles=percentiles, stain=stain)
+    labels = resize_labels(truth.labels, scale)
+    return {
+        "image": image,
+        "labels": labels,
+        "semantic": resize_labels(truth.semantic, scale),
+        "distance": instance_distance(labels),
+    }
+
+
+def _resized(shape: tuple[int, ...], factor: float) -> tuple[int, ...]:
+    return tuple(max(1, round(factor * size)) for size in shape)

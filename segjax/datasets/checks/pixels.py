@@ -1,0 +1,175 @@
+"""What the pixels of one image say about how it was taken: range, focus, exposure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.datasets.checks.findings import Finding
+
+# Of floats, quantiles are those of a sample; of integers, which have a histogram, they are exact.
+SAMPLE = 2**18
+BLOCK = 16
+TILE = 1024
+# Fewer grey levels between dark and bright do not carry the texture of a cell.
+FEWEST_LEVELS = 4
+# Of the pixels of cells. The brightest nuclei of a healthy image clip a few percent.
+MOST_CLIPPED = 0.2
+# A plateau below the type's maximum, as of a camera of 12 bits, shows as a pile of pixels at the top.
+PILE = 4.0
+DISTINCT = 32
+# Of `sharpness`. BBBC038 begins at 0.21, MNFinder at 0.50; blurred by six pixels, with or without noise of
+# 1 % of the range, nearly all of their images are below.
+BLURRED = 0.18
+
+QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)
+
+
+class Pixels(NamedTuple):
+    """Statistics of one image.
+
+    Attributes:
+      quantiles: intensities at `QUANTILES`, all channels together.
+      sharpness: see `sharpness`; None where nothing is said.
+      clipped: the share of pixels at the image's highest value, of the channel that has most; 0 where this
+        value is no plateau.
+    """
+
+    quantiles: tuple[float, ...]
+    sharpness: float | None
+    clipped: float
+
+
+def measure(image: np.ndarray, inside: np.ndarray | None = None) -> Pixels:
+    """Measures an image.
+
+    Args:
+      image: [H, W, C] of any real type, finite.
+      inside: [H, W] bool, the pixels in which clipping matters; all if None, or if there are none.
+
+    Returns:
+      The statistics.
+    """
+    return Pixels(quantiles(image), sharpness(image), clipped(image, inside))
+
+
+def check(image: np.ndarray, inside: np.ndarray | None = None) -> list[Finding]:
+    """Looks for what is wrong with the pixels of an image.
+
+    Args:
+      image: [H, W, C] of any real type.
+      inside: [H, W] bool, the cells.
+
+    Returns:
+      Findings of kinds `no_pixels`, `not_finite`, `constant`, `faint`, `saturated`, `blurred`.
+    """
+    if not image.size:
+        return [Finding("no_pixels", f"{image.shape[0]} x {image.shape[1]} pixels")]
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        return [Finding("not_finite", f"{int((~np.isfinite(image)).sum())} values are NaN or infinite")]
+    return judge(measure(image, inside), image.dtype)
+
+
+def judge(pixels: Pixels, dtype: np.dtype) -> list[Finding]:
+    """Turns the statistics of an image of this type into findings."""
+    lowest, dark, bright, highest = (pixels.quantiles[index] for index in (0, 1, -2, -1))
+    if lowest == highest:
+        return [Finding("constant", f"every pixel is {lowest:g}")]
+    found = []
+    if dtype.kind in "ui" and bright - dark < FEWEST_LEVELS:
+        found.append(Finding("faint", f"all but 0.2 % of the values lie within {dark:g} to {bright:g}"))
+    if pixels.clipped > MOST_CLIPPED:
+        found.append(Finding("saturated", f"{pixels.clipped:.0%} of the pixels of cells are at {highest:g}"))
+    if pixels.sharpness is not None and pixels.sharpness < BLURRED:
+        found.append(Finding("blurred", f"sharpness {pixels.sharpness:.3f}, below {BLURRED:g}"))
+    return found
+
+
+def quantiles(image: np.ndarray) -> tuple[float, ...]:
+    """Intensities at `QUANTILES`."""
+    if image.dtype in (np.uint8, np.uint16):
+        # Row by row of tiles: the counts need eight bytes for each value.
+        rows = range(0, image.shape[0], TILE)
+        levels = np.iinfo(image.dtype).max + 1
+        rising = np.cumsum(sum(np.bincount(image[y : y + TILE].ravel(), minlength=levels) for y in rows))
+        ranks = np.round(np.array(QUANTILES) * (rising[-1] - 1)).astype(np.int64)
+        return tuple(float(value) for value in np.searchsorted(rising, ranks, side="right"))
+    values = image.ravel()
+    inner = np.quantile(values[:: -(-values.size // SAMPLE)], QUANTILES[1:-1])
+    return (float(values.min()), *(float(value) for value in inner), float(values.max()))
+
+
+def clipped(image: np.ndarray, inside: np.ndarray | None = None) -> float:
+    """The share of pixels at the highest value, where that is a plateau.
+
+    Args:
+      image: [H, W, C].
+      inside: [H, W] bool, the pixels to count: a bright-field background is white, and may be.
+
+    Returns:
+      Of the channel with most.
+    """
+    values = image[inside] if inside is not None and inside.any() else image.reshape(-1, image.shape[-1])
+    top = image.max()
+    at_top = (values == top).mean(axis=0).max()
+    full = image.dtype.kind in "ui" and top == np.iinfo(image.dtype).max
+    if at_top <= MOST_CLIPPED or full:
+        return float(at_top)
+    # Rare, so that it may take its time.
+    levels, counts = np.unique(image, return_counts=True)
+    plateau = len(levels) > DISTINCT and counts[-1] > PILE * counts[-DISTINCT:-1].max()
+    return float(at_top) if plateau else 0.0
+
+
+def sharpness(image: np.ndarray) -> float | None:
+    """How much of the contrast of an image's strongest structures lies between neighbouring pixels.
+
+    The root of the mean square of the Laplacian over that of the deviation from the local mean, both of the
+    image at half its size, in the tenth of blocks of `BLOCK` pixels with most variance. Empty background,
+    whose noise is sharp whatever the focus, does not count; at half the size noise hardly does. Exposure and
+    gain cancel. Of a large image, its sharpest tile decides.
+
+    Args:
+      image: [H, W, C].
+
+    Returns:
+      About 0.5 for cells in focus, towards 0 out of focus; None where there is no contrast or the image is
+      smaller than a block.
+    """
+    height, width = image.shape[:2]
+    scores = [
+        _tile_sharpness(image[y : y + TILE, x : x + TILE])
+        for y in range(0, height, TILE)
+        for x in range(0, width, TILE)
+    ]
+    return max((score for score in scores if score is not None), default=None)
+
+
+def mean_channel(image: np.ndarray) -> np.ndarray:
+    """[H, W] float32, the mean over channels of [H, W, C]; several times faster than `mean(axis=-1)`."""
+    grey = image[..., 0].astype(np.float32)
+    for channel in range(1, image.shape[-1]):
+        grey += image[..., channel]
+    return grey / np.float32(image.shape[-1])
+
+
+def _tile_sharpness(image: np.ndarray) -> float | None:
+    rows, columns = (size // 2 for size in image.shape[:2])
+    grey = mean_channel(image[: 2 * rows, : 2 * columns]).reshape(rows, 2, columns, 2).mean(axis=(1, 3))
+    rows, columns = (grey.shape[0] - 2) // BLOCK, (grey.shape[1] - 2) // BLOCK
+    if rows < 1 or columns < 1:
+        return None
+    grey = grey[: rows * BLOCK + 2, : columns * BLOCK + 2]
+    centre = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre
+
+    def blocks(values: np.ndarray) -> np.ndarray:
+        return values.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK * BLOCK)
+
+    variance = blocks(centre).var(axis=-1)
+    strongest = np.argsort(variance)[-max(1, len(variance) // 10) :]
+    contrast = variance[strongest].mean()
+    if contrast <= 0:
+        return None
+    return float(np.sqrt((blocks(laplacian)[strongest] ** 2).mean() / contrast))

@@ -1,0 +1,201 @@
+"""Files that data sets are published as: put by hand, or downloaded where their licence allows it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from segjax.errors import InputError
+
+BLOCK_BYTES = 2**18
+TIMEOUT_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class ManualDownload:
+    """A file that people get themselves, because its licence or its publisher wants them to.
+
+    Attributes:
+      filename: where it is looked for in the folder `manual`, such as `pannuke/fold_1.zip`. For a zip archive
+        a folder `pannuke/fold_1` with what is in it will do.
+      page: where it is to be had.
+      licence: that people have to agree to.
+    """
+
+    filename: str
+    page: str
+    licence: str
+
+    def obtain(self, folder: Path) -> Path:
+        """Finds the file.
+
+        Args:
+          folder: keeps downloads. Looks in its subfolder `manual`.
+
+        Returns:
+          The path of the file, or of the folder.
+
+        Raises:
+          InputError: if it is not there; the message says what to put where.
+        """
+        found = find_manual_file(folder, self.filename)
+        if found is None:
+            raise InputError(
+                f"segjax does not download {Path(self.filename).name}, whose licence is {self.licence}: if"
+                f" you agree to it, get it from {self.page} and {_where(folder, self.filename)}"
+            )
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """A file behind an address that anybody may read.
+
+    Attributes:
+      url: begins with https.
+      filename: what it is called in the folder of downloads, and in its subfolder `manual`, where one put by
+        hand, or a folder with what is in it, comes first.
+      max_bytes: a longer file is not the one that is meant.
+      sha256: of the file, in hexadecimal; None where nobody publishes it. A zip archive has checksums of its
+        own for each member, against damage though not against ill will.
+    """
+
+    url: str
+    filename: str
+    max_bytes: int
+    sha256: str | None = None
+
+    def obtain(self, folder: Path, *, opener: urllib.request.OpenerDirector | None = None) -> Path:
+        """Finds the file, or downloads it.
+
+        What arrives goes into a file `.part`, renamed when it is whole; a later call goes on where an earlier
+        one stopped.
+
+        Args:
+          folder: keeps the download. What was put by hand is used as it is.
+          opener: opens the address and what it redirects to; None for one that knows https and nothing else.
+
+        Returns:
+          The path of the file, or of the folder put by hand.
+
+        Raises:
+          InputError: if the file can be had neither way; the message says what to put where.
+        """
+        by_hand = find_manual_file(folder, self.filename)
+        if by_hand is not None:
+            return by_hand
+        target = folder / self.filename
+        if not target.exists():
+            part = target.with_name(f"{target.name}.part")
+            part.parent.mkdir(parents=True, exist_ok=True)
+            self._fetch(part, folder, https_only() if opener is None else opener)
+            self._verify(part, folder)
+            part.replace(target)
+        return target
+
+    def _fetch(self, part: Path, folder: Path, opener: urllib.request.OpenerDirector) -> None:
+        have = part.stat().st_size if part.exists() else 0
+        request = urllib.request.Request(self.url, headers={"User-Agent": "segjax"})
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+        try:
+            response = opener.open(request, timeout=TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                part.unlink()  # it is as long as the file or longer, yet was not renamed
+                return self._fetch(part, folder, opener)
+            raise self._failed(f"the server says {error.code} {error.reason}", folder) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(str(error), folder) from error
+        with response:
+            start, total = _span(response)
+            if start not in (0, have):
+                raise self._failed(f"the server sends it from byte {start}, not {have}", folder)
+            if total is not None and total > self.max_bytes:
+                raise self._failed(f"it has {total} bytes, more than {self.max_bytes}", folder)
+            with part.open("r+b" if start else "wb") as file:
+                file.seek(start)
+                self._copy(response, file, start, total, folder)
+        return None
+
+    def _copy(self, response: Any, file: BinaryIO, have: int, total: int | None, folder: Path) -> None:
+        name = Path(self.filename).name
+        with tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, leave=False) as progress:
+            while block := self._read(response, folder):
+                have += len(block)
+                if have > self.max_bytes:
+                    file.truncate(0)
+                    raise self._failed(f"it has more than {self.max_bytes} bytes", folder)
+                file.write(block)
+                progress.update(len(block))
+        if total is not None and have < total:
+            raise self._failed(f"the connection ended after {have} of {total} bytes", folder)
+
+    def _read(self, response: Any, folder: Path) -> bytes:
+        try:
+            return response.read(BLOCK_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(str(error), folder) from error
+
+    def _verify(self, part: Path, folder: Path) -> None:
+        if self.sha256 is None:
+            return
+        with part.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.sha256:
+            part.unlink()
+            raise self._failed(f"it has the sha256 {found}, not {self.sha256}", folder)
+
+    def _failed(self, reason: str, folder: Path) -> InputError:
+        return InputError(
+            f"{self.url} could not be downloaded ({reason}); run again to go on, or get it yourself and"
+            f" {_where(folder, self.filename)}"
+        )
+
+
+def find_manual_file(folder: Path, filename: str) -> Path | None:
+    """What a user put into `manual` under this name, or as a folder of its name; None if neither is."""
+    path = folder / "manual" / filename
+    candidates = (path, path.with_suffix("")) if path.suffix == ".zip" else (path,)
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+def https_only() -> urllib.request.OpenerDirector:
+    """Opens addresses that begin with https, through the proxy of the environment where it names one.
+
+    It has no handler of any other scheme, so nothing can redirect it to one.
+    """
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _span(response: Any) -> tuple[int, int | None]:
+    """Where in the file the answer begins, and how long the file is, None if the server does not say."""
+    if response.status == http.client.PARTIAL_CONTENT:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        return (-1, None) if span is None else (int(span[1]), None if span[2] == "*" else int(span[2]))
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _where(folder: Path, filename: str) -> str:
+    path = folder / "manual" / filename
+    unpacked = f", or what is in it as a folder {path.stem}," if path.suffix == ".zip" else ""
+    return f"put {path.name}{unpacked} into {path.parent}"

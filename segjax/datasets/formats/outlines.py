@@ -1,0 +1,124 @@
+"""From outlines to pixels.
+
+Tools differ in what a coordinate means. In COCO, QuPath and ImageJ pixel edges lie at whole numbers, so an
+outline along the edges of pixels gives back just these pixels, and two cells that share an edge share no
+pixel: `fill` takes the pixels whose centre is inside. LabelMe draws through pixel centres at whole numbers,
+and the pixels under the line belong to the shape: `labelme` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.datasets.formats.documents import JsonField
+from segjax.segmentation import Cutout
+
+
+def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Cutout:
+    """Fills what lies inside an odd number of closed lines: an outline, its holes, islands in them.
+
+    A pixel belongs to it if its centre does; a centre on the line does where the inside is to the right of or
+    below it, so that of two areas that share a line just one has it.
+
+    Args:
+      rings: each [V, 2] float, `(x, y)` with pixel edges at whole numbers; the last vertex is joined to the
+        first. What is outside the image is cut off.
+      shape: `(H, W)`.
+
+    Returns:
+      What is filled.
+    """
+    vertices = np.concatenate([np.zeros((0, 2)), *rings])
+    if not len(vertices):
+        return Cutout.of(np.zeros((0, 0), bool))
+    limits = np.array([shape[1], shape[0]])
+    low = np.clip(np.floor(vertices.min(axis=0)), 0, limits).astype(int)
+    high = np.clip(np.ceil(vertices.max(axis=0)), low, limits).astype(int)
+    width, height = high - low
+    flips = np.zeros((height, width + 1), np.int64)
+    for ring in rings:
+        row, column = _crossings(np.asarray(ring, np.float64) - low, height, width)
+        np.add.at(flips, (row, column), 1)
+    return Cutout.of(np.cumsum(flips, axis=1)[:, :width] % 2 == 1, top=int(low[1]), left=int(low[0]))
+
+
+def _crossings(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where a closed line crosses the rows of centres: the row, and the first column at or right of it."""
+    start, end = ring, np.roll(ring, -1, axis=0)
+    # Always from above, so that neighbours that share an edge compute the same crossings.
+    swapped = (start[:, 1] > end[:, 1])[:, None]
+    above, below = np.where(swapped, end, start), np.where(swapped, start, end)
+    first = np.clip(np.ceil(above[:, 1] - 0.5), 0, height).astype(int)
+    count = np.clip(np.ceil(below[:, 1] - 0.5), 0, height).astype(int) - first
+    edge = np.repeat(np.arange(len(ring)), count)
+    row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+    above, below = above[edge], below[edge]
+    slope = (below[:, 0] - above[:, 0]) / (below[:, 1] - above[:, 1])
+    x = above[:, 0] + (row + 0.5 - above[:, 1]) * slope
+    return row, np.clip(np.ceil(x - 0.5), 0, width).astype(int)
+
+
+def fill_ellipse(box: np.ndarray, shape: tuple[int, int]) -> Cutout:
+    """Fills the ellipse in a box, pixel edges at whole numbers: the pixels whose centre is inside.
+
+    Args:
+      box: [2, 2] float, `(x, y)` of its corners, the smaller first.
+      shape: `(H, W)`.
+
+    Returns:
+      What is filled.
+    """
+    (left, top), (right, bottom) = box.tolist()
+    x0, x1 = (int(np.clip(f(x), 0, shape[1])) for f, x in ((np.floor, left), (np.ceil, right)))
+    y0, y1 = (int(np.clip(f(y), 0, shape[0])) for f, y in ((np.floor, top), (np.ceil, bottom)))
+    if right <= left or bottom <= top:
+        return Cutout.of(np.zeros((0, 0), bool))
+    x = (np.arange(x0, x1) + 0.5 - (left + right) / 2) / ((right - left) / 2)
+    y = (np.arange(y0, y1) + 0.5 - (top + bottom) / 2) / ((bottom - top) / 2)
+    return Cutout.of(y[:, None] ** 2 + x[None] ** 2 <= 1, top=y0, left=x0)
+
+
+def union(cutouts: Sequence[Cutout]) -> Cutout:
+    """Joins the parts of one instance."""
+    parts = [cutout for cutout in cutouts if cutout.mask.size]
+    if len(parts) < 2:
+        return parts[0] if parts else Cutout.of(np.zeros((0, 0), bool))
+    top, left = min(part.top for part in parts), min(part.left for part in parts)
+    bottom = max(part.top + part.mask.shape[0] for part in parts)
+    right = max(part.left + part.mask.shape[1] for part in parts)
+    mask = np.zeros((bottom - top, right - left), bool)
+    for part in parts:
+        mask[Cutout(part.top - top, part.left - left, part.mask).window] |= part.mask
+    return Cutout(top, left, mask)
+
+
+# In pixels: no cell has that much of an outline, and every row that a line crosses takes memory.
+MAX_LENGTH = 2**22
+
+
+def check_inside(
+    points: np.ndarray, shape: tuple[int, int], margin: float, where: JsonField, name: str
+) -> None:
+    """Refuses an outline that cannot have been drawn on this image.
+
+    Args:
+      points: [V, 2] float, `(x, y)`.
+      shape: `(H, W)`.
+      margin: how far outside the image a vertex may lie, in pixels.
+      where: the entry it belongs to, and
+      name: the field, for the complaint.
+
+    Raises:
+      InputError: if a vertex is further out, or the line is longer than `MAX_LENGTH`.
+    """
+    outside = (points < -margin) | (points > np.array([shape[1], shape[0]]) + margin)
+    if outside.any():
+        x, y = points[outside.any(axis=1)][0]
+        raise where.complaint(
+            name, f"has ({x:g}, {y:g}), outside the image of {shape[0]} x {shape[1]} pixels"
+        )
+    length = np.abs(np.diff(points, axis=0)).sum()
+    if length > MAX_LENGTH:
+        raise where.complaint(name, f"draws a line of {length:.0f} pixels, more than {MAX_LENGTH}")

@@ -1,0 +1,1 @@
+"""Data sets on disk: TFDS builders that write ArrayRecord shards without TensorFlow."""

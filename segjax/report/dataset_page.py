@@ -1,0 +1,180 @@
+"""The report on the state of a data set: what was found, what was done about it, how it is split."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segjax.datasets.checks import KINDS, Summary
+from segjax.datasets.checks.pixels import QUANTILES
+from segjax.datasets.folder.decisions import Decision, Plan
+from segjax.report.evaluation_page import data_uri, render
+from segjax.report.histograms import bars, histogram
+from segjax.report.overlays import colour_of
+
+# Of each kind of finding, so many are named on the page; quality.json and decisions.csv have all.
+NAMED = 8
+LISTED = 500
+
+
+def summary_dict(
+    plan: Plan, class_names: Sequence[str], *, split_sha256: str | None = None
+) -> dict[str, Any]:
+    """All that the report says, ready for JSON.
+
+    Args:
+      plan: what becomes of every image.
+      class_names: background first.
+      split_sha256: digest of the split, if it is known.
+
+    Returns:
+      "images", a count for each action; "findings", by kind, the names and details; "splits", of each the
+      images, groups and instances by class; "leaks"; "annotations_without_image"; "class_names"; and
+      "split_sha256".
+    """
+    found: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
+    for decision in plan.decisions:
+        for finding in decision.findings:
+            found[finding.kind].append(
+                {"image": decision.item.key, "detail": finding.detail, "action": decision.action}
+            )
+    for key, finding in plan.strays:
+        found[finding.kind].append({"image": key, "detail": finding.detail, "action": "none"})
+    actions = Counter(decision.action for decision in plan.decisions)
+    return {
+        "images": {name: actions[name] for name in ("kept", "repaired", "quarantined")},
+        "findings": {kind: entries for kind, entries in found.items() if entries},
+        "splits": {
+            split: _contents([one for one in plan.decisions if one.split == split], class_names)
+            for split in plan.splits
+        },
+        "leaks": list(plan.leaks),
+        "class_names": list(class_names),
+        "split_sha256": split_sha256,
+    }
+
+
+def write_quality(
+    folder: Path,
+    plan: Plan,
+    *,
+    title: str,
+    class_names: Sequence[str],
+    applied: bool = True,
+    warnings: Sequence[str] = (),
+    sheets: Sequence[tuple[str, bytes]] = (),
+    split_sha256: str | None = None,
+) -> dict[str, Any]:
+    """Writes `index.html`, `quality.json`, `decisions.csv`, and the histograms as PNG.
+
+    Args:
+      folder: of the report, made if it is missing.
+      plan: what becomes of every image.
+      title: of the page.
+      class_names: background first.
+      applied: whether anything was done about the findings; a public data set is only looked at.
+      warnings: sentences that the reader must not miss.
+      sheets: names and PNG files to be shown, written beside the page.
+      split_sha256: digest of the split, if it is known.
+
+    Returns:
+      What `summary_dict` says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = summary_dict(plan, class_names, split_sha256=split_sha256)
+    (folder / "quality.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    _write_decisions(folder / "decisions.csv", plan.decisions)
+    charts = _charts(plan, class_names)
+    for name, content in (*charts, *sheets):
+        (folder / f"{name.replace(' ', '_').replace('/', '_')}.png").write_bytes(content)
+    page = render(
+        "quality.html",
+        title=title,
+        about=about,
+        images=len(plan.decisions),
+        applied=applied,
+        findings=[
+            (KINDS[kind], kind, entries[:NAMED], len(entries)) for kind, entries in about["findings"].items()
+        ],
+        warnings=[*warnings, *(f"The splits leak: {leak}." for leak in plan.leaks)],
+        charts=[(name, _uri(content)) for name, content in charts],
+        sheets=[(name, data_uri(np.asarray(Image.open(io.BytesIO(content))))) for name, content in sheets],
+        decisions=[one for one in plan.decisions if one.findings][:LISTED],
+        listed=LISTED,
+        noted=sum(bool(one.findings) for one in plan.decisions),
+        kinds=KINDS,
+        legend=[
+            (name, "#{:02x}{:02x}{:02x}".format(*colour_of(index)))
+            for index, name in enumerate(class_names[1:], start=1)
+        ],
+    )
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return about
+
+
+def _contents(decisions: Sequence[Decision], class_names: Sequence[str]) -> dict[str, Any]:
+    summaries = [one.summary for one in decisions if one.summary is not None]
+    return {
+        "images": len(decisions),
+        "groups": len({summary.group for summary in summaries}),
+        "instances": {
+            name: sum(summary.counts.get(index, 0) for summary in summaries)
+            for index, name in enumerate(class_names[1:], start=1)
+        },
+    }
+
+
+def _charts(plan: Plan, class_names: Sequence[str]) -> list[tuple[str, bytes]]:
+    kept: list[Summary] = [
+        one.summary for one in plan.decisions if one.split is not None and one.summary is not None
+    ]
+    colours = {name: index for index, name in enumerate(class_names)}
+    named = list(enumerate(class_names[1:], start=1))
+    areas = {name: [area for one in kept for area in one.areas.get(index, ())] for index, name in named}
+    counts = {name: [one.counts.get(index, 0) for one in kept] for index, name in named}
+    levels = {
+        caption: [one.quantiles[QUANTILES.index(share)] / _range_of(one.dtype) for one in kept]
+        for caption, share in (("darkest 1 %", 0.01), ("median", 0.5), ("brightest 1 %", 0.99))
+    }
+    total = {name: float(sum(counts[name])) for _, name in named}
+    return [
+        ("sizes", histogram(areas, title="Size of instances", unit="pixels", colours=colours)),
+        ("counts", histogram(counts, title="Instances in an image", unit="instances", colours=colours)),
+        ("intensities", histogram(levels, title="Intensity of images", unit="share of the type's range")),
+        ("classes", bars(total, title="Instances of each class", colours=colours)),
+    ]
+
+
+def _range_of(dtype: str) -> float:
+    """The largest value of a type of integers; floats are taken as they are."""
+    kind = np.dtype(dtype)
+    return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
+
+
+def _write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["image", "action", "split", "group", "findings"])
+    for one in decisions:
+        group = one.summary.group if one.summary is not None else one.item.group or ""
+        said = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings)
+        table.writerow([one.item.key, one.action, one.split or "", group, said])
+    path.write_text(file.getvalue(), encoding="utf-8")
+
+
+def _uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def format_counts(values: Mapping[str, int]) -> str:
+    """`3 kept, 1 repaired`, without what is zero."""
+    return ", ".join(f"{count} {name}" for name, count in values.items() if count) or "none"

@@ -1,0 +1,88 @@
+"""Instance masks, cropped to their boxes, and label maps made from masks or colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Cutout(NamedTuple):
+    """The mask of one instance as far as its box: a thousand masks of a large image fit into memory.
+
+    Attributes:
+      top: row of the box's first pixel.
+      left: its column.
+      mask: [h, w] bool.
+    """
+
+    top: int
+    left: int
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> Cutout:
+        """Cuts [h, w] bool, whose first pixel is at `(top, left)`, down to what is true in it."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return cls(top, left, np.zeros((0, 0), bool))
+        inside = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        return cls(top + int(rows[0]), left + int(columns[0]), inside)
+
+    def moved(self, rows: int, columns: int, shape: tuple[int, int]) -> Cutout:
+        """The same mask elsewhere; what leaves the image of `(H, W)` is cut off."""
+        top, left = self.top + rows, self.left + columns
+        inside = self.mask[max(0, -top) : max(0, shape[0] - top), max(0, -left) : max(0, shape[1] - left)]
+        return Cutout.of(inside, max(0, top), max(0, left))
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where in the image it lies."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: bool = True) -> np.ndarray:
+    """Paints instances over each other.
+
+    Args:
+      cutouts: one for each instance, inside the image.
+      shape: `(H, W)`.
+      smaller_on_top: where two overlap the smaller one is seen, of equal ones the later; else always the
+        later.
+
+    Returns:
+      [H, W] int32: `index + 1` of the cutout that is seen; the ids of those that are not seen are missing.
+    """
+    labels = np.zeros(shape, np.int32)
+    order = list(range(len(cutouts)))
+    if smaller_on_top:
+        order.sort(key=lambda index: (-int(cutouts[index].mask.sum()), index))
+    for index in order:
+        labels[cutouts[index].window][cutouts[index].mask] = index + 1
+    return labels
+
+
+def colour_ids(colours: np.ndarray) -> np.ndarray:
+    """Turns a picture with one colour for each instance into a label map with gaps.
+
+    Args:
+      colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent, black.
+
+    Returns:
+      [H, W] int32: 0 for background, else `red * 65536 + green * 256 + blue + 1`.
+
+    Raises:
+      ValueError: if the array is not an 8-bit colour picture.
+    """
+    if colours.ndim != 3 or colours.shape[-1] not in (3, 4) or colours.dtype != np.uint8:
+        raise ValueError(
+            f"a colour label picture is uint8 of [H, W, 3 or 4], not {colours.dtype} {colours.shape}"
+        )
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    ids = (red << 16 | green << 8 | blue) + 1
+    background = colours[..., 3:] == 0
+    # Many programs write an alpha of 255 everywhere, which says nothing.
+    background = background[..., 0] if background.any() else ids == 1
+    return np.where(background, 0, ids).astype(np.int32)

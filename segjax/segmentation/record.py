@@ -1,0 +1,204 @@
+"""The one record that methods, metrics, reports and exports share: what one image becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from skimage.draw import polygon as fill_polygon
+
+from segjax.segmentation.masks import Cutout, colour_ids, paint
+from segjax.typing import IGNORE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Instances and classes of one image, on the host.
+
+    Whether it came from k-means, from a network or from an annotator does not matter to who reads it.
+
+    Attributes:
+      labels: [H, W] int32, 0 where there is no instance, 1..N the instances, without gaps.
+      classes: [N] int32, the class of instance i + 1, at least 1.
+      scores: [N] float32, the confidence in instance i + 1; 1 where a method has none.
+      semantic: [H, W] int32, the class of every pixel, 0 for background, `IGNORE` for not to be judged.
+
+    Raises:
+      ValueError: if shapes, types or ids contradict each other.
+    """
+
+    labels: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    semantic: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, dtype, ndim in (
+            ("labels", np.int32, 2),
+            ("classes", np.int32, 1),
+            ("scores", np.float32, 1),
+            ("semantic", np.int32, 2),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
+                raise ValueError(
+                    f"Segmentation.{name} must be a NumPy array of {np.dtype(dtype)} with {ndim} dimensions;"
+                    " Segmentation.from_labels makes one from any label map"
+                )
+        if self.labels.shape != self.semantic.shape:
+            raise ValueError(f"labels {self.labels.shape} and semantic {self.semantic.shape} differ in shape")
+        if self.classes.shape != self.scores.shape:
+            raise ValueError(f"{len(self.classes)} classes but {len(self.scores)} scores")
+        count, highest = len(self.classes), int(self.labels.max(initial=0))
+        lowest = int(self.labels.min(initial=0))
+        # Every id begins somewhere along a row: few pixels to count. But never up to an id of billions.
+        begins = self.labels[:, 1:][self.labels[:, 1:] != self.labels[:, :-1]]
+        if (
+            lowest < 0
+            or highest != count
+            or not np.bincount(np.concatenate([self.labels[:, :1].ravel(), begins]), minlength=1)[1:].all()
+        ):
+            present = np.unique(self.labels)
+            raise ValueError(
+                f"labels hold {np.count_nonzero(present)} ids up to {highest}, but there are"
+                f" {count} classes: ids must be 1..N without gaps"
+            )
+        if (self.classes < 1).any():
+            raise ValueError("the class of an instance must be at least 1: 0 is background")
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Segmentation:
+        """The segmentation of an image `[H, W]` in which nothing was found."""
+        nothing = np.zeros(shape, np.int32)
+        return cls(nothing, np.zeros(0, np.int32), np.zeros(0, np.float32), nothing)
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: np.ndarray,
+        *,
+        classes: Sequence[int] | np.ndarray | None = None,
+        scores: Sequence[float] | np.ndarray | None = None,
+        semantic: np.ndarray | None = None,
+    ) -> Segmentation:
+        """Makes a segmentation from a label map whose ids may have gaps.
+
+        Args:
+          labels: [H, W] integer, 0 is background.
+          classes: of each id present, in ascending order of ids; all 1 if None.
+          scores: likewise; all 1 if None.
+          semantic: [H, W] integer; each pixel's class is that of its instance if None.
+
+        Returns:
+          The segmentation with ids renumbered 1..N in ascending order.
+
+        Raises:
+          ValueError: if `labels` is not a 2-D integer map of ids >= 0, or the lengths do not fit.
+        """
+        labels = np.asarray(labels)
+        if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"a label map is a 2-D array of integers, not {labels.dtype} of shape {labels.shape}"
+            )
+        ids, dense = np.unique(labels, return_inverse=True)
+        if ids.size and ids[0] < 0:
+            raise ValueError(f"a label map holds ids of at least 0, not {ids[0]}")
+        dense = dense.reshape(labels.shape) + (0 if ids.size and ids[0] == 0 else 1)
+        count = int((ids != 0).sum())
+        of_instance = np.ones(count, np.int32) if classes is None else np.asarray(classes, np.int32)
+        confidence = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
+        if len(of_instance) != count:
+            raise ValueError(f"{count} instances in the label map but {len(of_instance)} classes")
+        if semantic is None:
+            semantic = np.concatenate([np.zeros(1, np.int32), of_instance])[dense]
+        return cls(dense.astype(np.int32), of_instance, confidence, np.asarray(semantic).astype(np.int32))
+
+    @classmethod
+    def from_colours(cls, colours: np.ndarray, **fields: np.ndarray) -> Segmentation:
+        """Makes a segmentation from a picture in which every instance has a colour of its own.
+
+        Args:
+          colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent,
+            black.
+          **fields: `classes`, `scores`, `semantic` as in `from_labels`, in ascending order of
+            `(red, green, blue)`.
+
+        Returns:
+          The segmentation; instances are numbered by ascending colour.
+        """
+        return cls.from_labels(colour_ids(colours), **fields)
+
+    @classmethod
+    def from_polygons(
+        cls,
+        polygons: Sequence[np.ndarray],
+        shape: tuple[int, int],
+        *,
+        classes: Sequence[int] | np.ndarray | None = None,
+    ) -> Segmentation:
+        """Makes a segmentation from outlines.
+
+        Args:
+          polygons: each [V, 2] float, vertices as `(x, y)` in pixels, pixel centres at whole numbers.
+            Where they overlap, the later one wins.
+          shape: `(H, W)`.
+          classes: of each polygon; all 1 if None. A polygon that covers no pixel, or is covered whole by
+            later ones, is left out together with its class.
+
+        Returns:
+          The segmentation.
+        """
+        labels = np.zeros(shape, np.int32)
+        for index, vertices in enumerate(polygons, start=1):
+            x, y = np.asarray(vertices, float).T
+            labels[fill_polygon(y, x, shape)] = index
+        of_polygon = np.ones(len(polygons), np.int32) if classes is None else np.asarray(classes, np.int32)
+        return cls.from_labels(labels, classes=of_polygon[np.unique(labels[labels > 0]) - 1])
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: Iterable[np.ndarray],
+        shape: tuple[int, int],
+        *,
+        classes: Sequence[int] | np.ndarray | None = None,
+    ) -> Segmentation:
+        """Makes a segmentation from one mask for each instance.
+
+        Args:
+          masks: each [H, W] bool. Where they overlap the smaller one is on top, of equal ones the later.
+          shape: `(H, W)`.
+          classes: of each mask; all 1 if None. A mask that is empty, or covered whole by others, is left
+            out together with its class.
+
+        Returns:
+          The segmentation; ids follow the order of the masks.
+        """
+        cutouts = [Cutout.of(mask) for mask in masks]
+        labels = paint(cutouts, shape)
+        of_mask = np.ones(len(cutouts), np.int32) if classes is None else np.asarray(classes, np.int32)
+        return cls.from_labels(labels, classes=of_mask[np.unique(labels[labels > 0]) - 1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(H, W)`."""
+        return self.labels.shape
+
+    @property
+    def num_instances(self) -> int:
+        """N."""
+        return len(self.classes)
+
+    def of_class(self, index: int) -> Segmentation:
+        """Only the instances of one class, renumbered; `semantic` keeps what is to be ignored."""
+        kept = self.classes == index
+        labels = np.where(np.concatenate([[False], kept])[self.labels], self.labels, 0)
+        semantic = np.where((self.semantic == index) | (self.semantic == IGNORE), self.semantic, 0)
+        return Segmentation.from_labels(
+            labels, classes=self.classes[kept], scores=self.scores[kept], semantic=semantic
+        )
+
+
+# Every method, learned or not: image [H, W, C] of any real dtype to its Segmentation.
+Method = Callable[[np.ndarray], Segmentation]

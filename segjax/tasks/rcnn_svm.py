@@ -1,0 +1,231 @@
+"""The last stage of R-CNN: a linear SVM for each class and a ridge regression of boxes, on its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
+from tqdm import tqdm
+
+from segjax.data.preprocess import preprocess_example
+from segjax.data.records import Source
+from segjax.errors import InputError
+from segjax.ops import boxes as box_ops
+from segjax.ops.detection import HEAD_WEIGHTS
+from segjax.typing import Array, Params
+
+FILE = "svm.safetensors"
+# The numbers of Girshick et al., appendices B and C: regularisation, weights of bias and positives, norm of
+# features, overlaps of negatives and of boxes to be regressed, strength of the ridge.
+COST, BIAS_SCALE, POSITIVE_WEIGHT = 1e-3, 10.0, 2.0
+FEATURE_NORM = 20.0
+NEGATIVE_BELOW, REGRESSED_ABOVE = 0.3, 0.6
+RIDGE = 1000.0
+# Negatives of each image that the first SVM is fitted with; a second one gets all that the first finds hard.
+FIRST_NEGATIVES = 50
+HARD = -1.0
+# Boxes that are described at once.
+CHUNK = 32
+
+# `(images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]`
+Describe = Callable[[Array, Array], jax.Array]
+
+
+class Described(NamedTuple):
+    """What is known of the boxes of one image.
+
+    Attributes:
+      features: [P, D] float32.
+      boxes: [P, 4] float32, pixels of the network's input.
+      target: [P, 4] float32, the object that each box overlaps most.
+      iou: [P] float32, with it.
+      classes: [P] int, its class.
+      overlap: [P, K] float32, the largest IoU with an object of each class.
+    """
+
+    features: np.ndarray
+    boxes: np.ndarray
+    target: np.ndarray
+    iou: np.ndarray
+    classes: np.ndarray
+    overlap: np.ndarray
+
+
+def fit_predictor(
+    described: Iterable[Described], *, num_classes: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Fits what takes the place of the parameters of a `BoxPredictor`.
+
+    Args:
+      described: the images; all their features are held in memory.
+      num_classes: K, background included.
+      seed: of the draw of the first negatives.
+
+    Returns:
+      "logits" and "deltas", each with "kernel" and "bias". Logits are the margins of the SVMs, that of the
+      background is 0.
+
+    Raises:
+      InputError: if no image has an object.
+
+    References:
+      Girshick et al., https://arxiv.org/abs/1311.2524.
+    """
+    images = list(described)
+    if not any((image.iou >= 1).any() for image in images):
+        raise InputError("there is no object to fit SVMs to; give another split or data set")
+    scale = FEATURE_NORM / np.mean([np.linalg.norm(image.features, axis=1).mean() for image in images])
+    depth = images[0].features.shape[1]
+    logits = np.zeros((depth, num_classes)), np.zeros(num_classes)
+    deltas = np.zeros((depth, num_classes, 4)), np.zeros((num_classes, 4))
+    for index in range(1, num_classes):
+        positive = np.concatenate([i.features[(i.iou >= 1) & (i.classes == index)] for i in images])
+        if not len(positive):
+            logits[1][index] = -np.inf
+            continue
+        negatives = [image.features[image.overlap[:, index] < NEGATIVE_BELOW] for image in images]
+        rng = np.random.default_rng([seed, index])
+        some = [rng.permutation(part)[:FIRST_NEGATIVES] for part in negatives]
+        weight, bias = _svm(positive * scale, np.concatenate(some) * scale)
+        hard = [part[part @ (weight * scale) + bias > HARD] for part in negatives]
+        weight, bias = _svm(positive * scale, np.concatenate([*some, *hard]) * scale)
+        logits[0][:, index], logits[1][index] = weight * scale, bias
+        deltas[0][:, index], deltas[1][index] = _regression(images, index, scale)
+    logits[1][~np.isfinite(logits[1])] = -1e4
+    return {
+        "logits": {"kernel": logits[0].astype(np.float32), "bias": logits[1].astype(np.float32)},
+        "deltas": {
+            "kernel": deltas[0].reshape(depth, -1).astype(np.float32),
+            "bias": deltas[1].reshape(-1).astype(np.float32),
+        },
+    }
+
+
+def _svm(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, float]:
+    svm = LinearSVC(
+        C=COST,
+        intercept_scaling=BIAS_SCALE,
+        class_weight={1: POSITIVE_WEIGHT},
+        max_iter=10_000,
+        random_state=0,
+    )
+    if not len(negative):
+        return np.zeros(positive.shape[1]), 1.0
+    truth = np.repeat([1, 0], [len(positive), len(negative)])
+    svm.fit(np.concatenate([positive, negative]), truth)
+    return svm.coef_[0], float(svm.intercept_[0])
+
+
+def _regression(images: list[Described], index: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    near = [(i.iou > REGRESSED_ABOVE) & (i.classes == index) for i in images]
+    boxes, target, features = (
+        np.concatenate([getattr(image, name)[mask] for image, mask in zip(images, near, strict=True)])
+        for name in ("boxes", "target", "features")
+    )
+    wanted = np.asarray(box_ops.encode(target, boxes, weights=HEAD_WEIGHTS))
+    ridge = Ridge(alpha=RIDGE).fit(features * scale, wanted)
+    return ridge.coef_.T * scale, ridge.intercept_
+
+
+def describe_images(
+    source: Source,
+    describe: Describe,
+    *,
+    propose: Callable[[np.ndarray], np.ndarray],
+    max_proposals: int,
+    scale: float,
+    percentiles: tuple[float, float],
+    stain: str | None = None,
+) -> Iterator[Described]:
+    """Describes the objects and the proposals of every image, as they are, without augmentation.
+
+    Args:
+      source: of records.
+      describe: features of boxes.
+      propose: `image as stored -> boxes [P, 4]` in its pixels.
+      max_proposals: of an image; of more, evenly spread ones are taken.
+      scale: of the images' sides, as in training.
+      percentiles: likewise.
+      stain: likewise.
+
+    Yields:
+      What is known of the boxes of each image that has an object.
+    """
+    num_classes = len(source.class_names)
+    for number in tqdm(range(len(source)), desc="describe", unit="image", leave=False):
+        record = source[number]
+        example = preprocess_example(
+            record, num_classes=num_classes, scale=scale, percentiles=percentiles, stain=stain
+        )
+        objects, present = box_ops.boxes_from_labels(example["labels"], capacity=record.truth.num_instances)
+        objects, classes = np.asarray(objects)[np.asarray(present)], record.truth.classes[np.asarray(present)]
+        if not len(objects):
+            continue
+        proposals = propose(record.image) * np.float32(scale)
+        chosen = np.linspace(0, len(proposals) - 1, min(max_proposals, len(proposals))).astype(int)
+        boxes = np.concatenate([objects, proposals[chosen]]).astype(np.float32)
+        overlap = np.array(box_ops.pairwise_iou(boxes, objects))
+        best = overlap.argmax(1)
+        # An object's own box overlaps it entirely, but for rounding.
+        overlap[np.arange(len(objects)), np.arange(len(objects))] = 1
+        of_class = np.stack(
+            [overlap[:, classes == index].max(1, initial=0) for index in range(num_classes)], axis=1
+        )
+        yield Described(
+            _features(describe, example["image"], boxes),
+            boxes,
+            objects[best],
+            overlap.max(1),
+            classes[best],
+            of_class,
+        )
+
+
+def _features(describe: Describe, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    # Images of few sizes and boxes in chunks of one: few programs to compile.
+    margins = [(0, -side % 256) for side in image.shape[:2]]
+    padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")[None]
+    count = len(boxes)
+    boxes = np.pad(boxes, ((0, -count % CHUNK), (0, 0)))
+    parts = [np.asarray(describe(padded, part[None]))[0] for part in boxes.reshape(-1, CHUNK, 4)]
+    return np.concatenate(parts)[:count]
+
+
+def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int) -> None:
+    """Writes what `fit_predictor` made of the parameters of a step, whole or not at all."""
+    flat = {f"{layer}/{name}": value for layer, part in predictor.items() for name, value in part.items()}
+    draft = workdir / f".{FILE}"
+    save_file(flat, draft, metadata={"step": str(step)})
+    draft.replace(workdir / FILE)
+
+
+def load(params: Params, workdir: Path, step: int) -> Params:
+    """Puts the SVMs of a run in the place of the classes that were trained.
+
+    Raises:
+      InputError: if they are not there, are damaged, or belong to another step.
+    """
+    path = workdir / FILE
+    again = f"delete {path}, and scripts/train.py makes it anew"
+    if not path.exists():
+        raise InputError(f"there is no {path} yet: the end of scripts/train.py makes it")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            of_step = int((file.metadata() or {})["step"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): {again}") from error
+    if of_step != step:
+        raise InputError(f"{path} belongs to step {of_step}, but the checkpoint is of step {step}: {again}")
+    predictor = {
+        layer: {name: found[f"{layer}/{name}"] for name in ("kernel", "bias")}
+        for layer in ("logits", "deltas")
+    }
+    return {**params, "box_predictor": predictor}

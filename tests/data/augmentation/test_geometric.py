@@ -1,0 +1,98 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.data.augmentation import geometric
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+KEYS = jax.random.split(jax.random.key(0), 12)
+SOURCE, SIZE = 64, 24
+STRENGTHS = {
+    "shear": 20.0,
+    "stretch": (0.6, 1.5),
+    "rotation": 40.0,
+    "scale": (0.8, 1.25),
+    "elastic": (1.5, 8.0),
+    "flip": True,
+}
+
+
+@functools.cache
+def places(*names):
+    """[keys, SIZE, SIZE, 2]: where pixels come from, about the centre, as the image's colours say."""
+    rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
+    maps = dict.fromkeys(("labels", "semantic"), np.ones((SOURCE, SOURCE), np.int32))
+    example = {
+        "image": np.stack([rows, columns], axis=-1).astype(np.float32),
+        "distance": np.ones((SOURCE, SOURCE), np.float32),
+        **maps,
+    }
+    move = functools.partial(geometric.warp, names=names, strengths=STRENGTHS, size=SIZE)
+    return np.asarray(jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example)["image"])
+
+
+def matrices(*names):
+    """[keys, 2, 2], and that they are all there is to it."""
+    grid = (np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2).reshape(2, -1).T
+    found = []
+    for place in places(*names).reshape(len(KEYS), -1, 2):
+        matrix = np.linalg.lstsq(grid, place, rcond=None)[0].T
+        np.testing.assert_allclose(grid @ matrix.T, place, atol=1e-3)
+        found.append(matrix)
+    return np.array(found)
+
+
+def test_shear_slides_rows_along_each_other_either_way():
+    found = matrices("shear")
+    np.testing.assert_allclose(found[:, 0], np.tile([1, 0], (len(KEYS), 1)), atol=1e-4)
+    np.testing.assert_allclose(found[:, 1, 1], 1, atol=1e-4)
+    degrees = np.rad2deg(np.arctan(found[:, 1, 0]))
+    assert -20.1 < degrees.min() < -5
+    assert 5 < degrees.max() < 20.1
+
+
+def test_stretch_keeps_areas_and_axes():
+    found = matrices("stretch")
+    np.testing.assert_allclose(np.linalg.det(found), 1, atol=1e-4)
+    np.testing.assert_allclose(found[:, 0, 1], 0, atol=1e-4)
+    ratio = found[:, 1, 1] / found[:, 0, 0]  # how much larger rows become than columns
+    assert 0.599 < ratio.min() < 0.9
+    assert 1.1 < ratio.max() < 1.501
+
+
+@pytest.mark.parametrize("order", [("shear", "rotation", "stretch"), ("stretch", "rotation", "shear")])
+def test_what_comes_first_in_a_policy_happens_first(order):
+    expected = functools.reduce(np.matmul, (matrices(name) for name in order))
+    np.testing.assert_allclose(matrices(*order), expected, atol=1e-3)
+
+
+def test_a_bend_before_a_turn_is_turned_with_it():
+    bend, turn = places("elastic"), matrices("rotation")
+    grid = np.stack(np.mgrid[:SIZE, :SIZE], axis=-1) - (SIZE - 1) / 2
+    displacement = bend - grid
+    assert np.abs(displacement).max() > 1
+    turned = np.einsum("kij,hwj->khwi", turn, grid)
+    np.testing.assert_allclose(places("elastic", "rotation"), turned + displacement, atol=1e-3)
+    after = np.einsum("kij,khwj->khwi", turn, bend)
+    np.testing.assert_allclose(places("rotation", "elastic"), after, atol=1e-3)
+
+
+def test_boxes_stay_around_what_is_sheared_and_stretched():
+    labels = np.zeros((SOURCE, SOURCE), np.int32)
+    labels[27:36, 25:33] = 1
+    example = {
+        "image": labels[..., None].astype(np.float32),
+        "labels": labels,
+        "semantic": labels,
+        "distance": labels.astype(np.float32),
+        "proposals": np.array([[25, 27, 33, 36]], np.float32),
+        "proposals_valid": np.array([True]),
+    }
+    move = functools.partial(geometric.warp, names=("shear", "stretch"), strengths=STRENGTHS, size=32)
+    found = jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example)
+    for moved, box in zip(np.asarray(found["labels"]), np.asarray(found["proposals"])[:, 0], strict=True):
+        rows, columns = np.nonzero(moved)
+        tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(box, tight, atol=1.1)

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.datasets.folder.image_files import ImageFile, list_items
+from segjax.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("p1/s1_a.png", "p1/s2_b.tif", "p2/s1_a.jpg", "masks/p1/s1_a.png", ".hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
+    (tmp_path / "notes.txt").write_text("none")
+    return tmp_path
+
+
+def keys(items):
+    return [item.key for item in items]
+
+
+def test_images_are_found_in_all_folders_but_those_of_the_masks(root):
+    found, items = list_items(root, without=[root / "masks"])
+    assert found == root
+    assert keys(items) == ["p1/s1_a", "p1/s2_b", "p2/s1_a"]
+    assert items[0] == ImageFile("p1/s1_a", root / "p1/s1_a.png")
+    assert items[2].name == "p2_s1_a"
+
+
+def test_what_is_a_mask_by_its_name_is_no_image(root):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(root / "p1" / "s2_b_mask.png")
+    _, items = list_items(root, among_masks=True, without=[root / "masks"])
+    assert keys(items) == ["p1/s1_a", "p1/s2_b", "p2/s1_a"]
+    _, items = list_items(root, without=[root / "masks"])
+    assert len(items) == 4
+
+
+def test_a_pattern_of_files_picks_images_below_its_first_wildcard(root):
+    found, items = list_items(f"{root}/p*/s1*")
+    assert found == root
+    assert keys(items) == ["p1/s1_a", "p2/s1_a"]
+
+
+def test_the_table_says_what_is_known_of_each_image(root):
+    table = root / "table.csv"
+    table.write_text(
+        "\ufeffimage,patient,slide,split,class,pixel_size,mood\n"
+        "p1/s1_a.png,anna,s1,training,tumour,0.5,good\n"
+        "s2_b,,s2,val,,,\n"
+        "p9/unknown,x,,,,,\n"
+    )
+    _, (first, second, third) = list_items(root, metadata=table, without=[root / "masks"])
+    assert (first.group, first.split, first.class_name, first.pixel_size) == ("anna", "train", "tumour", 0.5)
+    assert (second.group, second.split, second.class_name, second.pixel_size) == (
+        "s2",
+        "validation",
+        None,
+        None,
+    )
+    assert (third.group, third.split) == (None, None)
+
+
+def test_names_of_files_say_it_by_a_pattern_and_the_table_wins(root):
+    table = root / "table.csv"
+    table.write_text("image,patient\ns2_b,bert\n")
+    _, items = list_items(root, metadata=table, pattern="{patient}/{slide}_{}", without=[root / "masks"])
+    assert [item.group for item in items] == ["p1", "bert", "p2"]
+    _, items = list_items(root, pattern="{}/{slide}_{}", without=[root / "masks"])
+    assert [item.group for item in items] == ["s1", "s2", "s1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name\nx\n", r"needs a column `image`; its columns are name"),
+        ("image\nnothing\n", r"names none of the 3 images, such as p1/s1_a"),
+        ("image\ns1_a\n", r"row 2: 's1_a' may be p1/s1_a or p2/s1_a; give the path"),
+        ("image,patient\ns2_b,x\ns2_b,y\n", r"row 3: 's2_b' had other values"),
+        ("image,split\ns2_b,dunno\n", r"p1/s2_b has the split 'dunno': choose one of train"),
+        ("image,pixel_size\ns2_b,nan\n", r"p1/s2_b has the pixel_size 'nan': give micrometres"),
+        ("image,pixel_size\ns2_b,half\n", r"p1/s2_b has the pixel_size 'half'"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_explained(root, text, message):
+    table = root / "table.csv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=message):
+        list_items(root, metadata=table, without=[root / "masks"])
+
+
+def test_a_table_that_is_no_text_is_explained(root):
+    (root / "table.csv").write_bytes(b"image\n\xff\xfe")
+    with pytest.raises(InputError, match=r"--metadata=.*table\.csv cannot be read as CSV"):
+        list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+
+
+def test_patterns_that_do_not_fit_are_explained(root):
+    with pytest.raises(InputError, match=r"names 'colour': choose among patient"):
+        list_items(root, pattern="{colour}_{}")
+    with pytest.raises(InputError, match=r"does not fit the image 'p1/s2_b'"):
+        list_items(root, pattern="{patient}/s1_{}", without=[root / "masks"])
+
+
+def test_names_that_would_clash_and_folders_without_images_are_explained(root):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(root / "p1_s1_a.bmp")
+    with pytest.raises(InputError, match=r"would have the same name 'p1_s1_a': rename one"):
+        list_items(root, without=[root / "masks"])
+    with pytest.raises(InputError, match="holds no image"):
+        list_items(f"{root}/*.gif")
+    with pytest.raises(InputError, match="is not a folder"):
+        list_items(root / "nowhere")

@@ -1,0 +1,111 @@
+import json
+
+import pytest
+
+from segjax.datasets.formats import open_annotations
+from segjax.errors import InputError
+
+SHAPE = (20, 30)
+
+
+def square(left, top, size):
+    right, bottom = left + size, top + size
+    return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def feature(coordinates, kind="Polygon", name=None, **properties):
+    if name is not None:
+        properties["classification"] = {"name": name, "color": [1, 2, 3]}
+    return {
+        "type": "Feature",
+        "id": "PathAnnotationObject",
+        "geometry": {"type": kind, "coordinates": coordinates},
+        "properties": properties,
+    }
+
+
+def opened(tmp_path, value, **options):
+    (tmp_path / "a.geojson").write_text(value if isinstance(value, str) else json.dumps(value))
+    return open_annotations(tmp_path, **options)
+
+
+def read(tmp_path, *features, **options):
+    return opened(tmp_path, {"type": "FeatureCollection", "features": list(features)}, **options).read(
+        "a", SHAPE
+    )
+
+
+def test_holes_and_parts(tmp_path):
+    drawing = read(
+        tmp_path,
+        feature([square(2, 2, 8), square(4, 4, 3)]),
+        feature([[square(12, 2, 2)], [square(16, 2, 4), square(17, 3, 1)]], "MultiPolygon"),
+    )
+    assert (drawing.labels == 1).sum() == 64 - 9
+    assert drawing.labels[5, 5] == 0
+    assert (drawing.labels == 2).sum() == 4 + 15
+    assert drawing.classes == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("wrap", ["collection", "list", "single"])
+def test_every_way_of_saving_one_feature(tmp_path, wrap):
+    one = feature([square(2, 2, 8)], name="Tumor")
+    value = {"collection": {"type": "FeatureCollection", "features": [one]}, "list": [one], "single": one}[
+        wrap
+    ]
+    annotations = opened(tmp_path, value)
+    assert annotations.class_names == ("background", "Tumor")
+    assert (annotations.read("a", SHAPE).labels > 0).sum() == 64
+
+
+def test_a_feature_without_class_among_some_with_one_is_named(tmp_path):
+    first, second = feature([square(2, 2, 8)], name="b"), feature([square(2, 2, 8)], name="a")
+    annotations = opened(tmp_path, [first, second])
+    assert annotations.class_names == ("background", "a", "b")
+    assert annotations.read("a", SHAPE).classes == {2: 1}
+    with pytest.raises(InputError, match=r"features\[2\]: classification is missing; the classes are a, b"):
+        read(tmp_path, first, second, feature([square(2, 2, 8)]))
+
+
+def test_outlines_outside_are_counted_and_those_far_away_refused(tmp_path):
+    drawing = read(tmp_path, feature([square(28, 18, 8)]), feature([square(40, 30, 8)]))
+    assert (drawing.labels == 1).sum() == 4
+    assert drawing.unseen == 1
+    with pytest.raises(
+        InputError, match=r"features\[0\]: geometry: coordinates has \(62, 2\), outside the image"
+    ):
+        read(tmp_path, feature([square(62, 2, 8)]))
+
+
+def test_regions_in_which_cells_were_looked_for_are_not_taken_for_cells(tmp_path):
+    region = feature([square(0, 0, 20)], objectType="annotation")
+    with pytest.raises(
+        InputError, match=r"a\.geojson mixes annotations with objects of type cell, detection"
+    ):
+        read(
+            tmp_path,
+            region,
+            feature([square(2, 2, 4)], objectType="cell"),
+            feature([square(2, 2, 4)], objectType="detection"),
+        )
+    assert read(tmp_path, feature([square(2, 2, 4)], objectType="cell")).labels.any()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (feature([square(2, 2, 4)], "Point"), "type is 'Point', which covers no area"),
+        (feature(None), "coordinates is not a list of rings"),
+        (feature([]), "coordinates is not a list of rings"),
+        (feature([3]), "coordinates is not a list of points"),
+        (feature([[[1, 2], [3, 4]]]), "coordinates has a ring of 2 points"),
+        (feature([[[1, 2], [3, 4], [float("inf"), 1]]]), "coordinates holds NaN or an infinite"),
+        (feature([[[1, 2], [3, 4], [None, 1]]]), "coordinates holds something that is no number"),
+        ({"type": "Feature"}, "geometry is missing"),
+        ({"type": "Something"}, "type is not Feature"),
+        (feature([square(2, 2, 4)], name=3), "name is 3, not a text"),
+    ],
+)
+def test_a_broken_feature_is_named(tmp_path, bad, message):
+    with pytest.raises(InputError, match=rf"a\.geojson: features\[1\]:.* {message}"):
+        read(tmp_path, feature([square(2, 2, 4)]), bad)

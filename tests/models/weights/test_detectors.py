@@ -1,0 +1,257 @@
+"""Torchvision's detectors with random weights say the same once converted."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.errors import InputError
+from segjax.models.detectors import create_detector
+from segjax.models.weights.detectors import DETECTORS, convert_detector
+from segjax.models.weights.loading import PREPROCESSING, Weights, load_detector, save
+from segjax.segmentation.paste_masks import paste_masks
+from segjax.tasks.detection import make_instance
+
+SIZES = ((32,), (64,), (128,), (256,), (512,))
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+CLASSES = 5
+
+
+@functools.cache
+def theirs(architecture):
+    """A network with random weights, loud enough for there to be detections."""
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    import torchvision
+
+    torch.manual_seed(0)
+    build = getattr(torchvision.models.detection, architecture)
+    net = build(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=96, max_size=10_000).eval()
+    draw = torch.Generator().manual_seed(1)
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_var"):
+            buffer.copy_(torch.rand(buffer.shape, generator=draw) * 0.5 + 0.75)
+        if name.endswith("running_mean"):
+            buffer.copy_(torch.randn(buffer.shape, generator=draw) * 0.05)
+        if name.endswith("bn3.weight"):  # a buffer where batch norms are frozen
+            buffer.mul_(0.3)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bn3.weight"):  # keeps random activations from growing from block to block
+                parameter.mul_(0.3)
+        net.rpn.head.cls_logits.weight.mul_(20)
+        net.roi_heads.box_predictor.cls_score.weight.mul_(10)
+    return net
+
+
+def state_dict(architecture):
+    return {name: value.numpy() for name, value in theirs(architecture).state_dict().items()}
+
+
+@functools.cache
+def ours(architecture):
+    settings = DETECTORS[architecture]
+    model = create_detector(**settings, num_classes=CLASSES, anchor_sizes=SIZES)
+    params = dict(convert_detector(state_dict(architecture), architecture, epsilon=1e-5).params)
+    params["input"] = {"scale": 1 / STD, "bias": np.zeros(3), "mean": MEAN, "var": np.ones(3)}
+    task = make_instance(
+        model, num_classes=CLASSES, pre_nms=1000, post_nms=1000, candidates=4000, max_detections=100
+    )
+    return model, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params), jax.jit(task.predict)
+
+
+def padded(image):
+    """As torchvision pads: with what is 0 after normalisation, to multiples of 32."""
+    height, width = (-(-side // 32) * 32 for side in image.shape[:2])
+    canvas = np.broadcast_to(MEAN.astype(np.float32), (height, width, 3)).copy()
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas[None]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("shape", [(96, 128), (96, 117), (131, 96)])
+@pytest.mark.parametrize("architecture", list(DETECTORS))
+def test_detects_what_torchvision_detects(architecture, shape):
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    _, params, predict = ours(architecture)
+    for seed in range(2):
+        image = np.random.default_rng(seed).random((*shape, 3), np.float32)
+        with torch.no_grad():
+            expected = theirs(architecture)([torch.tensor(image).permute(2, 0, 1)])[0]
+        expected = {name: value.numpy() for name, value in expected.items()}
+        found = predict(params, padded(image), np.array(shape, np.float32))
+        found = {name: np.asarray(value)[0] for name, value in found.items()}
+        found = {name: value[found["valid"]] for name, value in found.items() if value.ndim}
+        assert len(found["boxes"]) == len(expected["boxes"]) > 0
+        order = nearest(found, expected)
+        assert len(set(order)) == len(order)
+        np.testing.assert_allclose(found["boxes"][order], expected["boxes"], atol=0.1)
+        np.testing.assert_allclose(found["scores"][order], expected["scores"], atol=1e-3)
+        if "masks" in expected:
+            compare_masks(found, expected, order, shape)
+
+
+def nearest(found, expected):
+    """For each of their detections ours of the same class with the nearest box."""
+    distance = np.abs(found["boxes"][None] - expected["boxes"][:, None]).max(-1)
+    distance += 1e6 * (found["classes"][None] != expected["labels"][:, None])
+    return distance.argmin(1)
+
+
+def compare_masks(found, expected, order, shape):
+    for index, mine in enumerate(order):
+        box = found["boxes"][mine : mine + 1]
+        # Where a corner lies within rounding of a whole pixel, theirs and ours are cut to different ones.
+        side = box[0, 2:] - box[0, :2]
+        grown = np.concatenate([box[0, :2] - side / 28, box[0, 2:] + side / 28])
+        if np.abs(grown - np.round(grown)).min() < 1e-2:
+            continue
+        theirs = expected["masks"][index, 0]
+        mask = found["masks"][mine : mine + 1]
+        for threshold in (0.3, 0.5):
+            pasted = paste_masks(box, mask, shape, threshold=threshold, whole_pixels=True) == 1
+            differs = pasted != (theirs >= threshold)
+            assert np.abs(theirs[differs] - threshold).max(initial=0) < 1e-3
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("architecture", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
+def test_every_stage_agrees_with_torchvision(architecture):
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    net, (model, params, _) = theirs(architecture), ours(architecture)
+    image = np.random.default_rng(3).random((96, 128, 3), np.float32)
+    call = functools.partial(model.apply, {"params": params})
+    features = call(image[None], method="encode")
+    logits, deltas, anchors = call(features, (96, 128), method="rpn_outputs")
+    boxes = np.array([[[3, 5, 60, 70], [40, 20, 100, 90], [0, 0, 128, 96], [10, 10, 14, 13]]], np.float32)
+    judged, moved = call(features, boxes, method="predict_boxes")
+    drawn = call(features, boxes, np.array([[1, 2, 3, 4]]), method="predict_masks")
+    with torch.no_grad():
+        given, _ = net.transform([torch.tensor(image).permute(2, 0, 1)])
+        maps = net.backbone(given.tensors)
+        scores, shifts = net.rpn.head(list(maps.values()))
+        at = net.rpn.anchor_generator(given, list(maps.values()))[0]
+        rois = [torch.tensor(boxes[0])]
+        pooled = net.roi_heads.box_roi_pool(maps, rois, [(96, 128)])
+        classes, regression = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
+        pooled = net.roi_heads.mask_roi_pool(maps, rois, [(96, 128)])
+        masks = net.roi_heads.mask_predictor(net.roi_heads.mask_head(pooled))
+
+    def close(mine, other):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(np.asarray(mine) / scale, np.asarray(other) / scale, atol=2e-4)
+
+    for mine, other in zip(features, maps.values(), strict=True):
+        close(mine, other.permute(0, 2, 3, 1).numpy())
+    for mine, other in zip(logits, scores, strict=True):
+        close(mine, other.permute(0, 2, 3, 1).reshape(1, -1).numpy())
+    for mine, other in zip(deltas, shifts, strict=True):
+        close(mine, other.permute(0, 2, 3, 1).reshape(1, -1, 4).numpy())
+    np.testing.assert_array_equal(np.concatenate(anchors), at)
+    close(judged[0], classes.numpy())
+    close(moved[0].reshape(4, -1), regression.numpy())
+    close(drawn[0], masks[range(4), [1, 2, 3, 4]].numpy())
+
+
+@pytest.mark.peers
+def test_old_names_are_understood():
+    new = state_dict("maskrcnn_resnet50_fpn")
+    old = {}
+    for name, value in new.items():
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        for level in range(4):
+            for kind in ("inner", "layer"):
+                name = name.replace(f"{kind}_blocks.{level}.0.", f"{kind}_blocks.{level}.")
+            name = name.replace(f"mask_head.{level}.0.", f"mask_head.mask_fcn{level + 1}.")
+        old[name] = value
+    assert set(old) != set(new)
+    one, two = (convert_detector(tensors, "maskrcnn_resnet50_fpn").params for tensors in (new, old))
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
+
+
+@pytest.mark.peers
+def test_epsilon_is_folded_into_the_scale():
+    tensors = state_dict("fasterrcnn_resnet50_fpn")
+    found = convert_detector(tensors, "fasterrcnn_resnet50_fpn").params["backbone"]["encoder"]["norm"]
+    var = tensors["backbone.body.bn1.running_var"]
+    expected = tensors["backbone.body.bn1.weight"] / np.sqrt(var)
+    np.testing.assert_allclose(found["scale"] / np.sqrt(found["var"] + 1e-5), expected, rtol=1e-6)
+
+
+@pytest.mark.peers
+def test_another_architecture_is_refused_by_name():
+    tensors = state_dict("maskrcnn_resnet50_fpn")
+    with pytest.raises(InputError, match=r"not a maskrcnn_resnet50_fpn_v2: it lacks .* and has .* too many"):
+        convert_detector(tensors, "maskrcnn_resnet50_fpn_v2")
+    with pytest.raises(InputError, match=r"roi_heads\.mask_head"):
+        convert_detector(tensors, "fasterrcnn_resnet50_fpn")
+
+
+def test_a_classifier_is_no_detector():
+    with pytest.raises(InputError, match="it has no layer roi_heads"):
+        convert_detector({"conv1.weight": np.zeros((64, 3, 7, 7))}, "maskrcnn_resnet50_fpn")
+
+
+def random_params(num_classes, channels=3):
+    model = create_detector(
+        backbone="resnet18_fpn",
+        width=0.05,
+        norm="frozen_batch",
+        pyramid_channels=4,
+        head_channels=4,
+        mask_channels=4,
+        num_classes=num_classes,
+    )
+    image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    rng = np.random.default_rng(num_classes)
+    return jax.tree.map(lambda s: rng.random(s.shape, np.float32), shapes)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    params = {name: value for name, value in random_params(5).items() if name != "input"}
+    path = tmp_path / "detector.safetensors"
+    save(Weights("tiny", params, PREPROCESSING["torchvision"]), path)
+    return path, params
+
+
+def test_other_classes_keep_what_fits_and_name_what_does_not(saved):
+    path, params = saved
+    fresh = random_params(3)
+    loaded, kept = load_detector(fresh, path, backbone="resnet18_fpn")
+    assert {name.split("/")[0] for name in kept} == {"box_predictor", "mask_head"}
+    np.testing.assert_array_equal(loaded["rpn"]["logits"]["kernel"], params["rpn"]["logits"]["kernel"])
+    np.testing.assert_array_equal(
+        loaded["box_predictor"]["logits"]["kernel"], fresh["box_predictor"]["logits"]["kernel"]
+    )
+    np.testing.assert_allclose(loaded["input"]["mean"], MEAN, rtol=1e-6)
+
+
+def test_the_same_classes_take_all(saved):
+    path, params = saved
+    loaded, kept = load_detector(random_params(5), path, backbone="resnet18_fpn")
+    assert kept == []
+    loaded.pop("input")
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, params))
+
+
+def test_grey_images_get_an_adapted_first_kernel(saved):
+    path, params = saved
+    loaded, _ = load_detector(random_params(5, channels=1), path, backbone="resnet18_fpn")
+    kernel = params["backbone"]["encoder"]["conv"]["kernel"]
+    np.testing.assert_allclose(
+        loaded["backbone"]["encoder"]["conv"]["kernel"], kernel.sum(2, keepdims=True), rtol=1e-5
+    )
+
+
+def test_weights_of_another_backbone_are_refused(saved):
+    path, _ = saved
+    other = create_detector(
+        method="fast_r_cnn", backbone="vgg11", width=0.05, norm="none", head_channels=4, num_classes=5
+    )
+    shapes = jax.eval_shape(other.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    params = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
+    with pytest.raises(InputError, match="not of vgg11"):
+        load_detector(params, path, backbone="vgg11")

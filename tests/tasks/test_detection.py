@@ -1,0 +1,301 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.errors import InputError
+from segjax.models.detectors import METHODS, create_detector
+from segjax.tasks.detection import make_instance
+from tests.models import quick
+
+SIDE = 48
+CAPACITY = 6
+TASK = {
+    "pre_nms": 20,
+    "post_nms": 16,
+    "rpn_batch": 16,
+    "roi_batch": 8,
+    "candidates": 20,
+    "max_detections": 10,
+}
+
+
+def batch(seed=0, count=4, size=2):
+    """Discs on a dark ground; the second image of a batch has `count` of them, too."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    labels = np.zeros((size, SIDE, SIDE), np.int32)
+    for image in labels:
+        for index in range(1, count + 1):
+            centre, radius = rng.uniform(6, SIDE - 6, 2), rng.uniform(3, 7)
+            image[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2] = index
+    classes = np.zeros((size, CAPACITY), np.int32)
+    classes[:, :count] = 1 + np.arange(count) % 2
+    proposals = np.zeros((size, 20, 4), np.float32)
+    corners = rng.uniform(0, SIDE - 10, (size, 16, 2))
+    proposals[:, :16] = np.concatenate([corners, corners + rng.uniform(4, 10, (size, 16, 2))], axis=-1)
+    return {
+        "image": (labels > 0)[..., None] + rng.normal(0, 0.1, (*labels.shape, 1)).astype(np.float32),
+        "labels": labels,
+        "semantic": np.where(labels > 0, 1, 0),
+        "classes": classes,
+        "proposals": proposals,
+        "proposals_valid": np.arange(20)[None].repeat(size, 0) < 16,
+    }
+
+
+@functools.cache
+def detector(method):
+    return create_detector(
+        method=method,
+        backbone="vgg11_fpn",
+        width=0.05,
+        pyramid_channels=8,
+        head_channels=8,
+        mask_channels=8,
+        bins=3,
+        anchor_sizes=((6,), (12,), (24,), (48,)),
+        aligned=True,
+        crop_side=16,
+        crop_context=2,
+        num_classes=3,
+    )
+
+
+@functools.cache
+def task(method, **settings):
+    return make_instance(detector(method), num_classes=3, aligned=True, **TASK, **settings)
+
+
+@functools.cache
+def params(method):
+    return quick.random_params(jax.eval_shape(task(method).init, jax.random.key(0), batch()))
+
+
+@functools.cache
+def gradient(method):
+    return quick.jit(jax.value_and_grad(task(method).loss, has_aux=True))
+
+
+def finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_part_learns(method):
+    (total, terms), slopes = gradient(method)(params(method), batch(), jax.random.key(0))
+    expected = {"classes", "boxes", "recall"}
+    expected |= {"objectness", "proposals"} if method in ("faster_r_cnn", "mask_r_cnn") else set()
+    expected |= {"masks"} if method == "mask_r_cnn" else set()
+    assert set(terms) == expected
+    assert total == pytest.approx(float(sum(terms[name] for name in expected - {"recall"})), rel=1e-5)
+    assert finite((total, slopes))
+    slopes.pop("input")
+    still = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(slopes)
+        if not np.abs(leaf).max() > 0
+    ]
+    # The small boxes of the batch leave coarse maps of the pyramid to the RPN.
+    unused = "pyramid']['output" if method == "fast_r_cnn" else "nothing"
+    assert not [name for name in still if "kernel" in name and unused not in name]
+
+
+DAMAGED = {
+    "an empty image": {
+        "labels": np.zeros((2, SIDE, SIDE), np.int32),
+        "classes": np.zeros((2, CAPACITY), np.int32),
+    },
+    "gaps in the ids": {"labels": np.where(batch()["labels"] == 2, 0, batch()["labels"])},
+    "ids beyond the capacity": {"labels": batch()["labels"] * 3},
+    "one pixel": {"labels": np.pad(np.ones((2, 1, 1), np.int32), ((0, 0), (20, SIDE - 21), (9, SIDE - 10)))},
+    "instances in pieces": {
+        "labels": np.random.default_rng(0).integers(0, 4, (2, SIDE, SIDE)).astype(np.int32)
+    },
+    "nothing to be judged": {"semantic": np.full((2, SIDE, SIDE), -1)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_losses_stay_finite(damage):
+    method = "mask_r_cnn"
+    (total, _), slopes = gradient(method)(params(method), batch() | DAMAGED[damage], jax.random.key(0))
+    assert finite((total, slopes))
+
+
+@pytest.mark.parametrize("box", [(9, 9, 2, 2), (5, 5, 5, 5), (400, 400, 420, 420), (np.nan, 0, 9, 9)])
+def test_impossible_proposals_change_nothing(box):
+    given = batch()
+    expected, _ = gradient("fast_r_cnn")(params("fast_r_cnn"), given, jax.random.key(0))
+    damaged = given["proposals"].copy(), given["proposals_valid"].copy()
+    # In the place of padding, so that the same RoIs are drawn if it is left out.
+    damaged[0][:, 16] = box
+    outside = box[0] == 400
+    damaged[1][:, 16] = not outside
+    (total, _), slopes = gradient("fast_r_cnn")(
+        params("fast_r_cnn"),
+        given | {"proposals": damaged[0], "proposals_valid": damaged[1]},
+        jax.random.key(0),
+    )
+    assert total == expected[0]
+    assert finite(slopes)
+
+
+def test_objects_beside_the_image_are_all_that_counts():
+    # Of an image without objects, boxes and masks have nothing to say.
+    (_, terms), _ = gradient("mask_r_cnn")(
+        params("mask_r_cnn"), batch() | DAMAGED["an empty image"], jax.random.key(0)
+    )
+    assert terms["boxes"] == terms["masks"] == terms["proposals"] == terms["recall"] == 0
+    assert terms["classes"] > 0
+
+
+def test_the_same_key_draws_the_same():
+    losses = [
+        gradient("mask_r_cnn")(params("mask_r_cnn"), batch(), jax.random.key(seed))[0][0]
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@functools.cache
+def predict(method):
+    return quick.jit(task(method).predict)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_become_a_segmentation(method):
+    given = batch()
+    proposals = (
+        (given["proposals"], given["proposals_valid"]) if "fast" in method or method == "r_cnn" else None
+    )
+    found = predict(method)(params(method), given["image"], np.array([SIDE, SIDE], np.float32), proposals)
+    assert found["boxes"].shape == (2, 10, 4)
+    first = {name: np.asarray(values)[0] for name, values in found.items()}
+    assert ("masks" in first) == (method == "mask_r_cnn")
+    result = task(method).segment(first | {"shape": np.array([SIDE, SIDE])})
+    assert result.shape == (SIDE, SIDE)
+    assert result.num_instances <= first["valid"].sum()
+    assert (np.diff(result.scores) <= 0).all()
+
+
+def test_many_crops_are_encoded_in_turns():
+    given = batch()
+    model, weights = detector("r_cnn"), params("r_cnn")
+    boxes = np.tile(given["proposals"], (1, 4, 1))[:, :70]
+    boxes = boxes[:1]
+    image = given["image"][:1]
+    one = quick.jit(lambda p, b: model.apply({"params": p}, [image], b, method="predict_boxes"))(
+        weights, boxes
+    )[0]
+    outputs = quick.jit(task("r_cnn", score_threshold=0.0).predict)(
+        weights, image, None, (boxes, np.ones(boxes.shape[:2], bool))
+    )
+    probabilities = np.asarray(jax.nn.softmax(one))[..., 1:]
+    assert np.asarray(outputs["scores"]).max() == pytest.approx(probabilities.max(), rel=1e-5)
+
+
+def test_masks_suppress_masks():
+    outputs = {
+        "boxes": np.array([[4, 4, 20, 20], [4, 4, 20, 20], [30, 30, 40, 40]], np.float32),
+        "classes": np.array([1, 2, 1]),
+        "scores": np.array([0.9, 0.8, 0.7], np.float32),
+        "valid": np.ones(3, bool),
+        "masks": np.ones((3, 28, 28), np.float32),
+        "shape": np.array([SIDE, SIDE]),
+    }
+    result = task("mask_r_cnn").segment(outputs)
+    # The second lies below the first and shows no pixel.
+    np.testing.assert_array_equal(result.classes, [1, 1])
+    np.testing.assert_allclose(result.scores, [0.9, 0.7])
+    given = batch()["image"]
+    loose = task("mask_r_cnn", score_threshold=0.0, nms=0.99)
+    strict = task("mask_r_cnn", score_threshold=0.0, nms=0.99, suppression="masks", mask_nms=0.1)
+    weights = params("mask_r_cnn")
+    full = weights | {"mask_head": weights["mask_head"] | {"bias": np.full(3, 50.0, np.float32)}}
+    every, few = (quick.jit(t.predict)(full, given)["valid"].sum() for t in (loose, strict))
+    assert 0 < few < every
+
+
+def test_what_is_impossible_is_named():
+    with pytest.raises(InputError, match="choose one of boxes, masks"):
+        make_instance(detector("mask_r_cnn"), num_classes=3, suppression="soft")
+    with pytest.raises(InputError, match="needs masks"):
+        make_instance(detector("faster_r_cnn"), num_classes=3, suppression="masks")
+    with pytest.raises(InputError, match="it has boxes, classes"):
+        make_instance(detector("faster_r_cnn"), num_classes=3, weights={"dice": 1.0})
+    with pytest.raises(InputError, match="has to be given proposals"):
+        jax.eval_shape(task("fast_r_cnn").predict, params("fast_r_cnn"), batch()["image"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_losses_are_the_same_on_eight_devices(method):
+    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    given, weights, key = batch(size=8), params(method), jax.random.key(0)
+    loss = quick.jit(task(method).loss)
+    one = loss(weights, given, key)
+    eight = loss(jax.device_put(weights, whole), jax.device_put(given, split), jax.device_put(key, whole))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        assert b == pytest.approx(float(a), rel=1e-4)
+
+
+@pytest.mark.peers
+def test_losses_are_torchvisions():
+    torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+    import torchvision
+
+    from tests.models import test_detector_conversion as conversion
+
+    name = "maskrcnn_resnet50_fpn"
+    net = conversion.theirs(name)
+    model, weights, _ = conversion.ours(name)
+    rng = np.random.default_rng(0)
+    image = rng.random((96, 128, 3), np.float32)
+    labels = np.zeros((96, 128), np.int32)
+    for index, (top, left, high, wide) in enumerate([(5, 8, 40, 30), (50, 60, 30, 50), (60, 5, 20, 30)], 1):
+        labels[top : top + high, left : left + wide] = index
+    masks = torch.tensor(np.stack([labels == i for i in (1, 2, 3)]).astype(np.uint8))
+    target = {
+        "boxes": torchvision.ops.masks_to_boxes(masks) + torch.tensor([0.0, 0, 1, 1]),
+        "labels": torch.tensor([1, 3, 2]),
+        "masks": masks,
+    }
+    net.train()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    # Batches so large that nothing is left to chance: all anchors and RoIs are in.
+    everything = 10**6
+    net.rpn.fg_bg_sampler.batch_size_per_image = everything
+    net.roi_heads.fg_bg_sampler.batch_size_per_image = everything
+    net.rpn._pre_nms_top_n = {"training": 300, "testing": 1000}
+    net.rpn._post_nms_top_n = {"training": 200, "testing": 1000}
+    try:
+        with torch.no_grad():
+            expected = net([torch.tensor(image).permute(2, 0, 1)], [target])
+    finally:
+        net.eval()
+        net.rpn._pre_nms_top_n = {"training": 2000, "testing": 1000}
+        net.rpn._post_nms_top_n = {"training": 2000, "testing": 1000}
+    mine = make_instance(
+        model, num_classes=5, pre_nms=300, post_nms=200, rpn_batch=everything, roi_batch=everything
+    )
+    given = {
+        "image": image[None],
+        "labels": labels[None],
+        "semantic": (labels > 0).astype(np.int32)[None],
+        "classes": np.array([[1, 3, 2, 0]], np.int32),
+    }
+    _, terms = jax.jit(mine.loss)(weights, given, jax.random.key(0))
+    pairs = {
+        "objectness": "loss_objectness",
+        "proposals": "loss_rpn_box_reg",
+        "classes": "loss_classifier",
+        "boxes": "loss_box_reg",
+        "masks": "loss_mask",
+    }
+    for ours, theirs in pairs.items():
+        assert float(terms[ours]) == pytest.approx(float(expected[theirs]), rel=2e-3), ours
