@@ -1,4 +1,4 @@
-"""Methods without weights: nothing to train, evaluated and applied like any other.
+"""Classical segmentation methods: nothing to train, same evaluation and prediction scripts.
 
 python scripts/evaluate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans
 python scripts/evaluate.py --config=configs/classical.py:method=all --out=runs/classical
@@ -19,11 +19,11 @@ OPTIONS = {"method": ("watershed", *METHODS[:-1], "all"), "dataset": semantic.OP
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of one method, or of all beside each other."""
+    """Returns the config of one method, or of all of them."""
     chosen = parse(variant, OPTIONS)
     config = ConfigDict()
     config.seed = 0
-    # Nothing is trained; they stand here because every config has them.
+    # Unused, as nothing is trained, but every config has these fields.
     config.steps = 0
     config.batch_size = 1
     trained = semantic.get_config(f"dataset={chosen['dataset']}")
@@ -34,24 +34,24 @@ def get_config(variant: str = "") -> ConfigDict:
     for name in METHODS if chosen["method"] == "all" else (chosen["method"],):
         config.methods[name] = ConfigDict(TUNED.get(chosen["dataset"], {}).get(name, {}))
 
-    # Gives a class to each instance by its measurements, where there is more than one to give.
+    # Classifies instances by their measurements if there is more than one foreground class.
     config.classifier = ConfigDict()
-    # Whether evaluation fits it on the training split.
+    # Whether evaluation fits the classifier on the training split.
     config.classifier.fit = True
-    # A file that evaluation has written, to be used instead.
+    # A classifier file from an earlier evaluation, used instead of fitting.
     config.classifier.file = placeholder(str)
     return config
 
 
 def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
-    """What scripts/ablate.py tries of each method of a config."""
+    """Yields the settings that scripts/ablate.py tries for each method of a config."""
     for method in config.methods:
         for name, values in (SEARCHED[method] | SHARED).items():
             for value in values:
                 yield {f"methods.{method}.{name}": value}
 
 
-# Found by scripts/ablate.py on training images alone.
+# Tuned with scripts/ablate.py on training images only.
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "mnfinder": {
         "naive": {"min_area": 5, "share": 0.5, "min_core": 30, "max_hole": 0},

@@ -1,4 +1,4 @@
-"""What the configs know of each data set that they train on as they are."""
+"""Default settings of the configs for each data set."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ from ml_collections import ConfigDict
 
 
 class Defaults(NamedTuple):
-    """What a config sets for a data set.
+    """Config defaults for a data set.
 
     Attributes:
-      patch_size: of the patches to train on; with their margin they fit into the smallest image.
-      scale: images are resized by this factor before.
-      headline: the class whose instances AP, PQ and AJI are about; None for the first.
-      reference: parameters of the watershed that numbers are read against.
+      patch_size: side of training patches, pixels; with its margin a patch fits into the smallest image.
+      scale: factor by which images are resized before patches are cut.
+      headline: the class whose instances AP, PQ and AJI are computed for; None for the first.
+      reference: parameters of the reference watershed.
     """
 
     patch_size: int = 256
@@ -22,15 +22,15 @@ class Defaults(NamedTuple):
     reference: Mapping[str, Any] = {}
 
 
-# The first is the default. The references were tuned on training images of MNFinder and BBBC038 alone.
+# The first is the default. References are tuned on training images of MNFinder and BBBC038 only.
 DATASETS = {
     "mnfinder": Defaults(
         headline="nucleus",
-        # Micronuclei are the instances of less than a fifth of the usual area.
+        # Instances below a fifth of the usual area count as micronuclei.
         reference={"min_area": 5, "small_fraction": 0.2},
     ),
     "synthetic": Defaults(patch_size=128),
-    # What scripts/prepare.py has made of a user's folder; config.dataset.data_dir says where.
+    # A user's folder prepared by scripts/prepare.py; its path is config.dataset.data_dir.
     "folder": Defaults(patch_size=192),
     # The smallest images have 256 x 256 pixels.
     "bbbc038": Defaults(
@@ -44,16 +44,16 @@ DATASETS = {
     "pannuke": Defaults(patch_size=192, headline="neoplastic"),
     "livecell": Defaults(),
 }
-# Of these people drew boxes: a method that gives boxes learns from them, one that gives pixels would learn
-# to draw ellipses.
+# Data sets annotated with boxes only. Box detectors can train on them; a mask method would learn to draw
+# ellipses.
 BOXES = {
-    # Halved, white cells of 230 pixels fit the largest anchors.
+    # At half size, white blood cells of 230 pixels fit the largest anchors.
     "bccd": Defaults(patch_size=192, scale=0.5),
 }
 
 
 def choose(config: ConfigDict, name: str) -> None:
-    """Sets what a config knows of a data set."""
+    """Sets the data set defaults in a config."""
     defaults = (DATASETS | BOXES)[name]
     config.dataset.name = name
     config.dataset.headline = defaults.headline

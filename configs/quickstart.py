@@ -12,15 +12,15 @@ from configs.variants import parse
 MICROSCOPES = {
     "scale": (0.5, 1.5),
     "gamma": (0.5, 2.2),
-    "glow_radius": (8.0, 32.0),
-    # Micronuclei have a few dozen pixels: more would hide them.
+    "glow_reach": (8.0, 32.0),
+    # Micronuclei cover only a few dozen pixels; a stronger blur would hide them.
     "blur": (0.0, 0.7),
     "noise": 0.03,
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config; `dataset=synthetic` needs no download."""
+    """Returns the config; `dataset=synthetic` needs no download."""
     chosen = parse(variant, {"dataset": ("mnfinder", "synthetic")})
     config = semantic.get_config(f"dataset={chosen['dataset']}")
     config.steps = 900

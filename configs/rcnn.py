@@ -1,25 +1,25 @@
-"""The R-CNN family: objects one by one, each with a class, a box, a score and, in Mask R-CNN, its pixels.
+r"""Instance segmentation with the R-CNN family: class, box, score and, in Mask R-CNN, a mask per object.
 
     python scripts/train.py --config=configs/rcnn.py:method=mask_r_cnn --workdir=runs/mask_r_cnn
     python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn,size=small --workdir=runs/fast_small
 
-Training RPN and head in turns, as Ren et al. (2015) did, instead of both at once, takes four runs:
+Alternating training of RPN and head, as in Ren et al. (2015), takes four runs instead of one:
 
-    F=configs/rcnn.py:method=faster_r_cnn; RPN="--config.task.weights.classes=0 --config.task.weights.boxes=0
-        --config.predict.checkpoint=latest"
-    python scripts/train.py --config=$F --workdir=runs/1 $RPN
-    python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn --workdir=runs/2
+    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/1 \
+        --config.task.weights.classes=0 --config.task.weights.boxes=0 --config.predict.checkpoint=latest
+    python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn --workdir=runs/2 \
         --config.proposals.method=rpn --config.proposals.workdir=runs/1
-    python scripts/train.py --config=$F --workdir=runs/3 $RPN --config.model.weights=runs/2
+    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/3 \
+        --config.task.weights.classes=0 --config.task.weights.boxes=0 --config.predict.checkpoint=latest \
+        --config.model.weights=runs/2 \
         --config.model.frozen="('backbone','box_features','box_predictor')"
-    python scripts/train.py --config=$F --workdir=runs/4 --config.model.weights=runs/3
-        --config.model.frozen="('backbone','rpn')"
+    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/4 \
+        --config.model.weights=runs/3 --config.model.frozen="('backbone','rpn')"
 
-The second learns from the boxes of the first with a backbone of its own; the third and fourth keep the
-second's, so that the last one has a whole Faster R-CNN.
+Run 2 trains on the proposals of run 1 with its own backbone. Runs 3 and 4 keep the backbone of run 2 frozen,
+so run 4 ends with a complete Faster R-CNN.
 
-`size=full` has the papers' widths and is made for a GPU or TPU; `size=small` learns in minutes on two CPU
-cores.
+`size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains in minutes on two CPU cores.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ OPTIONS = {
     # "v1" and "v2" are torchvision's networks, for its weights; "cells" has anchors and heads for cells.
     "form": ("cells", "v1", "v2"),
 }
-# In pixels, for each map of a backbone: from micronuclei of 4 pixels to cells of 128.
+# Anchor sizes in pixels for each feature map: from micronuclei of 4 pixels to cells of 128.
 ANCHORS = {
     "resnet50_fpn": ((4.0, 6.0), (8.0, 12.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
     "vgg16_fpn": ((4.0, 8.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
@@ -47,7 +47,7 @@ ANCHORS["resnet18_fpn"] = ANCHORS["resnet50_fpn"]
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; `OPTIONS` lists what can be chosen."""
+    """Returns the config of a variant; `OPTIONS` lists the choices."""
     chosen = parse(variant, OPTIONS)
     method, backbone = chosen["method"], chosen["backbone"]
     config = semantic.get_config()
@@ -55,7 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 20_000
     config.batch_size = 8
 
-    # Instances of a window, the margin for augmentation included; more are counted and left out.
+    # Maximum instances per window, including the augmentation margin; the rest are counted and dropped.
     config.data.max_instances = 500
 
     config.model = ConfigDict()
@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.pooling = "align"
     config.model.bins = 7
     config.model.sampling_ratio = 2
-    # False is what published weights were trained with; True is right to the half pixel.
+    # False matches published weights; True avoids their half-pixel shift.
     config.model.aligned = True
     config.model.canonical_size = 224.0
     # "mlp" or "conv", the box heads of torchvision's first and second version.
@@ -83,14 +83,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.mask_channels = 256
     config.model.dtype = "float32"
     config.model.remat = False
-    # A file from scripts/convert_weights.py; or the folder of a run: what fits of its parameters is taken.
+    # A file from scripts/convert_weights.py, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = semantic.placeholder(str)
-    # Parts that stay as they begin, such as ("backbone", "rpn").
+    # Modules that are not trained, such as ("backbone", "rpn").
     config.model.frozen = ()
 
     config.task = ConfigDict()
     config.task.name = "instance"
-    # Capacities: memory and time follow them, whatever the image.
+    # Fixed capacities: memory and time depend on them, not on the image.
     config.task.pre_nms = 1000
     config.task.post_nms = 1000
     config.task.candidates = 2000
@@ -98,7 +98,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.rpn_batch = 256
     config.task.roi_batch = 256
     config.task.roi_positive_fraction = 0.25
-    # Every object that is left counts as one, so it has to be likely: 0.05 is for curves of precision.
+    # Every remaining detection counts as an object; the usual 0.05 is meant for precision-recall curves.
     config.task.score_threshold = 0.4
     # "boxes", or "masks" to suppress by the overlap of masks as well.
     config.task.suppression = "boxes"
@@ -106,7 +106,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.mask_nms = 0.3
     config.task.mask_threshold = 0.5
     config.task.min_area = 5
-    # Of the terms of the loss.
+    # Weights of the loss terms.
     config.task.weights = ConfigDict({"classes": 1.0, "boxes": 1.0})
     if method in ("faster_r_cnn", "mask_r_cnn"):
         config.task.weights.update({"objectness": 1.0, "proposals": 1.0})
@@ -114,27 +114,27 @@ def get_config(variant: str = "") -> ConfigDict:
         config.task.weights.masks = 1.0
 
     if chosen["dataset"] == "livecell":
-        # Its images hold up to three thousand cells.
+        # LIVECell images hold up to three thousand cells.
         config.data.max_instances = config.task.max_detections = 1000
     if method in ("r_cnn", "fast_r_cnn"):
-        # Boxes from outside: "selective_search", "segmentations" (of classical methods), or "both"; or "rpn",
-        # those of the run in `workdir`, of Faster or Mask R-CNN.
+        # External proposals: "selective_search", "segmentations" (from classical methods), "both", or "rpn",
+        # the RPN of the Faster or Mask R-CNN run in `workdir`.
         config.proposals = ConfigDict({"method": "both", "max_proposals": 2000})
         config.proposals.workdir = semantic.placeholder(str)
-        # Upright boxes stay tight under flips and quarter turns only.
+        # Axis-aligned boxes stay tight only under flips and quarter turns.
         config.augment.rotation = 0.0
         config.augment.elastic = (0.0, 1.0)
     if backbone == "vgg16":
-        # The head of the paper, whose first two layers are VGG16's own.
+        # The paper's head: its first two layers are VGG16's fully connected layers.
         config.model.head_channels = 4096
     if method == "r_cnn":
-        # Side of the squares that proposals are warped to, and how much of it shows what is around them.
+        # Side of the warped crops and the width of the context border in them, pixels.
         config.model.crop_side = 224
         config.model.crop_context = 16
-        # Each RoI costs a pass of the encoder.
+        # Each RoI costs one encoder pass.
         config.task.roi_batch = 64
-        # After training, "svm" replaces the classes by one linear SVM for each, and the boxes by ridge
-        # regression, as the paper has it; "softmax" keeps what was trained.
+        # After training, "svm" replaces the classifier by one linear SVM per class and the box regression by
+        # ridge regression, as in the paper; "softmax" keeps the trained layers.
         config.task.classifier = "svm"
 
     config.optimizer.learning_rate = 3e-4
@@ -151,11 +151,11 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _as_torchvision(config: ConfigDict, form: str) -> None:
-    """Makes the network one that torchvision's weights fit."""
+    """Changes a config to match torchvision's architecture, so that its weights fit."""
     config.model.norm = "frozen_batch"
     config.model.aligned = False
     config.model.anchor_sizes = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    # Cells are smaller than what people photograph: enlarged, they meet anchors of their size.
+    # Cells are smaller than objects in photographs; upscaling makes them match the anchors.
     config.data.scale = 2.0
     config.data.patch_size = 512
     if form == "v2":
@@ -166,7 +166,7 @@ def _as_torchvision(config: ConfigDict, form: str) -> None:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Makes a config learn in minutes on two CPU cores."""
+    """Shrinks a config to train in minutes on two CPU cores."""
     config.steps = 800
     config.batch_size = 4
     config.data.patch_size = 128
@@ -175,7 +175,7 @@ def _shrink(config: ConfigDict) -> None:
     config.augment.update(quickstart.MICROSCOPES)
     config.model.width = 0.25
     config.model.pyramid_channels = 64
-    # In so few steps a pyramid and heads without norms learn half as much.
+    # In so few steps, a pyramid and heads without normalization learn only half as much.
     config.model.pyramid_norm = config.model.head_norm = "group"
     config.model.head_channels = 128
     config.model.mask_channels = 64
@@ -198,7 +198,7 @@ def _shrink(config: ConfigDict) -> None:
 
 
 def sweep() -> Iterator[dict[str, object]]:
-    """The ablation of how RoIs are cut out of the maps."""
+    """Yields the ablation of RoI pooling."""
     for pooling in ("align", "pool"):
         for bins in (7, 5):
             yield {"model.pooling": pooling, "model.bins": bins}

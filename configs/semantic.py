@@ -1,8 +1,8 @@
-"""Encoder-decoder networks that give a class to every pixel, and instances by a watershed.
+"""Semantic segmentation with encoder-decoder networks; instances come from a watershed.
 
     python scripts/train.py --config=configs/semantic.py:encoder=resnet50,decoder=upsample --workdir=runs/r50
 
-The full-width networks are made for a GPU or TPU; on a CPU begin with configs/quickstart.py.
+The full-width networks need a GPU or TPU; on a CPU, start with configs/quickstart.py.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ OPTIONS = {
     "dataset": tuple(datasets.DATASETS),
     "instances": ("distance", "boundary", "components"),
 }
-# Geometry first, in one warp. Left out: shear, stretch, copy_paste and stain, before glow; cutout, last.
+# Geometric operations come first and share one warp. Not in the default: shear, stretch, copy_paste and
+# stain (they go before glow) and cutout (it goes last).
 POLICY = (
     "scale",
     "rotation",
@@ -46,14 +47,14 @@ STRENGTHS = {
     "flip": True,
     # Standard deviation and smoothness of a displacement, pixels.
     "elastic": (2.0, 32.0),
-    # Copies at most, and the part of one that may lie on other instances.
+    # Maximum number of copies, and the fraction of a copy that may overlap other instances.
     "copy_paste": 4,
     "copy_paste_overlap": 0.3,
-    # Parts by which haematoxylin and eosin change.
+    # Relative change of haematoxylin and eosin.
     "stain": 0.3,
-    # Parts of the brightness of instances; pixels that it reaches.
+    # Strength relative to the brightness of instances; radius in pixels.
     "glow": 0.6,
-    "glow_radius": (4.0, 16.0),
+    "glow_reach": (4.0, 16.0),
     "illumination": 0.3,
     "gamma": (0.7, 1.5),
     # Standard deviation, pixels.
@@ -61,14 +62,14 @@ STRENGTHS = {
     "contrast": 0.2,
     "brightness": 0.1,
     "noise": 0.08,
-    # The longest side, as a part of the patch's, and how many rectangles.
+    # Longest side as a fraction of the patch side, and the number of rectangles.
     "cutout": 0.3,
     "cutout_count": 2,
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; `OPTIONS` lists what can be chosen."""
+    """Returns the config of a variant; `OPTIONS` lists the choices."""
     chosen = parse(variant, OPTIONS)
 
     config = ConfigDict()
@@ -77,35 +78,35 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 16
 
     config.dataset = ConfigDict()
-    # This and what depends on it are set at the end, from configs/datasets.py.
+    # The name and the defaults that depend on it are set at the end, from configs/datasets.py.
     config.dataset.name = placeholder(str)
-    # Where prepared data sets lie; TFDS's own folder if not given.
+    # Folder of prepared data sets; by default TFDS's own.
     config.dataset.data_dir = placeholder(str)
-    # Splits as TFDS writes them, `train[:80%]` included.
+    # Splits in TFDS syntax, including slices such as `train[:80%]`.
     config.dataset.train = "train"
     config.dataset.validation = "validation"
     config.dataset.test = "test"
-    # Whether to train although images of one split say too much about those of another.
+    # Whether to train even if information leaks between splits.
     config.dataset.allow_leaks = False
-    # The class whose instances AP, PQ and AJI are about.
+    # The class whose instances AP, PQ and AJI are computed for.
     config.dataset.headline = placeholder(str)
 
     config.data = ConfigDict()
-    # Networks see images resized by this factor; segmentations have the size of the image.
+    # Images are resized by this factor for the network; segmentations keep the original size.
     config.data.scale = 1.0
     # Intensities at these percentiles of an image become 0 and 1.
     config.data.percentiles = (1.0, 99.8)
-    # Makes stained tissue look alike, before: "macenko" or "reinhard".
+    # Stain normalization, applied before scaling intensities: "macenko" or "reinhard".
     config.data.stain = placeholder(str)
     config.data.patch_size = placeholder(int)
-    # Share of the patches that are centred on an instance.
+    # Fraction of the patches that are centred on an instance.
     config.data.foreground_fraction = 0.5
-    # Patches are cut this much larger, for rotation and scale to have something to bring in.
+    # Patches are cut larger by this factor to leave a margin for rotation and scale.
     config.data.margin = 1.25
     config.data.workers = 2
 
-    # What is done to a patch, in this order; segjax.data.augmentation.policy says what there is, and what
-    # strengths mean.
+    # Augmentation operations in this order; see segjax.data.augmentation.policy for all operations and
+    # their strengths.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
     config.model = ConfigDict()
@@ -118,7 +119,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.decoder_norm = "group"
     config.model.dtype = "float32"
     config.model.remat = False
-    # A file from scripts/convert_weights.py; or the folder of a run: what fits of its parameters is taken.
+    # A file from scripts/convert_weights.py, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = placeholder(str)
 
     config.task = ConfigDict()
@@ -129,7 +130,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task.instance_weight = 1.0
     config.task.smoothing = 1.0
     config.task.h = 0.1
-    # Pixels of the smallest instance: one number, or one for each class but the background.
+    # Minimum instance area in pixels: one number, or one per foreground class.
     config.task.min_area = (20,)
     config.task.boundary_threshold = 0.5
 
@@ -143,19 +144,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.clip = 1.0
 
     config.train = ConfigDict()
-    # Decay of the moving average of the parameters that is evaluated; 0 keeps none.
+    # Decay of the moving average of parameters used for evaluation; 0 disables it.
     config.train.ema_decay = 0.999
-    # Microbatches whose gradients are averaged for one step.
+    # Microbatches per step, whose gradients are averaged.
     config.train.accumulate = 1
     config.train.log_every = 20
     config.train.checkpoint_every = 500
     config.train.validate_every = 500
-    # Validations without a better score after which a run stops; 0 for never.
+    # Stop after this many validations without improvement; 0 never stops early.
     config.train.patience = 0
     config.train.max_consecutive_skips = 20
 
     config.mesh = ConfigDict()
-    # Devices that hold replicas (-1: all that are left), and over which each replica's parameters are split.
+    # Data-parallel devices (-1: all remaining), and devices that each replica's parameters are sharded over.
     config.mesh.data = -1
     config.mesh.fsdp = 1
 
@@ -165,17 +166,17 @@ def get_config(variant: str = "") -> ConfigDict:
     config.predict.overlap = 64
     # Averages over the image and its mirror images.
     config.predict.flips = False
-    # Which parameters: those with the best validation, or the latest.
+    # Which checkpoint to use: "best" by validation score, or "latest".
     config.predict.checkpoint = "best"
 
-    # The classical method that numbers are read against.
+    # The classical method used as the reference.
     config.reference = ConfigDict()
     datasets.choose(config, chosen["dataset"])
     return config
 
 
 def sweep() -> Iterator[dict[str, object]]:
-    """The ablation of what the decoder is made of."""
+    """Yields the ablation of the decoder."""
     for decoder in OPTIONS["decoder"]:
         for skips in (True, False):
             yield {"model.decoder": decoder, "model.skips": skips}

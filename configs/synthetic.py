@@ -1,4 +1,4 @@
-"""Synthetic nuclei with exact labels: nothing to download, learned in a minute or two on two CPU cores.
+"""Synthetic nuclei with exact labels: no download, trains in a minute or two on two CPU cores.
 
 python scripts/train.py --config=configs/synthetic.py --workdir=runs/synthetic
 """
@@ -10,7 +10,7 @@ from configs.variants import parse
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config; `dataset=synthetic` is its only variant."""
+    """Returns the config; `dataset=synthetic` is its only variant."""
     parse(variant, {"dataset": ("synthetic",)})
     config = semantic.get_config("dataset=synthetic")
     config.steps = 150

@@ -1,20 +1,20 @@
-"""Reads the variant that stands behind a config's name, as in `configs/semantic.py:encoder=resnet50`."""
+"""Parsing of config variants such as `configs/semantic.py:encoder=resnet50`."""
 
 from collections.abc import Mapping, Sequence
 
 
 def parse(variant: str | None, options: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Reads `name=value,name=value`.
+    """Parses `name=value,name=value`.
 
     Args:
-      variant: what was given, or nothing.
-      options: the known values of each name, its default first.
+      variant: text after the colon, may be empty or None.
+      options: allowed values by name, the default first.
 
     Returns:
       A value for each name.
 
     Raises:
-      ValueError: naming the known ones, if a name or value is unknown.
+      ValueError: if a name or value is unknown; the message lists the choices.
     """
     chosen = {name: values[0] for name, values in options.items()}
     for part in (variant or "").split(","):

@@ -1,4 +1,4 @@
-"""Searches the settings of methods without weights on training images, never on others.
+"""Tunes the parameters of classical methods on training images only.
 
     python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search
     python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search \

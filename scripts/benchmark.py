@@ -1,4 +1,4 @@
-"""Times segjax beside what people would use instead, on this machine, in one run.
+"""Benchmarks segjax against torch, torchvision and scikit-learn on this machine.
 
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
@@ -12,8 +12,8 @@ also the same network in torch. The classical suite times the methods without we
 beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and Mask R-CNN beside
 torchvision's. The augment suite times augmentation policies beside a training step of the VGG16 U-Net. The
 data suite times the preparation of a folder, and reading decoded batches beside a plain loop over files and
-torch's DataLoader. Torch and torchvision are in the `peers` extra. All are timed in turn; a ratio is the
-peer's time over ours, so above 1 we are faster. Quote ratios rather than seconds.
+torch's DataLoader. Torch and torchvision are in the `peers` extra. Calls are timed alternately; a ratio is
+the peer's time over segjax's, so above 1 segjax is faster. Quote ratios rather than seconds.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Measures a method on a split beside the reference, and writes a report.
+"""Evaluates a method and the reference on a split, and writes a report.
 
 python scripts/evaluate.py --workdir=runs/quickstart --split=test
 python scripts/evaluate.py --config=configs/classical.py:method=watershed --out=runs/watershed

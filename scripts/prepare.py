@@ -1,4 +1,4 @@
-r"""Makes a data set of a folder of images and masks, and reports on its state.
+r"""Prepares a data set from a folder of images and masks, and writes a quality report.
 
     python scripts/prepare.py --images=FOLDER --masks=FOLDER --metadata=TABLE.csv --out=my_data
     python scripts/train.py --config=configs/semantic.py:dataset=folder --config.dataset.data_dir=my_data \
@@ -11,7 +11,7 @@ class, pixel_size; --pattern='{patient}_{slide}_{}' reads them from the names of
 a patient go to one split. What is damaged is left out and listed in my_data/report/index.html; no file is
 changed or deleted.
 
-Stop it whenever you like: the same command goes on where it stopped, to the same bytes.
+It can be stopped at any time: the same command resumes, with byte-identical results.
 
 A public data set is prepared, and reported on, by its name:
 
@@ -47,18 +47,22 @@ CHANNEL_AXIS = flags.DEFINE_integer(
     "channel_axis", None, "Where channels are in a stack, if the file does not say it."
 )
 OUT = flags.DEFINE_string("out", None, "Folder for the data set and the report.")
-SHARES = flags.DEFINE_list("shares", ["0.7", "0.15", "0.15"], "Of train, validation and test.")
-SPLIT_BY = flags.DEFINE_enum("split_by", "group", ["group", "image"], "Whether groups stay whole.")
+SHARES = flags.DEFINE_list("shares", ["0.7", "0.15", "0.15"], "Fractions of train, validation and test.")
+SPLIT_BY = flags.DEFINE_enum(
+    "split_by", "group", ["group", "image"], "Keep groups together, or split by image."
+)
 FOLDS = flags.DEFINE_integer(
     "folds", None, "Splits fold_0, fold_1, ... for cross-validation instead.", lower_bound=2
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of the split.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of the split.")
 ACCEPT = flags.DEFINE_list(
     "accept", [], "Findings for which an image is not set aside, as named in quality.json."
 )
-WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes; 0 for one alone.", lower_bound=0)
+WORKERS = flags.DEFINE_integer(
+    "workers", os.cpu_count() or 1, "Worker processes; 0 runs in this process.", lower_bound=0
+)
 PREVIEW = flags.DEFINE_bool("preview", True, "Draw contact sheets into the report.")
-BEAM = flags.DEFINE_bool("beam", False, 'Work by Apache Beam: pip install -e ".[beam]".')
+BEAM = flags.DEFINE_bool("beam", False, 'Run on Apache Beam: pip install -e ".[beam]".')
 BEAM_OPTIONS = flags.DEFINE_list(
     "beam_options", [], "Options of Beam: --beam_options=--runner=FlinkRunner,..."
 )

@@ -1,8 +1,8 @@
-"""Trains a network, evaluates it on the test split beside the reference, and writes a report.
+"""Trains a network, evaluates it on the test split against the reference, and writes a report.
 
     python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Stop it whenever you like: the same command goes on where it stopped. Any field of the config can be
+It can be stopped at any time: the same command resumes. Any field of the config can be
 overridden, as in --config.steps=1000.
 """
 

@@ -1,4 +1,4 @@
-"""What every script shares: flags, configs, errors in one sentence, and JAX set up before it is imported."""
+"""Common parts of the command line scripts: flags, configs, error messages and JAX setup."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ml_collections import config_flags
 
 from segjax.errors import InputError, Interrupted
 
-# Found once, by whoever looks: the folder that holds `configs/`.
+# The repository root, which contains `configs/`.
 ROOT = Path(__file__).parents[1]
 
 
 def define_config() -> flags.FlagHolder:
     """Defines `--config`, whose fields can be overridden as `--config.field=value`."""
-    sys.path.append(str(ROOT))  # configs build on each other
+    sys.path.append(str(ROOT))  # configs import each other
     return config_flags.DEFINE_config_file(
         "config",
         None,
@@ -41,16 +41,16 @@ def run(main: Callable[[], None]) -> None:
 
 
 def configure_jax() -> None:
-    """Sets what JAX reads when it is first imported; what the user has set stays."""
-    # Entries of another jaxlib, or made for another processor, cannot be used and have been seen to crash.
+    """Sets JAX's environment variables, before JAX is imported; existing values are kept."""
+    # Cache entries from another jaxlib or processor are unusable and have been seen to crash.
     machine = hashlib.sha256(f"{platform.node()} {platform.machine()} {_processor()}".encode()).hexdigest()[
         :12
     ]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "segjax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jaxlib-{version('jaxlib')}-{machine}"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    # Up to three times as fast a gradient of 3 x 3 convolutions on CPU. XLA ends the program at a flag that
-    # it does not know, so only versions that were tried are given it.
+    # Makes gradients of 3 x 3 convolutions up to three times as fast on CPU. XLA aborts on unknown flags, so
+    # the flag is set only for tested versions.
     flag = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
     tried = (0, 10) <= tuple(int(part) for part in version("jaxlib").split(".")[:2]) <= (0, 12)
     if tried and "xla_cpu_experimental_ynn_fusion_type" not in os.environ.get("XLA_FLAGS", ""):
@@ -58,7 +58,7 @@ def configure_jax() -> None:
 
 
 def _processor() -> str:
-    """The model of the processor, as far as the system tells."""
+    """Returns the processor's model and features, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -67,11 +67,11 @@ def _processor() -> str:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Parses flags; whatever is wrong with them, or with the config they name, is said in one sentence."""
+    """Parses flags; errors in them or in the config end the program with one sentence."""
     try:
         rest = flags.FLAGS(list(argv))
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            flags.FLAGS.config.keys()  # a file that could not be loaded says so only when it is used
+            flags.FLAGS.config.keys()  # a config that failed to load raises only when used
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
         fail(_explain(error))
     if len(rest) > 1:
@@ -80,7 +80,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _explain(error: Exception) -> str:
-    # What goes wrong inside a config's own code arrives with its traceback as text.
+    # Errors raised inside a config file arrive as text that includes the traceback.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1].removeprefix("ValueError: ") if "Traceback" in str(error) else " ".join(lines)
     if isinstance(error, AttributeError | KeyError):

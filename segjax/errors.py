@@ -2,12 +2,12 @@
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used: a config field, a file, a folder, a checkpoint.
+    """Invalid user input: a config field, a file, a folder or a checkpoint.
 
-    The message is one sentence that names the file or the field and the way out. Scripts print it without
+    The message is one sentence that names the file or field and how to fix it. Scripts print it without
     a traceback and exit with code 2; as a library, catch it like any ValueError.
     """
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """A run was asked to stop, and has saved where it stands."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A run was asked to stop and has saved its state."""

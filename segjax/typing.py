@@ -1,11 +1,11 @@
-"""Names shared by every floor: array types and, once and for all, what the dimension letters mean.
+"""Shared array types, and the meaning of the dimension letters used in all docstrings.
 
     B  batch          H  height, rows       N  instances, boxes (capacity where shapes are static)
     C  channels       W  width, columns     K  classes, background included
     P  proposals      T  RoIs               S  feature scales
 
 Images are [H, W, C], maps [H, W]; a leading B makes a batch. Boxes are `(x0, y0, x1, y1)` in pixels. `mask`
-is a segmentation, `valid` marks what is not padding.
+is a segmentation mask, `valid` is False for padding.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ Outputs = Mapping[str, Array]
 # One training batch: named arrays, each with a leading B.
 Batch = Mapping[str, Array]
 
-# The class of a pixel that neither a loss nor a metric may judge.
+# The class of pixels that losses and metrics ignore.
 IGNORE = -1
 
 
 class Model(Protocol):
-    """What a network is to the rest of segjax: two pure functions."""
+    """Interface of a network: two pure functions."""
 
     @property
     def init(self) -> Callable[..., Any]:

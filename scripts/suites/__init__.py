@@ -1,1 +1,1 @@
-"""What scripts/benchmark.py times."""
+"""Benchmark suites of scripts/benchmark.py."""

@@ -1,4 +1,4 @@
-"""What augmentation costs on the device, beside a training step of the network that it feeds."""
+"""Benchmark of on-device augmentation relative to a training step."""
 
 import functools
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 from suites.network import descent, finished
 from suites.timing import measure
 
-# Of the time of a training step, at most.
+# Maximum time as a fraction of a training step.
 GOAL = 0.1
 
 
 class Row(NamedTuple):
-    """What one policy costs.
+    """The cost of one policy.
 
     Attributes:
-      policy: what is timed, in words.
-      seconds: of a batch.
-      images: in a second.
-      share: of a training step of the VGG16 U-Net on a batch of such patches.
+      policy: description of the policy.
+      seconds: seconds per batch.
+      images: images per second.
+      share: fraction of a VGG16 U-Net training step on a batch of the same size.
     """
 
     policy: str
@@ -42,15 +42,15 @@ def main(*, size: int, batch: int, rounds: int) -> None:
 
 
 def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
-    """Times the default policy and that of all operations, and a training step.
+    """Times the default policy, the policy of all operations, and a training step.
 
     Args:
       size: side of the patches, pixels; a multiple of 16.
-      batch: of them.
+      batch: patches per batch.
       rounds: timed calls of each; the median counts.
 
     Returns:
-      A row for each policy.
+      One row per policy.
     """
     import jax
 
@@ -64,14 +64,14 @@ def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
         arguments = (jax.random.split(jax.random.key(0), batch), examples)
         compiled = jax.jit(augment).lower(*arguments).compile()
         calls[name] = functools.partial(finished, compiled, arguments)
-    # Apart: the first call after a step would pay for the memory that the step has swept through.
+    # Timed separately: the first call after a training step would pay for the memory it touched.
     seconds = measure(calls, rounds)
     step = measure({"step": training_step(size, batch)}, rounds)["step"]
     return [Row(name, seconds[name], batch / seconds[name], seconds[name] / step) for name in policies]
 
 
 def windows(size: int, batch: int) -> Any:
-    """Synthetic cells in three channels, with the margin that rotation and scale need; on the device."""
+    """Returns a batch of synthetic RGB cells on the device, with the margin for rotation and scale."""
     import jax
     import numpy as np
 
@@ -84,7 +84,7 @@ def windows(size: int, batch: int) -> Any:
 
 
 def training_step(size: int, batch: int) -> Callable[[], Any]:
-    """A step of gradient descent of the VGG16 U-Net, compiled."""
+    """Returns a compiled gradient descent step of the VGG16 U-Net."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Methods without weights: seconds for an image, ratios to scikit-learn, growth with the image."""
+"""Benchmark of the classical methods: time per image, ratio to scikit-learn, and scaling."""
 
 import functools
 import multiprocessing
@@ -41,19 +41,19 @@ def main(*, size: int, rounds: int, largest: int, points: int) -> None:
 
 
 def picture(size: int) -> np.ndarray:
-    """Synthetic cells [size, size, 1]."""
+    """Returns an image of synthetic cells, [size, size, 1]."""
     tile = SyntheticSource("train[:1]")[0].image[..., :1]
     count = -(-size // min(tile.shape[:2]))
     return np.tile(tile, (count, count, 1))[:size, :size]
 
 
 def ready(result: Any) -> Any:
-    """The result once it is there: JAX returns before that."""
+    """Waits for a result, as JAX dispatches asynchronously."""
     return jax.block_until_ready(result)
 
 
 def compare(title: str, calls: dict[str, Callable[[], Any]], rounds: int, goal: float) -> None:
-    """Prints seconds and the ratio of the second to the first."""
+    """Prints the seconds of two calls and the ratio of the second to the first."""
     (ours, first), (theirs, second) = measure(calls, rounds).items()
     ratio = second / first
     verdict = "reached" if ratio >= goal else "not reached"
@@ -63,7 +63,7 @@ def compare(title: str, calls: dict[str, Callable[[], Any]], rounds: int, goal: 
 
 
 def time_kmeans(image: np.ndarray, rounds: int) -> None:
-    """All pixels, seven features, the same number of restarts; ours compete on a sample."""
+    """Times k-means on all pixels, with equal restarts; segjax's restarts compete on a sample."""
     maps = hand_made_of(image[..., 0].astype(np.float32) / image.max()).reshape(-1, len(HAND_MADE))
     maps = ((maps - maps.mean(0)) / maps.std(0)).astype(np.float32)
     batch = np.stack([np.roll(maps, shift * 97, axis=0) for shift in range(BATCH)])
@@ -89,7 +89,7 @@ def time_kmeans(image: np.ndarray, rounds: int) -> None:
 
 
 def time_mean_shift(image: np.ndarray, points: int) -> None:
-    """On the plane of the image; scikit-learn's cost grows faster than the number of points."""
+    """Times mean-shift on pixel positions; scikit-learn's cost grows faster than linearly."""
     foreground = image[..., 0] > np.percentile(image, 70)
     pixels = np.argwhere(foreground)
     weights = foreground.astype(np.float32)
@@ -109,7 +109,7 @@ def time_mean_shift(image: np.ndarray, points: int) -> None:
 
 
 def time_growth(size: int, largest: int) -> None:
-    """Seconds for a million pixels and the peak of memory, each size in a process of its own."""
+    """Prints seconds per million pixels and peak memory, with one process per image size."""
     print("\ngrowth: s for a million pixels (bytes for a pixel at the peak)")
     context = multiprocessing.get_context("spawn")
     for name in STAGES:
@@ -123,9 +123,9 @@ def time_growth(size: int, largest: int) -> None:
 
 
 def one_method(name: str, size: int) -> tuple[float, float]:
-    """Seconds of the second call, and bytes by which the first two have raised the peak of memory."""
+    """Returns the seconds of the second call and the increase of peak memory over both calls, bytes."""
     image = picture(size)
-    STAGES[name](image[:128, :128])  # loads and compiles what does not depend on the size
+    STAGES[name](image[:128, :128])  # loads and compiles everything independent of the size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     STAGES[name](image)
     began = time.perf_counter()

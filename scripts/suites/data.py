@@ -1,4 +1,4 @@
-"""Preparing a folder, and reading decoded batches beside a plain loop over files and torch's DataLoader."""
+"""Benchmark of data preparation and of reading batches, against a plain loop and torch's DataLoader."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ from segjax.experiment import environment
 from suites.timing import measure
 
 PREPARE = Path(__file__).parents[1] / "prepare.py"
-KINDS = 32  # different images; the others are shifted copies, made faster than drawn
+KINDS = 32  # distinct images; the others are shifted copies, which are faster to make
 
 
 def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
@@ -77,7 +77,7 @@ def write_files(folder: Path, count: int, size: int) -> None:
 
 
 def prepare(files: Path, out: Path, workers: int) -> tuple[float, int]:
-    """The seconds of preparing a folder, and the bytes that its processes held at most together."""
+    """Returns the seconds to prepare a folder and the peak memory of all its processes, bytes."""
     command = [sys.executable, str(PREPARE), f"--images={files / 'images'}", f"--masks={files / 'masks'}"]
     command += [f"--out={out}", f"--workers={workers}", "--nopreview", "--mask_format=labels"]
     command += ["--accept=near_duplicate,duplicate,near_duplicate_across_splits"]
@@ -94,7 +94,7 @@ def prepare(files: Path, out: Path, workers: int) -> tuple[float, int]:
 
 
 def held_by(process: psutil.Process) -> int:
-    """Resident bytes of a process and all its children."""
+    """Returns the resident bytes of a process and its children."""
     total = 0
     for one in (process, *_children(process)):
         try:
@@ -134,31 +134,31 @@ def read(files: Path, prepared: Path, *, batch: int, workers: int, rounds: int) 
 
 
 def drain(batches: Iterator[Any]) -> None:
-    """Takes all."""
+    """Exhausts an iterator."""
     for _ in batches:
         pass
 
 
 def decoded(sources: list[FolderSource], batch: int, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As training decodes them: in threads, from the prepared data."""
-    places = [(source, index) for source in sources for index in range(len(source))]
+    """Yields batches of prepared data, decoded in threads as in training."""
+    positions = [(source, index) for source in sources for index in range(len(source))]
     with ThreadPoolExecutor(workers) as threads:
-        groups = [places[start : start + batch] for start in range(0, len(places), batch)]
+        groups = [positions[start : start + batch] for start in range(0, len(positions), batch)]
         yield from threads.map(lambda group: stacked([source[index] for source, index in group]), groups)
 
 
 def stacked(records: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of some records."""
+    """Stacks the images and labels of records."""
     return np.stack([one.image for one in records]), np.stack([one.truth.labels for one in records])
 
 
 def looped(pairs: list[tuple[Path, Path]], batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What anybody would write first."""
+    """Yields batches read by a plain loop."""
     for start in range(0, len(pairs), batch):
-        found = [read_pair(*pair) for pair in pairs[start : start + batch]]
-        yield np.stack([image for image, _ in found]), np.stack([labels for _, labels in found])
+        records = [read_pair(*pair) for pair in pairs[start : start + batch]]
+        yield np.stack([image for image, _ in records]), np.stack([labels for _, labels in records])
 
 
 def read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One image and its labels by Pillow."""
+    """Reads an image and its labels with Pillow."""
     return np.asarray(Image.open(image)), np.asarray(Image.open(mask)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""RoIAlign, non-maximum suppression and Mask R-CNN beside torchvision's, on the same device in one run."""
+"""Benchmark of RoIAlign, NMS and Mask R-CNN against torchvision on the same device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def main(*, size: int, batch: int, rounds: int) -> None:
 
 
 def cells(count: int, size: int, seed: int = 0) -> Any:
-    """Boxes of cells, [count, 4] float32."""
+    """Returns random cell boxes, [count, 4] float32."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -44,14 +44,14 @@ def cells(count: int, size: int, seed: int = 0) -> Any:
 
 
 def device() -> str:
-    """Where torch computes."""
+    """Returns torch's device."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def wait(value: Any = None) -> Any:
-    """Waits until torch is done."""
+    """Waits for torch's device and returns the value."""
     import torch
 
     if torch.cuda.is_available():
@@ -60,7 +60,7 @@ def wait(value: Any = None) -> Any:
 
 
 def align(size: int, batch: int) -> list[tuple[str, Calls]]:
-    """RoIAlign of 512 RoIs of each image from a map of stride 4 with 256 channels."""
+    """RoIAlign of 512 RoIs per image on a stride-4 feature map with 256 channels."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -129,7 +129,7 @@ def suppression() -> list[tuple[str, Calls]]:
 
 
 def our_network(**task: Any) -> tuple[Any, Any]:
-    """Our Mask R-CNN in torchvision's form: the task, and parameters."""
+    """Returns segjax's version of torchvision's Mask R-CNN: the task and its parameters."""
     import jax
     import numpy as np
 
@@ -144,7 +144,7 @@ def our_network(**task: Any) -> tuple[Any, Any]:
 
 
 def training_batch(count: int, size: int, batch: int) -> dict[str, Any]:
-    """Images with `count` rectangular cells each."""
+    """Returns a batch of images with `count` rectangular cells each."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def training_batch(count: int, size: int, batch: int) -> dict[str, Any]:
 
 
 def descent(task: Any) -> Any:
-    """A jit-compiled step of gradient descent."""
+    """Returns a jit-compiled gradient descent step."""
     import jax
 
     def descend(params: Any, data: Any) -> Any:
@@ -172,7 +172,7 @@ def descent(task: Any) -> Any:
 
 
 def step_with(count: int, size: int) -> Callable[[], Any]:
-    """A training step of one image with so many objects; the capacity is the same."""
+    """Returns a training step on one image with `count` objects; the capacity is fixed."""
     import jax
 
     task, params = our_network()

@@ -1,4 +1,4 @@
-"""The network of a config: training step, inference, compilation, memory; beside torch's if asked."""
+"""Benchmark of a config's network: training, inference, compilation and memory, optionally against torch."""
 
 import functools
 import time
@@ -10,7 +10,7 @@ from suites.timing import measure
 
 
 def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
-    """A step of plain gradient descent: the optimizer is the same few percent for everyone."""
+    """Returns a plain gradient descent step; an optimizer would add the same few percent everywhere."""
     import jax
 
     def descend(params: Any, data: Any) -> Any:
@@ -73,14 +73,14 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
 
 
 def finished(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Calls, and waits until it is done: JAX returns before that."""
+    """Calls a function and waits for its result, as JAX dispatches asynchronously."""
     import jax
 
     return jax.block_until_ready(compiled(*arguments))
 
 
 def add_torch(calls: dict[str, dict[str, Callable[[], Any]]], config: Any, params: Any, data: Any) -> None:
-    """Adds the same network in torch, with the same parameters, to what is timed."""
+    """Adds the same network in torch, with the same parameters, to the timed calls."""
     try:
         import torch
     except ImportError as error:

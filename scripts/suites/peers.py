@@ -1,4 +1,4 @@
-"""Networks of segjax written in torch, to be timed beside ours; torch comes with the `peers` extra."""
+"""PyTorch versions of segjax networks for benchmarks; torch is in the `peers` extra."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from segjax.models.layers import divisor
 
 
 class Stage(nn.Module):
-    """Several times: a 3 x 3 convolution, GroupNorm unless there is none, a ReLU."""
+    """A stack of 3 x 3 convolution, optional GroupNorm and ReLU."""
 
     def __init__(self, count: int, inputs: int, channels: int, norm: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class VGGUNet(nn.Module):
         return self.head(x)
 
     def load(self, params: Mapping[str, Any]) -> "VGGUNet":
-        """Takes over the parameters of segjax's network of the same settings."""
+        """Loads the parameters of the segjax network with the same settings."""
         with torch.no_grad():
             for index, stage in enumerate(self.encoder, start=1):
                 _load_stage(stage, params["encoder"][f"stage{index}"])

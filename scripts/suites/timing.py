@@ -1,4 +1,4 @@
-"""Honest timing: in turn, warmed up, the median of several rounds."""
+"""Interleaved timing with warm-up and the median over rounds."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The median seconds of each call, made in turn so that the machine's moods meet all alike."""
+    """Returns the median seconds of each call. Calls alternate so that load changes affect all equally."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(rounds + 1):
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""Reads files as users of torch do, to be timed beside ours; torch comes with the `peers` extra."""
+"""A torch DataLoader over files, the baseline for data loading; torch is in the `peers` extra."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ class Files(Dataset):
 
 
 def file_loader(pairs: list[tuple[Path, Path]], batch: int, workers: int) -> DataLoader:
-    """Batches by processes that stay alive between epochs."""
-    # JAX runs threads by now, so that a fork might hang.
+    """Returns a DataLoader with persistent worker processes."""
+    # JAX has already started threads, so forking might deadlock.
     return DataLoader(
         Files(pairs),
         batch_size=batch,

@@ -1,4 +1,4 @@
-"""Methods that learn nothing, each a function `image -> Segmentation`."""
+"""Classical segmentation methods: functions `image -> Segmentation` without training."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from segjax.segmentation import Segmentation
 
 
 def _result(stages: Callable[..., Stages]) -> Callable[..., Segmentation]:
-    """The method that keeps of all stages the last."""
+    """Wraps a method so that it returns only the segmentation."""
 
     @functools.wraps(stages)
     def method(*args: object, **settings: object) -> Segmentation:
@@ -22,7 +22,7 @@ def _result(stages: Callable[..., Stages]) -> Callable[..., Segmentation]:
     return method
 
 
-# Each shows all its stages.
+# Methods that return all their intermediate stages.
 STAGES: dict[str, Callable[..., Stages]] = {
     "naive": naive,
     "radius": radius,

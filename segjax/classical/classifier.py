@@ -1,4 +1,4 @@
-"""Gives a class to each instance by its measurements: logistic regression, kept as plain numbers."""
+"""Classifies instances by their measurements with logistic regression, stored as plain numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
 KIND = "segjax instance classifier, version 1"
-# What decides: nothing that depends on magnification or exposure.
+# Input features. None depends on magnification or exposure.
 DESCRIPTORS = (
     "log area",
     "log area squared",
@@ -43,11 +43,11 @@ class InstanceClassifier:
 
     Attributes:
       class_names: K names, background first.
-      classes: [M] the classes it tells apart, each from 1 to K - 1.
-      mean: [F] of the descriptors among the training instances.
+      classes: [M] the classes it predicts, each from 1 to K - 1.
+      mean: [F] means of the descriptors over the training instances.
       scale: [F] their standard deviations.
-      weights: [F, M].
-      bias: [M].
+      weights: [F, M] weights of the standardised descriptors.
+      bias: [M] bias of each class.
     """
 
     class_names: tuple[str, ...]
@@ -58,34 +58,34 @@ class InstanceClassifier:
     bias: np.ndarray
 
     def classify(self, image: np.ndarray, segmentation: Segmentation) -> Segmentation:
-        """Gives every instance its likeliest class, and that class's probability as its score.
+        """Assigns each instance its most likely class, with the probability as score.
 
         Args:
-          image: [H, W, C] any real type.
-          segmentation: of the same H and W; only its instances count.
+          image: [H, W, C] image, any real dtype.
+          segmentation: segmentation [H, W] of the image; its classes and scores are ignored.
 
         Returns:
-          The same instances; the class of a pixel is that of its instance.
+          The same instances with new classes and scores.
         """
         if not segmentation.num_instances:
             return segmentation
         values = (descriptors(measure(image, segmentation)) - self.mean) / self.scale
         logits = values @ self.weights + self.bias
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        best = shares.argmax(axis=1)
+        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        best = probabilities.argmax(axis=1)
         return Segmentation.from_labels(
-            segmentation.labels, classes=self.classes[best], scores=shares.max(axis=1)
+            segmentation.labels, classes=self.classes[best], scores=probabilities.max(axis=1)
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes the classifier as JSON, whole or not at all."""
+        """Writes the classifier atomically, as JSON."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "class_names"}
         content = {"kind": KIND, "class_names": self.class_names, "descriptors": DESCRIPTORS}
         content |= {name: value.tolist() for name, value in fields.items()}
-        draft = Path(path).with_suffix(".tmp")
-        draft.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(draft, path)
+        tmp_path = Path(path).with_suffix(".tmp")
+        tmp_path.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(tmp_path, path)
 
 
 def load(path: str | Path) -> InstanceClassifier:
@@ -123,17 +123,17 @@ def fit(
     class_names: Sequence[str],
     seed: int = 0,
 ) -> InstanceClassifier:
-    """Fits a classifier, every class counting the same.
+    """Fits a classifier, with balanced class weights.
 
     Args:
-      tables: the measurements of each image.
-      classes: of each image [N] int, the class of each instance; those below 1 are left out.
+      tables: measurements of each image.
+      classes: for each image, [N] int classes of its instances; instances with class 0 or less are ignored.
       class_names: K names, background first.
-      seed: of the solver.
+      seed: random seed of the solver.
 
     Returns:
-      The classifier. Trained on instances of a single class it gives every instance that class; on none,
-      class 1.
+      The classifier. If only one class was seen, it always predicts that class; without any training
+      instance, class 1.
 
     References:
       sklearn.linear_model.LogisticRegression, class_weight="balanced".
@@ -149,21 +149,20 @@ def fit(
     if len(present) > 1:
         model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
         with warnings.catch_warnings():
-            # What a thousand steps did not settle does not change who is which.
+            # Without full convergence after 1000 steps, the predictions hardly change.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((values - mean) / scale, targets)
         weights, bias = model.coef_.T, model.intercept_
-        if len(present) == 2:  # scikit-learn keeps the logit of the second class alone
+        if len(present) == 2:  # scikit-learn stores only the logit of the second class
             weights, bias = np.column_stack([-weights, weights]) / 2, np.array([-bias[0], bias[0]]) / 2
     return InstanceClassifier(tuple(class_names), present.astype(np.int32), mean, scale, weights, bias)
 
 
 def descriptors(table: Table) -> np.ndarray:
-    """The `DESCRIPTORS` [N, F] of measured instances.
+    """Returns the `DESCRIPTORS` [N, F] of measured instances.
 
-    Sizes are relative to the typical instance of the image, the one at which half of all their area lies in
-    larger ones, intensities to the median of the instances: so a micronucleus is small at any magnification.
-    Channels are averaged.
+    Sizes are relative to the area-weighted median area of the image's instances, intensities to the median
+    instance. A micronucleus is thus small at any magnification. Channels are averaged.
     """
     area = table["area_px"]
     if not len(area):
@@ -198,19 +197,19 @@ def descriptors(table: Table) -> np.ndarray:
 
 
 def training_classes(prediction: Segmentation, truth: Segmentation) -> np.ndarray:
-    """What each predicted instance should have been called.
+    """Returns the true class of each predicted instance, as training target.
 
     Args:
-      prediction: of an image.
-      truth: of the same image.
+      prediction: predicted segmentation of an image.
+      truth: ground truth of the same image.
 
     Returns:
-      [N] int32: the class that most of its pixels have in the truth; 0 where less than half of them lie in
-      any instance of the truth.
+      [N] int32: the majority class of the instance's pixels in the truth; 0 if less than half of them lie
+      in any true instance.
     """
-    of_truth = np.concatenate([[0], truth.classes])[truth.labels]
-    kinds = int(of_truth.max(initial=0)) + 1
-    joint = prediction.labels.astype(np.int64) * kinds + of_truth
+    true_classes = np.concatenate([[0], truth.classes])[truth.labels]
+    kinds = int(true_classes.max(initial=0)) + 1
+    joint = prediction.labels.astype(np.int64) * kinds + true_classes
     counts = np.bincount(joint.ravel(), minlength=(prediction.num_instances + 1) * kinds)
     counts = counts.reshape(-1, kinds)[1:]
     inside = counts[:, 1:].sum(axis=1)

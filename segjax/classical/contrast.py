@@ -1,4 +1,4 @@
-"""One map in which cells are bright, whatever the image: fluorescence, bright field or stained tissue."""
+"""Contrast map with bright cells from fluorescence, bright-field or stained-tissue images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from skimage.filters import threshold_otsu
 
 from segjax.errors import InputError
 
-# In a stained section the typical pixel is bright and at least a little coloured. Right for all of 228 images
-# of the 2018 Data Science Bowl, 36 of them stained; the palest has a saturation of 0.037.
+# The median pixel of a stained section is bright and slightly coloured. Correct for all 228 images
+# tested from the 2018 Data Science Bowl, 36 of them stained; the palest has a saturation of 0.037.
 STAINED_BRIGHTNESS = 0.5
 STAINED_SATURATION = 0.03
 
@@ -18,24 +18,24 @@ STAINED_SATURATION = 0.03
 def contrast(
     image: np.ndarray, *, bright: bool | None = None, stained: bool | None = None
 ) -> np.ndarray | None:
-    """Reduces an image to how much each pixel looks like a cell, by brightness or by stain.
+    """Reduces an image to one map of cell contrast, by brightness or by stain.
 
-    The image's channels are averaged; of tissue stained with haematoxylin and eosin the density of
-    haematoxylin, which binds to nuclei, is taken instead. The result is clipped to its 1st and 99.8th
-    percentile and scaled to 0..1.
+    Channels are averaged. For tissue stained with haematoxylin and eosin, the density of haematoxylin, which
+    binds to nuclei, is used instead. The result is clipped to its 1st and 99.8th percentile and scaled to
+    0..1.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
-      bright: whether cells are brighter than their background; None decides by what is rarer: in an image
-        whose mean is above half of its range, the bright is the background. Of no effect on stained tissue.
-      stained: whether the image shows stained tissue; None asks `is_stained`.
+      image: [H, W, C] image, any real dtype, raw or normalised.
+      bright: whether cells are brighter than their background; None assumes that cells are the
+        minority: if the mean is above half of the range, cells are dark. No effect on stained tissue.
+      stained: whether the image shows stained tissue; None calls `is_stained`.
 
     Returns:
-      [H, W] float32 in 0..1, cells bright; None where the image has no contrast at all.
+      [H, W] float32 in 0..1, cells bright; None if the image has no contrast.
 
     Raises:
-      InputError: if the image is not [H, W, C], has no pixel, or holds NaN or infinity; or if it should be
-        stained but has not three channels.
+      InputError: if the image is not [H, W, C], has no pixel, or holds NaN or infinity; or if
+        `stained` is set but the image does not have three channels.
 
     References:
       Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution (2001).
@@ -59,7 +59,7 @@ def contrast(
 
 
 def is_stained(image: np.ndarray) -> bool:
-    """Whether an image [H, W, C] looks like stained tissue: bright on the whole, and coloured."""
+    """Whether an image [H, W, C] looks like stained tissue: bright and coloured."""
     if image.shape[-1] != 3:
         return False
     image = _unit_range(image)
@@ -71,7 +71,7 @@ def is_stained(image: np.ndarray) -> bool:
 def stretch(intensity: np.ndarray) -> np.ndarray | None:
     """Clips a map [H, W] to its 1st and 99.8th percentile and scales it to 0..1; None if it is constant."""
     low, high = np.percentile(intensity, (1, 99.8))
-    if low == high:  # a few bright spots on nothing: percentiles do not see them
+    if low == high:  # too few bright pixels to move the percentiles
         low, high = intensity.min(), intensity.max()
     if low == high:
         return None
@@ -81,35 +81,35 @@ def stretch(intensity: np.ndarray) -> np.ndarray | None:
 def otsu_foreground(
     intensity: np.ndarray, *, sigma: float, gamma: float, window: int = 0, share: float = 1.0
 ) -> np.ndarray:
-    """Cuts a map by `cut`, after a blur and a change of its gradation.
+    """Thresholds a map with `cut`, after a Gaussian blur and a gamma correction.
 
-    On linear intensities (gamma 1), the spread among bright cells draws the threshold up into the dim ones;
-    below 1, dim and bright ones are about equally far from the background.
+    On linear intensities (gamma 1), the variance among bright cells raises the threshold above dim cells.
+    With gamma below 1, dim and bright cells are about equally far from the background.
 
     Args:
       intensity: [H, W] float in 0..1, cells bright.
       sigma: standard deviation of the Gaussian before the threshold, pixels.
       gamma: exponent of the intensity.
-      window: of `cut`, as `share`.
-      share: see there.
+      window: side of the local-mean window of `cut`, pixels; 0 uses the global threshold.
+      share: fraction of Otsu's threshold, see `cut`.
 
     Returns:
-      [H, W] bool; nowhere True if nothing is left to tell apart.
+      [H, W] bool; all False if the blurred map is constant.
     """
     blurred = np.maximum(ndimage.gaussian_filter(intensity, sigma), 0) ** gamma
     return cut(blurred, window=window, share=share)
 
 
 def cut(values: np.ndarray, *, window: int = 0, share: float = 1.0) -> np.ndarray:
-    """What is above Otsu's threshold, or above the mean of its surroundings and a share of the threshold.
+    """Pixels above Otsu's threshold, or above both their local mean and a fraction of the threshold.
 
     Args:
       values: [H, W] float, at least 0.
-      window: side of the surroundings, pixels; 0 for the threshold alone.
-      share: of the threshold, that a pixel brighter than its surroundings has to reach.
+      window: side of the local-mean window, pixels; 0 uses the global threshold alone.
+      share: fraction of the threshold that a pixel above its local mean must exceed.
 
     Returns:
-      [H, W] bool; nowhere True if all values are equal.
+      [H, W] bool; all False if all values are equal.
 
     References:
       Otsu, https://doi.org/10.1109/TSMC.1979.4310076
@@ -117,15 +117,15 @@ def cut(values: np.ndarray, *, window: int = 0, share: float = 1.0) -> np.ndarra
     if values.min() == values.max():
         return np.zeros(values.shape, bool)
     level = threshold_otsu(values)
-    found = values > level
+    foreground = values > level
     if window:
-        surroundings = ndimage.uniform_filter(values, window, mode="nearest")
-        found |= (values > surroundings) & (values > share * level)
-    return found
+        local_mean = ndimage.uniform_filter(values, window, mode="nearest")
+        foreground |= (values > local_mean) & (values > share * level)
+    return foreground
 
 
 def _unit_range(image: np.ndarray) -> np.ndarray:
-    """[H, W, C] float32 in 0..1, by what its type or its brightest pixel calls white."""
+    """Scales [H, W, C] to float32 in 0..1, by the dtype's maximum (uint8) or the brightest pixel."""
     if np.issubdtype(image.dtype, np.integer):
         white = float(np.iinfo(image.dtype).max) if image.dtype == np.uint8 else float(max(image.max(), 1))
     else:

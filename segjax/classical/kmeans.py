@@ -1,4 +1,4 @@
-"""K-means of what pixels look like: the bright clusters are cells."""
+"""K-means segmentation: clusters pixel features; the bright clusters are cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segjax.ops import kmeans as clustering
 from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
 
-# Pixels that clusters are found from; more change a centre by less than its own spread.
+# Number of pixels to fit clusters to; more change a centre by less than its own spread.
 SAMPLE = 2**14
 CANDIDATES = (2, 3, 4, 5)
 
@@ -40,27 +40,27 @@ def kmeans(
 ) -> Stages:
     """Clusters pixels by the seven maps of `hand_made`, each standardised, and splits the bright clusters.
 
-    Clusters are named by brightness: 0 is the darkest in `contrast`, which in stained tissue means the least
-    haematoxylin. Those whose mean is above Otsu's threshold are the foreground, at least the brightest one;
-    it is split by `split_touching`. Clusters are found from 16,384 pixels evenly spread over the image.
+    Clusters are numbered by brightness: 0 is the darkest in `contrast`, which in stained tissue means the
+    least haematoxylin. The foreground is all clusters with a mean above Otsu's threshold, at least the
+    brightest one. `split_touching` splits it. Clusters are fitted to up to 16,384 pixels
+    evenly spread over the image.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
-      num_clusters: K; None takes what `suggest_clusters` says. With fewer distinct pixels, as many as there
-        are.
-      foreground_clusters: how many of the brightest clusters are foreground, instead of the rule above.
-      restarts: seeds that are tried.
-      seed: of the pseudo-random numbers.
-      gamma: exponent of the contrast before all else; below 1, dim cells stand out more.
-      bright: of `contrast`, as `stained`.
-      stained: see there.
-      smoothing: as `h`, `min_area` and `max_hole` it is that of `split_touching`.
-      h: see there.
-      min_area: see there.
-      max_hole: see there.
+      image: [H, W, C] image, any real dtype, raw or normalised.
+      num_clusters: K; None calls `suggest_clusters`. Images with fewer distinct pixels get fewer clusters.
+      foreground_clusters: number of brightest clusters that form the foreground; None uses the rule above.
+      restarts: number of random initialisations.
+      seed: seed of the random number generator.
+      gamma: exponent of the contrast; below 1, dim cells stand out more.
+      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
+      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
+      smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
+      h: height of the h-maxima used as seeds, pixels; see `peaks`.
+      min_area: smallest instance to keep, pixels.
+      max_hole: largest hole to fill, pixels.
 
     Returns:
-      The stages; without any contrast, an empty segmentation.
+      The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
       InputError: if the image cannot be used, or the numbers of clusters make no sense.
@@ -87,9 +87,9 @@ def kmeans(
     key = jax.random.key(seed)
     if num_clusters is None:
         num_clusters = suggest_clusters(key, points, valid)
-    found = clustering.kmeans(key, points, valid, num_clusters=num_clusters, restarts=restarts)
-    # Of fewer distinct pixels than clusters some clusters are empty: nothing is nearest to them.
-    clusters = _assign_all(maps, mean, spread, found.centres)
+    fit = clustering.kmeans(key, points, valid, num_clusters=num_clusters, restarts=restarts)
+    # With fewer distinct pixels than clusters, some clusters are empty.
+    clusters = _assign_all(maps, mean, spread, fit.centres)
     sizes = np.bincount(clusters.ravel(), minlength=num_clusters)
     sums = np.bincount(clusters.ravel(), weights=intensity.ravel(), minlength=num_clusters)
     order = [index for index in np.argsort(sums / np.maximum(sizes, 1), kind="stable") if sizes[index]]
@@ -118,7 +118,7 @@ def kmeans(
 def suggest_clusters(
     key: jax.Array, points: np.ndarray, valid: np.ndarray, *, candidates: tuple[int, ...] = CANDIDATES
 ) -> int:
-    """The number of clusters that are best told apart, by their silhouette.
+    """Returns the number of clusters with the best mean silhouette.
 
     Args:
       key: PRNG key.
@@ -127,18 +127,20 @@ def suggest_clusters(
       candidates: numbers of clusters, each at least 2.
 
     Returns:
-      The candidate with the greatest mean silhouette of 1,000 points; the first if there is only one cluster.
+      The candidate with the greatest mean silhouette of up to 1,000 points; the first if none can be scored.
 
     References:
       Rousseeuw, https://doi.org/10.1016/0377-0427(87)90125-7
     """
-    places = np.flatnonzero(valid)
-    places = places[np.linspace(0, len(places) - 1, min(len(places), 1000)).astype(int)]
+    positions = np.flatnonzero(valid)
+    positions = positions[np.linspace(0, len(positions) - 1, min(len(positions), 1000)).astype(int)]
     best, top = candidates[0], -1.0
     for count in candidates:
-        found = np.asarray(clustering.kmeans(key, points, valid, num_clusters=count).assignment)[places]
-        if 1 < len(np.unique(found)) < len(found):
-            score = float(silhouette_score(points[places], found))
+        assignment = np.asarray(clustering.kmeans(key, points, valid, num_clusters=count).assignment)[
+            positions
+        ]
+        if 1 < len(np.unique(assignment)) < len(assignment):
+            score = float(silhouette_score(points[positions], assignment))
             if score > top:
                 best, top = count, score
     return best

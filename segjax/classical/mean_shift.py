@@ -1,4 +1,4 @@
-"""Mean-shift: pixels climb a density to its modes, and a hierarchical clustering merges the modes."""
+"""Mean-shift segmentation: pixels climb a density to its modes, and close modes are merged."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
 
 SPACES = ("grid", "colour")
-# Starts are padded to multiples, so that few programs are compiled.
+# Starts are padded to a multiple of this, to limit recompilation.
 STARTS = 2**15
-# Of the colour variant: bins across the image, bins of intensity, and the points that make up the density.
+# "colour" only: bins across the image, intensity bins, and number of points in the density.
 BINS, LEVELS, POINTS = 6, 32, 2048
-# How many bins across the image the whole range of intensity is worth.
+# Length of the full intensity range, in bins across the image.
 RANGE = 12
 
 
@@ -48,37 +48,37 @@ def mean_shift(
     min_area: int = 20,
     max_hole: int = 100,
 ) -> Stages:
-    """Segments by the modes of a density, in the plane of the image or of position and brightness.
+    """Segments by the modes of a density over position, or over position and brightness.
 
     "grid": the foreground of `otsu_foreground` is weighted by its squared distance to the background, and
-    each pixel climbs that density. Modes closer than `merge` are one cell, by single linkage; a cell does not
-    go beyond its part of the foreground.
+    each pixel climbs that density. Single linkage merges modes closer than `merge` into one
+    cell. A cell stays within its connected component of the foreground.
 
     "colour": bins of position and contrast climb the density of pixels in that space. Their modes are grouped
     by Ward's linkage; groups whose mean contrast is above Otsu's threshold, at least the brightest, are the
     foreground, which `split_touching` splits.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
+      image: [H, W, C] image, any real dtype, raw or normalised.
       space: "grid" or "colour".
       bandwidth: "grid": standard deviation of the kernel, pixels; None is `share` of the typical radius,
         which is the weighted median of those of the inscribed circles. "colour": radius of the kernel, where
         the image has a length of 6 and the contrast one of 12; None is 1.5.
-      share: see `bandwidth`.
-      merge: pixels.
-      steps: at most as many are climbed.
-      num_groups: of "colour".
+      share: default bandwidth of "grid", as a fraction of the typical radius.
+      merge: largest distance between modes of one cell, pixels; "grid" only.
+      steps: maximum number of mean-shift steps.
+      num_groups: number of mode groups; "colour" only.
       gamma: exponent of the contrast.
-      sigma: of `otsu_foreground`, and of the blur before "colour", pixels.
-      bright: of `contrast`, as `stained`.
-      stained: see there.
+      sigma: standard deviation of the Gaussian before the threshold or the clustering, pixels.
+      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
+      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
       smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
-      h: of `split_touching`, in "colour".
-      min_area: instances of fewer pixels go.
-      max_hole: holes of up to this many pixels are filled.
+      h: height of the h-maxima used as seeds, pixels; "colour" only.
+      min_area: smallest instance to keep, pixels.
+      max_hole: largest hole to fill, pixels.
 
     Returns:
-      The stages; without any contrast, an empty segmentation.
+      The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
       InputError: if the image cannot be used, or a setting makes no sense.
@@ -113,24 +113,24 @@ def mean_shift(
 
 
 def merge_modes(modes: np.ndarray, *, distance: float) -> np.ndarray:
-    """Single linkage, cut at a distance: modes that a chain of shorter steps joins are one.
+    """Merges modes by single linkage, cut at a distance.
 
-    The parts of the graph of all pairs that close are exactly that, in the memory of these pairs alone.
+    Computed as the connected components of the graph of close pairs; only these pairs need memory.
 
     Args:
       modes: [N, D] float.
-      distance: at which two are still joined.
+      distance: largest distance at which two modes are joined.
 
     Returns:
       [N] int, the cluster of each mode, 0..M-1.
     """
     if not len(modes):
         return np.zeros(0, int)
-    # Thousands of pixels end in the same place: a tenth of a pixel is as good as equal.
-    places, of_place = np.unique(np.round(modes, 1), axis=0, return_inverse=True)
-    pairs = KDTree(places).query_pairs(distance, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
-    return connected_components(graph, directed=False)[1][of_place.ravel()]
+    # Thousands of pixels share a mode, so positions are rounded to a tenth of a pixel.
+    positions, position_index = np.unique(np.round(modes, 1), axis=0, return_inverse=True)
+    pairs = KDTree(positions).query_pairs(distance, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(positions),) * 2)
+    return connected_components(graph, directed=False)[1][position_index.ravel()]
 
 
 def _climb(
@@ -141,7 +141,7 @@ def _climb(
     merge: float,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels [H, W], the modes [N, 2] and how far each pixel's first step goes [H, W]."""
+    """Returns labels [H, W], mean modes [N, 2] and the length of each pixel's first step [H, W]."""
     height, width = foreground.shape
     labels = np.zeros(foreground.shape, np.int32)
     if not foreground.any():
@@ -157,45 +157,47 @@ def _climb(
     starts = np.pad(pixels, ((0, -len(pixels) % STARTS), (0, 0)), mode="edge")
     modes = np.asarray(climbing.follow(field, starts, steps=steps, tolerance=0.02))[: len(pixels)]
     cluster = merge_modes(modes, distance=merge)
-    # A cell ends where its part of the foreground does.
+    # A cell stays within its connected component of the foreground.
     pair = np.column_stack([parts[foreground], cluster])
-    _, of_pixel = np.unique(pair, axis=0, return_inverse=True)
-    of_pixel = of_pixel.ravel()
-    labels[foreground] = of_pixel + 1
-    sizes = np.bincount(of_pixel)
-    seeds = np.column_stack([np.bincount(of_pixel, modes[:, axis]) / sizes for axis in range(2)])
+    _, pixel_index = np.unique(pair, axis=0, return_inverse=True)
+    pixel_index = pixel_index.ravel()
+    labels[foreground] = pixel_index + 1
+    sizes = np.bincount(pixel_index)
+    seeds = np.column_stack([np.bincount(pixel_index, modes[:, axis]) / sizes for axis in range(2)])
     return labels, seeds, np.linalg.norm(np.asarray(field)[:height, :width], axis=-1)
 
 
 def _bright_groups(
     intensity: np.ndarray, bandwidth: float, num_groups: int, steps: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The foreground [H, W], and maps of the mode's contrast and of the group of each pixel."""
+    """Returns the foreground [H, W] and two maps: the contrast of each pixel's mode, and its group."""
     height, width = intensity.shape
     side = max(height, width) / BINS
     y, x = np.mgrid[:height, :width]
     space = np.stack([y / side, x / side, intensity * RANGE], axis=-1).reshape(-1, 3)
     bins = (space[:, 0].astype(int) * (BINS + 1) + space[:, 1].astype(int)) * (LEVELS + 1)
     bins += (intensity.ravel() * LEVELS).astype(int)
-    _, of_pixel = np.unique(bins, return_inverse=True)
-    of_pixel = of_pixel.ravel()
-    sizes = np.bincount(of_pixel)
-    starts = np.column_stack([np.bincount(of_pixel, space[:, axis]) / sizes for axis in range(3)])
+    _, pixel_index = np.unique(bins, return_inverse=True)
+    pixel_index = pixel_index.ravel()
+    sizes = np.bincount(pixel_index)
+    starts = np.column_stack([np.bincount(pixel_index, space[:, axis]) / sizes for axis in range(3)])
     capacity = 256
-    taken = np.linspace(0, len(space) - 1, min(POINTS, len(space))).astype(int)
+    sampled = np.linspace(0, len(space) - 1, min(POINTS, len(space))).astype(int)
     points = np.zeros((POINTS, 3), np.float32)
-    points[: len(taken)] = space[taken]
+    points[: len(sampled)] = space[sampled]
     padded = np.pad(starts, ((0, -len(starts) % capacity), (0, 0)), mode="edge")
-    valid = np.arange(POINTS) < len(taken)
+    valid = np.arange(POINTS) < len(sampled)
     modes = np.asarray(climbing.mean_shift(points, valid, padded, bandwidth=bandwidth, max_steps=steps))
     levels = modes[: len(starts), 2]
     groups = np.ones(len(levels), int)
     if len(levels) > 1:
         groups = fcluster(linkage(levels[:, None], "ward"), num_groups, "maxclust")
-    sums = np.bincount(groups[of_pixel], intensity.ravel()) / np.maximum(np.bincount(groups[of_pixel]), 1)
+    sums = np.bincount(groups[pixel_index], intensity.ravel()) / np.maximum(
+        np.bincount(groups[pixel_index]), 1
+    )
     level = threshold_otsu(intensity) if intensity.min() < intensity.max() else np.inf
-    kept = sums > min(level, sums.max() - 1e-12)
+    is_bright = sums > min(level, sums.max() - 1e-12)
     rank = np.argsort(np.argsort(sums))
-    shown = {"mode": levels[of_pixel] / RANGE, "group": rank[groups[of_pixel]].astype(float)}
-    foreground = kept[groups[of_pixel]].reshape(height, width)
-    return foreground, {name: values.reshape(height, width) for name, values in shown.items()}
+    maps = {"mode": levels[pixel_index] / RANGE, "group": rank[groups[pixel_index]].astype(float)}
+    foreground = is_bright[groups[pixel_index]].reshape(height, width)
+    return foreground, {name: values.reshape(height, width) for name, values in maps.items()}

@@ -1,4 +1,4 @@
-"""What can be measured of each instance: size, shape, intensity, texture and neighbours, as one table."""
+"""Measurements of each instance: size, shape, intensity, texture and neighbours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from segjax.segmentation import Segmentation
 
 Table = dict[str, np.ndarray]
 
-# Grey levels of an image that co-occurrence is counted in.
+# Number of grey levels of the co-occurrence statistics.
 LEVELS = 32
 # Instances whose outlines are at most this far apart are neighbours, pixels.
 NEAR = 8
-# Our column, and scikit-image's name for it.
+# Column name -> scikit-image property name.
 SHAPES = {
     "area_px": "area",
     "perimeter_px": "perimeter",
@@ -47,7 +47,7 @@ def measure(
     Columns, with their units at the end of the name:
 
       id, class (and class_name), score;
-      centroid_x_px, centroid_y_px; x0_px, y0_px, x1_px, y1_px, the bounding box, the last of each beyond it;
+      centroid_x_px, centroid_y_px; x0_px, y0_px, x1_px, y1_px, the bounding box, with exclusive end;
       area_px, perimeter_px, diameter_px (of the circle of that area), major_axis_px and minor_axis_px (of the
       ellipse of the same second moments), eccentricity, orientation_rad, extent, solidity, as scikit-image's
       regionprops defines them; form_factor, 4 pi area / perimeter^2, 1 for a disc (above 1 for the tiniest,
@@ -56,18 +56,18 @@ def measure(
       magnitude of the gradient), and contrast_c and homogeneity_c of the grey-level co-occurrence of
       neighbouring pixels within the instance, in 32 levels between the image's extremes;
       touches_border; neighbours, the number of instances whose outlines are at most 8 px away; nearest_px,
-      the distance to the nearest other centroid, infinite for an only one.
+      the distance to the nearest other centroid, infinite for a single instance.
 
-    With a pixel size, areas also in um2 and lengths in um.
+    With a pixel size, areas are also given in um2 and lengths in um.
 
     Args:
-      image: [H, W, C] any real type.
-      segmentation: of the same H and W.
+      image: [H, W, C] image, any real dtype.
+      segmentation: [H, W] segmentation of the image.
       pixel_size: side of a pixel, micrometres.
       class_names: K names, background first; adds the column class_name.
 
     Returns:
-      N values of each column, in the order of ids.
+      Columns of N values, in order of ids.
 
     Raises:
       InputError: if image and segmentation differ in shape, or the pixel size is not above 0.
@@ -81,12 +81,12 @@ def measure(
     table: Table = {"id": ids, "class": segmentation.classes, "score": segmentation.scores}
     if class_names is not None:
         table["class_name"] = np.array([class_names[index] for index in segmentation.classes], dtype=np.str_)
-    found = regionprops_table(labels, properties=("centroid", "bbox", *SHAPES.values()))
+    properties_table = regionprops_table(labels, properties=("centroid", "bbox", *SHAPES.values()))
     for axis, name in enumerate("yx"):
-        table[f"centroid_{name}_px"] = found[f"centroid-{axis}"]
+        table[f"centroid_{name}_px"] = properties_table[f"centroid-{axis}"]
     for index, name in enumerate(("y0", "x0", "y1", "x1")):
-        table[f"{name}_px"] = found[f"bbox-{index}"]
-    table |= {ours: found[theirs].astype(np.float64) for ours, theirs in SHAPES.items()}
+        table[f"{name}_px"] = properties_table[f"bbox-{index}"]
+    table |= {column: properties_table[prop].astype(np.float64) for column, prop in SHAPES.items()}
     perimeter = table["perimeter_px"]
     table["form_factor"] = np.where(
         perimeter > 0, 4 * np.pi * table["area_px"] / np.where(perimeter > 0, perimeter, 1) ** 2, 1.0
@@ -108,7 +108,7 @@ def measure(
 
 
 def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Table:
-    """The `STATISTICS` of one channel [H, W] in each instance."""
+    """Returns the `STATISTICS` of one channel [H, W] in each instance."""
     if not len(ids):
         return {name: np.zeros(0) for name in STATISTICS}
     down, along = np.gradient(np.pad(values, 1, mode="edge"))
@@ -141,19 +141,19 @@ def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Tab
 
 
 def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
-    """How many other instances have an outline at most `NEAR` pixels from that of each."""
-    places = np.argwhere(find_boundaries(labels, mode="inner") | _at_border(labels))
-    owner = labels[tuple(places.T)]
-    if not len(places):
+    """Counts, for each instance, the others whose outline is within `NEAR` pixels."""
+    positions = np.argwhere(find_boundaries(labels, mode="inner") | _at_border(labels))
+    owner = labels[tuple(positions.T)]
+    if not len(positions):
         return np.zeros(count, np.int64)
-    pairs = KDTree(places).query_pairs(NEAR, output_type="ndarray")
+    pairs = KDTree(positions).query_pairs(NEAR, output_type="ndarray")
     joined = owner[pairs]
     joined = np.unique(np.sort(joined[joined[:, 0] != joined[:, 1]], axis=1), axis=0)
     return np.bincount(joined.ravel(), minlength=count + 1)[1:]
 
 
 def _at_border(labels: np.ndarray) -> np.ndarray:
-    """Pixels of instances at the border of the image: an outline does not mark them."""
+    """Pixels of instances at the image border, which `find_boundaries` does not mark."""
     border = np.zeros(labels.shape, bool)
     border[[0, -1]] = True
     border[:, [0, -1]] = True
@@ -161,7 +161,7 @@ def _at_border(labels: np.ndarray) -> np.ndarray:
 
 
 def _nearest(centroids: np.ndarray) -> np.ndarray:
-    """The distance from each of [N, 2] points to the nearest other one."""
+    """Returns the distance from each of [N, 2] points to its nearest neighbour."""
     if len(centroids) < 2:
         return np.full(len(centroids), np.inf)
     return KDTree(centroids).query(centroids, k=2)[0][:, 1]

@@ -1,4 +1,4 @@
-"""Naive: hand-made features, a hierarchy of ever smaller cores, and their dilation back to the outline."""
+"""Naive method: threshold hand-made features, erode to a hierarchy of cores, grow the cores back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segjax.classical.watershed import centres
 from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import fill_holes
 
-# The distance map is taken apart in at most this many levels, however thick the thickest part.
+# Maximum number of levels of the distance map.
 MAX_LEVELS = 64
 
 
@@ -31,26 +31,27 @@ def naive(
     min_area: int = 20,
     max_hole: int = 100,
 ) -> Stages:
-    """Segments by thresholds on hand-made features, and takes the foreground apart by erosion.
+    """Segments by thresholding hand-made features and splitting the foreground by erosion.
 
-    The foreground is what `cut` leaves of the contrast, blurred by one pixel. Where a raised level of the
-    distance map breaks a part in two or more, these are its children, and so on: the leaves of that tree are
-    the cores of cells (`cores`), which grow back over the foreground, the nearest one first.
+    `cut` thresholds the contrast, blurred with sigma 1, into the foreground. Raising the level of the
+    distance map breaks a component into pieces, its children, and so on recursively. The leaves of this
+    tree are the cell cores (`cores`). They grow back over the foreground; each pixel goes to
+    the nearest core.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
+      image: [H, W, C] image, any real dtype, raw or normalised.
       gamma: exponent of the contrast; below 1, dim cells stand out more.
-      window: of `cut`, as `share`.
-      share: see there.
-      bright: of `contrast`, as `stained`.
-      stained: see there.
+      window: side of the local-mean window of `cut`, pixels; 0 uses the global threshold.
+      share: fraction of Otsu's threshold, see `cut`.
+      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
+      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
       smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
-      min_core: pixels of the smallest core that counts when a part breaks.
-      min_area: instances of fewer pixels go.
-      max_hole: holes of up to this many pixels are filled.
+      min_core: smallest piece that counts when a component breaks, pixels.
+      min_area: smallest instance to keep, pixels.
+      max_hole: largest hole to fill, pixels.
 
     Returns:
-      The stages; without any contrast, an empty segmentation.
+      The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
       InputError: if the image cannot be used.
@@ -66,9 +67,9 @@ def naive(
     foreground = fill_holes(cut(blurred, window=window, share=share), max_hole)
     distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
     seeds = cores(distance, foreground, min_core=min_core)
-    # Flooded in the order of the distance to the nearest core, all cores grow at once and stay in their part.
-    away = ndimage.distance_transform_edt(seeds == 0) if seeds.any() else distance
-    labels = flood(away, seeds, mask=foreground, connectivity=2)
+    # Flooding by distance to the nearest core grows all cores at once, each within its own component.
+    core_distance = ndimage.distance_transform_edt(seeds == 0) if seeds.any() else distance
+    labels = flood(core_distance, seeds, mask=foreground, connectivity=2)
     labels[np.bincount(labels.ravel())[labels] < min_area] = 0
     return Stages(
         named | {"distance": distance}, foreground, centres(seeds), Segmentation.from_labels(labels)
@@ -81,45 +82,45 @@ def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.
     Args:
       distance: [H, W] float, pixels.
       foreground: [H, W] bool, the roots.
-      min_core: when a component breaks, pieces of fewer pixels are not children.
+      min_core: smallest piece that counts when a component breaks, pixels.
 
     Returns:
-      [H, W] int, 0 or the core, 1..N; every connected part of the foreground holds at least one.
+      [H, W] int, core labels 1..N, 0 elsewhere. Every connected component has at least one core.
 
     References:
       Salembier et al., https://doi.org/10.1109/83.663500 (component trees)
     """
     step = max(1.0, float(distance.max(initial=0)) / MAX_LEVELS)
-    found = np.zeros(foreground.shape, np.int32)
+    core_labels = np.zeros(foreground.shape, np.int32)
     count = 0
     parts = label(foreground, connectivity=2)
-    # Each: where a component lies, which pixels of that window it has, and the level at which it arose.
+    # Each entry: window of a component, its mask in that window, and the level at which it appeared.
     waiting = [
-        (place, parts[place] == index, 0.0)
-        for index, place in enumerate(ndimage.find_objects(parts), start=1)
+        (window, parts[window] == index, 0.0)
+        for index, window in enumerate(ndimage.find_objects(parts), start=1)
     ]
     while waiting:
-        place, component, level = waiting.pop()
-        heights = np.where(component, distance[place], -1.0)
+        window, component, level = waiting.pop()
+        heights = np.where(component, distance[window], -1.0)
         children = _break_up(heights, level, step, min_core)
         if not children:
             count += 1
-            found[place][component] = count
+            core_labels[window][component] = count
             continue
-        top, left = place[0].start, place[1].start
-        for (rows, columns), piece, risen in children:
-            window = (
+        top, left = window[0].start, window[1].start
+        for (rows, columns), piece, new_level in children:
+            piece_window = (
                 slice(top + rows.start, top + rows.stop),
                 slice(left + columns.start, left + columns.stop),
             )
-            waiting.append((window, piece, risen))
-    return found
+            waiting.append((piece_window, piece, new_level))
+    return core_labels
 
 
 def _break_up(
     heights: np.ndarray, level: float, step: float, min_core: int
 ) -> list[tuple[tuple[slice, slice], np.ndarray, float]]:
-    """The pieces into which a component falls at the first level at which there are two large enough."""
+    """Returns the pieces of a component at the first level with at least two large enough pieces."""
     highest = float(heights.max())
     while (level := level + step) < highest:
         pieces = label(heights > level, connectivity=2)

@@ -1,4 +1,4 @@
-"""Radius-based: circles inscribed in the foreground, clustered into cells, grown back to the outline."""
+"""Radius-based segmentation: inscribed circles, clustered into cells and grown back to the outline."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def radius(
     Local maxima of the distance map are the centres of circles that fit into the foreground and not into each
     other. Circles belong to one cell if a chain of neighbours joins them, each at most `eps` of the smaller
     radius away (`cluster_circles`). The largest circle of each cell grows over the foreground
-    (`power_diagram`). The composition is our own.
+    (`power_diagram`). This combination of steps is specific to segjax.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
-      gamma: of `otsu_foreground`, as `sigma`.
-      sigma: see there.
-      bright: of `contrast`, as `stained`.
-      stained: see there.
+      image: [H, W, C] image, any real dtype, raw or normalised.
+      gamma: exponent of the intensity before the threshold.
+      sigma: standard deviation of the Gaussian before the threshold, pixels.
+      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
+      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
       smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
-      min_radius: of a circle, pixels. A part of the foreground that holds none keeps its largest.
-      eps: how far apart circles of one cell may be, in units of the smaller radius.
-      growth: "power" shares all foreground out; "circle" ends at `alpha` times the radius.
-      alpha: see `growth`.
-      min_area: instances of fewer pixels go.
-      max_hole: holes of up to this many pixels are filled.
+      min_radius: smallest circle, pixels. A component with only smaller circles keeps its largest.
+      eps: largest distance between neighbouring circles of one cell, in units of the smaller radius.
+      growth: "power" assigns all foreground pixels; "circle" stops at `alpha` times the radius.
+      alpha: size limit of growth="circle", in units of the radius.
+      min_area: smallest instance to keep, pixels.
+      max_hole: largest hole to fill, pixels.
 
     Returns:
-      The stages; without any contrast, an empty segmentation.
+      The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
       InputError: if the image cannot be used, or `growth` is unknown.
@@ -75,17 +75,17 @@ def radius(
     parts = label(foreground, connectivity=2)
     centres = inscribed_circles(distance, parts, min_radius=min_radius)
     radii = distance[tuple(centres.T)]
-    of_cell = cluster_circles(centres, radii, eps=eps)
-    # The largest circle of each cell: the last of its kind when sorted by radius.
-    largest = np.zeros(of_cell.max(initial=-1) + 1, int)
+    cell_index = cluster_circles(centres, radii, eps=eps)
+    # Select the largest circle of each cell: sorted by radius, the last assignment wins.
+    largest = np.zeros(cell_index.max(initial=-1) + 1, int)
     rising = np.argsort(radii, kind="stable")
-    largest[of_cell[rising]] = rising
+    largest[cell_index[rising]] = rising
     centres, radii = centres[largest], radii[largest]
     pixels = np.argwhere(foreground)
     owner, away = power_diagram(pixels, centres, radii, parts[foreground], parts[tuple(centres.T)])
-    kept = np.full(len(pixels), True) if growth == "power" else away <= alpha * radii[owner]
+    selected = np.full(len(pixels), True) if growth == "power" else away <= alpha * radii[owner]
     labels = np.zeros(foreground.shape, np.int32)
-    labels[tuple(pixels[kept].T)] = owner[kept] + 1
+    labels[tuple(pixels[selected].T)] = owner[selected] + 1
     labels[np.bincount(labels.ravel(), minlength=len(centres) + 1)[labels] < min_area] = 0
     return Stages(
         {"contrast": intensity, "distance": distance},
@@ -101,27 +101,27 @@ def inscribed_circles(distance: np.ndarray, parts: np.ndarray, *, min_radius: fl
     Args:
       distance: [H, W] float, pixels; the radius of the circle about each pixel.
       parts: [H, W] int, 0 in the background, else the connected part a pixel belongs to, 1..N.
-      min_radius: smaller circles are left out where a part holds a larger one.
+      min_radius: smallest circle, pixels; a part with only smaller circles keeps its largest.
 
     Returns:
-      [N, 2] int `(y, x)`, in the order of rows; of each part at least one.
+      [N, 2] int `(y, x)`, in row order; at least one per part.
     """
     highest = ndimage.maximum_filter(distance, 3) == distance
-    found = highest & (parts > 0) & (distance >= min_radius)
-    bare = np.setdiff1d(np.arange(1, parts.max(initial=0) + 1), parts[found])
-    if len(bare):
-        places = np.array(ndimage.maximum_position(distance, parts, bare), int)
-        found[tuple(places.T)] = True
-    return np.argwhere(found)
+    is_centre = highest & (parts > 0) & (distance >= min_radius)
+    without_centre = np.setdiff1d(np.arange(1, parts.max(initial=0) + 1), parts[is_centre])
+    if len(without_centre):
+        positions = np.array(ndimage.maximum_position(distance, parts, without_centre), int)
+        is_centre[tuple(positions.T)] = True
+    return np.argwhere(is_centre)
 
 
 def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np.ndarray:
-    """Joins circles whose centres are close for their size: DBSCAN with the distance d / min(r, r').
+    """Clusters circles that are close relative to their radii: DBSCAN with the distance d / min(r, r').
 
     Args:
       centres: [N, 2] float.
       radii: [N] float, above 0.
-      eps: two circles are neighbours at a distance of at most this.
+      eps: largest distance between neighbouring circles, in units of the smaller radius.
 
     Returns:
       [N] int, the cluster of each circle, 0..M-1.
@@ -142,18 +142,18 @@ def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np
 def power_diagram(
     points: np.ndarray, centres: np.ndarray, radii: np.ndarray, parts: np.ndarray, of_centre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each point to the circle of least power, |p - c|^2 - r^2, within its own part.
+    """Assigns each point to the circle of least power, |p - c|^2 - r^2, within its own part.
 
-    The power is the squared distance in one dimension more, in which circle i lies sqrt(max r^2 - r_i^2) away
-    from the points: so a k-d tree finds the least, in a time that hardly depends on the number of circles.
-    Still another dimension keeps parts apart.
+    Up to a constant, the power is a squared distance in one extra dimension, where circle i has the
+    coordinate sqrt(max r^2 - r_i^2). A k-d tree then finds the minimum in a time that hardly
+    depends on the number of circles. Another dimension separates the parts.
 
     Args:
-      points: [P, 2].
-      centres: [N, 2].
-      radii: [N].
-      parts: [P] int, the part each point lies in.
-      of_centre: [N] int, likewise; every part of a point has a centre.
+      points: [P, 2] points.
+      centres: [N, 2] circle centres.
+      radii: [N] circle radii.
+      parts: [P] int, part of each point.
+      of_centre: [N] int, part of each centre; every part with points must have a centre.
 
     Returns:
       [P] int, the circle of each point, and [P] float, the distance to its centre.
@@ -164,10 +164,10 @@ def power_diagram(
     if not len(points):
         return np.zeros(0, int), np.zeros(0)
     low = np.minimum(points.min(0), centres.min(0))
-    reach = np.sum((np.maximum(points.max(0), centres.max(0)) - low) ** 2) + radii.max() ** 2
-    apart = 2 * np.sqrt(reach) + 1
+    extent = np.sum((np.maximum(points.max(0), centres.max(0)) - low) ** 2) + radii.max() ** 2
+    apart = 2 * np.sqrt(extent) + 1
     lift = np.sqrt(np.maximum(radii.max() ** 2 - radii**2, 0))
     lifted = np.column_stack([centres, lift, of_centre * apart])
-    asked = np.column_stack([points, np.zeros(len(points)), parts * apart])
-    _, owner = KDTree(lifted).query(asked, workers=-1)
+    queries = np.column_stack([points, np.zeros(len(points)), parts * apart])
+    _, owner = KDTree(lifted).query(queries, workers=-1)
     return owner, np.linalg.norm(points - centres[owner], axis=1)

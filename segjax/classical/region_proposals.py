@@ -1,4 +1,4 @@
-"""Boxes in which there may be a cell, found without learning: what R-CNN and Fast R-CNN look at."""
+"""Region proposals without learning, for R-CNN and Fast R-CNN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segjax.classical.contrast import stretch
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 
-# From many small pieces to few large ones.
+# Watershed settings, from many small pieces to few large ones.
 WATERSHEDS: tuple[dict[str, Any], ...] = (
     {"gamma": 0.3, "share": 0.5, "h": 0.5},
     {"gamma": 0.3, "share": 1.0, "h": 1.5},
@@ -29,17 +29,17 @@ def selective_search(
     min_side: int = 3,
     max_fraction: float = 0.25,
 ) -> np.ndarray:
-    """Merges an over-segmentation, most alike neighbours first, and proposes every region on the way.
+    """Merges an over-segmentation, most similar neighbours first, and proposes every region.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
-      sigma: of the blur before the over-segmentation, pixels.
-      scales: of the over-segmentations; the larger, the coarser they begin.
-      min_side: boxes that are narrower or lower are left out, pixels.
-      max_fraction: boxes that cover more of the image are left out.
+      sigma: standard deviation of the blur before the over-segmentation, pixels.
+      scales: scales of the initial over-segmentations; larger is coarser.
+      min_side: smallest box width and height, pixels.
+      max_fraction: largest box area, as a fraction of the image.
 
     Returns:
-      [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without repeats.
+      [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without duplicates.
 
     Raises:
       InputError: if OpenCV's contributed modules are not installed.
@@ -59,37 +59,37 @@ def selective_search(
     search.setBaseImage(_as_photograph(image))
     first, step = scales[0], (scales[1] - scales[0] if len(scales) > 1 else scales[0])
     search.switchToSelectiveSearchFast(first, step, sigma)
-    found = np.asarray(search.process(), np.float32).reshape(-1, 4)
-    boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
+    proposals = np.asarray(search.process(), np.float32).reshape(-1, 4)
+    boxes = np.concatenate([proposals[:, :2], proposals[:, :2] + proposals[:, 2:]], axis=1)
     return _sensible(boxes, image.shape[:2], min_side, max_fraction)
 
 
 def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
-    """Proposes every instance of a few watersheds, from timid to bold ones.
+    """Proposes every instance of several watersheds, from fine to coarse.
 
-    Where cells stand out from their background this finds more than selective search with a tenth of the
-    boxes.
+    Where cells stand out from their background this covers more of them than selective search, with a tenth
+    of the boxes.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
-      min_side: boxes that are narrower or lower are left out, pixels.
-      max_fraction: boxes that cover more of the image are left out.
+      min_side: smallest box width and height, pixels.
+      max_fraction: largest box area, as a fraction of the image.
 
     Returns:
-      [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without repeats.
+      [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without duplicates.
     """
-    found = [np.zeros((0, 4), np.float32)]
+    proposals = [np.zeros((0, 4), np.float32)]
     for settings in WATERSHEDS:
         labels = watershed(image, smoothing=1.0, min_area=min_side**2, **settings).segmentation.labels
         corners = [
             (along.start, down.start, along.stop, down.stop) for down, along in ndimage.find_objects(labels)
         ]
-        found.append(np.array(corners, np.float32).reshape(-1, 4))
-    return _sensible(np.concatenate(found), image.shape[:2], min_side, max_fraction)
+        proposals.append(np.array(corners, np.float32).reshape(-1, 4))
+    return _sensible(np.concatenate(proposals), image.shape[:2], min_side, max_fraction)
 
 
 def both(image: np.ndarray) -> np.ndarray:
-    """What either method proposes: [P, 4]."""
+    """Returns the boxes [P, 4] of both methods."""
     return np.unique(np.concatenate([watershed_proposals(image), selective_search(image)]), axis=0)
 
 
@@ -101,7 +101,7 @@ PROPOSALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _as_photograph(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8, blue first as OpenCV has it; grey where there are not three channels."""
+    """Converts to [H, W, 3] uint8 BGR for OpenCV; grey unless there are three channels."""
     channels = image if image.shape[-1] == 3 else image.astype(np.float32).mean(-1, keepdims=True)
     stretched = [stretch(channels[..., index].astype(np.float32)) for index in range(channels.shape[-1])]
     grey = np.zeros(image.shape[:2], np.float32)
@@ -111,5 +111,5 @@ def _as_photograph(image: np.ndarray) -> np.ndarray:
 
 def _sensible(boxes: np.ndarray, shape: tuple[int, ...], min_side: int, max_fraction: float) -> np.ndarray:
     sides = boxes[:, 2:] - boxes[:, :2]
-    kept = (sides >= min_side).all(1) & (sides.prod(1) <= max_fraction * shape[0] * shape[1])
-    return np.unique(boxes[kept], axis=0)
+    selected = (sides >= min_side).all(1) & (sides.prod(1) <= max_fraction * shape[0] * shape[1])
+    return np.unique(boxes[selected], axis=0)

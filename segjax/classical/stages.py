@@ -1,4 +1,4 @@
-"""What a classical method goes through, so that each step can be looked at."""
+"""Intermediate results of a classical method, for inspection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from segjax.segmentation import Segmentation
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stages:
-    """The way of one image through a method.
+    """Intermediate results and segmentation of one image.
 
     Attributes:
-      features: maps [H, W] float by name, in the order in which they arise.
+      features: maps [H, W] float by name, in order of computation.
       foreground: [H, W] bool.
-      seeds: [N, 2] float, `(y, x)` of what instances grow from, pixels.
-      segmentation: the result.
+      seeds: [N, 2] float, `(y, x)` positions of the seeds that instances grow from, pixels.
+      segmentation: the final segmentation.
     """
 
     features: Mapping[str, np.ndarray]
@@ -28,5 +28,5 @@ class Stages:
 
     @classmethod
     def nothing(cls, shape: tuple[int, int], features: Mapping[str, np.ndarray] | None = None) -> Stages:
-        """The stages of an image `[H, W]` without any contrast."""
+        """Returns empty stages for an [H, W] image without contrast."""
         return cls(features or {}, np.zeros(shape, bool), np.zeros((0, 2)), Segmentation.empty(shape))

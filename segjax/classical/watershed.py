@@ -1,7 +1,6 @@
-"""The reference method: Otsu's threshold, then the watershed of the distance map.
+"""Baseline method: Otsu threshold, then watershed of the distance map.
 
-Every other row of the comparison is read against this one. It knows nothing of cells but their
-brightness and their roundness.
+The other methods are compared with this one. It uses only the brightness and the roundness of cells.
 """
 
 from __future__ import annotations
@@ -31,30 +30,31 @@ def watershed(
     small_fraction: float = 0.0,
     small_class: int = 2,
 ) -> Stages:
-    """Segments what stands out from the background by brightness, and splits it where it is waisted.
+    """Segments the foreground by brightness and splits it where it narrows.
 
-    `contrast` makes one map of the image, `otsu_foreground` cuts it and `split_touching` splits what is left.
+    `contrast` reduces the image to one map, `otsu_foreground` thresholds it and `split_touching` splits the
+    foreground.
     The defaults were tuned on the training images of MNFinder, whose nuclei are 20 to 50 pixels wide.
 
     Args:
-      image: [H, W, C] any real type, raw or normalised.
-      gamma: of `otsu_foreground`, as `sigma`, `window` and `share`.
-      sigma: see there.
-      window: see there.
-      share: see there.
-      bright: of `contrast`, as `stained`.
-      stained: see there.
-      smoothing: as `h`, `min_area` and `max_hole` it is that of `split_touching`.
-      h: see there.
-      min_area: see there.
-      max_hole: see there.
-      small_fraction: instances whose area is below this share of the typical area are of `small_class`; the
-        rest, and with 0 all, are of class 1. The typical area is the one that splits the foreground in two
-        halves: half of its pixels lie in instances at least as large. Debris hardly moves it.
-      small_class: for example the class of micronuclei.
+      image: [H, W, C] image, any real dtype, raw or normalised.
+      gamma: exponent of the intensity, see `otsu_foreground`.
+      sigma: standard deviation of the Gaussian before the threshold, pixels.
+      window: side of the local-mean window of `cut`, pixels; 0 uses the global threshold.
+      share: fraction of Otsu's threshold, see `cut`.
+      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
+      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
+      smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
+      h: height of the h-maxima used as seeds, pixels; see `peaks`.
+      min_area: smallest instance to keep, pixels.
+      max_hole: largest hole to fill, pixels.
+      small_fraction: instances smaller than this fraction of the typical area get `small_class`, all others
+        class 1. With 0, all get class 1. The typical area is the area-weighted median: half of the foreground
+        lies in instances at least as large. Debris hardly affects it.
+      small_class: class of small instances, for example micronuclei.
 
     Returns:
-      The stages; without any contrast, an empty segmentation.
+      The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
       InputError: if the image is not [H, W, C], has no pixel, or holds NaN or infinity.
@@ -64,9 +64,9 @@ def watershed(
         return Stages.nothing(image.shape[:2])
     foreground = otsu_foreground(intensity, sigma=sigma, gamma=gamma, window=window, share=share)
     foreground = fill_holes(foreground, max_hole)
-    # Without any background there is no distance to it, and nothing that could be told apart.
-    whole = foreground.all()
-    distance = np.zeros(foreground.shape) if whole else ndimage.distance_transform_edt(foreground)
+    # Without background the distance map is undefined and there is nothing to split.
+    is_full = foreground.all()
+    distance = np.zeros(foreground.shape) if is_full else ndimage.distance_transform_edt(foreground)
     smooth = ndimage.gaussian_filter(distance, smoothing)
     markers = peaks(smooth, foreground, h)
     labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
@@ -81,15 +81,15 @@ def watershed(
 
 
 def centres(markers: np.ndarray) -> np.ndarray:
-    """[N, 2] float `(y, x)`, the centres of gravity of markers [H, W] 1..N."""
+    """Returns the centroids [N, 2] float `(y, x)` of markers [H, W] numbered 1..N."""
     ids = np.arange(1, markers.max(initial=0) + 1)
     return np.array(ndimage.center_of_mass(markers > 0, markers, ids), float).reshape(-1, 2)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """The value at which half of the weight is reached, in rising order; 0 of nothing."""
+    """Weighted median of values [N] with weights [N]; 0 for empty input."""
     if not len(values):
         return 0.0
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+    cumulative = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

@@ -1,4 +1,4 @@
-"""The side of a pixel as microscopes write it into TIFF files."""
+"""Pixel size from TIFF metadata."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ MICROMETRES = {
     "m": 1e6,
     "inch": 25_400.0,
 }
-# Beyond this XML is not metadata of a plane any more.
+# Largest OME-XML text that is parsed, in characters.
 MAX_XML = 2**24
 
 
 def read_pixel_size(path: str | File) -> float | None:
-    """Reads the side of a pixel.
+    """Reads the pixel size of an image file.
 
     OME-XML, ImageJ's description and MetaMorph's plane information are understood. The bare resolution of a
-    TIFF is not: most programs write 72 or 300 dots per inch there whatever was seen.
+    TIFF is not: most programs write 72 or 300 dots per inch there whatever the microscope's pixel size.
 
     Args:
-      path: of an image; only .tif and .tiff can know.
+      path: image file; only .tif and .tiff carry a pixel size.
 
     Returns:
       Micrometres, or None where the file does not say it, says it of the two sides differently, or cannot be

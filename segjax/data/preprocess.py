@@ -1,4 +1,4 @@
-"""From a record as acquired to the arrays that training and prediction see."""
+"""Preprocessing of images and annotations for training and prediction."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def percentile_normalise(
 
 
 def resize_image(image: np.ndarray, factor: float) -> np.ndarray:
-    """Resizes by linear interpolation, blurred beforehand where it shrinks so that nothing aliases.
+    """Resizes by linear interpolation, with anti-aliasing when shrinking.
 
     Args:
       image: [H, W, C] float32.
-      factor: of the side; 0.5 makes a quarter of the pixels.
+      factor: scale factor of each side; 0.5 gives a quarter of the pixels.
 
     Returns:
       [round(factor * H), round(factor * W), C] float32, at least one pixel.
@@ -63,7 +63,7 @@ def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
 
     Args:
       labels: [H, W] int32.
-      factor: of the side, as in `resize_image`, whose pixels the result covers exactly.
+      factor: scale factor of each side, as in `resize_image`, whose pixels the result covers exactly.
 
     Returns:
       [round(factor * H), round(factor * W)] int32, at least one pixel.
@@ -78,7 +78,7 @@ def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
-    """How deep each pixel lies inside its instance: 1 at the deepest pixel, towards 0 at the rim.
+    """Normalised distance to the instance boundary: 1 at the deepest pixel, towards 0 at the rim.
 
     The Euclidean distance to the nearest pixel that is not of the same instance, divided by the largest such
     distance of the instance. The border of the image is no rim: what lies beyond it is unknown.
@@ -115,16 +115,16 @@ def preprocess_image(
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
-      scale: of the side, as in `resize_image`.
+      scale: scale factor of each side, as in `resize_image`.
       percentiles: low and high, as in `percentile_normalise`.
-      stain: what is done before to stained tissue, as in `normalise_stain`.
+      stain: stain normalisation method, applied first, as in `normalise_stain`.
 
     Returns:
       [round(scale * H), round(scale * W), C] float32.
 
     Raises:
-      InputError: if the scale is not between 0 and 16, the percentiles are not in order, or nothing is known
-        of that way to treat stains.
+      InputError: if the scale is not between 0 and 16, the percentiles are not in order, or the
+        stain method is unknown.
     """
     if not 0 < scale <= 16:
         raise InputError(f"config.data.scale is {scale}; it must be above 0 and at most 16, 1 for no change")
@@ -145,12 +145,12 @@ def preprocess_example(
     percentiles: tuple[float, float] = (1.0, 99.8),
     stain: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Makes of a record what training sees.
+    """Converts a record to training arrays.
 
     Args:
       record: as stored.
-      num_classes: K, the background included.
-      scale: of the side, as in `resize_image`.
+      num_classes: number of classes, including the background.
+      scale: scale factor of each side, as in `resize_image`.
       percentiles: low and high, as in `percentile_normalise`.
       stain: as in `normalise_stain`.
 

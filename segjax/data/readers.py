@@ -1,4 +1,4 @@
-"""Reads images and label maps from the files people have, and says what is wrong with those it cannot."""
+"""Readers of image and label-map files (TIFF, PNG, JPEG, BMP, NPY)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from segjax.errors import InputError
 from segjax.segmentation import colour_ids
 
-# What a member of an archive and a file on disk have in common is enough to read either.
+# A file on disk or a member of a zip archive.
 File = Path | zipfile.Path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -26,7 +26,7 @@ MAX_CHANNELS = 64
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name.
+    """Lists the image files directly in a folder, sorted by name.
 
     Raises:
       InputError: if the folder does not exist or holds no image.
@@ -34,12 +34,12 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds images ({', '.join(SUFFIXES)})")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    # Dot files are what macOS leaves next to every image it copies.
-    found = sorted(path for path in found if not path.name.startswith("."))
-    if not found:
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    # macOS leaves a dot file next to every image it copies.
+    paths = sorted(path for path in paths if not path.name.startswith("."))
+    if not paths:
         raise InputError(f"{folder} holds no image; files end in {', '.join(SUFFIXES)}")
-    return found
+    return paths
 
 
 def read_image(
@@ -58,7 +58,7 @@ def read_image(
       path: .png, .jpg, .bmp, .tif or .npy.
       channel_axis: where channels are in the stored array, after axes of length 1 that are neither rows
         nor columns are dropped; of no effect where there is only one, or in .png, .jpg and .bmp.
-      max_pixels: refuses images of more, before decoding them. Pillow refuses above 178,956,970 by itself.
+      max_pixels: larger images are refused before decoding. Pillow refuses above 178,956,970 by itself.
 
     Returns:
       [H, W, C] uint8, uint16 or float32.
@@ -84,7 +84,7 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Args:
       path: .tif, .png, .bmp or .npy of whole numbers; of a palette picture the indices, not the colours;
         of an RGB or RGBA picture `colour_ids`.
-      max_pixels: refuses maps of more, before decoding them.
+      max_pixels: larger maps are refused before decoding.
 
     Returns:
       [H, W] int32, 0 is background; ids may have gaps.
@@ -108,8 +108,8 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     if labels.shape[-1] != 1:
         raise InputError(f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours")
     labels = labels[..., 0]
-    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
-    if not whole and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
+    is_integer = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if not is_integer and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
         raise InputError(f"{path} holds fractions; a label map holds whole numbers: 0, 1, 2, ...")
     if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
         raise InputError(f"{path} holds ids outside 0 to {np.iinfo(np.int32).max}; renumber them")
@@ -190,7 +190,7 @@ def _npy(path: File, channel_axis: int | None, max_pixels: int) -> np.ndarray:
 def _axes_order(
     path: File, shape: tuple[int, ...], channel_axis: int | None, max_pixels: int
 ) -> tuple[int, ...]:
-    """How to transpose an array of this shape to [H, W] or [H, W, C], if it is small enough to read."""
+    """Checks a shape and returns the axis order that transposes it to [H, W] or [H, W, C]."""
     if len(shape) == 2:
         channel_axis = None  # in a folder of colour and grey images one flag serves both
     rank = 2 if channel_axis is None else 3
@@ -216,7 +216,7 @@ def _pillow(path: File, max_pixels: int, as_labels: bool) -> np.ndarray:
     with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG", "BMP")) as picture:
         width, height = picture.size
         _check_size(path, height, width, max_pixels)
-        # Pillow would cut 16-bit colours to 8 bits without a word.
+        # Pillow silently truncates 16-bit colours to 8 bits.
         if picture.format == "PNG" and picture.mode in ("RGB", "RGBA", "LA"):
             file.seek(0)
             pixels = imagecodecs.png_decode(file.read())

@@ -1,4 +1,4 @@
-"""One annotated image, what gives access to many, and how every data set stores them on disk."""
+"""Annotated images: the record type, the source protocol and the on-disk encoding."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Record:
 
     Attributes:
       name: unique within its data set, fit for a file name.
-      group: what must not be torn apart by a split, such as a patient or an acquisition; unique among all
-        data sets.
+      group: patient, acquisition or similar; images of one group never end up in different splits. Unique
+        among all data sets.
       image: [H, W, C] uint8, uint16 or float32.
       truth: the annotation, [H, W].
       pixel_size: side of a pixel in micrometres, None where unknown.
@@ -57,10 +57,10 @@ class Record:
 
 
 class Source(Protocol):
-    """What training, evaluation and reports know of one split of a data set: random access to its records.
+    """Random access to the records of one split of a data set.
 
     Attributes:
-      class_names: of class 0 (background), 1, ...
+      class_names: names of class 0 (background), 1, ...
     """
 
     class_names: tuple[str, ...]
@@ -91,7 +91,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def encode(record: Record) -> dict[str, Any]:
-    """Turns a record into what `features()` stores."""
+    """Encodes a record as a `features()` example."""
     truth = record.truth
     painted = np.take(np.concatenate([np.zeros(1, np.int32), truth.classes]), truth.labels)
     return {
@@ -107,7 +107,7 @@ def encode(record: Record) -> dict[str, Any]:
 
 
 def decode(example: Mapping[str, Any]) -> Record:
-    """Turns what `features()` stores back into the same record, bit for bit."""
+    """Decodes a `features()` example to the original record, bit for bit."""
     labels = _from_tiff(example["labels"])[..., 0]
     classes = np.asarray(example["classes"], np.int32)
     if example["semantic"]:

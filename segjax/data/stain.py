@@ -1,4 +1,4 @@
-"""Stained tissue: slides made alike before anything else, and unlike again in training."""
+"""Stain normalisation and stain augmentation of H&E images."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ METHODS = {
     "macenko": functools.partial(stain.macenko, stains=STAINS, strongest=STRONGEST),
     "reinhard": functools.partial(stain.reinhard, mean=MEAN, deviation=DEVIATION),
 }
-# Colours that differ less than this, as a part of the full scale, are those of a grey image.
+# An image whose channels differ by less than this fraction of the full scale counts as grey.
 GREY = 0.01
 # A patch is normalised, so it is not known how much light its darkest pixels let through. In those images it
 # is this part of the red, green and blue of the brightest.
 DARKEST = np.array([0.40, 0.13, 0.79], np.float32)
-# How far stains are shifted, in units of density, where their amounts change by the whole.
+# Shift of the stain density at strength 1.
 SHIFT = 0.2
 
 
 def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
-    """Makes a stained slide look like one standard slide, so that laboratories and scanners do not matter.
+    """Normalises stain colours to a reference slide, to remove laboratory and scanner differences.
 
     Args:
       image: [H, W, C] uint8, uint16 or float as it was read. The light is its full scale: 255, or the largest
@@ -78,16 +78,16 @@ def _full_scale(image: np.ndarray) -> float:
 
 
 def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
-    """Changes how much haematoxylin and eosin there is, as between laboratories.
+    """Randomly scales and shifts the haematoxylin and eosin densities, as between laboratories.
 
     The densities of a patch are not known, since each of its channels was normalised; they are taken to be
     those of light between `DARKEST` and 1. What is left over of the two stains stays as it is.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32, the background of a slide near 1. Unless it has three channels that are not
         all the same, it is returned as it is.
-      strength: the most by which the amount of a stain may change, as a part of it.
+      strength: largest relative change of the amount of a stain.
 
     Returns:
       [H, W, C] float32, not normalised any more.

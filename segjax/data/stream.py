@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step), made ahead in threads."""
+"""Training batches as a pure function of (seed, step), prefetched in threads."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from segjax.data.windows import boxes_in_window, pad_boxes
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 
-# What padding beyond the border of an image holds; the image itself is reflected.
+# Fill values beyond the image border; the image itself is reflected.
 FILL = {"labels": 0, "semantic": IGNORE, "distance": 0}
-# Domains of the random numbers, so that the order of images and the places of patches never share any.
+# Random-number domains: image order, patch positions and box sampling use independent streams.
 ORDER, PLACE, BOXES = 0, 1, 2
 
 HostBatch = dict[str, np.ndarray]
@@ -35,11 +35,11 @@ class Prepared:
     """An image ready to be cut into patches.
 
     Attributes:
-      example: as `preprocess_example` makes it.
+      example: arrays from `preprocess_example`.
       instances: for each class that is present, `(id, bounding box)` of its instances.
-      name: of the record.
-      classes: [N] of the record's instances.
-      proposals: [P, 4] float32 boxes in pixels of the example, None if there are none to be had.
+      name: name of the record.
+      classes: [N] classes of the record's instances.
+      proposals: [P, 4] float32 boxes in pixels of the example, None without `propose`.
     """
 
     example: HostBatch
@@ -55,41 +55,42 @@ class Prepared:
 
 
 class Stream:
-    """An endless sequence of batches of patches, any of which can be had at any time.
+    """An endless sequence of batches of patches, with random access by step.
 
     Row r of the whole run (row b of step s is r = s * batch_size + b) takes image r modulo the number of
     images from a new permutation in each epoch, and a place in it by random numbers keyed by (seed, r). So a
     batch depends on the seed and the step alone: to resume a run needs only the step, and neither
     the number of processes nor that of threads changes what is learned from.
 
-    A patch of `patch_size` lies within its image. What is handed out is a larger window around it, of side
-    `window_size`, so that rotation and scaling on the device have something to turn in from outside: whoever
-    augments crops the centre. Beyond the border of the image the window holds its reflection, which is
-    not to be judged: `semantic` is `IGNORE` there, `labels` and `distance` are 0.
+    A patch of `patch_size` lies within its image. The batch holds a larger window around it, of side
+    `window_size`, which gives rotation and scaling on the device some context; augmentation then crops the
+    centre. Beyond the border of the image the window holds its reflection, which is ignored in
+    training: `semantic` is `IGNORE` there, `labels` and `distance` are 0.
 
     Args:
-      source: of records.
-      seed: of all randomness, 0 to 2**64 - 1.
-      batch_size: B, over all processes.
+      source: the records to train on.
+      seed: random seed, 0 to 2**64 - 1.
+      batch_size: global batch size B, over all processes.
       patch_size: side of the patch in pixels, after scaling.
-      scale: of the images' sides, as in `resize_image`.
-      percentiles: of intensity, mapped to 0 and 1 as in `percentile_normalise`.
-      stain: what is done to stained tissue, as in `normalise_stain`.
-      foreground_fraction: of the patches that are centred on an instance, as nearly as the border allows; the
-        others lie anywhere.
-      balanced: an instance is drawn from a class drawn uniformly, or uniformly from all.
+      scale: scale factor of each image side, as in `resize_image`.
+      percentiles: intensity percentiles mapped to 0 and 1 as in `percentile_normalise`.
+      stain: stain normalisation method, as in `normalise_stain`.
+      foreground_fraction: fraction of patches centred on an instance, as nearly as the border allows; the
+        others are placed uniformly.
+      balanced: whether to draw a class uniformly and then one of its instances; otherwise instances are drawn
+        uniformly.
       margin: `window_size` is `patch_size` times this, rounded up.
-      process_index: of this process.
+      process_index: index of this process.
       process_count: each process gets an equal part of the rows of the same batch.
-      cache_bytes: prepared images are kept up to this size in total.
+      cache_bytes: limit of the cache of prepared images, in bytes.
       max_instances: N; if given, ids are 1..N in each window, with their classes, and of more than N
-        the smallest are left out, their pixels not to be judged.
-      propose: `image as stored -> boxes [P, 4]` in which there may be an object, pixels.
-      max_proposals: P of a batch; of more in a window some are drawn by chance.
+        the smallest are left out and their pixels ignored.
+      propose: function from the image as stored to object proposals [P, 4], in pixels.
+      max_proposals: number of proposals per window; a random subset is used if there are more.
 
     Attributes:
       window_size: side of the arrays of a batch in pixels.
-      channels: of every image.
+      channels: number of channels of every image.
       overfull: names of images of which a window had more than `max_instances`, and how many were left out
         at most.
 
@@ -188,20 +189,20 @@ class Stream:
         return window
 
     def _number(self, window: HostBatch, prepared: Prepared) -> np.ndarray:
-        """Gives the instances of a window, in place, the ids 1..N; returns their classes."""
+        """Renumbers the instances of a window to 1..N in place and returns their classes."""
         capacity = self._max_instances or 0
         ids, inverse, areas = np.unique(window["labels"], return_inverse=True, return_counts=True)
         present = np.flatnonzero(ids > 0)
-        kept = present
+        selected = present
         if len(present) > capacity:
-            kept = np.sort(present[np.argsort(-areas[present], kind="stable")[:capacity]])
-            window["semantic"][np.isin(window["labels"], ids[np.setdiff1d(present, kept)])] = IGNORE
+            selected = np.sort(present[np.argsort(-areas[present], kind="stable")[:capacity]])
+            window["semantic"][np.isin(window["labels"], ids[np.setdiff1d(present, selected)])] = IGNORE
             self._warn(prepared.name, len(present) - capacity)
         number = np.zeros(len(ids), np.int32)
-        number[kept] = np.arange(1, len(kept) + 1)
+        number[selected] = np.arange(1, len(selected) + 1)
         window["labels"] = number[inverse.reshape(window["labels"].shape)]
         classes = np.zeros(capacity, np.int32)
-        classes[: len(kept)] = prepared.classes[ids[kept] - 1]
+        classes[: len(selected)] = prepared.classes[ids[selected] - 1]
         return classes
 
     def _warn(self, name: str, surplus: int) -> None:
@@ -217,11 +218,11 @@ class Stream:
         self.overfull[name] = max(surplus, self.overfull.get(name, 0))
 
     def _proposals(self, boxes: np.ndarray, top: int, left: int, rng: np.random.Generator) -> HostBatch:
-        """The proposals that lie in a window for the larger part, in its pixels, padded."""
-        found = boxes_in_window(boxes, top=top, left=left, size=(self.window_size, self.window_size))
-        if len(found) > self._max_proposals:
-            found = found[rng.permutation(len(found))[: self._max_proposals]]
-        padded, valid = pad_boxes(found, self._max_proposals)
+        """Returns the padded proposals with more than half their area in a window, in window pixels."""
+        inside = boxes_in_window(boxes, top=top, left=left, size=(self.window_size, self.window_size))
+        if len(inside) > self._max_proposals:
+            inside = inside[rng.permutation(len(inside))[: self._max_proposals]]
+        padded, valid = pad_boxes(inside, self._max_proposals)
         return {"proposals": padded, "proposals_valid": valid}
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -233,7 +234,7 @@ class Stream:
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, domain]))
 
     def _place(self, prepared: Prepared, rng: np.random.Generator) -> tuple[int, int]:
-        """The upper left corner of the patch."""
+        """Draws the upper left corner of a patch."""
         limits = np.array(prepared.example["labels"].shape) - self._patch_size
         wants_instance = rng.random() < self._foreground_share
         corner = rng.integers(0, limits, endpoint=True)
@@ -249,11 +250,11 @@ class Stream:
         return int(corner[0]), int(corner[1])
 
     def _prepared(self, index: int) -> Prepared:
-        found = self._cache.get(index)
-        if found is None:
-            found = self._prepare(index)
-            self._cache.put(index, found)
-        return found
+        prepared = self._cache.get(index)
+        if prepared is None:
+            prepared = self._prepare(index)
+            self._cache.put(index, prepared)
+        return prepared
 
     def _prepare(self, index: int) -> Prepared:
         record = self._source[index]
@@ -291,8 +292,8 @@ def prefetch(
 ) -> Iterator[Iterator[tuple[int, HostBatch]]]:
     """Iterates over `(step, batch)` in order while the next batches are made in threads.
 
-    The batches are the stream's whatever the number of threads. What goes wrong in a thread is raised where
-    its batch is asked for. Leaving the `with` statement stops the threads.
+    The batches do not depend on the number of threads. An error in a thread is raised when its batch is
+    requested. Leaving the `with` statement stops the threads.
 
     Args:
       stream: makes the batches.
@@ -301,7 +302,7 @@ def prefetch(
       depth: batches made ahead.
 
     Yields:
-      An iterator without end over the number of a step and its batch.
+      An endless iterator over `(step, batch)`.
 
     Raises:
       InputError: if `workers` or `depth` is out of range, or a batch cannot be made.
@@ -317,7 +318,7 @@ def prefetch(
     def in_order() -> Iterator[tuple[int, HostBatch]]:
         for step in itertools.count(start):
             batch = ahead.popleft().result()
-            # The place just freed is filled at once: threads work while the consumer does.
+            # Refill the queue at once, so that threads work while the consumer does.
             ahead.append(threads.submit(stream.batch, step + depth))
             yield step, batch
 
@@ -328,7 +329,7 @@ def prefetch(
 
 
 class _Cache:
-    """The images used last, up to a size in bytes; safe for threads."""
+    """Thread-safe LRU cache of prepared images, limited in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -353,7 +354,7 @@ class _Cache:
 
 
 def _window(example: HostBatch, top: int, left: int, size: int) -> HostBatch:
-    """Cuts a square window that may reach beyond the border."""
+    """Cuts a square window that may extend beyond the border."""
     rows, columns = np.arange(top, top + size), np.arange(left, left + size)
     height, width = example["labels"].shape
     outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))[None, :]

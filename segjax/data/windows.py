@@ -1,10 +1,10 @@
-"""Boxes of an image as seen in one window of it, for training and for prediction alike."""
+"""Cropping and padding of boxes for image windows."""
 
 import numpy as np
 
 
 def boxes_in_window(boxes: np.ndarray, *, top: int, left: int, size: tuple[float, float]) -> np.ndarray:
-    """The boxes that lie in a window for the larger part, cut by it.
+    """Returns the boxes with more than half their area in a window, clipped to it.
 
     Args:
       boxes: [P, 4] float, pixels of the image.

@@ -1,4 +1,4 @@
-"""Losses: unreduced values in `pixel` and `region`; here they become the one number to be minimised."""
+"""Scalar training losses, reduced from the per-pixel and per-class values of `pixel` and `region`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,14 +19,14 @@ Term = Callable[..., jax.Array]
 
 
 def mean_where(values: Array, where: Array) -> jax.Array:
-    """The mean of some values, 0 if there are none.
+    """Returns the weighted mean of values, 0 if all weights are 0.
 
     Args:
       values: [...] float.
-      where: [...] bool or float: which values count, or how much.
+      where: [...] bool mask or float weights.
 
     Returns:
-      A scalar. It is a sum over a sum, so it is the same however the values are spread over devices.
+      A scalar. As a ratio of sums, it does not depend on how values are distributed over devices.
     """
     weights = jnp.asarray(where, jnp.float32)
     total = jnp.sum(weights)
@@ -54,7 +54,7 @@ def _boundary(logits: Array, batch: Batch, *, width: int = 2, **options: Any) ->
 
 
 def _dice(logits: Array, batch: Batch, *, class_weights: Array | None = None, **options: Any) -> jax.Array:
-    values = region.dice(logits, batch["semantic"], **options)  # of the whole batch
+    values = region.dice(logits, batch["semantic"], **options)  # over the full batch
     return _mean_of_classes(values, region.present_classes(batch["semantic"], len(values)), class_weights)
 
 
@@ -70,8 +70,8 @@ def _mean_of_classes(values: Array, present: Array, class_weights: Array | None)
     return mean_where(values, jnp.einsum("...k,k->...k", present.astype(jnp.float32), weights))
 
 
-# Each takes (logits [B, H, W, K], batch, *, class_weights [K] or None, and options of its own) to a scalar:
-# a mean over judged pixels, or over the classes that are present.
+# Each maps (logits [B, H, W, K], batch, *, class_weights [K] or None, its own options) to a scalar: a mean
+# over the pixels that are not ignored, or over the classes present.
 LOSSES: dict[str, Term] = {
     "cross_entropy": _cross_entropy,  # label_smoothing
     "focal": _focal,  # gamma
@@ -87,17 +87,17 @@ def weighted_sum(
     class_weights: Sequence[float] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
-    """Combines losses.
+    """Combines losses into a weighted sum.
 
     Args:
-      weights: of each loss in the sum, by its name in `LOSSES`.
-      class_weights: [K], how much each class counts in every term; all alike if None. Per pixel they
-        multiply the value (which is still divided by the number of pixels), per region they weigh the mean.
-      options: further arguments of a loss, such as `{"focal": {"gamma": 2.0}}`.
+      weights: weight of each loss, by its name in `LOSSES`.
+      class_weights: [K], weight of each class in every term; equal if None. Per-pixel losses are multiplied
+        by them (and still divided by the number of pixels); per-class losses become a weighted mean.
+      options: further keyword arguments per loss, such as `{"focal": {"gamma": 2.0}}`.
 
     Returns:
       A function of logits [B, H, W, K] and a batch with `semantic` [B, H, W] and `labels` [B, H, W] to the
-      sum and, for the log, each term as it is before it is weighted.
+      sum and, for logging, the unweighted terms by name.
 
     Raises:
       InputError: if a name is not in `LOSSES`, none is given, or (when called) there are more or fewer class

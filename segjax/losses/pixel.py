@@ -1,4 +1,4 @@
-"""Losses that have one value for each pixel."""
+"""Unreduced per-pixel losses."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def cross_entropy(
 
 
 def focal(logits: Array, targets: Array, *, gamma: float = 2.0, class_weights: Array | None = None) -> Array:
-    """Cross-entropy in which a pixel counts the less the surer its true class already is.
+    """Focal loss: cross-entropy that down-weights pixels already classified with confidence.
 
         - w_t (1 - p_t)^gamma log p_t,   t the true class
 
@@ -50,10 +50,10 @@ def focal(logits: Array, targets: Array, *, gamma: float = 2.0, class_weights: A
 
     References:
       Lin et al., Focal Loss for Dense Object Detection (https://arxiv.org/abs/1708.02002), here with the
-      softmax of K classes in the place of a sigmoid.
+      softmax of K classes in place of a sigmoid.
     """
     log_probability = -cross_entropy(logits, targets)
-    # Not below the smallest number, where the slope of a power under 1 is infinite.
+    # Clamped above 0, where the derivative of a power below 1 is infinite.
     doubt = jnp.maximum(-jnp.expm1(log_probability), jnp.finfo(jnp.float32).tiny)
     values = -(doubt**gamma) * log_probability
     if class_weights is not None:
@@ -70,13 +70,13 @@ def boundary_weighted_cross_entropy(
     class_weights: Array | None = None,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Cross-entropy times `1 + strength * boundary`: what separates cells is learned first.
+    """Cross-entropy times `1 + strength * boundary`, which emphasises the borders between cells.
 
     Args:
       logits: [..., K] float.
       targets: [...] int, the true class, or `IGNORE`.
       boundary: [...] bool, or float in [0, 1] where it fades out.
-      strength: what a pixel on a boundary counts more than another.
+      strength: extra weight of a boundary pixel.
       class_weights: [K] float; all 1 if None.
       label_smoothing: in [0, 1).
 
@@ -91,14 +91,14 @@ def boundary_weighted_cross_entropy(
 
 
 def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0) -> Array:
-    """The absolute error, rounded off near 0: for the regression of a distance map.
+    """Smooth L1 loss: absolute error, quadratic near 0. Used to regress distance maps.
 
         d^2 / (2 beta) where d = |prediction - target| < beta,   d - beta / 2 elsewhere
 
     Args:
       predictions: [...] float.
       targets: [...] float.
-      beta: in the unit of the targets.
+      beta: width of the quadratic part, in units of the targets.
 
     Returns:
       [...] float32.

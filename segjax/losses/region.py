@@ -1,4 +1,4 @@
-"""Losses of whole regions, one value for each class: they do not drown a small class in a large one."""
+"""Region losses with one value per class, so that small classes count as much as large ones."""
 
 import jax
 import jax.numpy as jnp
@@ -7,25 +7,24 @@ from segjax.typing import IGNORE, Array
 
 
 def dice(logits: Array, targets: Array, *, smooth: float = 1.0) -> Array:
-    """One minus the Dice overlap of each class, with probabilities in the place of a decision.
+    """Soft Dice loss of each class: one minus the Dice overlap, computed on probabilities.
 
         1 - (2 sum p t + smooth) / (sum p + sum t + smooth)
 
-    The sums run over all judged pixels that are given: of one image, or of a batch, which is steadier where
-    patches are small, and is the same however a batch is spread over devices.
+    The sums run over all input pixels that are not ignored: of one image, or of a batch, which is more stable
+    for small patches and does not depend on how a batch is distributed over devices.
 
     Args:
       logits: [..., K] float.
       targets: [...] int, the true class, or `IGNORE`.
-      smooth: pixels; what a small class is protected by.
+      smooth: additive smoothing in pixels, which stabilises small classes.
 
     Returns:
-      [K] float32. A class that no judged pixel has is 0 and has no gradient: average over
-      `present_classes`.
+      [K] float32. Absent classes are 0 and have no gradient: average over `present_classes`.
 
     References:
-      Milletari et al., V-Net (https://arxiv.org/abs/1606.04797), whose squares in the denominator are left
-      out here, as optax.losses.dice_loss leaves them out.
+      Milletari et al., V-Net (https://arxiv.org/abs/1606.04797), without the squares in the denominator, as
+      in optax.losses.dice_loss.
     """
     num_classes = logits.shape[-1]
     valid = (targets != IGNORE).astype(jnp.float32)[..., None]
@@ -39,18 +38,17 @@ def dice(logits: Array, targets: Array, *, smooth: float = 1.0) -> Array:
 
 
 def lovasz_softmax(logits: Array, targets: Array) -> Array:
-    """The convex surrogate of one minus the intersection over union of each class, in one image.
+    """Lovász-Softmax loss: convex surrogate of one minus the IoU of each class, for one image.
 
-    Sorts the errors |t - p| of all pixels, largest first, and sums each times what it costs in IoU to get
-    that pixel wrong too.
+    Sorts the errors |t - p| of all pixels, largest first, and sums them weighted by the IoU lost if
+    that pixel is wrong too.
 
     Args:
       logits: [..., K] float.
       targets: [...] int, the true class, or `IGNORE`.
 
     Returns:
-      [K] float32. A class that no judged pixel has is 0 and has no gradient: average over
-      `present_classes`.
+      [K] float32. Absent classes are 0 and have no gradient: average over `present_classes`.
 
     References:
       Berman et al., The Lovász-Softmax loss (https://arxiv.org/abs/1705.08790), algorithm 1.
@@ -59,7 +57,7 @@ def lovasz_softmax(logits: Array, targets: Array) -> Array:
     valid = (targets != IGNORE).reshape(-1, 1)
     truth = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32).reshape(-1, num_classes)
     probabilities = jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1).reshape(-1, num_classes)
-    # Ignored pixels sort behind all others, where they add nothing: as if they were not there.
+    # Ignored pixels sort last and contribute nothing.
     errors = jnp.where(valid, jnp.abs(truth - probabilities), -1.0)
     values = jax.vmap(_lovasz_extension, in_axes=1)(errors, truth)
     return jnp.where(present_classes(targets, num_classes), values, 0)
@@ -75,7 +73,7 @@ def _lovasz_extension(errors: jax.Array, truth: jax.Array) -> jax.Array:
 
 
 def present_classes(targets: Array, num_classes: int) -> Array:
-    """Tells which classes some pixel has.
+    """Returns which classes occur in the targets.
 
     Args:
       targets: [...] int, the true class, or `IGNORE`.

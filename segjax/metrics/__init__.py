@@ -1,4 +1,4 @@
-"""Scores of predictions against truth: `Scores` is all that an evaluation needs."""
+"""Evaluation metrics; `Scores` combines pixel and instance statistics."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Scores:
 
     Attributes:
       class_names: K names, background first.
-      headline: the class whose instances the top-level instance scores are about.
-      pixel: pixels by class.
-      per_class: instances of each class but the background, by name.
-      regardless: instances whatever their class.
+      headline: the class that the top-level instance scores refer to.
+      pixel: pixel statistics of all classes.
+      per_class: instance statistics of each foreground class, by name.
+      regardless: class-agnostic instance statistics.
     """
 
     class_names: tuple[str, ...]
@@ -34,11 +34,11 @@ class Scores:
 
     @classmethod
     def empty(cls, class_names: Sequence[str], *, headline: str | None = None) -> Scores:
-        """The scores of no image.
+        """Returns the scores of zero images.
 
         Args:
-          class_names: K >= 2 different names, background first.
-          headline: one of them but the background; the first of these if None.
+          class_names: K >= 2 unique names, background first.
+          headline: a foreground class; the first one if None.
 
         Raises:
           ValueError: if there is no such class, or names repeat.
@@ -63,10 +63,10 @@ class Scores:
         *,
         headline: str | None = None,
     ) -> Scores:
-        """The scores of one image; see `empty` for the names.
+        """Computes the scores of one image; see `empty` for the class names.
 
         Raises:
-          ValueError: if shapes differ, or a pixel or an instance has a class that has no name.
+          ValueError: if shapes differ, or a pixel or an instance has a class without a name.
         """
         scores = cls.empty(class_names, headline=headline)
         count = len(scores.class_names)
@@ -95,12 +95,12 @@ class Scores:
         )
 
     def compute(self) -> dict[str, Any]:
-        """All numbers, ready for JSON: None where there was nothing to judge.
+        """Returns all scores, ready for JSON, with None for undefined values.
 
         Returns:
           What `PixelStatistics.compute` and, for instances of the headline class,
           `InstanceStatistics.compute` return; `instances`, the name of that class; `per_class`, the latter
-          for every class; `all`, the latter for instances whatever their class.
+          for every class; `all`, the latter for instances of all classes together.
         """
         per_class = {name: statistics.compute() for name, statistics in self.per_class.items()}
         numbers: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How well instances are found and outlined: AP, F1, PQ and AJI from counts that pool over images."""
+"""Instance segmentation metrics: AP, F1, PQ and AJI from counts pooled over images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 class InstanceStatistics:
     """Counts of matched instances; adding two pools their images.
 
-    Pooling lets every instance count the same, however many share its image, and an image that is empty in
-    truth and prediction counts for nothing. The mean of scores per image is another number: do not compare.
+    Pooling weights every instance equally, and images without true or predicted instances have no effect. Do
+    not compare the results with per-image means.
 
     Attributes:
       thresholds: T values of the intersection over union (IoU), at least 0.5, rising.
@@ -41,7 +41,7 @@ class InstanceStatistics:
 
     @classmethod
     def empty(cls, thresholds: Sequence[float] = THRESHOLDS) -> InstanceStatistics:
-        """The statistics of no image.
+        """Returns the statistics of zero images.
 
         Raises:
           ValueError: if a threshold is below 0.5, where matches stop being unique, or they do not rise.
@@ -55,9 +55,9 @@ class InstanceStatistics:
     def of(
         cls, truth: Segmentation, prediction: Segmentation, thresholds: Sequence[float] = THRESHOLDS
     ) -> InstanceStatistics:
-        """Counts one image. Classes play no part: give `Segmentation.of_class` of both for one class.
+        """Counts one image. Ignores classes; pass `Segmentation.of_class` of both for one class.
 
-        Pixels that are `IGNORE` in the truth count for nothing, and an instance with more than half of its
+        Pixels that are `IGNORE` in the truth are not counted, and an instance with more than half of its
         pixels there is left out.
 
         A pair matches at threshold t if its IoU is at least t, each instance at most once. At t > 0.5 no
@@ -65,7 +65,7 @@ class InstanceStatistics:
         nothing else; whichever of them is taken, the count is that of the best assignment.
 
         Args:
-          truth: its `labels` are what should be found.
+          truth: ground truth; its `labels` are used.
           prediction: of the same shape.
           thresholds: of the IoU, at least 0.5, rising.
 
@@ -79,21 +79,21 @@ class InstanceStatistics:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
         start = cls.empty(thresholds)
         ignored = truth.semantic == IGNORE
-        labels_true, areas_true = _judged(truth, ignored)
-        labels_pred, areas_pred = _judged(prediction, ignored)
+        labels_true, areas_true = _without_ignored(truth, ignored)
+        labels_pred, areas_pred = _without_ignored(prediction, ignored)
         rows, columns, shared = _overlaps(labels_true, labels_pred, len(areas_pred))
         union = areas_true[rows] + areas_pred[columns] - shared
         iou = shared / union
 
         candidates = np.flatnonzero(iou >= thresholds[0])
-        # The second of two exact halves goes: on either side, each instance keeps its first partner.
+        # Drops the second of two exact halves: each instance, true or predicted, keeps its first partner.
         for ids in (rows, columns):
             candidates = candidates[np.unique(ids[candidates], return_index=True)[1]]
         best = iou[candidates]
         passed = best[None, :] >= np.asarray(thresholds)[:, None]  # [T, candidates]
 
         # AJI: every true instance takes the prediction of highest IoU, the first of equals, and predictions
-        # may be taken again. What stays without partner adds its area to the union.
+        # may be reused. Unmatched instances add their area to the union.
         order = np.lexsort((columns, -iou, rows))
         taken = order[np.unique(rows[order], return_index=True)[1]]
         alone = areas_true.sum() - areas_true[rows[taken]].sum()
@@ -126,7 +126,7 @@ class InstanceStatistics:
         Returns:
           `ap`, a dictionary by threshold (`"0.5"`, `"0.55"`, ...), and `f1`, `precision`, `recall`, `pq`,
           `rq`, `sq`, `aji`, `mean_true_score` (sum of IoU / true instances), `n_true`, `n_pred`. Without
-          any instance, true or predicted, the scores are NaN: there was nothing to judge. Otherwise 0 / 0
+          any instance, true or predicted, the scores are NaN: they are undefined. Otherwise 0 / 0
           is 0, as in StarDist: precision is 0 where nothing was predicted.
 
         References:
@@ -157,8 +157,8 @@ class InstanceStatistics:
         }
 
 
-def _judged(segmentation: Segmentation, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The label map without ignored pixels and instances, and the [N + 1] areas left (background: 0)."""
+def _without_ignored(segmentation: Segmentation, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels without ignored pixels and instances, and their [N + 1] areas (background: 0)."""
     labels, size = segmentation.labels, segmentation.num_instances + 1
     areas = np.bincount(labels.ravel(), minlength=size)
     if ignored.any():
@@ -171,7 +171,7 @@ def _judged(segmentation: Segmentation, ignored: np.ndarray) -> tuple[np.ndarray
 
 
 def _overlaps(first: np.ndarray, second: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Every pair of ids that share pixels, and how many: as many pairs as touch, not N x M of them.
+    """Returns the overlapping pairs of ids and their pixel counts: only pairs that overlap, not N x M.
 
     Pixels are counted in runs along the rows: instances are compact, so there are far fewer runs to sort.
     """

@@ -1,4 +1,4 @@
-"""How well the class of every pixel agrees with the truth."""
+"""Pixel-wise metrics: confusion matrix, IoU, Dice and accuracy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class PixelStatistics:
     """Counts of pixels by true and predicted class; adding two pools their images.
 
     Attributes:
-      confusion: [K, K] int64, `confusion[i, j]` pixels of class i were called class j.
+      confusion: [K, K] int64, `confusion[i, j]` is the number of pixels of class i predicted as class j.
     """
 
     confusion: np.ndarray
 
     @classmethod
     def empty(cls, num_classes: int) -> PixelStatistics:
-        """The statistics of no image."""
+        """Returns the statistics of zero images."""
         return cls(np.zeros((num_classes, num_classes), np.int64))
 
     @classmethod
@@ -32,20 +32,20 @@ class PixelStatistics:
         """Counts one image.
 
         Args:
-          truth: its `semantic` says what each pixel is; where it is `IGNORE`, nothing is counted.
-          prediction: of the same shape; it has to name a class wherever the truth does.
+          truth: ground truth; pixels whose `semantic` is `IGNORE` are not counted.
+          prediction: of the same shape; it must have a class wherever the truth has one.
           num_classes: K, background included.
 
         Returns:
           The statistics of this image.
 
         Raises:
-          ValueError: if shapes differ, or a judged pixel has a class outside 0..K-1.
+          ValueError: if shapes differ, or a counted pixel has a class outside 0..K-1.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
-        judged = truth.semantic != IGNORE
-        rows, columns = truth.semantic[judged], prediction.semantic[judged]
+        counted = truth.semantic != IGNORE
+        rows, columns = truth.semantic[counted], prediction.semantic[counted]
         for name, classes in (("truth", rows), ("prediction", columns)):
             if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
                 raise ValueError(
@@ -90,5 +90,5 @@ class PixelStatistics:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`part / whole`, NaN where there is no whole."""
+    """`part / whole`, NaN where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

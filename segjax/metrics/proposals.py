@@ -1,4 +1,4 @@
-"""How many objects the boxes find in which a detector looks: what it proposes none for, it cannot find."""
+"""Recall of region proposals, an upper bound of the recall of a detector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 from segjax.ops.boxes import pairwise_iou
 from segjax.segmentation import Segmentation
 
-# Counts are rounded up to these, so that images of all kinds need few programs.
+# Box and object counts are padded to multiples of these, to limit recompilation.
 BOXES, OBJECTS = 512, 64
 
 _best = jax.jit(lambda boxes, objects: pairwise_iou(objects, boxes).max(1))
@@ -22,10 +22,10 @@ class ProposalStatistics:
     """Counts over images; adding two pools their images.
 
     Attributes:
-      images: how many.
-      boxes: proposals of all of them.
-      objects: of the truth, whatever their class.
-      found: objects whose box has an IoU of at least 0.5 with that of a proposal.
+      images: number of images.
+      boxes: number of proposals.
+      objects: number of true objects of all classes.
+      found: number of objects whose box has an IoU of at least 0.5 with that of a proposal.
     """
 
     images: int
@@ -35,22 +35,22 @@ class ProposalStatistics:
 
     @classmethod
     def empty(cls) -> ProposalStatistics:
-        """The counts of no image."""
+        """Returns the counts of zero images."""
         return cls(0, 0, 0, 0)
 
     @classmethod
     def of(cls, truth: Segmentation, boxes: np.ndarray) -> ProposalStatistics:
-        """The counts of one image.
+        """Counts one image.
 
         Args:
-          truth: its objects.
+          truth: ground truth; its instances are the objects.
           boxes: [P, 4] float, proposals in pixels of the image.
         """
-        places = [place for place in ndimage.find_objects(truth.labels) if place is not None]
-        objects = [(along.start, down.start, along.stop, down.stop) for down, along in places]
+        windows = [window for window in ndimage.find_objects(truth.labels) if window is not None]
+        objects = [(along.start, down.start, along.stop, down.stop) for down, along in windows]
         best = _best(_padded(boxes, BOXES), _padded(np.array(objects), OBJECTS))
-        found = np.asarray(best)[: len(objects)] >= 0.5
-        return cls(1, len(boxes), len(objects), int(found.sum()))
+        hits = np.asarray(best)[: len(objects)] >= 0.5
+        return cls(1, len(boxes), len(objects), int(hits.sum()))
 
     def __add__(self, other: ProposalStatistics) -> ProposalStatistics:
         """Pools the images of both."""
@@ -58,7 +58,7 @@ class ProposalStatistics:
         return ProposalStatistics(*(one + another for one, another in pairs))
 
     def compute(self) -> dict[str, float | None]:
-        """`mean_count` of proposals in an image and `recall` at IoU 0.5; None where there was nothing."""
+        """`mean_count` of proposals in an image and `recall` at IoU 0.5; None where undefined."""
         return {
             "mean_count": self.boxes / self.images if self.images else None,
             "recall": self.found / self.objects if self.objects else None,
@@ -66,6 +66,6 @@ class ProposalStatistics:
 
 
 def _padded(boxes: np.ndarray, step: int) -> np.ndarray:
-    """Boxes [P, 4] with empty ones behind them, which overlap nothing."""
+    """Pads boxes [P, 4] with empty boxes, which overlap nothing, to a multiple of `step`."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     return np.pad(boxes, ((0, max(-len(boxes) % step, step * (not len(boxes)))), (0, 0)))

@@ -1,1 +1,1 @@
-"""Pure jax.numpy functions of one example; vmap at the caller."""
+"""Pure jax.numpy functions of a single example; callers vmap over the batch."""

@@ -1,4 +1,4 @@
-"""Anchors: the boxes that a region proposal network starts from, a few at every place of a feature map."""
+"""Anchor boxes of a region proposal network, at every position of one or more feature maps."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
-    """The anchors of one place, around the origin.
+    """Returns the anchors of one position, centred on the origin.
 
     Args:
-      sizes: square roots of the areas, pixels.
-      ratios: of height to width.
+      sizes: square roots of the anchor areas, pixels.
+      ratios: height / width of the anchors.
 
     Returns:
-      [A, 4] float32, whole pixels, A = len(ratios) * len(sizes), ratio by ratio.
+      [A, 4] float32, rounded to integers, A = len(ratios) * len(sizes), ordered by ratio, then size.
 
     References:
-      torchvision.models.detection.anchor_utils.AnchorGenerator, whose rounding and order are kept.
+      torchvision.models.detection.anchor_utils.AnchorGenerator, with the same rounding and order.
     """
     heights = np.sqrt(np.asarray(ratios, np.float32))
     widths = 1 / heights
@@ -27,16 +27,16 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
 
 
 def grid_anchors(cells: np.ndarray, *, shape: tuple[int, int], strides: tuple[int, int]) -> np.ndarray:
-    """The anchors of every place of a feature map.
+    """Returns the anchors of every position of a feature map.
 
     Args:
       cells: [A, 4] float, from `cell_anchors`.
       shape: `(height, width)` of the feature map.
-      strides: pixels of the image for one place, down and along.
+      strides: image pixels per feature map position, `(vertical, horizontal)`.
 
     Returns:
-      [height * width * A, 4] float32, pixels of the image, row by row, the anchors of a place together. The
-      first place is the corner of the image, not half a stride inside: as in torchvision.
+      [height * width * A, 4] float32, image pixels, in row-major order with the anchors of a position
+      contiguous. As in torchvision, the first position is the image corner, not half a stride inside.
     """
     y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, strides, strict=True)), indexing="ij")
     shifts = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
@@ -50,22 +50,22 @@ def pyramid_anchors(
     sizes: Sequence[Sequence[float]],
     ratios: Sequence[float],
 ) -> list[np.ndarray]:
-    """The anchors of every map of a pyramid.
+    """Returns the anchors of every level of a feature pyramid.
 
     Args:
-      shapes: `(height, width)` of each map.
-      image_shape: of the image, padding included: the strides follow from it.
-      sizes: of the anchors of each map.
-      ratios: of height to width, the same for all maps.
+      shapes: `(height, width)` of each feature map.
+      image_shape: `(height, width)` of the image including padding; determines the strides.
+      sizes: anchor sizes of each feature map, pixels.
+      ratios: height / width of the anchors, the same for all maps.
 
     Returns:
-      For each map [height * width * A, 4] float32.
+      One [height * width * A, 4] float32 array per map.
     """
     return [
         grid_anchors(
-            cell_anchors(of_map, ratios),
+            cell_anchors(map_sizes, ratios),
             shape=shape,
             strides=(image_shape[0] // shape[0], image_shape[1] // shape[1]),
         )
-        for shape, of_map in zip(shapes, sizes, strict=True)
+        for shape, map_sizes in zip(shapes, sizes, strict=True)
     ]

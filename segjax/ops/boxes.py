@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from segjax.typing import Array
 
-# Deltas of width and height are clipped here, lest an untrained network's overflow: 1000 / 16 is the
-# largest magnification that an anchor of 16 pixels needs in an image of 1000.
+# Upper limit of width and height deltas, so that exp does not overflow for an untrained network. 1000 / 16
+# scales a 16-pixel anchor to a 1000-pixel image.
 MAX_LOG_SIZE = math.log(1000 / 16)
 
 
@@ -39,14 +39,14 @@ def pairwise_iou(first: Array, second: Array) -> jax.Array:
 
 
 def pairwise_giou(first: Array, second: Array) -> jax.Array:
-    """Generalised intersection over union: IoU less the share of the hull that neither box covers.
+    """Generalised intersection over union: IoU minus the fraction of the hull that neither box covers.
 
     Args:
       first: [N, 4] float, pixels.
       second: [M, 4] float, pixels.
 
     Returns:
-      [N, M] float in [-1, 1]; below 0 for boxes that do not meet, the lower the farther apart they are.
+      [N, M] float in [-1, 1]; negative for disjoint boxes, decreasing with their distance.
 
     References:
       Rezatofighi et al., https://arxiv.org/abs/1902.09630; torchvision.ops.generalized_box_iou.
@@ -59,8 +59,8 @@ def pairwise_giou(first: Array, second: Array) -> jax.Array:
 
 
 def pairwise_intersection(first: Array, second: Array) -> jax.Array:
-    """Areas shared by boxes [N, 4] and [M, 4]: [N, M], square pixels."""
-    # One side after the other: XLA makes slow code of pairs of coordinates.
+    """Returns the intersection areas [N, M] of boxes [N, 4] and [M, 4], square pixels."""
+    # One axis at a time: XLA generates slow code for pairs of coordinates.
     sides = [
         jnp.minimum(first[:, None, axis + 2], second[None, :, axis + 2])
         - jnp.maximum(first[:, None, axis], second[None, :, axis])
@@ -70,14 +70,14 @@ def pairwise_intersection(first: Array, second: Array) -> jax.Array:
 
 
 def clip(boxes: Array, size: Array | tuple[float, float]) -> jax.Array:
-    """Cuts off what lies outside the image.
+    """Clips boxes to the image.
 
     Args:
       boxes: [..., 4] float, pixels.
       size: `(height, width)` of the image, may be traced.
 
     Returns:
-      [..., 4] float. A box that lies outside as a whole becomes empty.
+      [..., 4] float. A box entirely outside the image becomes empty.
     """
     size = jnp.asarray(size, jnp.float32)
     limits = jnp.stack([size[1], size[0], size[1], size[0]])
@@ -85,24 +85,24 @@ def clip(boxes: Array, size: Array | tuple[float, float]) -> jax.Array:
 
 
 def has_min_side(boxes: Array, side: float) -> jax.Array:
-    """Tells which boxes [..., 4] are at least `side` pixels wide and high; those with NaN are not: [...]."""
+    """Returns [...] bool: boxes [..., 4] at least `side` pixels wide and high; False for non-finite sides."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return jnp.all((sides >= side) & jnp.isfinite(sides), axis=-1)
 
 
 def encode(boxes: Array, anchors: Array, *, weights: tuple[float, float, float, float]) -> jax.Array:
-    """Describes boxes relative to anchors, as what a network regresses.
+    """Encodes boxes relative to anchors, as regression targets.
 
         (wx (x - xa) / wa, wy (y - ya) / ha, ww log(w / wa), wh log(h / ha)), x and y being centres
 
     Args:
       boxes: [..., 4] float, pixels.
       anchors: [..., 4] float, pixels.
-      weights: of the four numbers.
+      weights: `(wx, wy, ww, wh)`, factors of the four deltas.
 
     Returns:
-      [..., 4] float. Where a box or an anchor is empty its sides count as 1/1000 pixel: finite, and for the
-      caller to leave out.
+      [..., 4] float. Sides of empty boxes and anchors are clamped to 1/1000 pixel to keep the result
+      finite; the caller must mask them out.
 
     References:
       Girshick et al., R-CNN, appendix C (https://arxiv.org/abs/1311.2524);
@@ -118,7 +118,7 @@ def encode(boxes: Array, anchors: Array, *, weights: tuple[float, float, float, 
 
 
 def decode(deltas: Array, anchors: Array, *, weights: tuple[float, float, float, float]) -> jax.Array:
-    """The boxes that `encode` described.
+    """Decodes deltas to boxes, the inverse of `encode`.
 
     Args:
       deltas: [..., 4] float; those of width and height are clipped at `MAX_LOG_SIZE`.
@@ -136,19 +136,19 @@ def decode(deltas: Array, anchors: Array, *, weights: tuple[float, float, float,
 
 
 def boxes_from_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
-    """The boxes of the instances of a label map; an instance in several pieces has one box around all.
+    """Returns the bounding boxes of the instances of a label map, one box even for a disconnected instance.
 
     Args:
-      labels: [H, W] int, 0 is background; ids above `capacity` are as if they were not there.
-      capacity: N.
+      labels: [H, W] int, 0 is background; ids above `capacity` are ignored.
+      capacity: N, the maximum number of instances.
 
     Returns:
-      Boxes [N, 4] float32, pixels, of ids 1..N, zero where there is none; which are there, [N] bool.
+      Boxes [N, 4] float32 of ids 1..N, pixels, zero for absent ids; and valid [N] bool.
     """
     height, width = labels.shape
     rows = jnp.broadcast_to(jnp.arange(height)[:, None], labels.shape).ravel()
     columns = jnp.broadcast_to(jnp.arange(width)[None, :], labels.shape).ravel()
-    # Whole numbers: their minima are exact in any order, and hardware has them as atomic operations.
+    # Integers: minima do not depend on the order, and hardware supports them as atomics.
     low = jnp.stack([columns, rows, -1 - columns, -1 - rows], axis=-1)
     ids = jnp.where(labels > capacity, 0, labels).ravel()
     corners = jax.ops.segment_min(low, ids, num_segments=capacity + 1)[1:]

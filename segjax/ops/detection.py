@@ -1,4 +1,4 @@
-"""From what a network says of many boxes to the few that are handed on; all of one image."""
+"""Decode, clip and suppress boxes: RPN proposals and final detections of one image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from segjax.ops import boxes as box_ops
 from segjax.ops.nms import nms
 from segjax.typing import Array
 
-# Of the four numbers that a box is described by: as in torchvision and the papers.
+# Weights of the four box deltas, as in torchvision and the papers.
 RPN_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class Proposals(NamedTuple):
-    """Where there may be objects, best first.
+    """Region proposals, best first.
 
     Attributes:
       boxes: [P, 4] float32, pixels.
@@ -30,14 +30,14 @@ class Proposals(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What was found, best first.
+    """Detections, best first.
 
     Attributes:
       boxes: [D, 4] float32, pixels.
       classes: [D] int32, 1..K - 1.
       scores: [D] float32, probabilities.
       valid: [D] bool.
-      dropped: [] int32, how many more were found than D, or than candidates were looked at.
+      dropped: [] int32, number of detections beyond D, or beyond the number of candidates.
     """
 
     boxes: jax.Array
@@ -58,17 +58,17 @@ def propose(
     iou_threshold: float = 0.7,
     min_side: float = 1e-3,
 ) -> Proposals:
-    """Chooses the proposals of a region proposal network.
+    """Selects the proposals of a region proposal network.
 
     Args:
-      logits: of each level [A], that an anchor holds an object.
-      deltas: of each level [A, 4], relative to the anchors.
-      anchors: of each level [A, 4] float, pixels.
-      size: `(height, width)` of the image without padding, to which boxes are clipped.
-      pre_nms: boxes of each level that enter non-maximum suppression, those with the highest logits.
-      post_nms: P, over all levels.
-      iou_threshold: of the suppression among the boxes of a level.
-      min_side: boxes that are narrower or lower are left out, pixels.
+      logits: [A] objectness logits of each level.
+      deltas: [A, 4] box deltas of each level, relative to the anchors.
+      anchors: [A, 4] float anchors of each level, pixels.
+      size: `(height, width)` of the image without padding; boxes are clipped to it.
+      pre_nms: number of top-scoring boxes per level that enter non-maximum suppression.
+      post_nms: P, number of proposals over all levels.
+      iou_threshold: IoU threshold of the suppression, applied per level.
+      min_side: minimum width and height of a box, pixels.
 
     Returns:
       The proposals.
@@ -77,9 +77,9 @@ def propose(
       torchvision.models.detection.rpn.RegionProposalNetwork.filter_proposals.
     """
     levels = []
-    for scores, of_level, start in zip(logits, deltas, anchors, strict=True):
+    for scores, level_deltas, start in zip(logits, deltas, anchors, strict=True):
         top, index = jax.lax.top_k(scores, min(pre_nms, len(scores)))
-        boxes = box_ops.decode(of_level[index], jnp.asarray(start)[index], weights=RPN_WEIGHTS)
+        boxes = box_ops.decode(level_deltas[index], jnp.asarray(start)[index], weights=RPN_WEIGHTS)
         boxes = box_ops.clip(boxes, size)
         valid = box_ops.has_min_side(boxes, min_side)
         levels.append((boxes, top, nms(boxes, top, valid, iou_threshold=iou_threshold)))
@@ -100,19 +100,19 @@ def detect(
     min_side: float = 1e-2,
     box_weights: tuple[float, float, float, float] = HEAD_WEIGHTS,
 ) -> Detections:
-    """Chooses the detections among proposals that were given classes and better boxes.
+    """Selects the detections from classified and refined proposals.
 
     Args:
-      probabilities: [P, K] float, of each class, background first.
-      deltas: [P, K, 4] float, relative to the proposal, for each class.
-      proposals: P of them.
-      size: `(height, width)` of the image without padding, to which boxes are clipped.
-      score_threshold: what is not above it is left out.
-      iou_threshold: of non-maximum suppression among the boxes of a class.
-      candidates: how many pairs of proposal and class enter the suppression, those with the highest scores.
-      max_detections: D.
-      min_side: boxes that are narrower or lower are left out, pixels.
-      box_weights: of the deltas.
+      probabilities: [P, K] float class probabilities, background first.
+      deltas: [P, K, 4] float box deltas per class, relative to the proposals.
+      proposals: the P proposals.
+      size: `(height, width)` of the image without padding; boxes are clipped to it.
+      score_threshold: detections must score above this.
+      iou_threshold: IoU threshold of the suppression, applied per class.
+      candidates: number of top-scoring (proposal, class) pairs that enter the suppression.
+      max_detections: D, the maximum number of detections.
+      min_side: minimum width and height of a box, pixels.
+      box_weights: weights of the four deltas, see `boxes.encode`.
 
     Returns:
       The detections.
@@ -133,21 +133,21 @@ def detect(
     classes = column.astype(jnp.int32) + 1
     kept = nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
     boxes, scores, valid, classes = _best(max_detections, kept, scores, boxes, classes)
-    not_looked_at = jnp.sum(eligible) - jnp.minimum(jnp.sum(eligible), candidates)
-    dropped = not_looked_at + jnp.sum(kept) - jnp.sum(valid)
+    not_considered = jnp.sum(eligible) - jnp.minimum(jnp.sum(eligible), candidates)
+    dropped = not_considered + jnp.sum(kept) - jnp.sum(valid)
     return Detections(boxes, classes, jnp.where(valid, scores, 0), valid, dropped.astype(jnp.int32))
 
 
 def _best(count: int, kept: Array, scores: Array, boxes: Array, *more: Array) -> tuple[jax.Array, ...]:
-    """The `count` highest scores among what is kept, padded: boxes, scores, valid, and what else is given."""
+    """Returns boxes, scores, valid and `more` of the `count` highest-scoring kept items, padded."""
     count_here = min(count, len(scores))
     ranked, index = jax.lax.top_k(jnp.where(kept, scores, -jnp.inf), count_here)
     valid = ~jnp.isneginf(ranked)
-    found = [boxes[index], scores[index], valid, *(values[index] for values in more)]
+    best = [boxes[index], scores[index], valid, *(values[index] for values in more)]
 
     def pad(values: jax.Array) -> jax.Array:
         usable = valid.reshape(-1, *(1,) * (values.ndim - 1))
         values = jnp.where(usable, values, jnp.zeros_like(values))
         return jnp.pad(values, [(0, count - count_here)] + [(0, 0)] * (values.ndim - 1))
 
-    return tuple(pad(values) for values in found)
+    return tuple(pad(values) for values in best)

@@ -9,13 +9,12 @@ from segjax.typing import Array
 def gaussian_blur(image: Array, sigma: Array | float) -> jax.Array:
     """Blurs an image with a Gaussian, reflected at the edges.
 
-    Along one axis a blur is a matrix, so that of an image is two products: on patches faster than a
-    convolution, exact at every width, and `sigma` may be traced. It costs H W (H + W), so it is not for
-    whole slides.
+    Implemented as one matrix product per axis: faster than a convolution on patches, exact for every sigma,
+    and `sigma` may be traced. The cost is H W (H + W), too much for full slides.
 
     Args:
       image: [H, W, C] float.
-      sigma: standard deviation, pixels; 0 returns the image as it is.
+      sigma: standard deviation, pixels; 0 returns the image unchanged.
 
     Returns:
       [H, W, C] float.
@@ -29,7 +28,7 @@ def gaussian_blur(image: Array, sigma: Array | float) -> jax.Array:
 
 
 def _blur_matrix(size: int, sigma: Array | float) -> jax.Array:
-    """[size, size]: row i holds the weights of all pixels in the blurred pixel i."""
+    """Returns [size, size]: row i holds the weights of all input pixels for output pixel i."""
     place = jnp.arange(size, dtype=jnp.float32)
     weights = jnp.zeros((size, size))
     variance = jnp.maximum(jnp.asarray(sigma, jnp.float32), 1e-3) ** 2

@@ -1,4 +1,4 @@
-"""K-means clustering of the points of one example; a batch by vmap, or on CPU faster by jax.lax.map."""
+"""K-means clustering of one example; for a batch use vmap, or jax.lax.map, which is faster on CPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Clusters(NamedTuple):
 
     Attributes:
       centres: [K, F] float32.
-      assignment: [P] int32, the nearest centre of each point, the lower index if two are as near.
+      assignment: [P] int32, the nearest centre of each point, the lower index on ties.
       inertia: sum over valid points of the squared distance to the centre.
-      steps: that were taken.
+      steps: number of Lloyd iterations.
     """
 
     centres: jax.Array
@@ -30,7 +30,7 @@ class Clusters(NamedTuple):
 
 
 def seed(key: Array, points: Array, valid: Array, *, num_clusters: int) -> jax.Array:
-    """Draws centres that are far apart (k-means++): each next point by its squared distance to those drawn.
+    """Draws initial centres by k-means++: proportionally to the squared distance to the centres so far.
 
     Args:
       key: PRNG key.
@@ -39,7 +39,7 @@ def seed(key: Array, points: Array, valid: Array, *, num_clusters: int) -> jax.A
       num_clusters: K.
 
     Returns:
-      [K, F] float32, valid points. Where fewer than K of them are distinct, some are drawn more than once.
+      [K, F] float32, valid points. With fewer than K distinct points, some are drawn repeatedly.
 
     References:
       Arthur and Vassilvitskii, k-means++: the advantages of careful seeding (2007), without local trials.
@@ -59,8 +59,8 @@ def seed(key: Array, points: Array, valid: Array, *, num_clusters: int) -> jax.A
 
 
 def assign(points: Array, centres: Array) -> jax.Array:
-    """The nearest of centres [K, F] for each point [P, F]: [P] int32."""
-    # |x - c|^2 without |x|^2, the same for all centres.
+    """Returns the index [P] int32 of the nearest centre [K, F] of each point [P, F]."""
+    # |x - c|^2 without |x|^2, which is the same for all centres.
     product = jnp.matmul(points, centres.T, precision=EXACT)
     return jnp.argmin(jnp.sum(centres**2, axis=1)[None] / 2 - product, axis=1).astype(jnp.int32)
 
@@ -68,15 +68,15 @@ def assign(points: Array, centres: Array) -> jax.Array:
 def lloyd(
     points: Array, valid: Array, centres: Array, *, max_steps: int = 300, tolerance: float = 1e-4
 ) -> Clusters:
-    """Moves centres to the means of the points nearest to them, until they stay.
+    """Runs Lloyd's algorithm until convergence.
 
     Args:
       points: [P, F] float.
       valid: [P] bool, which points are not padding.
-      centres: [K, F] float, where to begin. One that loses all its points stays where it is.
-      max_steps: at most as many steps are taken.
-      tolerance: rest is when the squared shifts of all centres sum to at most this share of the features'
-        mean variance, as in scikit-learn.
+      centres: [K, F] float, initial centres. A centre that loses all its points does not move.
+      max_steps: maximum number of iterations.
+      tolerance: converged when the sum of squared centre shifts is at most this fraction of the mean
+        variance of the features, as in scikit-learn.
 
     Returns:
       The clusters.
@@ -86,7 +86,7 @@ def lloyd(
     """
     points, valid = jnp.asarray(points, jnp.float32), jnp.asarray(valid, bool)
     count = jnp.maximum(jnp.sum(valid), 1)
-    # Near the origin float32 is finest, and the products above do not cancel.
+    # Centre the points: float32 is most precise near 0, and the products in `assign` do not cancel.
     origin = jnp.sum(jnp.where(valid[:, None], points, 0), axis=0) / count
     points = jnp.where(valid[:, None], points - origin[None], 0)
     rest = tolerance * jnp.mean(jnp.sum(points**2, axis=0) / count)
@@ -124,22 +124,22 @@ def kmeans(
     tolerance: float = 1e-4,
     sample: int = 2**14,
 ) -> Clusters:
-    """Clusters points from several seeds, side by side, and goes on from the clustering of least inertia.
+    """Clusters points by k-means with several restarts and selects the one of lowest inertia.
 
-    The seeds compete on a sample of the points, evenly spread; the best is then moved to rest among all.
+    The restarts run on an evenly strided sample of the points; the best one is then refined on all points.
 
     Args:
       key: PRNG key.
       points: [P, F] float.
       valid: [P] bool, which points are not padding.
       num_clusters: K.
-      restarts: number of seeds.
-      max_steps: of each restart, and again among all points.
+      restarts: number of initialisations.
+      max_steps: maximum number of iterations of each restart and of the refinement.
       tolerance: see `lloyd`.
-      sample: about how many points the seeds compete on, at most twice as many.
+      sample: approximate sample size; at most twice as many points are used.
 
     Returns:
-      The clusters. Where fewer than K points are distinct, some clusters are empty.
+      The clusters. With fewer than K distinct points, some clusters are empty.
     """
     points, valid = jnp.asarray(points, jnp.float32), jnp.asarray(valid, bool)
     stride = max(1, len(points) // sample)
@@ -149,8 +149,8 @@ def kmeans(
         keys, some, usable
     )
     run = functools.partial(lloyd, max_steps=max_steps, tolerance=tolerance)
-    found = jax.vmap(run, in_axes=(None, None, 0))(some, usable, begins)
-    best = jnp.argmin(found.inertia)
+    candidates = jax.vmap(run, in_axes=(None, None, 0))(some, usable, begins)
+    best = jnp.argmin(candidates.inertia)
     if stride == 1:
-        return Clusters(*(values[best] for values in found))
-    return run(points, valid, found.centres[best])
+        return Clusters(*(values[best] for values in candidates))
+    return run(points, valid, candidates.centres[best])

@@ -1,4 +1,4 @@
-"""Where instances of a label map end, and where they crowd."""
+"""Instance boundaries and the gaps between neighbouring instances of a label map."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from segjax.typing import Array
 
-# The neighbours of a pixel: those that share an edge with it (1), or an edge or a corner (2).
+# Pixel neighbourhoods by connectivity: shared edge (1), or shared edge or corner (2).
 NEIGHBOURS = {
     1: ((-1, 0), (0, -1), (0, 1), (1, 0)),
     2: ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)),
@@ -16,24 +16,24 @@ NEIGHBOURS = {
 
 
 def boundaries(labels: Array, *, connectivity: int = 2, width: int = 1) -> Array:
-    """Marks the rim of every instance, on its own side.
+    """Marks the inner boundary of every instance.
 
-    A pixel of an instance belongs to the rim if a pixel of another instance or of the background lies within
-    `width` steps of it. The edge of the image is no boundary: an instance may go on beyond it.
+    A pixel of an instance is on the boundary if a pixel of another instance or of the background lies within
+    `width` steps of it. The image border is not a boundary: an instance may continue beyond it.
 
     Args:
       labels: [H, W] int, 0 is background.
-      connectivity: 1 if a step leads to a pixel that shares an edge, 2 if it may share only a corner.
-      width: of the rim, pixels.
+      connectivity: 1 for edge neighbours, 2 for edge and corner neighbours.
+      width: width of the boundary, pixels.
 
     Returns:
       [H, W] bool.
 
     References:
-      skimage.segmentation.find_boundaries with mode "inner", which is the case of width 1.
+      skimage.segmentation.find_boundaries with mode "inner", which corresponds to width 1.
     """
     inside = jnp.asarray(labels)
-    for _ in range(width):  # peel one layer after another off every instance
+    for _ in range(width):  # erode every instance by one layer
         inside = jnp.where(_differs_from_a_neighbour(inside, connectivity), 0, inside)
     return (labels != 0) & (inside == 0)
 
@@ -48,11 +48,11 @@ def _differs_from_a_neighbour(labels: Array, connectivity: int) -> Array:
 
 
 def near_two_instances(labels: Array, *, reach: int = 2) -> Array:
-    """Marks the pixels from which two instances or more are in reach, the gaps between cells above all.
+    """Marks pixels close to at least two instances, mainly the gaps between cells.
 
     Args:
       labels: [H, W] int, 0 is background.
-      reach: how many pixels a pixel looks up, down, left and right: its window is `2 * reach + 1` wide.
+      reach: radius of the square window in pixels; its side is `2 * reach + 1`.
 
     Returns:
       [H, W] bool.

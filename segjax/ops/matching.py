@@ -1,4 +1,4 @@
-"""Which boxes are to find which objects, and a fixed number of them to learn from."""
+"""Anchor and RoI matching, and balanced sampling."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 from segjax.ops.boxes import pairwise_iou
 from segjax.typing import Array
 
-# What a box is to a loss.
+# Training state of a box.
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
-# Boxes whose overlaps with all objects are in memory at once.
+# Number of boxes whose IoU with all objects is in memory at once.
 CHUNK = 2**12
 
 
 class Matches(NamedTuple):
-    """What boxes have to do with the objects of an image.
+    """Assignment of boxes to the objects of an image.
 
     Attributes:
       state: [A] int32, `IGNORED`, `NEGATIVE` or `POSITIVE`.
-      target: [A] int32, the object that each box overlaps most; 0 where there is none.
+      target: [A] int32, the object with the highest IoU with each box; 0 where there is none.
     """
 
     state: jax.Array
@@ -27,11 +27,11 @@ class Matches(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Some of many boxes; the positive ones come first.
+    """A sample of boxes, positives first.
 
     Attributes:
-      chosen: [S] int32, into the boxes.
-      positive: [S] bool.
+      chosen: [S] int32, indices into the boxes.
+      positive: [S] bool, True for positive boxes.
       valid: [S] bool, False where there were not enough boxes.
     """
 
@@ -49,19 +49,19 @@ def match(
     low: float,
     low_quality: bool = False,
 ) -> Matches:
-    """Matches boxes with objects by their overlap.
+    """Matches boxes to objects by IoU.
 
     Args:
       boxes: [A, 4] float, pixels.
       truth: [N, 4] float, boxes of the objects.
-      valid: [N] bool, which objects there are.
-      high: a box is positive from this IoU.
-      low: a box is negative below this IoU; between the two it is ignored.
-      low_quality: whether the boxes that overlap an object most, and any at all, are positive whatever the
-        IoU; they belong to the object that they themselves overlap most.
+      valid: [N] bool, False for padding.
+      high: minimum IoU of a positive box.
+      low: boxes below this IoU are negative; those between `low` and `high` are ignored.
+      low_quality: whether the boxes with the highest nonzero IoU for an object are positive whatever that
+        IoU; their target is still the object that they themselves overlap most.
 
     Returns:
-      The matches. The [A, N] overlaps are made in chunks and never kept.
+      The matches. The [A, N] overlaps are computed in chunks and never stored in full.
 
     References:
       Ren et al., Faster R-CNN, section 3.1.2 (https://arxiv.org/abs/1506.01497);
@@ -79,7 +79,7 @@ def match(
         iou = overlaps(part)
         return jnp.maximum(highest, iou.max(0)), (iou.max(1), jnp.argmax(iou, axis=1).astype(jnp.int32))
 
-    # For each object the largest overlap, for each box the object.
+    # Best IoU of each object; best IoU and object of each box.
     highest, (iou, index) = jax.lax.scan(best_of_boxes, jnp.zeros(len(truth)), chunks)
     iou, index = iou.reshape(-1)[:count], index.reshape(-1)[:count]
     state = jnp.where(iou >= high, POSITIVE, jnp.where(iou < low, NEGATIVE, IGNORED))
@@ -95,17 +95,17 @@ def match(
 
 
 def sample(key: Array, state: Array, *, count: int, positive_fraction: float) -> Sample:
-    """Draws boxes to learn from: positive ones up to a share, and negative ones for the rest.
+    """Samples boxes for training: positives up to a fraction, the rest negatives.
 
     Args:
       key: PRNG key.
       state: [A] int, `IGNORED`, `NEGATIVE` or `POSITIVE`.
-      count: S, at most A.
-      positive_fraction: of them, at most.
+      count: S, the sample size; reduced to A if larger.
+      positive_fraction: maximum fraction of positives.
 
     Returns:
-      The sample, each box at most once. The first `int(count * positive_fraction)` places are the only ones
-      that can be positive.
+      The sample, without replacement. Only the first `int(count * positive_fraction)` entries can be
+      positive.
 
     References:
       torchvision.models.detection._utils.BalancedPositiveNegativeSampler.

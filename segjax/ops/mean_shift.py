@@ -1,4 +1,4 @@
-"""Mean shift: points that climb a density, among points or on a grid."""
+"""Mean shift mode seeking, on point sets and on grids."""
 
 import functools
 import math
@@ -12,10 +12,10 @@ from jax.scipy.ndimage import map_coordinates
 from segjax.errors import InputError
 from segjax.typing import Array
 
-# Pairs of a start and a point whose distance is held at one time: 256 x 4096 floats are 4 MiB.
+# Block sizes of pairwise distances: 256 x 4096 floats are 4 MiB.
 _STARTS = 256
 _POINTS = 4096
-# Beyond as many standard deviations the Gaussian is cut.
+# Truncation of the Gaussian, in standard deviations.
 _CUT = 4
 
 
@@ -28,28 +28,28 @@ def mean_shift(
     max_steps: int = 300,
     tolerance: Array | float = 1e-3,
 ) -> jax.Array:
-    """Moves each start to the mean of the points around it, until it stays.
+    """Moves each start to the mean of the points around it until convergence.
 
-    The kernel is flat: all points at most `bandwidth` away count the same. A start with no point around it
-    stays where it is. A step costs S P F; distances are held for a bounded number of pairs at a time.
+    The kernel is flat: all points within `bandwidth` have equal weight. A start without points in its window
+    does not move. A step costs S P F; memory is bounded by computing distances in blocks.
 
     Args:
       points: [P, F] float.
       valid: [P] bool, which points are not padding.
       starts: [S, F] float.
       bandwidth: radius of the kernel, in units of the points.
-      max_steps: at most as many steps are taken.
-      tolerance: a start rests after a step of at most this share of the bandwidth.
+      max_steps: maximum number of steps.
+      tolerance: a start has converged after a step of at most this fraction of the bandwidth.
 
     Returns:
-      [S, F] float32, where each start ended.
+      [S, F] float32, final positions.
 
     References:
       Comaniciu and Meer, https://doi.org/10.1109/34.1000236; scikit-learn's MeanShift, which afterwards
       drops modes within one bandwidth of a more populous one.
     """
     points, starts = jnp.asarray(points, jnp.float32), jnp.asarray(starts, jnp.float32)
-    # Near the origin a float is finest.
+    # Floats are most precise near the origin.
     centre = jnp.mean(points, axis=0, where=jnp.asarray(valid)[:, None])
     centre = jnp.where(jnp.isfinite(centre), centre, 0)
     blocks = _blocks(points - centre[None], _POINTS), _blocks(jnp.asarray(valid, bool), _POINTS)
@@ -61,7 +61,7 @@ def mean_shift(
 
 
 def _blocks(rows: jax.Array, size: int) -> jax.Array:
-    """[ceil(N / size), size, ...]: rows [N, ...] in blocks, the last filled up with zeros."""
+    """Splits rows [N, ...] into zero-padded blocks [ceil(N / size), size, ...]."""
     size = min(size, max(len(rows), 1))
     count = -(-len(rows) // size)
     padding = [(0, count * size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
@@ -77,7 +77,7 @@ def _settle(
     max_steps: int,
     tolerance: Array | float,
 ) -> jax.Array:
-    """One block of starts [S, F] at its modes, among blocks of points [N, P, F]."""
+    """Moves one block of starts [S, F] to its modes, given blocks of points [N, P, F]."""
 
     def gather(sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array], at: jax.Array) -> Any:
         near = jnp.sum((at[:, None] - block[0][None]) ** 2, axis=-1) <= bandwidth**2
@@ -100,20 +100,20 @@ def _settle(
 
 
 def grid_shift(weights: Array, *, bandwidth: float | Sequence[float]) -> jax.Array:
-    """The step of mean shift at every node of a grid, whose nodes are the points.
+    """Returns the mean-shift step at every node of a weighted grid.
 
     The kernel is a Gaussian, cut along each axis at the next whole number of nodes above 4 standard
     deviations. So a step is the gradient of the logarithm of the blurred weights, times the variance: modes
-    are the maxima of the blurred weights. Sums of shifted copies, one axis after the other: the cost is that
-    of the nodes times the bandwidth, at any size of the grid. Nothing is beyond the edges.
+    are the maxima of the blurred weights. The kernel is applied one axis after the other, at a cost of
+    nodes times bandwidth. Weights beyond the edges are 0.
 
     Args:
       weights: [H, W] float, at least 0; or a grid of any number D of dimensions.
       bandwidth: standard deviation of the Gaussian, in nodes; or one for each axis. Not traced.
 
     Returns:
-      [H, W, 2] float32, or [..., D]: the way to the weighted mean, in nodes along each axis; 0 where no
-      weight is in reach.
+      [H, W, 2] float32, or [..., D]: the offset to the weighted mean, in nodes along each axis; 0 where no
+      weight lies within the kernel.
 
     Raises:
       InputError: if a bandwidth is not above 0, or not one or D are given.
@@ -127,7 +127,7 @@ def grid_shift(weights: Array, *, bandwidth: float | Sequence[float]) -> jax.Arr
         raise InputError(
             f"bandwidth must be above 0, one number or one for each of {weights.ndim} axes, not {bandwidth}"
         )
-    # Bandwidths differ from image to image: those that need about the same margin share a program.
+    # Margins are rounded up so that images with similar bandwidths share a compiled program.
     margins = tuple(-(-math.ceil(_CUT * sigma) // 16) * 16 for sigma in spread)
     return _ratio(weights, jnp.asarray(spread, jnp.float32), margins)
 
@@ -135,7 +135,7 @@ def grid_shift(weights: Array, *, bandwidth: float | Sequence[float]) -> jax.Arr
 @functools.partial(jax.jit, static_argnums=2)
 def _ratio(weights: jax.Array, spread: jax.Array, margins: tuple[int, ...]) -> jax.Array:
     total = weights
-    moments: list[jax.Array] = []  # of the axes so far
+    moments: list[jax.Array] = []  # of the axes processed so far
     for axis, margin in enumerate(margins):
         moments = [_convolve(moment, spread[axis], axis, margin)[0] for moment in moments]
         total, moment = _convolve(total, spread[axis], axis, margin)
@@ -145,9 +145,9 @@ def _ratio(weights: jax.Array, spread: jax.Array, margins: tuple[int, ...]) -> j
 
 
 def _convolve(values: jax.Array, sigma: jax.Array, axis: int, margin: int) -> tuple[jax.Array, jax.Array]:
-    """Values summed along an axis with a Gaussian, and with it times the offset."""
+    """Convolves along an axis with a Gaussian, and with the Gaussian times the offset."""
     padded = jnp.pad(values, [(margin, margin) if other == axis else (0, 0) for other in range(values.ndim)])
-    reach = jnp.ceil(_CUT * sigma).astype(jnp.int32)
+    radius = jnp.ceil(_CUT * sigma).astype(jnp.int32)
 
     def add(offset: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         there = jax.lax.dynamic_slice_in_dim(padded, offset + margin, values.shape[axis], axis)
@@ -155,21 +155,21 @@ def _convolve(values: jax.Array, sigma: jax.Array, axis: int, margin: int) -> tu
         return sums[0] + there, sums[1] + offset * there
 
     nothing = jnp.zeros_like(values)
-    return jax.lax.fori_loop(-reach, reach + 1, add, (nothing, nothing))
+    return jax.lax.fori_loop(-radius, radius + 1, add, (nothing, nothing))
 
 
 @functools.partial(jax.jit, static_argnames="steps")
 def follow(field: Array, starts: Array, *, steps: int, tolerance: Array | float = 0.0) -> jax.Array:
-    """Moves starts along a field of steps, read linearly between the nodes.
+    """Moves starts along a field of steps, interpolated linearly between nodes.
 
     Args:
       field: [H, W, 2] float, the step at each node; or [..., D] on a grid of D dimensions.
       starts: [S, D] float, in nodes.
-      steps: at most as many steps are taken.
-      tolerance: all rest as soon as no step is longer than this along any axis, nodes.
+      steps: maximum number of steps.
+      tolerance: stops when no start moves more than this along any axis, in nodes.
 
     Returns:
-      [S, D] float32, where each start ended, never beyond the edge of the grid.
+      [S, D] float32, final positions, clipped to the grid.
     """
     field = jnp.asarray(field)
     last = jnp.asarray(field.shape[:-1], jnp.float32)[None] - 1

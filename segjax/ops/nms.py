@@ -19,10 +19,10 @@ def nms(
 
     Args:
       boxes: [N, 4] float, `(x0, y0, x1, y1)` in pixels.
-      scores: [N] float. Of equal scores the lower index goes first.
+      scores: [N] float. Ties are resolved by the lower index.
       valid: [N] bool. Padding is never kept and suppresses nothing.
       iou_threshold: boxes that overlap by exactly this much are both kept.
-      classes: [N] int. Where given, boxes suppress only boxes of their own class.
+      classes: [N] int. If not None, boxes suppress only boxes of their own class.
 
     Returns:
       [N] bool, in the order of the input.
@@ -39,25 +39,25 @@ def nms(
 
 
 def _at_once(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
-    """Suppresses boxes in their order; few steps, each for all of them."""
+    """Suppresses sorted boxes in few steps, each over all boxes at once."""
     return suppress(_overlaps(boxes, boxes, classes, classes, iou_threshold), valid)
 
 
-# A batch in turn, too: while loops of several images would all run as long as the longest.
+# Batches run sequentially: batched while loops would all run as long as the longest.
 @jax.custom_batching.sequential_vmap
 def _one_by_one(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
-    """As `_at_once`, in many cheap steps: what a CPU is good at. Nothing of [N, N] is ever in memory."""
+    """Like `_at_once`, but in many cheap steps, which suits a CPU. No [N, N] array is created."""
     count = len(boxes)
-    places = jnp.arange(count)
+    positions = jnp.arange(count)
 
     def first_after(place: Array, keep: Array) -> jax.Array:
-        return jnp.min(jnp.where(keep & (places > place), places, count))
+        return jnp.min(jnp.where(keep & (positions > place), positions, count))
 
     def remove(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         place, keep = state
         box, its_class = (jax.lax.dynamic_slice_in_dim(values, place, 1) for values in (boxes, classes))
         hit = _overlaps(box, boxes, its_class, classes, iou_threshold)[0]
-        keep = keep & ~(hit & (places > place))
+        keep = keep & ~(hit & (positions > place))
         return first_after(place, keep), keep
 
     usable = jnp.asarray(valid, bool)
@@ -73,7 +73,7 @@ def _overlaps(
 
 
 def suppress(overlaps: Array, valid: Array) -> jax.Array:
-    """Marks what is kept when each item, in order, removes all later ones that it overlaps.
+    """Marks the items kept when each kept item, in order, removes all later ones that it overlaps.
 
     The greedy answer is the one solution of
 
@@ -84,7 +84,7 @@ def suppress(overlaps: Array, valid: Array) -> jax.Array:
     scenes of thousands of boxes take about ten passes, each one matrix-vector product.
 
     Args:
-      overlaps: [N, N] bool; only what lies above the diagonal counts.
+      overlaps: [N, N] bool; only the part above the diagonal is used.
       valid: [N] bool.
 
     Returns:

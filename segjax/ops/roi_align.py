@@ -1,14 +1,13 @@
 """RoIAlign: bilinear samples of a feature map inside each box, averaged over a grid of bins.
 
-The weights of bilinear interpolation are a product of those along either axis, so a pooled RoI is two small
-matrix products:
+Bilinear weights are separable, so a pooled RoI is two small matrix products:
 
     pooled[y, x] = sum_h sum_w rows[y, h] * columns[x, w] * features[h, w]
 
-`rows` and `columns` have at most `2 * sampling_ratio` entries in a row other than 0, the taps. Forward, only
-the pixels under the taps are gathered, for a whole pyramid from one table of pixels, so that the level of a
-RoI is merely an offset. Backward, the transposed gather would add to the same pixels from many places: fast
-on CPU, and slow where atomic additions collide, so that elsewhere the transposed products take its place.
+`rows` and `columns` have at most `2 * sampling_ratio` nonzero entries per row, the taps. The forward pass
+gathers only the pixels under the taps, from one table of the pixels of all pyramid levels, so that the
+level of a RoI is just an offset. The backward pass scatters on CPU; on other devices colliding atomic
+additions would be slow, so it uses the transposed matrix products instead.
 """
 
 import math
@@ -23,16 +22,16 @@ from segjax.ops import boxes as box_ops
 from segjax.typing import Array
 
 EXACT = jax.lax.Precision.HIGHEST
-# RoIs that are pooled at once: more are no faster, and need memory for all their taps.
+# RoIs pooled per batch: larger batches are not faster and need more memory for their taps.
 CHUNK = 32
 
 
 class Taps(NamedTuple):
-    """Where the samples of each bin of each RoI lie along one axis.
+    """Bilinear sampling positions and weights of each bin of each RoI along one axis.
 
     Attributes:
-      place: [T, bins, J] int32, rows or columns of a feature map.
-      weight: [T, bins, J] float32, of each in the mean of the bin.
+      place: [T, bins, J] int32, row or column indices of a feature map.
+      weight: [T, bins, J] float32, weight of each position in the mean of the bin.
     """
 
     place: jax.Array
@@ -52,15 +51,15 @@ def roi_align(
 
     Args:
       features: [H, W, C] float.
-      boxes: [T, 4] float, pixels of the image. No gradient reaches them.
-      bins: side of the result.
-      scale: of the feature map, 1/16 for a stride of 16.
-      sampling_ratio: samples along either side of a bin; 0 for as many as the bin is pixels long, rounded up.
-      aligned: whether pixel centres are at halves, as they are. If not, as in most published weights, boxes
-        are read half a pixel of the map off, and are at least one pixel of the map wide and high.
+      boxes: [T, 4] float, pixels of the image. They get no gradient.
+      bins: height and width of the result.
+      scale: scale of the feature map, 1/16 for a stride of 16.
+      sampling_ratio: samples along each side of a bin; 0 for the bin's side in pixels, rounded up.
+      aligned: whether to use the correct half-pixel centres. If False, as most published weights expect,
+        boxes are shifted by half a feature map pixel, and are at least one such pixel wide and high.
 
     Returns:
-      [T, bins, bins, C] float. Samples more than a pixel outside of the map are 0, nearer ones take the rim.
+      [T, bins, bins, C] float. Samples more than a pixel outside the map are 0, nearer ones clamp to it.
 
     References:
       He et al., Mask R-CNN (https://arxiv.org/abs/1703.06870); torchvision.ops.roi_align.
@@ -89,17 +88,17 @@ def pyramid_roi_align(
     canonical_size: float = 224.0,
     canonical_level: int = 4,
 ) -> jax.Array:
-    """Pools boxes from a pyramid, each from the map that suits its size, see `pyramid_level`.
+    """Pools boxes from a feature pyramid, each from the level chosen by `pyramid_level`.
 
     Args:
-      features: of each level [H, W, C] float, fine to coarse.
-      boxes: [T, 4] float, pixels of the image. No gradient reaches them.
-      bins: side of the result.
-      scales: of each level, powers of 1/2.
-      sampling_ratio: samples along either side of a bin, at least 1.
+      features: [H, W, C] float feature map of each level, fine to coarse.
+      boxes: [T, 4] float, pixels of the image. They get no gradient.
+      bins: height and width of the result.
+      scales: scale of each level, powers of 1/2.
+      sampling_ratio: samples along each side of a bin, at least 1.
       aligned: as in `roi_align`.
       canonical_size: see `pyramid_level`.
-      canonical_level: likewise.
+      canonical_level: see `pyramid_level`.
 
     Returns:
       [T, bins, bins, C] float.
@@ -120,13 +119,13 @@ def pyramid_level(
     canonical_size: float = 224.0,
     canonical_level: int = 4,
 ) -> jax.Array:
-    """Chooses the map of a pyramid for each box: the larger the box, the coarser the map.
+    """Assigns each box to a pyramid level: larger boxes to coarser levels.
 
-        floor(canonical_level + log2(sqrt(area) / canonical_size)), kept within the pyramid
+        floor(canonical_level + log2(sqrt(area) / canonical_size)), clipped to the pyramid
 
     Args:
       boxes: [T, 4] float, pixels.
-      scales: of each level; 1/4 belongs to level 2 of the equation.
+      scales: scale of each level; 1/4 is level 2 of the equation.
       canonical_size: side in pixels of a box that belongs to `canonical_level`.
       canonical_level: the level whose scale is 2 ** -canonical_level.
 
@@ -145,19 +144,19 @@ def pyramid_level(
 
 
 def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> jax.Array:
-    """The weights of every pixel along one axis, with as many samples for a bin as it is pixels long.
+    """Returns the weights of every pixel along one axis, with one sample per pixel of bin length, rounded up.
 
     Args:
-      start: [T] float, of the RoIs, in pixels of the map.
-      length: [T] float.
-      size: of the map.
-      bins: in each RoI.
+      start: [T] float, start of each RoI, feature map pixels.
+      length: [T] float, length of each RoI, feature map pixels.
+      size: size of the map along the axis.
+      bins: number of bins per RoI.
 
     Returns:
-      [T, bins, size] float32, each row the mean over its bin's samples of their bilinear weights.
+      [T, bins, size] float32, the bilinear weights of a bin's samples, averaged.
     """
     count = jnp.ceil(length / bins)
-    places = jnp.arange(size, dtype=jnp.float32)
+    positions = jnp.arange(size, dtype=jnp.float32)
     bin_length = (length / bins)[:, None]
     first = start[:, None] + bin_length * jnp.arange(bins)[None]
 
@@ -165,10 +164,10 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
         position = first + bin_length * (sample + 0.5) / jnp.maximum(count, 1)[:, None]
         inside = (position >= -1) & (position <= size) & (sample < count)[:, None]
         position = jnp.clip(position, 0, size - 1)
-        hat = jnp.maximum(1 - jnp.abs(position[..., None] - places[None, None]), 0)
+        hat = jnp.maximum(1 - jnp.abs(position[..., None] - positions[None, None]), 0)
         return total + jnp.where(inside[..., None], hat, 0)
 
-    # As many rounds as the largest RoI needs: nothing here is differentiated.
+    # The trip count depends on the largest RoI: fine, as nothing here is differentiated.
     total = jax.lax.fori_loop(
         0, jnp.max(count).astype(jnp.int32), add, jnp.zeros((len(start), bins, size), jnp.float32)
     )
@@ -176,7 +175,7 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
 
 
 def roi_to_feature_coords(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
-    """Upper left corners [T, 2] and sides [T, 2] as `(x, y)` in pixels of the map."""
+    """Returns top-left corners [T, 2] and sides [T, 2] as `(x, y)` in feature map pixels."""
     scale = jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1))
     scaled = jnp.asarray(boxes) * scale - (0.5 if aligned else 0.0)
     sides = scaled[:, 2:] - scaled[:, :2]
@@ -184,7 +183,7 @@ def roi_to_feature_coords(boxes: Array, scale: Array | float, aligned: bool) -> 
 
 
 def _bilinear_taps(start: Array, length: Array, size: Array, bins: int, sampling_ratio: int) -> Taps:
-    """The taps along one axis: of RoIs [T] in maps of `size` [T]."""
+    """Returns the taps of RoIs [T] along one axis, in maps of `size` [T]."""
     offset = (jnp.arange(bins * sampling_ratio) + 0.5) / (bins * sampling_ratio)
     position = start[:, None] + length[:, None] * offset[None]
     last = (size - 1)[:, None]
@@ -259,7 +258,7 @@ _pool = jax.custom_vjp(_gather, nondiff_argnums=(0,))
 def _pool_forward(
     shapes: tuple[tuple[int, int], ...], table: Array, level: Array, rows: Taps, columns: Taps
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    # Of the table only the shape and type are needed: an empty slice keeps the type.
+    # Only the channel count and dtype of the table are needed: an empty slice holds both.
     return _gather(shapes, table, level, rows, columns), (table[:0], level, rows, columns)
 
 

@@ -1,4 +1,4 @@
-"""Masks of instances inside their boxes: cut out of a label map, laid back on the image, compared."""
+"""Box-aligned instance masks: cropping from a label map, pasting into the image, and IoU."""
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +8,17 @@ from segjax.typing import Array
 
 
 def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: bool = False) -> jax.Array:
-    """What a mask head is to say of each box: how much of each bin its instance covers.
+    """Returns mask-head targets: the fraction of each bin that the instance covers.
 
-    The same as RoIAlign of the instance's binary mask with scale 1, without such masks: `labels == id` is
-    made as it is needed.
+    Equivalent to RoIAlign with scale 1 of each instance's binary mask, without storing all masks: `labels ==
+    id` is computed on the fly.
 
     Args:
       labels: [H, W] int, 0 is background.
       ids: [T] int, the instance of each box.
       boxes: [T, 4] float, pixels.
-      bins: side of the result.
-      aligned: as of the RoIAlign that the mask is to be drawn from. If not, masks lie half a pixel off.
+      bins: height and width of the result.
+      aligned: as in the RoIAlign that feeds the mask head. If False, masks are shifted by half a pixel.
 
     Returns:
       [T, bins, bins] float32 in [0, 1].
@@ -40,13 +40,13 @@ def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: b
 
 
 def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 1) -> jax.Array:
-    """Lays masks on the image, or on every `stride`-th pixel of it.
+    """Pastes masks into the image, sampled at every `stride`-th pixel.
 
     Args:
       masks: [D, M, M] float, the masks inside their boxes.
       boxes: [D, 4] float, pixels.
       shape: `(height, width)` of the image.
-      stride: of the pixels, down and along, beginning at half a stride.
+      stride: vertical and horizontal sampling stride in pixels, starting at half a stride.
 
     Returns:
       [D, height // stride, width // stride] float, 0 outside of the boxes, interpolated inside.
@@ -54,10 +54,10 @@ def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: i
     size = masks.shape[-1]
 
     def weights(first: Array, last: Array, length: int) -> jax.Array:
-        """[D, length, M]."""
-        places = jnp.arange(length // stride) * stride + stride / 2
+        """Returns interpolation weights [D, length // stride, M]."""
+        pixels = jnp.arange(length // stride) * stride + stride / 2
         sides = jnp.maximum(last - first, 1e-3)[:, None]
-        position = (places[None] - first[:, None]) / sides * size - 0.5
+        position = (pixels[None] - first[:, None]) / sides * size - 0.5
         inside = (position >= -0.5) & (position <= size - 0.5)
         position = jnp.clip(position, 0, size - 1)
         hat = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)[None, None]), 0)
@@ -69,10 +69,10 @@ def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: i
 
 
 def pairwise_mask_iou(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 2) -> jax.Array:
-    """Intersection over union of every mask with every other, counted on every `stride`-th pixel.
+    """Intersection over union of every pair of masks, computed on every `stride`-th pixel.
 
     Args:
-      masks: [D, M, M] float, probabilities; a pixel is inside from 0.5.
+      masks: [D, M, M] float, probabilities; pixels of at least 0.5 are inside.
       boxes: [D, 4] float, pixels.
       shape: `(height, width)` of the image.
       stride: see `paste_masks`; memory and time fall with its square.

@@ -1,4 +1,4 @@
-"""RoIPool: the maximum of a feature map in each bin of a box, as in Fast R-CNN."""
+"""RoIPool: max pooling of a feature map over the bins of each box, as in Fast R-CNN."""
 
 from functools import partial
 
@@ -7,32 +7,32 @@ import jax.numpy as jnp
 
 from segjax.typing import Array
 
-# RoIs that are pooled at once.
+# RoIs pooled per batch.
 CHUNK = 4
 
 
 def roi_pool(features: Array, boxes: Array, *, bins: int, scale: float = 1.0) -> jax.Array:
     """Pools boxes from one feature map.
 
-    Corners are rounded to pixels of the map, and both are part of the box; bins share a pixel where a box is
-    no multiple of `bins` wide.
+    Corners are rounded to feature map pixels, both inclusive. Neighbouring bins overlap by a pixel where the
+    side of a box is not a multiple of `bins`.
 
     Args:
       features: [H, W, C] float.
-      boxes: [T, 4] float, pixels of the image. No gradient reaches them.
-      bins: side of the result.
+      boxes: [T, 4] float, pixels of the image. They get no gradient.
+      bins: height and width of the result.
       scale: of the feature map, 1/16 for a stride of 16.
 
     Returns:
-      [T, bins, bins, C] float; 0 in bins that lie outside of the map. The gradient goes to the first pixel,
-      row by row, that has the maximum.
+      [T, bins, bins, C] float; 0 in bins outside the map. The gradient goes to the first maximum in
+      row-major order.
 
     References:
       Girshick, Fast R-CNN (https://arxiv.org/abs/1504.08083); torchvision.ops.roi_pool.
     """
     height, width, _ = features.shape
     boxes = jax.lax.stop_gradient(boxes) * scale
-    # Halves away from zero, as C rounds; NumPy's way is to even.
+    # Rounds halves away from zero, as C does; NumPy rounds them to even.
     corners = (jnp.sign(boxes) * jnp.floor(jnp.abs(boxes) + 0.5)).astype(jnp.int32)
     rows = _members(corners[:, 1], corners[:, 3], bins, height)
     columns = _members(corners[:, 0], corners[:, 2], bins, width)
@@ -40,21 +40,21 @@ def roi_pool(features: Array, boxes: Array, *, bins: int, scale: float = 1.0) ->
 
 
 def _members(first: Array, last: Array, bins: int, size: int) -> jax.Array:
-    """Which places of an axis lie in which bin: [T, bins, size] bool."""
+    """Returns which positions of an axis lie in which bin: [T, bins, size] bool."""
     length = jnp.maximum(last - first + 1, 1)[:, None]
     index = jnp.arange(bins)[None]
-    # In whole numbers: with floats the last bin of a box 57 pixels long ends at 58.
+    # Integer arithmetic: with floats the last bin of a box 57 pixels long ends at 58.
     start = first[:, None] + index * length // bins
     stop = first[:, None] + -(-(index + 1) * length // bins)
-    places = jnp.arange(size)[None, None]
-    return (places >= start[..., None]) & (places < stop[..., None])
+    positions = jnp.arange(size)[None, None]
+    return (positions >= start[..., None]) & (positions < stop[..., None])
 
 
 def _search(features: Array, rows: Array, columns: Array) -> tuple[jax.Array, jax.Array]:
     """The maximum of each bin, [T, bins, bins, C], and its pixel as row * W + column, -1 if there is none."""
     height, width, _ = features.shape
     nowhere = height * width
-    places = jnp.arange(nowhere, dtype=jnp.int32).reshape(height, width)
+    positions = jnp.arange(nowhere, dtype=jnp.int32).reshape(height, width)
 
     def search(roi: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         down, along = roi
@@ -62,13 +62,13 @@ def _search(features: Array, rows: Array, columns: Array) -> tuple[jax.Array, ja
         stripes = jnp.where(down[:, :, None, None], features[None], -jnp.inf)
         highest = jnp.max(stripes, axis=1)  # [bins, W, C]
         row = jnp.argmax(stripes, axis=1).astype(jnp.int32)
-        place = row * width + places[0][None, :, None]
+        place = row * width + positions[0][None, :, None]
         cells = jnp.where(along[None, :, :, None], highest[:, None], -jnp.inf)  # [bins, bins, W, C]
-        found = jnp.max(cells, axis=2)
-        first = jnp.where(cells == found[:, :, None], place[:, None], nowhere)
+        peak = jnp.max(cells, axis=2)
+        first = jnp.where(cells == peak[:, :, None], place[:, None], nowhere)
         at = jnp.min(first, axis=2)
-        empty = jnp.isneginf(found)
-        return jnp.where(empty, 0, found), jnp.where(empty, -1, at)
+        empty = jnp.isneginf(peak)
+        return jnp.where(empty, 0, peak), jnp.where(empty, -1, at)
 
     return jax.lax.map(search, (rows, columns), batch_size=CHUNK)
 

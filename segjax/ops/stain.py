@@ -1,6 +1,6 @@
-"""Colours of stained tissue: density and stains, CIELAB, and two ways to make slides look alike.
+"""Colours of stained tissue: optical density, stain separation, CIELAB, Macenko and Reinhard normalisation.
 
-Light is what comes through the slide, 1 where nothing absorbs any. Colours are [..., 3], red, green and blue.
+`light` is the transmitted intensity, 1 where nothing is absorbed. Colours are [..., 3] RGB.
 """
 
 import jax
@@ -29,11 +29,11 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 
 def optical_density(light: Array, *, darkest: float = 1 / 255) -> jax.Array:
-    """What absorbs light, which adds up where stains lie upon each other (Beer and Lambert).
+    """Returns the optical density, which is additive over stains (Beer-Lambert law).
 
     Args:
       light: [...] float.
-      darkest: light below this counts as this.
+      darkest: lower bound to which light is clipped.
 
     Returns:
       [...] float, `-log(light)`.
@@ -42,11 +42,11 @@ def optical_density(light: Array, *, darkest: float = 1 / 255) -> jax.Array:
 
 
 def unmix(density: Array, stains: Array) -> jax.Array:
-    """How much of each of three stains it takes to absorb that light.
+    """Returns the amounts of three stains that produce an optical density.
 
     Args:
       density: [..., 3] optical density.
-      stains: [3, 3] a row of densities for each stain, as `RUIFROK`.
+      stains: [3, 3], one row of RGB densities per stain, such as `RUIFROK`.
 
     Returns:
       [..., 3] amounts; `amounts @ stains` is the density.
@@ -55,7 +55,7 @@ def unmix(density: Array, stains: Array) -> jax.Array:
 
 
 def rgb_to_lab(light: Array) -> jax.Array:
-    """From sRGB to CIELAB.
+    """Converts sRGB to CIELAB.
 
     Args:
       light: [..., 3] float in [0, 1].
@@ -64,7 +64,7 @@ def rgb_to_lab(light: Array) -> jax.Array:
       [..., 3]: lightness, green to red, blue to yellow.
 
     References:
-      skimage.color.rgb2lab, whose numbers these are.
+      skimage.color.rgb2lab, with the same constants.
     """
     linear = jnp.where(light > 0.04045, ((jnp.maximum(light, 0) + 0.055) / 1.055) ** 2.4, light / 12.92)
     xyz = jnp.matmul(linear, _XYZ.T, precision=_EXACT) / _along(_WHITE, linear)
@@ -73,7 +73,7 @@ def rgb_to_lab(light: Array) -> jax.Array:
 
 
 def lab_to_rgb(lab: Array) -> jax.Array:
-    """From CIELAB to sRGB, the inverse of `rgb_to_lab`.
+    """Converts CIELAB to sRGB, the inverse of `rgb_to_lab`.
 
     Args:
       lab: [..., 3] float.
@@ -82,7 +82,7 @@ def lab_to_rgb(lab: Array) -> jax.Array:
       [..., 3] float, clipped to [0, 1].
     """
     y = (lab[..., 0] + 16) / 116
-    # Not below nothing, as in scikit-image.
+    # Clipped at 0, as in scikit-image.
     z = jnp.maximum(y - lab[..., 2] / 200, 0)
     root = jnp.stack([y + lab[..., 1] / 500, y, z], axis=-1)
     xyz = jnp.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787) * _along(_WHITE, root)
@@ -129,7 +129,7 @@ def stain_matrix(
 
 
 def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> jax.Array:
-    """Gives a slide the stains of another, pixel by pixel in the amounts that it has of its own.
+    """Macenko normalisation: replaces the stains of a slide and rescales its stain amounts.
 
     Args:
       light: [P, 3] float in [0, 1].
@@ -138,7 +138,7 @@ def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> j
       strongest: [2] the 99th percentiles of the amounts of its stains.
 
     Returns:
-      [P, 3] float in [0, 1]; as it was if hardly anything is stained, or all by one stain.
+      [P, 3] float in [0, 1]; unchanged if hardly any pixel is stained, or all by a single stain.
     """
     density = optical_density(light)
     own, count = stain_matrix(density, valid)
@@ -151,7 +151,7 @@ def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> j
 
 
 def stain_amounts(density: Array, stains: Array) -> jax.Array:
-    """How much of two stains explains a density best, by least squares.
+    """Returns the amounts of two stains by a least-squares fit of the density.
 
     Args:
       density: [P, 3] optical density.
@@ -165,13 +165,13 @@ def stain_amounts(density: Array, stains: Array) -> jax.Array:
 
 
 def reinhard(light: Array, valid: Array, *, mean: Array, deviation: Array) -> jax.Array:
-    """Gives an image the mean colour and the spread of colours of another, in CIELAB.
+    """Reinhard normalisation: transfers the mean and standard deviation of another image in CIELAB.
 
     Args:
       light: [P, 3] float in [0, 1].
       valid: [P] bool.
       mean: [3] of the other image, in CIELAB.
-      deviation: [3] likewise.
+      deviation: [3] standard deviation of the other image, in CIELAB.
 
     Returns:
       [P, 3] float in [0, 1].
@@ -187,7 +187,7 @@ def reinhard(light: Array, valid: Array, *, mean: Array, deviation: Array) -> ja
 
 
 def percentile(values: Array, valid: Array, shares: Array) -> jax.Array:
-    """Percentiles of what is valid, by linear interpolation.
+    """Returns percentiles of the valid values, by linear interpolation.
 
     Args:
       values: [P] float.
@@ -208,5 +208,5 @@ def percentile(values: Array, valid: Array, shares: Array) -> jax.Array:
 
 
 def _along(values: Array, like: Array) -> jax.Array:
-    """[3] as [1, ..., 3], to be used with [..., 3]."""
+    """Reshapes [3] to [1, ..., 3] to broadcast with [..., 3]."""
     return jnp.reshape(jnp.asarray(values), (1,) * (like.ndim - 1) + (-1,))

@@ -1,4 +1,4 @@
-"""Reading an image between its pixels."""
+"""Resampling at fractional coordinates."""
 
 import functools
 
@@ -10,11 +10,11 @@ from segjax.typing import Array
 
 
 def sample(image: Array, coordinates: Array, *, order: int, fill: float | None = None) -> jax.Array:
-    """Reads an image at some places.
+    """Samples an image at fractional coordinates.
 
     Args:
-      image: [H, W, C]. Integers stay what they are if order is 0.
-      coordinates: [2, ...] float, rows and columns; pixel centres at whole numbers.
+      image: [H, W, C]. Integer values are unchanged if order is 0.
+      coordinates: [2, ...] float, rows and columns; pixel centres at integers.
       order: 0 for the nearest pixel, 1 for bilinear interpolation.
       fill: the value of what lies beyond the pixel centres on the edge, into which bilinear interpolation
         fades; if None, the image is reflected there, the pixel on the edge once.

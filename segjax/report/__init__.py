@@ -1,4 +1,4 @@
-"""What a person gets to see: overlays, the comparison table and the HTML report."""
+"""Visualization and reporting: overlays, comparison tables and HTML reports."""
 
 from segjax.report.evaluation_page import Example, write_report
 from segjax.report.overlays import legend, overlay, triptych

@@ -1,4 +1,4 @@
-"""Training curves as inline SVG: no library, no script, and the colours of the page around it."""
+"""Training curves as inline SVG, styled by the surrounding page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def line_chart(points: Sequence[tuple[float, float]], *, name: str) -> str:
     finite = [(x, y) for x, y in points if math.isfinite(y)]
     if not finite:
         return ""
-    # The range is that of all but the worst hundredth: one outburst must not flatten the rest.
+    # The range excludes the largest 1% so that one spike does not flatten the curve.
     values = sorted(y for _, y in finite)
     bottom, top = values[0], values[min(len(values) - 1, math.ceil(0.99 * len(values)))]
     if 0 < bottom < 0.5 * top:

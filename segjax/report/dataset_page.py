@@ -1,4 +1,4 @@
-"""The report on the state of a data set: what was found, what was done about it, how it is split."""
+"""The data set quality report: findings, actions taken and splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segjax.report.evaluation_page import data_uri, render
 from segjax.report.histograms import bars, histogram
 from segjax.report.overlays import colour_of
 
-# Of each kind of finding, so many are named on the page; quality.json and decisions.csv have all.
+# Maximum number of entries per kind of finding on the page; quality.json and decisions.csv list all.
 NAMED = 8
 LISTED = 500
 
@@ -29,30 +29,30 @@ LISTED = 500
 def summary_dict(
     plan: Plan, class_names: Sequence[str], *, split_sha256: str | None = None
 ) -> dict[str, Any]:
-    """All that the report says, ready for JSON.
+    """Returns the content of the report as a JSON-compatible dict.
 
     Args:
-      plan: what becomes of every image.
-      class_names: background first.
-      split_sha256: digest of the split, if it is known.
+      plan: the decision for every image.
+      class_names: K names, background first.
+      split_sha256: digest of the split, if known.
 
     Returns:
       "images", a count for each action; "findings", by kind, the names and details; "splits", of each the
       images, groups and instances by class; "leaks"; "annotations_without_image"; "class_names"; and
       "split_sha256".
     """
-    found: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
     for decision in plan.decisions:
         for finding in decision.findings:
-            found[finding.kind].append(
+            by_kind[finding.kind].append(
                 {"image": decision.item.key, "detail": finding.detail, "action": decision.action}
             )
     for key, finding in plan.strays:
-        found[finding.kind].append({"image": key, "detail": finding.detail, "action": "none"})
+        by_kind[finding.kind].append({"image": key, "detail": finding.detail, "action": "none"})
     actions = Counter(decision.action for decision in plan.decisions)
     return {
         "images": {name: actions[name] for name in ("kept", "repaired", "quarantined")},
-        "findings": {kind: entries for kind, entries in found.items() if entries},
+        "findings": {kind: entries for kind, entries in by_kind.items() if entries},
         "splits": {
             split: _contents([one for one in plan.decisions if one.split == split], class_names)
             for split in plan.splits
@@ -77,14 +77,14 @@ def write_quality(
     """Writes `index.html`, `quality.json`, `decisions.csv`, and the histograms as PNG.
 
     Args:
-      folder: of the report, made if it is missing.
-      plan: what becomes of every image.
-      title: of the page.
-      class_names: background first.
-      applied: whether anything was done about the findings; a public data set is only looked at.
-      warnings: sentences that the reader must not miss.
-      sheets: names and PNG files to be shown, written beside the page.
-      split_sha256: digest of the split, if it is known.
+      folder: report folder, created if missing.
+      plan: the decision for every image.
+      title: page title.
+      class_names: K names, background first.
+      applied: whether the decisions were carried out; a public data set is only inspected.
+      warnings: sentences shown prominently at the top.
+      sheets: names and PNG contents of contact sheets, written to the same folder.
+      split_sha256: digest of the split, if known.
 
     Returns:
       What `summary_dict` says.
@@ -176,5 +176,5 @@ def _uri(content: bytes) -> str:
 
 
 def format_counts(values: Mapping[str, int]) -> str:
-    """`3 kept, 1 repaired`, without what is zero."""
+    """Formats counts as `3 kept, 1 repaired`, omitting zeros."""
     return ", ".join(f"{count} {name}" for name, count in values.items() if count) or "none"

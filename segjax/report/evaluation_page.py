@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing else, not even a network."""
+"""The evaluation report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from segjax.report.curves import line_chart
 from segjax.report.table import OVERALL, comparison, format_score, per_class
 from segjax.segmentation import Segmentation
 
-# Wide enough to judge an outline, small enough that a report of fifty images is still one file to mail.
+# Wide enough to inspect outlines, small enough that a report of fifty images can be mailed.
 IMAGE_WIDTH = 512
 CARDS = ("IoU", "AP 0.5", "PQ")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
-    """One test image and what became of it.
+    """A test image with its ground truth, predictions and scores.
 
     Attributes:
-      name: of the image.
-      image: [H, W, C] any real type.
-      truth: of the same H and W.
-      predictions: by method, in the order of the report.
-      scores: by method; None where there was nothing to judge. The first method's decides the order.
+      name: name of the image.
+      image: [H, W, C] image, any real dtype.
+      truth: ground truth of the same height and width.
+      predictions: segmentation by method, in the order of the report.
+      scores: score by method, None if undefined. Examples are sorted by the first method's score.
     """
 
     name: str
@@ -61,20 +61,20 @@ def write_report(
     """Writes the report.
 
     Args:
-      path: of the HTML file; its folder must exist.
-      title: of the page.
+      path: path of the HTML file; its folder must exist.
+      title: page title.
       class_names: K names, background first.
-      metrics: `split`, a name; `methods`, what `Scores.compute` returns for each method, the one the report
-        is about first, and `reference` among them for comparison; optionally `seconds`, a mapping.
-      examples: shown are the best, then the worst, then the others by falling score.
-      score_name: what `Example.scores` are.
-      curve: of the training, one mapping for each logged step: `step`, and any of `loss` and other numbers;
-        each number gets a chart.
-      stages: the name of one image and, by method, captions and pictures [H, W, 3] uint8 of how the method
-        arrives at its result.
-      environment: hardware, versions, config: a mapping of whatever prints, nested as one likes.
-      warnings: sentences that the reader must not miss.
-      max_examples: of more, only the first of that order are shown, and the page says so.
+      metrics: `split`, its name; `methods`, the result of `Scores.compute` by method, the evaluated one
+        first, optionally with `reference` for comparison; optionally `seconds`, a mapping.
+      examples: test images; shown are the best, the worst, then the others by descending score.
+      score_name: name of the score in `Example.scores`.
+      curve: training log, one mapping per logged step with `step` and any numbers such as `loss`; each number
+        gets a chart.
+      stages: the name of one image and, by method, captions and pictures [H, W, 3] uint8 of its intermediate
+        stages.
+      environment: hardware, versions and config, as a nested mapping of printable values.
+      warnings: sentences shown prominently at the top.
+      max_examples: maximum number of examples shown; the page says if some are left out.
     """
     ordered = _ordered(examples)
     shown = ordered[:max_examples]
@@ -85,7 +85,7 @@ def write_report(
         headline=next((scores["instances"] for scores in metrics["methods"].values()), ""),
         cards=_cards(metrics["methods"]),
         tables=[
-            ("Methods beside each other", comparison(metrics)),
+            ("Comparison of methods", comparison(metrics)),
             ("By class", per_class(metrics)),
         ],
         digits=format_score,
@@ -106,7 +106,7 @@ def write_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Fills one of the templates beside this file."""
+    """Renders a template from this package."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.PackageLoader("segjax", "report")
     )
@@ -114,23 +114,23 @@ def render(template: str, **values: Any) -> str:
 
 
 def _ordered(examples: Sequence[Example]) -> list[tuple[Example, str]]:
-    """The best, the worst, then the others by falling score; last what could not be judged."""
+    """Sorts examples: best, worst, the others by descending score, and finally those without score."""
 
     def rank(example: Example) -> float:
         score = next(iter(example.scores.values()), None)
         return math.inf if score is None else -score
 
     falling = sorted(examples, key=rank)
-    judged = [example for example in falling if rank(example) < math.inf]
-    if len(judged) < 2:
+    scored = [example for example in falling if rank(example) < math.inf]
+    if len(scored) < 2:
         return [(example, "") for example in falling]
-    best, worst = judged[0], judged[-1]
+    best, worst = scored[0], scored[-1]
     others = [example for example in falling if example not in (best, worst)]
     return [(best, "best"), (worst, "worst"), *((example, "") for example in others)]
 
 
 def _cards(methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The large numbers of a method, each with what the reference has; none of several methods."""
+    """Returns the headline scores of a single method, each with the reference's score in the note."""
     if not methods or len(methods) > 2:
         return []
     first = next(iter(methods))
@@ -148,7 +148,7 @@ def _cards(methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _charts(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, Markup]]:
-    """A chart for each number that was logged, the loss first."""
+    """Draws a chart for each logged number, the loss first."""
     names = dict.fromkeys(name for entry in curve for name in entry if name != "step")
     charts = []
     for name in sorted(names, key=lambda name: name != "loss"):
@@ -162,8 +162,8 @@ def _charts(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, Markup]]:
 
 
 def _pictures(example: Example, class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """Captions and data URIs of image, truth and every prediction."""
-    # Small images grow by whole steps, so that an outline is not as thick as what it surrounds.
+    """Returns captions and data URIs of the image, the truth and every prediction."""
+    # Small images are enlarged by an integer factor so that outlines do not hide small instances.
     width = example.image.shape[1]
     width = min(IMAGE_WIDTH, width * max(1, IMAGE_WIDTH // (2 * width)))
     named = {"truth": example.truth, **{f"by {name}": made for name, made in example.predictions.items()}}
@@ -178,7 +178,7 @@ def _pictures(example: Example, class_names: Sequence[str]) -> list[tuple[str, s
 def _stage_pictures(
     stages: Mapping[str, Sequence[tuple[str, np.ndarray]]],
 ) -> dict[str, list[tuple[str, str]]]:
-    """Captions and data URIs, every picture at most as wide as those of the examples."""
+    """Returns captions and data URIs of stage pictures, no wider than the example pictures."""
     small: dict[str, list[tuple[str, str]]] = {}
     for method, pictures in stages.items():
         small[method] = []
@@ -190,14 +190,14 @@ def _stage_pictures(
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """JPEG without subsampling of colours, which would wash thin outlines out."""
+    """Encodes a picture as JPEG, without chroma subsampling, which would blur thin outlines."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted names and printed values of a nested mapping."""
+    """Flattens a nested mapping to dotted names and formatted values."""
     rows: list[tuple[str, str]] = []
     for key, value in mapping.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Histograms of a data set, as pictures."""
+"""Histograms and bar charts of a data set as PNG files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOGARITHMIC = 30.0
 def histogram(
     values: Mapping[str, Sequence[float]], *, title: str, unit: str, colours: Mapping[str, int] | None = None
 ) -> bytes:
-    """Draws the distribution of a quantity, of each of several kinds on top of each other.
+    """Draws overlaid histograms of a quantity, one per kind.
 
     The axis is logarithmic where the largest value is many times the smallest.
 
@@ -24,7 +24,7 @@ def histogram(
       values: of each kind, finite; kinds without values are left out.
       title: of the picture.
       unit: written below the axis.
-      colours: the class whose colour a kind has.
+      colours: class index by kind, for its colour.
 
     Returns:
       A PNG file, the same for the same values.
@@ -33,22 +33,22 @@ def histogram(
 
     figure = Figure(figsize=(5.2, 2.9), dpi=110, layout="constrained")
     axes = figure.subplots()
-    shown = {name: np.asarray(list(found), float) for name, found in values.items() if len(found)}
+    shown = {name: np.asarray(list(numbers), float) for name, numbers in values.items() if len(numbers)}
     if shown:
-        whole = np.concatenate(list(shown.values()))
-        low, high = float(whole.min()), float(whole.max())
+        pooled = np.concatenate(list(shown.values()))
+        low, high = float(pooled.min()), float(pooled.max())
         logarithmic = low > 0 and high > LOGARITHMIC * low
         if logarithmic:
             axes.set_xscale("log")
             edges = np.geomspace(low, high, 41)
         else:
             edges = np.linspace(low, high if high > low else low + 1, 41)
-        for index, (name, found) in enumerate(shown.items()):
+        for index, (name, numbers) in enumerate(shown.items()):
             colour = colour_of((colours or {}).get(name, index + 2))
             axes.hist(
-                found,
+                numbers,
                 bins=[float(edge) for edge in edges],
-                label=f"{name} ({len(found)})",
+                label=f"{name} ({len(numbers)})",
                 color=_shade(colour),
                 alpha=0.75,
             )
@@ -69,7 +69,7 @@ def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] 
     Args:
       values: by name.
       title: of the picture.
-      colours: the class whose colour a bar has.
+      colours: class index by name, for its colour.
 
     Returns:
       A PNG file, the same for the same values.

@@ -1,4 +1,4 @@
-"""Pictures for people: instances outlined on their image, side by side, with the classes named."""
+"""Visualization of segmentations: outlines, legends and side-by-side panels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from skimage.segmentation import find_boundaries
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
-# Okabe and Ito's colours, told apart by nearly everybody (https://jfly.uni-koeln.de/color/), for the classes
-# from 1 up. Black is left out, and what reads badly on grey comes late.
+# Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/) for classes 1 and up, without
+# black; colours with little contrast on grey come last.
 PALETTE = (
     (230, 159, 0),  # orange
     (86, 180, 233),  # sky blue
@@ -28,16 +28,16 @@ TEXT = 16
 
 
 def colour_of(index: int) -> tuple[int, int, int]:
-    """The colour of a class; after the last colour of the palette comes the first again."""
+    """Returns the RGB colour of a class; the palette repeats."""
     return PALETTE[(index - 1) % len(PALETTE)]
 
 
 def to_display_rgb(image: np.ndarray) -> np.ndarray:
-    """Stretches an image to what a screen can show.
+    """Converts an image to 8-bit RGB for display.
 
     Args:
-      image: [H, W, C] any real type. Three channels are red, green and blue and keep their proportions; any
-        other number is averaged to grey, each channel stretched on its own first.
+      image: [H, W, C] image, any real dtype. Three channels are red, green and blue and keep their
+        proportions; any other number is averaged to grey, each channel stretched on its own first.
 
     Returns:
       [H, W, 3] uint8, from the 0.5th percentile to the 99.8th; NaN is black.
@@ -46,7 +46,7 @@ def to_display_rgb(image: np.ndarray) -> np.ndarray:
     low, high = np.percentile(image, (0.5, 99.8), axis=None if image.shape[-1] == 3 else (0, 1))
     stretched = np.clip((image - low) / np.maximum(high - low, 1e-12), 0, 1)
     if image.shape[-1] != 3:
-        # Fluorescence spans decades and screens do not: the root shows what is dim as well.
+        # Fluorescence spans decades; the square root keeps dim structures visible.
         stretched = np.repeat(np.sqrt(stretched).mean(axis=-1, keepdims=True), 3, axis=-1)
     return np.round(255 * stretched).astype(np.uint8)
 
@@ -57,9 +57,9 @@ def overlay(
     """Outlines every instance in the colour of its class.
 
     Args:
-      image: [H, W, C] any real type; see `to_display_rgb`.
-      segmentation: of the same H and W. Pixels with a class but without instance are outlined by class;
-        ignored ones are veiled in grey.
+      image: [H, W, C] image, any real dtype; see `to_display_rgb`.
+      segmentation: of the same height and width. Pixels with a class but without instance are outlined by
+        class; ignored pixels are greyed out.
       class_names: K names, background first.
       alpha: how much of the class's colour also covers its inside, 0..1.
 
@@ -80,18 +80,18 @@ def draw_outlines(
     alpha: float = 0.0,
     thickness: int = 1,
 ) -> np.ndarray:
-    """As `overlay`, on a picture [H, W, 3] uint8 that is ready to be seen, with lines of any thickness."""
+    """Outlines instances on a display-ready picture [H, W, 3] uint8; otherwise as `overlay`."""
     if picture.shape[:2] != segmentation.shape:
         raise ValueError(f"image {picture.shape[:2]} and segmentation {segmentation.shape} differ in shape")
-    of_instance = np.concatenate([[0], segmentation.classes])[segmentation.labels]
-    classes = np.where(segmentation.labels > 0, of_instance, np.maximum(segmentation.semantic, 0))
+    instance_classes = np.concatenate([[0], segmentation.classes])[segmentation.labels]
+    classes = np.where(segmentation.labels > 0, instance_classes, np.maximum(segmentation.semantic, 0))
     if classes.max(initial=0) >= len(class_names):
         raise ValueError(f"class {classes.max()} has no name among {', '.join(class_names)}")
     colours = np.array([(0, 0, 0), *(colour_of(index) for index in range(1, len(class_names)))], float)
     picture = np.where((classes > 0)[..., None], (1 - alpha) * picture + alpha * colours[classes], picture)
     ignored = (segmentation.semantic == IGNORE)[..., None]
     picture = np.where(ignored, 0.4 * picture + 0.6 * np.array(IGNORED), picture)
-    # Pixels without instance are told apart by class, below every id of an instance.
+    # Pixels without instance use their class as region id, below all instance ids.
     regions = np.where(segmentation.labels > 0, segmentation.labels + len(class_names), classes)
     edges = find_boundaries(regions, connectivity=2, mode="inner")
     edges = ndimage.maximum_filter(edges, 2 * thickness - 1) & (classes > 0)
@@ -102,12 +102,12 @@ def draw_outlines(
 def resized(
     image: np.ndarray, segmentations: Sequence[Segmentation], width: int
 ) -> tuple[np.ndarray, list[Segmentation]]:
-    """Brings an image and its segmentations to another width, so that outlines drawn later stay thin.
+    """Resizes an image and its segmentations to a width, so that outlines drawn later stay thin.
 
-    An instance that becomes too small for a pixel is lost to the picture.
+    Instances smaller than a pixel of the result may disappear.
 
     Args:
-      image: [H, W, C] any real type.
+      image: [H, W, C] image, any real dtype.
       segmentations: of the same H and W.
       width: of the result.
 
@@ -134,7 +134,7 @@ def resized(
 
 
 def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Adds a strip below a picture that names the colour of each class but the background.
+    """Adds a legend of the foreground class colours below a picture.
 
     Args:
       picture: [H, W, 3] uint8.
@@ -144,16 +144,16 @@ def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
       [H + strip, W, 3] uint8.
     """
     font = ImageFont.load_default(TEXT)
-    places, x, line = [], GAP, 0
+    entries, x, line = [], GAP, 0
     for index, name in enumerate(class_names[1:], start=1):
         needed = TEXT + GAP + round(font.getlength(name))
         if x > GAP and x + needed > picture.shape[1]:
             x, line = GAP, line + 1
-        places.append((x, line, index, name))
+        entries.append((x, line, index, name))
         x += needed + 2 * GAP
     strip = Image.new("RGB", (picture.shape[1], (line + 1) * (TEXT + GAP) + GAP), "white")
     draw = ImageDraw.Draw(strip)
-    for x, line, index, name in places:
+    for x, line, index, name in entries:
         y = GAP + line * (TEXT + GAP)
         draw.rectangle((x, y, x + TEXT - 1, y + TEXT - 1), fill=colour_of(index), outline="black")
         draw.text((x + TEXT + GAP, y + TEXT // 2), name, fill="black", font=font, anchor="lm")
@@ -173,7 +173,7 @@ def triptych(
     """Image, truth and prediction side by side, with captions above and the legend below.
 
     Args:
-      image: [H, W, C] any real type.
+      image: [H, W, C] image, any real dtype.
       truth: of the same H and W.
       prediction: of the same H and W.
       class_names: K names, background first.

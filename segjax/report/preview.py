@@ -1,4 +1,4 @@
-"""Contact sheets of a data set: what its images are, and what is drawn on them."""
+"""Contact sheets of a data set's images and annotations."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Captioned = tuple[str, np.ndarray]
 
 
 def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, width: int = CELL) -> np.ndarray:
-    """Puts pictures beside and below each other.
+    """Arranges pictures in a grid.
 
     Args:
       pictures: captions and [h, w, 3] uint8; each is fitted into a square, never distorted.
-      columns: at most.
-      width: of a square.
+      columns: maximum number of columns.
+      width: side of a square, pixels.
 
     Returns:
-      [H, W, 3] uint8, white where there is nothing.
+      [H, W, 3] uint8, on white.
 
     Raises:
       ValueError: if there is no picture.
@@ -47,10 +47,10 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
     for index, (caption, picture) in enumerate(pictures):
         left, top = GAP + index % columns * step, GAP + index // columns * height
         drawn = Image.fromarray(picture)
-        share = width / max(drawn.size)
-        size = (max(1, round(drawn.width * share)), max(1, round(drawn.height * share)))
-        # Few pixels are shown as what they are.
-        way = Image.Resampling.NEAREST if share > 2 else Image.Resampling.LANCZOS
+        scale = width / max(drawn.size)
+        size = (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale)))
+        # Strong enlargement keeps pixels sharp.
+        way = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
         drawn = drawn.resize(size, way)
         sheet.paste(drawn, (left + (width - size[0]) // 2, top + (width - size[1]) // 2))
         draw.text((left, top + width + 2), _shortened(caption, font, width), fill="black", font=font)
@@ -58,13 +58,13 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
 
 
 def evenly_spaced(source: Source, count: int) -> list[Record]:
-    """Records from all over a source, at most `count`."""
+    """Returns at most `count` records, evenly spaced over a source."""
     picked = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     return [source[int(index)] for index in picked]
 
 
 def raw(records: Iterable[Record]) -> list[Captioned]:
-    """Images as they are, stretched to what a screen shows."""
+    """Returns captioned images without annotations, scaled for display."""
     return [(record.name, to_display_rgb(record.image)) for record in records]
 
 
@@ -116,7 +116,7 @@ def patch(
       [h, w, 3] uint8.
     """
     ids, first = np.unique(labels, return_index=True)
-    # Where an instance begins may not be judged, but its class is at least 1.
+    # The first pixel of an instance may be ignored, but its class is at least 1.
     classes = np.maximum(semantic.ravel()[first], 1)[ids > 0]
     truth = Segmentation.from_labels(labels, classes=classes, semantic=semantic)
     picture, (truth,) = resized(image, [truth], CELL)
@@ -151,5 +151,5 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"…{text}") > width:
-        text = text[1:]  # names of one set begin alike
+        text = text[1:]  # names in a data set share their prefix
     return f"…{text}"

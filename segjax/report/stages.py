@@ -1,4 +1,4 @@
-"""Pictures of the stages that a classical method goes through."""
+"""Pictures of the intermediate stages of a classical method."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from segjax.report.overlays import draw_outlines, to_display_rgb
 SEED = (255, 40, 40)
 
 
-# Side of the part of an image that is shown, pixels: enough for some cells, few enough to see outlines.
+# Side of the displayed window, pixels: large enough for some cells, small enough to see outlines.
 WINDOW = 256
 
 
 def busiest(foreground: np.ndarray) -> tuple[slice, slice]:
-    """The window of at most `WINDOW` x `WINDOW` pixels of a foreground [H, W] that holds the most of it."""
+    """Returns the window, at most `WINDOW` x `WINDOW`, with the most foreground of a mask [H, W]."""
     sides = [min(WINDOW, side) for side in foreground.shape]
-    share = ndimage.uniform_filter(foreground.astype(np.float32), sides, mode="constant")
-    y, x = np.unravel_index(share.argmax(), share.shape)
+    density = ndimage.uniform_filter(foreground.astype(np.float32), sides, mode="constant")
+    y, x = np.unravel_index(density.argmax(), density.shape)
     corners = [
-        min(max(int(place) - side // 2, 0), whole - side)
-        for place, side, whole in zip((y, x), sides, foreground.shape, strict=True)
+        min(max(int(centre) - side // 2, 0), length - side)
+        for centre, side, length in zip((y, x), sides, foreground.shape, strict=True)
     ]
     top, left = corners
     return slice(top, top + sides[0]), slice(left, left + sides[1])
@@ -37,13 +37,13 @@ def draw_stages(
     *,
     window: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> list[tuple[str, np.ndarray]]:
-    """Draws what a method makes of an image, step by step.
+    """Draws the intermediate results of a method on an image.
 
     Args:
-      image: [H, W, C] any real type.
-      stages: of the same H and W.
+      image: [H, W, C] image, any real dtype.
+      stages: intermediate results of the same height and width.
       class_names: K names, background first.
-      window: the rows and columns that are shown.
+      window: rows and columns to show.
 
     Returns:
       `(caption, picture [h, w, 3] uint8)` of every feature map, the foreground, the seeds and the instances.
@@ -52,13 +52,15 @@ def draw_stages(
     pictures = [(name, _map(values)) for name, values in stages.features.items()]
     pictures.append(("foreground", np.where(stages.foreground[..., None], shown, shown // 4)))
     pictures.append((f"{len(stages.seeds)} seeds", _with_seeds(shown, stages.seeds)))
-    found = stages.segmentation
-    pictures.append((f"{found.num_instances} instances", draw_outlines(shown, found, class_names)))
+    segmentation = stages.segmentation
+    pictures.append(
+        (f"{segmentation.num_instances} instances", draw_outlines(shown, segmentation, class_names))
+    )
     return [(caption, picture[window]) for caption, picture in pictures]
 
 
 def _map(values: np.ndarray) -> np.ndarray:
-    """A map [H, W] in grey, from its lowest value to its highest."""
+    """Renders a map [H, W] in grey, scaled to its 0.5th to 99.5th percentile."""
     low, high = np.percentile(values, (0.5, 99.5))
     if low == high:
         low, high = values.min(), values.max()
@@ -67,7 +69,7 @@ def _map(values: np.ndarray) -> np.ndarray:
 
 
 def _with_seeds(shown: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Marks each seed by a small diamond."""
+    """Marks each seed with a small diamond."""
     height, width, _ = shown.shape
     marks = np.zeros((height, width), bool)
     for y, x in np.round(seeds).astype(int).tolist():

@@ -1,4 +1,4 @@
-"""The comparison of methods as a table, for the terminal and for the page."""
+"""Score tables that compare methods, for the terminal and the HTML report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# What is shown of `Scores.compute()`; in all of it, more is better.
+# Displayed scores of `Scores.compute()`; higher is better for all.
 OVERALL: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "IoU": lambda scores: scores["iou"][scores["instances"]],
     "Dice": lambda scores: scores["dice"][scores["instances"]],
@@ -27,7 +27,7 @@ class Table:
     Attributes:
       header: the name of each column.
       rows: what stands at the left of each row, one or more cells.
-      values: of each row, one for every column that is left; None where there was nothing to judge.
+      values: of each row, one for every column that is left; None if undefined.
       groups: of each row; the best of a column is sought among the rows of one group.
     """
 
@@ -80,15 +80,15 @@ def per_class(metrics: Mapping[str, Any]) -> Table:
     names = list(next(iter(methods.values()))["per_class"]) if methods else []
     for name in [*names, "all"]:
         for method, scores in methods.items():
-            found = scores["all"] if name == "all" else scores["per_class"][name]
+            metrics_of_class = scores["all"] if name == "all" else scores["per_class"][name]
             rows.append(("any class" if name == "all" else name, method))
             values.append(
                 (
                     scores["iou"].get(name) if name != "all" else None,
                     scores["dice"].get(name) if name != "all" else None,
-                    found["ap"]["0.5"],
-                    found["ap"]["0.75"],
-                    *(found[key] for key in ("precision", "recall", "pq", "aji")),
+                    metrics_of_class["ap"]["0.5"],
+                    metrics_of_class["ap"]["0.75"],
+                    *(metrics_of_class[key] for key in ("precision", "recall", "pq", "aji")),
                 )
             )
     header = ("instances", "method", "IoU", "Dice", "AP 0.5", "AP 0.75", "precision", "recall", "PQ", "AJI")

@@ -1,4 +1,4 @@
-"""What one image becomes: the `Segmentation` record, its masks, and host-side post-processing (NumPy)."""
+"""The `Segmentation` record, instance masks, and host-side post-processing (NumPy)."""
 
 from segjax.segmentation.masks import Cutout, colour_ids, paint
 from segjax.segmentation.record import Method, Segmentation

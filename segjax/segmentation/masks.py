@@ -9,11 +9,11 @@ import numpy as np
 
 
 class Cutout(NamedTuple):
-    """The mask of one instance as far as its box: a thousand masks of a large image fit into memory.
+    """Instance mask cropped to its bounding box, so that thousands of masks fit into memory.
 
     Attributes:
       top: row of the box's first pixel.
-      left: its column.
+      left: column of the box's first pixel.
       mask: [h, w] bool.
     """
 
@@ -23,7 +23,7 @@ class Cutout(NamedTuple):
 
     @classmethod
     def of(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> Cutout:
-        """Cuts [h, w] bool, whose first pixel is at `(top, left)`, down to what is true in it."""
+        """Crops a mask [h, w], whose first pixel is at `(top, left)`, to its True pixels."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return cls(top, left, np.zeros((0, 0), bool))
@@ -31,29 +31,29 @@ class Cutout(NamedTuple):
         return cls(top + int(rows[0]), left + int(columns[0]), inside)
 
     def moved(self, rows: int, columns: int, shape: tuple[int, int]) -> Cutout:
-        """The same mask elsewhere; what leaves the image of `(H, W)` is cut off."""
+        """Returns the mask shifted by `(rows, columns)` and cropped to an image of shape `(H, W)`."""
         top, left = self.top + rows, self.left + columns
         inside = self.mask[max(0, -top) : max(0, shape[0] - top), max(0, -left) : max(0, shape[1] - left)]
         return Cutout.of(inside, max(0, top), max(0, left))
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where in the image it lies."""
+        """Row and column slices of the box in the image."""
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: bool = True) -> np.ndarray:
-    """Paints instances over each other.
+    """Paints instances into a label map.
 
     Args:
       cutouts: one for each instance, inside the image.
       shape: `(H, W)`.
-      smaller_on_top: where two overlap the smaller one is seen, of equal ones the later; else always the
-        later.
+      smaller_on_top: where instances overlap the smaller one is visible, on ties the later; if False, always
+        the later.
 
     Returns:
-      [H, W] int32: `index + 1` of the cutout that is seen; the ids of those that are not seen are missing.
+      [H, W] int32: `index + 1` of the visible cutout; ids of fully hidden ones are missing.
     """
     labels = np.zeros(shape, np.int32)
     order = list(range(len(cutouts)))
@@ -65,7 +65,7 @@ def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: 
 
 
 def colour_ids(colours: np.ndarray) -> np.ndarray:
-    """Turns a picture with one colour for each instance into a label map with gaps.
+    """Converts a picture with one colour per instance to a label map whose ids have gaps.
 
     Args:
       colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent, black.
@@ -83,6 +83,6 @@ def colour_ids(colours: np.ndarray) -> np.ndarray:
     red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
     ids = (red << 16 | green << 8 | blue) + 1
     background = colours[..., 3:] == 0
-    # Many programs write an alpha of 255 everywhere, which says nothing.
+    # Many programs write an alpha of 255 everywhere, which carries no information.
     background = background[..., 0] if background.any() else ids == 1
     return np.where(background, 0, ids).astype(np.int32)

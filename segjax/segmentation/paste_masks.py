@@ -1,10 +1,10 @@
-"""From detections to a label map, on the host: each pixel goes to the best instance that claims it."""
+"""Pastes detections into a label map on the host; the best-scoring instance wins each pixel."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Pixels that are looked at together: bounds the memory where hundreds of boxes overlap.
+# Pixels processed at once: bounds the memory where hundreds of boxes overlap.
 CHUNK = 2**22
 
 
@@ -16,9 +16,9 @@ def paste_masks(
     threshold: float = 0.5,
     whole_pixels: bool = False,
 ) -> np.ndarray:
-    """Paints instances, the first over all others.
+    """Paints instances into a label map; earlier ones overwrite later ones.
 
-    The cost is that of the area of all boxes together, not of the image times the number of instances.
+    The cost grows with the total area of the boxes, not with image area times the number of instances.
 
     Args:
       boxes: [N, 4] float, pixels, best first.
@@ -45,7 +45,7 @@ def paste_masks(
             boxes = np.trunc(boxes) + np.array([0, 0, 1, 1], np.float32)
     first, last = _pixels(boxes, shape)
     areas = np.prod(last - first, axis=1)
-    # Worst first: what is painted later stays.
+    # Worst first, so that better instances overwrite.
     for part in reversed(_chunks(areas)):
         index, rows, columns = _coordinates(first[part], last[part], part)
         u = _relative(columns, boxes[index, 0], boxes[index, 2])
@@ -64,7 +64,7 @@ def _grown(boxes: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _pixels(boxes: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels whose centres lie in each box: first and one past the last, [N, 2] as (row, column)."""
+    """Returns first and one past last pixel whose centres lie in each box, [N, 2] as (row, column)."""
     limits = np.array(shape)
     first = np.clip(np.ceil(boxes[:, [1, 0]] - 0.5), 0, limits).astype(int)
     last = np.clip(np.ceil(boxes[:, [3, 2]] - 0.5), 0, limits).astype(int)
@@ -72,7 +72,7 @@ def _pixels(boxes: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.n
 
 
 def _chunks(areas: np.ndarray) -> list[np.ndarray]:
-    """Indices of boxes in groups of at most `CHUNK` pixels, or of one box."""
+    """Splits box indices into groups of about `CHUNK` pixels in total."""
     if not len(areas):
         return []
     group = np.cumsum(areas) // CHUNK
@@ -82,7 +82,7 @@ def _chunks(areas: np.ndarray) -> list[np.ndarray]:
 def _coordinates(
     first: np.ndarray, last: np.ndarray, part: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pixel of every box, worst box first: its box, row and column."""
+    """Returns box index, row and column of every pixel of every box, worst box first."""
     order = np.arange(len(part))[::-1]
     sides = (last - first)[order]
     areas = np.prod(sides, axis=1)
@@ -94,7 +94,7 @@ def _coordinates(
 
 
 def _relative(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Where the centres of pixels lie between 0 at `low` and 1 at `high`."""
+    """Returns pixel centres relative to the box: 0 at `low`, 1 at `high`."""
     return (pixels + 0.5 - low) / np.maximum(high - low, 1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The one record that methods, metrics, reports and exports share: what one image becomes."""
+"""The `Segmentation` record shared by methods, metrics, reports and exports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from segjax.typing import IGNORE
 class Segmentation:
     """Instances and classes of one image, on the host.
 
-    Whether it came from k-means, from a network or from an annotator does not matter to who reads it.
+    Used alike for predictions of any method and for annotations.
 
     Attributes:
       labels: [H, W] int32, 0 where there is no instance, 1..N the instances, without gaps.
       classes: [N] int32, the class of instance i + 1, at least 1.
       scores: [N] float32, the confidence in instance i + 1; 1 where a method has none.
-      semantic: [H, W] int32, the class of every pixel, 0 for background, `IGNORE` for not to be judged.
+      semantic: [H, W] int32, the class of every pixel, 0 for background, `IGNORE` where not evaluated.
 
     Raises:
       ValueError: if shapes, types or ids contradict each other.
@@ -52,7 +52,7 @@ class Segmentation:
             raise ValueError(f"{len(self.classes)} classes but {len(self.scores)} scores")
         count, highest = len(self.classes), int(self.labels.max(initial=0))
         lowest = int(self.labels.min(initial=0))
-        # Every id begins somewhere along a row: few pixels to count. But never up to an id of billions.
+        # Count only run starts along rows, as every id has one; bincount runs only after the range checks.
         begins = self.labels[:, 1:][self.labels[:, 1:] != self.labels[:, :-1]]
         if (
             lowest < 0
@@ -69,7 +69,7 @@ class Segmentation:
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Segmentation:
-        """The segmentation of an image `[H, W]` in which nothing was found."""
+        """Returns the segmentation of an image `[H, W]` without instances."""
         nothing = np.zeros(shape, np.int32)
         return cls(nothing, np.zeros(0, np.int32), np.zeros(0, np.float32), nothing)
 
@@ -86,8 +86,8 @@ class Segmentation:
 
         Args:
           labels: [H, W] integer, 0 is background.
-          classes: of each id present, in ascending order of ids; all 1 if None.
-          scores: likewise; all 1 if None.
+          classes: class of each id present, in ascending order of ids; all 1 if None.
+          scores: score of each id present, in ascending order of ids; all 1 if None.
           semantic: [H, W] integer; each pixel's class is that of its instance if None.
 
         Returns:
@@ -106,17 +106,17 @@ class Segmentation:
             raise ValueError(f"a label map holds ids of at least 0, not {ids[0]}")
         dense = dense.reshape(labels.shape) + (0 if ids.size and ids[0] == 0 else 1)
         count = int((ids != 0).sum())
-        of_instance = np.ones(count, np.int32) if classes is None else np.asarray(classes, np.int32)
+        per_instance = np.ones(count, np.int32) if classes is None else np.asarray(classes, np.int32)
         confidence = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
-        if len(of_instance) != count:
-            raise ValueError(f"{count} instances in the label map but {len(of_instance)} classes")
+        if len(per_instance) != count:
+            raise ValueError(f"{count} instances in the label map but {len(per_instance)} classes")
         if semantic is None:
-            semantic = np.concatenate([np.zeros(1, np.int32), of_instance])[dense]
-        return cls(dense.astype(np.int32), of_instance, confidence, np.asarray(semantic).astype(np.int32))
+            semantic = np.concatenate([np.zeros(1, np.int32), per_instance])[dense]
+        return cls(dense.astype(np.int32), per_instance, confidence, np.asarray(semantic).astype(np.int32))
 
     @classmethod
     def from_colours(cls, colours: np.ndarray, **fields: np.ndarray) -> Segmentation:
-        """Makes a segmentation from a picture in which every instance has a colour of its own.
+        """Makes a segmentation from a picture with one colour per instance.
 
         Args:
           colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent,
@@ -140,11 +140,11 @@ class Segmentation:
         """Makes a segmentation from outlines.
 
         Args:
-          polygons: each [V, 2] float, vertices as `(x, y)` in pixels, pixel centres at whole numbers.
+          polygons: each [V, 2] float, vertices as `(x, y)` in pixels, pixel centres at integers.
             Where they overlap, the later one wins.
           shape: `(H, W)`.
-          classes: of each polygon; all 1 if None. A polygon that covers no pixel, or is covered whole by
-            later ones, is left out together with its class.
+          classes: class of each polygon; all 1 if None. A polygon that covers no pixel, or is fully covered
+            by later ones, is left out together with its class.
 
         Returns:
           The segmentation.
@@ -153,8 +153,8 @@ class Segmentation:
         for index, vertices in enumerate(polygons, start=1):
             x, y = np.asarray(vertices, float).T
             labels[fill_polygon(y, x, shape)] = index
-        of_polygon = np.ones(len(polygons), np.int32) if classes is None else np.asarray(classes, np.int32)
-        return cls.from_labels(labels, classes=of_polygon[np.unique(labels[labels > 0]) - 1])
+        per_polygon = np.ones(len(polygons), np.int32) if classes is None else np.asarray(classes, np.int32)
+        return cls.from_labels(labels, classes=per_polygon[np.unique(labels[labels > 0]) - 1])
 
     @classmethod
     def from_masks(
@@ -169,16 +169,16 @@ class Segmentation:
         Args:
           masks: each [H, W] bool. Where they overlap the smaller one is on top, of equal ones the later.
           shape: `(H, W)`.
-          classes: of each mask; all 1 if None. A mask that is empty, or covered whole by others, is left
-            out together with its class.
+          classes: class of each mask; all 1 if None. A mask that is empty, or fully covered by others, is
+            left out together with its class.
 
         Returns:
           The segmentation; ids follow the order of the masks.
         """
         cutouts = [Cutout.of(mask) for mask in masks]
         labels = paint(cutouts, shape)
-        of_mask = np.ones(len(cutouts), np.int32) if classes is None else np.asarray(classes, np.int32)
-        return cls.from_labels(labels, classes=of_mask[np.unique(labels[labels > 0]) - 1])
+        per_mask = np.ones(len(cutouts), np.int32) if classes is None else np.asarray(classes, np.int32)
+        return cls.from_labels(labels, classes=per_mask[np.unique(labels[labels > 0]) - 1])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -191,7 +191,7 @@ class Segmentation:
         return len(self.classes)
 
     def of_class(self, index: int) -> Segmentation:
-        """Only the instances of one class, renumbered; `semantic` keeps what is to be ignored."""
+        """Returns only the instances of one class, renumbered; `IGNORE` pixels of `semantic` stay."""
         kept = self.classes == index
         labels = np.where(np.concatenate([[False], kept])[self.labels], self.labels, 0)
         semantic = np.where((self.semantic == index) | (self.semantic == IGNORE), self.semantic, 0)
@@ -200,5 +200,5 @@ class Segmentation:
         )
 
 
-# Every method, learned or not: image [H, W, C] of any real dtype to its Segmentation.
+# A method, learned or not, maps an image [H, W, C] of any real dtype to its Segmentation.
 Method = Callable[[np.ndarray], Segmentation]

@@ -30,12 +30,12 @@ def split_touching(
     Args:
       foreground: [H, W] bool.
       distance: [H, W] float, high in the middle of an instance, as a network may predict it; the Euclidean
-        distance to the background in pixels if None. At the border of the image a cell just goes on.
+        distance to the background in pixels if None. The image border does not count as background.
       seeds: [H, W] integer, 0 or the id of a seed: instances grow from these instead of from the peaks. A
         part of the foreground without a seed is one instance.
       smoothing: standard deviation of the Gaussian that smooths the distance, pixels. 0 for none.
       h: how far a peak must rise, in units of `distance`; above 0.
-      min_area: instances of fewer pixels go.
+      min_area: instances of fewer pixels are removed.
       max_hole: holes of up to this many pixels are filled first, unless `distance` is given.
 
     Returns:
@@ -50,14 +50,14 @@ def split_touching(
     foreground = np.asarray(foreground, bool)
     if distance is None:
         foreground = fill_holes(foreground, max_hole)
-        # Without any background there is no distance to it, and nothing that could be told apart.
-        whole = foreground.all()
-        distance = np.zeros(foreground.shape) if whole else ndimage.distance_transform_edt(foreground)
+        # Without any background the distance is undefined, and there is nothing to split.
+        full = foreground.all()
+        distance = np.zeros(foreground.shape) if full else ndimage.distance_transform_edt(foreground)
     distance = np.asarray(distance, np.float64)
-    for name, given in (("distance", distance), ("seeds", seeds)):
-        if given is not None and (given.shape != foreground.shape or not np.isfinite(given).all()):
+    for name, value in (("distance", distance), ("seeds", seeds)):
+        if value is not None and (value.shape != foreground.shape or not np.isfinite(value).all()):
             raise InputError(
-                f"{name} must be finite and of the foreground's shape {foreground.shape}, not {given.shape}"
+                f"{name} must be finite and of the foreground's shape {foreground.shape}, not {value.shape}"
             )
     if not foreground.any():
         return np.zeros(foreground.shape, np.int32)
@@ -72,9 +72,9 @@ def split_touching(
 
 
 def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
-    """Finds the h-maxima: the plateaus left when all peaks are cut by h and flooded back.
+    """Finds the h-maxima: regional maxima of the reconstruction of `distance - h` under `distance`.
 
-    A background below all of that, also around the image, leaves every part of the foreground at least one.
+    The background and the padding are set below all of it, so every connected part has at least one peak.
 
     Args:
       distance: [H, W] float.
@@ -95,7 +95,7 @@ def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
 
 
 def _planted(seeds: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """[H, W] the seeds, and each part of the foreground that has none as a seed of its own."""
+    """Returns the seeds [H, W], plus one seed for each part of the foreground that has none."""
     parts = label(foreground, connectivity=2)
     bare = np.bincount(parts.ravel(), weights=(seeds > 0).ravel()) == 0
     bare[0] = False
@@ -103,7 +103,7 @@ def _planted(seeds: np.ndarray, foreground: np.ndarray) -> np.ndarray:
 
 
 def fill_holes(foreground: np.ndarray, max_hole: int) -> np.ndarray:
-    """Fills what the foreground encloses, up to a size: a ring of cells encloses true background."""
+    """Fills holes of up to `max_hole` pixels; larger ones may be true background inside a ring of cells."""
     if max_hole <= 0:
         return foreground
     holes = label(ndimage.binary_fill_holes(foreground) & ~foreground, connectivity=1)

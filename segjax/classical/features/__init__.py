@@ -1,4 +1,4 @@
-"""Hand-made features: what a pixel looks like, and its surroundings."""
+"""Hand-made pixel features: colour, texture and shape."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from segjax.typing import Array
 
 __all__ = ["FEATURES", "HAND_MADE", "Feature", "extract", "hand_made", "hand_made_of"]
 
-# Images are padded to multiples, so that few programs are compiled.
+# Images are padded to a multiple of this, to limit recompilation.
 BLOCK = 128
 
 
 class Feature(NamedTuple):
-    """A family of maps.
+    """A feature: one or more maps.
 
     Attributes:
-      maps: the name of each.
-      of: makes [H, W, F], or [H, W] if there is one, from the image [H, W, 3] or its mean over channels
+      maps: name of each map.
+      of: computes [H, W, F], or [H, W] for a single map, from the image [H, W, 3] or its mean over channels
         [H, W].
       coloured: whether it needs red, green and blue.
     """
@@ -55,7 +55,7 @@ def extract(images: Array, names: Sequence[str]) -> tuple[jax.Array, tuple[str, 
 
     Args:
       images: [B, H, W, C] float in 0..1.
-      names: of `FEATURES`, in the order wanted.
+      names: keys of `FEATURES`, in output order.
 
     Returns:
       The maps [B, H, W, F] float32, and the F names of the maps.
@@ -74,9 +74,9 @@ def extract(images: Array, names: Sequence[str]) -> tuple[jax.Array, tuple[str, 
 
 
 def hand_made_of(intensity: np.ndarray) -> np.ndarray:
-    """`hand_made` of a map [H, W] of any size, [H, W, 7] float32 on the host."""
+    """Returns `hand_made` of a map [H, W] of any size: [H, W, 7] float32 on the host."""
     height, width = intensity.shape
-    # Filters see the last pixel go on beyond the border, so padding with it changes nothing.
+    # Filters use edge padding, so edge padding here changes nothing.
     padded = np.pad(intensity, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
     return np.asarray(_hand_made(padded))[:height, :width]
 
@@ -86,9 +86,9 @@ _hand_made = jax.jit(hand_made)
 
 @functools.partial(jax.jit, static_argnums=1)
 def _extract(images: jax.Array, names: tuple[str, ...]) -> jax.Array:
-    def of_one(image: jax.Array) -> jax.Array:
+    def extract_one(image: jax.Array) -> jax.Array:
         grey = jnp.mean(image, axis=-1)
-        found = [FEATURES[name].of(image if FEATURES[name].coloured else grey) for name in names]
-        return jnp.concatenate([maps.reshape(*grey.shape, -1) for maps in found], axis=-1)
+        features = [FEATURES[name].of(image if FEATURES[name].coloured else grey) for name in names]
+        return jnp.concatenate([maps.reshape(*grey.shape, -1) for maps in features], axis=-1)
 
-    return jax.vmap(of_one)(images)
+    return jax.vmap(extract_one)(images)

@@ -1,4 +1,4 @@
-"""Colour spaces, as scikit-image has them: functions of an image [H, W, 3] in 0..1, on the device."""
+"""Colour spaces, as in scikit-image, for an image [H, W, 3] in 0..1, on the device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hsv(image: Array) -> jax.Array:
 
 
 def lab(image: Array) -> jax.Array:
-    """CIE L*a*b* under daylight (D65): distances in it are about what people see.
+    """CIE L*a*b* under daylight (D65): approximately perceptually uniform.
 
     Args:
       image: [H, W, 3] float in 0..1, sRGB.
@@ -81,5 +81,5 @@ def hed(image: Array) -> jax.Array:
 
 
 def _mixed(image: jax.Array, matrix: np.ndarray) -> jax.Array:
-    """Each pixel of [H, W, 3] times a matrix [3, 3], at full precision on every device."""
+    """Multiplies each pixel of [H, W, 3] by a matrix [3, 3], at full precision on every device."""
     return jnp.matmul(image, jnp.asarray(matrix, jnp.float32), precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-"""Maps of the shape that surrounds a pixel: of a map's relief, and of a foreground."""
+"""Shape features: distance map, curvature and blobness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def distance(foreground: np.ndarray) -> np.ndarray:
     """The Euclidean distance of each pixel to the background, on the host, exact.
 
     Args:
-      foreground: [H, W] bool. At the border of the image a cell just goes on.
+      foreground: [H, W] bool. The image border does not count as background.
 
     Returns:
       [H, W] float64 in pixels, 0 in the background; 0 everywhere if there is no background.
@@ -41,7 +41,7 @@ def curvature(values: Array, *, sigma: float = 2.0) -> jax.Array:
     x, y, xx, xy, yy = _derivatives(values, sigma)
     steep = x**2 + y**2
     bend = -(xx * y**2 - 2 * x * y * xy + yy * x**2)
-    # Where the slope is nothing but rounding, there is no line.
+    # Where the gradient is only rounding error, there is no level line.
     flat = steep <= 1e-8 * jnp.max(steep)
     return jnp.clip(jnp.where(flat, 0, bend / jnp.where(flat, 1, steep) ** 1.5), -1, 1)
 

@@ -1,7 +1,7 @@
-"""Maps of how a pixel's surroundings look: pure functions of one map [H, W].
+"""Texture features: pure functions of one map [H, W].
 
-Convolutions are sums of shifted copies: with one channel that is several times as fast on CPU as XLA's own
-convolution. Beyond the border the map goes on as its last pixel.
+Convolutions are sums of shifted copies: for one channel this is several times as fast on CPU as XLA's own
+convolution. Borders use edge padding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRUNCATE = 4.0
 
 
 def hand_made(intensity: Array) -> jax.Array:
-    """The seven maps that the classical methods look at.
+    """Returns the seven feature maps of the classical methods.
 
     Args:
       intensity: [H, W] float.
@@ -57,7 +57,7 @@ def gradient(values: Array, sigma: float) -> jax.Array:
 def laplacian(values: Array, sigma: float) -> jax.Array:
     """The scale-normalised Laplacian of Gaussian [H, W], positive in bright blobs.
 
-    A disc of radius r answers most at sigma = r / sqrt 2.
+    The response to a disc of radius r is largest at sigma = r / sqrt 2.
 
     References:
       Lindeberg, https://doi.org/10.1023/A:1008045108935; `-sigma**2 * scipy.ndimage.gaussian_laplace` with
@@ -71,7 +71,7 @@ def laplacian(values: Array, sigma: float) -> jax.Array:
 
 def deviation(values: Array, size: int) -> jax.Array:
     """The standard deviation [H, W] in windows of `size` x `size` pixels; `size` is odd."""
-    # The mean square less the squared mean loses its digits where the mean is large.
+    # Mean square minus squared mean loses precision if the mean is large.
     values = values - jnp.mean(values)
     mean = box(values, size)
     return jnp.sqrt(jnp.maximum(box(values**2, size) - mean**2, 0))
@@ -88,7 +88,7 @@ def gabor(values: Array, *, frequencies: Sequence[float] = (0.1, 0.2), turns: in
 
     Args:
       values: [H, W] float.
-      frequencies: of the wave, cycles for each pixel. The envelope has a bandwidth of one octave.
+      frequencies: frequencies of the wave, cycles per pixel. The envelope has a bandwidth of one octave.
       turns: number of orientations, evenly spread over half a turn.
 
     Returns:
@@ -97,25 +97,25 @@ def gabor(values: Array, *, frequencies: Sequence[float] = (0.1, 0.2), turns: in
     References:
       skimage.filters.gabor with mode "nearest".
     """
-    found = []
+    magnitudes = []
     for frequency in frequencies:
         # A bandwidth of one octave, as scikit-image's.
         sigma = 1 / math.pi * math.sqrt(math.log(2) / 2) * 3 / frequency
         strongest = jnp.zeros_like(values, dtype=jnp.float32)
         radius = math.ceil(3 * sigma)
-        place = np.arange(-radius, radius + 1)
-        envelope = np.exp(-(place**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+        offsets = np.arange(-radius, radius + 1)
+        envelope = np.exp(-(offsets**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
         for turn in range(turns):
             angle = math.pi * turn / turns
             # A round envelope and a plane wave: the filter is a product of two, one for each axis.
-            down = envelope * np.exp(2j * math.pi * frequency * math.sin(angle) * place)
-            along = envelope * np.exp(2j * math.pi * frequency * math.cos(angle) * place)
+            down = envelope * np.exp(2j * math.pi * frequency * math.sin(angle) * offsets)
+            along = envelope * np.exp(2j * math.pi * frequency * math.cos(angle) * offsets)
             parts = [correlate(values, part, axis=0) for part in (down.real, down.imag)]
             real = correlate(parts[0], along.real, axis=1) - correlate(parts[1], along.imag, axis=1)
             imaginary = correlate(parts[0], along.imag, axis=1) + correlate(parts[1], along.real, axis=1)
             strongest = jnp.maximum(strongest, jnp.sqrt(real**2 + imaginary**2))
-        found.append(strongest)
-    return jnp.stack(found, axis=-1)
+        magnitudes.append(strongest)
+    return jnp.stack(magnitudes, axis=-1)
 
 
 def local_binary_pattern(values: Array) -> jax.Array:
@@ -148,7 +148,7 @@ def local_binary_pattern(values: Array) -> jax.Array:
             neighbour = far * corner + (1 - far) * edge
         else:
             neighbour = shifted(y, x)
-        bits.append(neighbour - centre >= -1e-6)  # rounding must not tell equal ones apart
+        bits.append(neighbour - centre >= -1e-6)  # tolerance, so that rounding does not separate equal values
     around = jnp.stack(bits).astype(jnp.float32)
     changes = jnp.sum(jnp.abs(around - jnp.roll(around, 1, axis=0)), axis=0)
     return jnp.where(changes <= 2, jnp.sum(around, axis=0), 9.0)
@@ -162,8 +162,8 @@ def cooccurrence(values: Array, *, size: int = 15, levels: int = 8) -> jax.Array
 
     Args:
       values: [H, W] float; quantised between its least and its greatest value.
-      size: of the window, pixels, odd.
-      levels: of grey.
+      size: side of the window, pixels, odd.
+      levels: number of grey levels.
 
     Returns:
       [H, W, 3] float32: contrast, homogeneity and correlation (1 where the window is flat).
@@ -200,13 +200,13 @@ def correlate(values: Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
 
 
 def _gaussian_kernel(sigma: float, order: int = 0) -> np.ndarray:
-    """The Gaussian at whole pixels, or one of its derivatives, to be correlated with."""
+    """Returns a sampled Gaussian kernel, or its first or second derivative, for correlation."""
     radius = int(TRUNCATE * sigma + 0.5)
-    place = np.arange(-radius, radius + 1)
-    kernel = np.exp(-(place**2) / (2 * sigma**2))
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-(offsets**2) / (2 * sigma**2))
     kernel /= kernel.sum()
     if order == 1:
-        kernel = kernel * place / sigma**2
+        kernel = kernel * offsets / sigma**2
     elif order == 2:
-        kernel = kernel * (place**2 - sigma**2) / sigma**4
+        kernel = kernel * (offsets**2 - sigma**2) / sigma**4
     return kernel

@@ -1,1 +1,1 @@
-"""Likenesses of training examples, made on the device: `policy` puts together what the others do."""
+"""Data augmentation on the device; `policy` composes the operations of the other modules."""

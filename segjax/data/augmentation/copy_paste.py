@@ -1,4 +1,4 @@
-"""Copy-paste: instances of an example appear a second time elsewhere in it."""
+"""Copy-paste augmentation within one example."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class _Copy(NamedTuple):
 
 
 def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Batch:
-    """Pastes copies of the example's own instances, flipped or turned, at other places.
+    """Pastes flipped or rotated copies of the example's own instances at random positions.
 
     A copy keeps its class and its distance map and gets an id that is free. An instance that is covered in
     part keeps what is visible of it, with the depths that its pixels had. Copies are not made of instances
@@ -29,11 +29,11 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
     out, so that crowded examples stay as they are.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       example: square maps {"image" [S, S, C], "labels", "semantic", "distance"}; with "classes" [N] of the
         ids 1..N, ids whose class is 0 are free, and where there are none, nothing is pasted.
-      count: M, the most copies that are made.
-      overlap: the part of a copy that may lie on other instances.
+      count: maximum number of copies.
+      overlap: largest fraction of a copy that may lie on other instances.
 
     Returns:
       The example.
@@ -42,15 +42,15 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
       Ghiasi et al., Simple copy-paste (https://arxiv.org/abs/2012.07177).
     """
     pasted = {name: jnp.asarray(value) for name, value in example.items()}
-    of_numbers, of_salts = jax.random.split(key)
+    pose_key, salt_key = jax.random.split(key)
     example = pasted
     if "classes" in example:
         free = jnp.nonzero(example["classes"] == 0, size=count, fill_value=-1)[0] + 1
     else:
         free = jnp.max(example["labels"]) + 1 + jnp.arange(count)
     copies = _Copy(
-        jax.random.uniform(of_numbers, (count, 5)),
-        jax.random.bits(of_salts, (count,)),
+        jax.random.uniform(pose_key, (count, 5)),
+        jax.random.bits(salt_key, (count,)),
         free.astype(jnp.int32),
     )
 
@@ -80,7 +80,7 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
     edges = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
     area = jnp.sum(covered)
     crowded = jnp.sum(covered & (pasted["labels"] > 0)) > overlap * area
-    # Where an image ends it is reflected, and what is beyond is not judged: the same cut.
+    # Where an image ends it is reflected, and the reflection is ignored in training: it cuts as well.
     beyond = (soft[..., 0] > 0.1) & (example["semantic"] == IGNORE)
     cut = jnp.any(jnp.stack(edges)) | jnp.any(beyond)
     usable = (chosen > 0) & (copy.new > 0) & (area > 0) & ~cut & ~crowded
@@ -103,7 +103,7 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
 
 
 def _draw_instance(salt: Array, labels: Array) -> jax.Array:
-    """An id, each as likely, whatever the size of its instance; 0 if there is none.
+    """Draws an instance id uniformly, regardless of instance size; 0 if there is none.
 
     The pixels of an instance share one pseudo-random rank, so no table with a row for every id is needed.
     """

@@ -1,4 +1,4 @@
-"""Cut-out: rectangles of an example are taken away, as if nobody had seen them."""
+"""Cutout augmentation: erases random rectangles."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,16 @@ from segjax.typing import IGNORE, Array, Batch
 
 
 def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
-    """Replaces rectangles by the level of the background.
+    """Replaces random rectangles by the mean background intensity.
 
-    What is gone cannot be judged: there `semantic` is `IGNORE`, `labels` and `distance` are 0. Of an instance
-    that is gone in part, what is still to be seen keeps its id, as at the border of an image.
+    Erased pixels are ignored in training: there `semantic` is `IGNORE`, `labels` and `distance` are 0. The
+    visible part of a partly erased instance keeps its id, as at the border of an image.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       example: maps {"image" [H, W, C], "labels", "semantic", "distance"}; all else is passed through.
-      share: the longest side that a rectangle may have, as a part of the image's; sides are drawn evenly.
-      count: of rectangles.
+      share: longest side of a rectangle, as a fraction of the image's; sides are drawn uniformly.
+      count: number of rectangles.
 
     Returns:
       The example.

@@ -1,4 +1,4 @@
-"""Where the pixels of a patch come from: flips, turns, affine maps and bends, composed into one warp."""
+"""Geometric augmentation: flips, affine maps and elastic deformation, composed into one warp."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from segjax.errors import InputError
 from segjax.ops.warp import sample
 from segjax.typing import IGNORE, Array, Batch
 
-# What has the size of the image; all else in an example is passed through.
+# Arrays of image size; all else in an example is passed through.
 MAPS = ("image", "labels", "semantic", "distance")
 
 Strengths = Mapping[str, Any]
@@ -22,10 +22,10 @@ Linear = Callable[[Mapping[str, Array], Array, Strengths], Array]
 def warp(
     key: Array, example: Batch, names: Sequence[str], strengths: Strengths, *, size: int | None = None
 ) -> Batch:
-    """Applies geometric operations in their order, yet reads every pixel only once.
+    """Applies geometric operations in order with a single interpolation.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       example: square maps {"image", "labels", "semantic", "distance"}, and perhaps "proposals".
       names: of `LINEAR`, and "elastic".
       strengths: by name.
@@ -33,7 +33,7 @@ def warp(
 
     Returns:
       The example. Image and distance are interpolated, labels and semantic take the nearest pixel. Beyond
-      the source the image is reflected and is not to be judged.
+      the source the image is reflected and ignored in training.
 
     Raises:
       InputError: if it brings proposals, which "elastic" would bend to what is no box.
@@ -45,12 +45,12 @@ def warp(
         )
     source_size = len(example["labels"])
     size = source_size if size is None else size
-    places, matrix = _coordinates(key, names, strengths, size)
-    places += (source_size - size) // 2 + (size - 1) / 2
+    positions, matrix = _coordinates(key, names, strengths, size)
+    positions += (source_size - size) // 2 + (size - 1) / 2
     floats = jnp.concatenate([example["image"], example["distance"][..., None]], axis=-1)
-    floats = sample(floats, places, order=1)
+    floats = sample(floats, positions, order=1)
     integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
-    integers = sample(integers, places, order=0, fill=IGNORE)
+    integers = sample(integers, positions, order=0, fill=IGNORE)
     labels = jnp.maximum(integers[..., 0], 0)
     return {
         **moved_proposals(example, matrix, size),
@@ -62,10 +62,10 @@ def warp(
 
 
 def centre(example: Batch, size: int) -> Batch:
-    """The example's centre, without any arithmetic.
+    """Crops the centre of an example.
 
     Args:
-      example: as of `warp`.
+      example: same maps as for `warp`.
       size: side of the patch.
 
     Returns:
@@ -109,28 +109,28 @@ def moved_proposals(example: Batch, to_source: Array, size: int) -> Batch:
 def _coordinates(
     key: Array, names: Sequence[str], strengths: Strengths, size: int
 ) -> tuple[jax.Array, Array]:
-    """[2, size, size]: where each pixel comes from, about the centre; and the matrix of what is linear."""
+    """Source coordinates [2, size, size] relative to the centre, and the matrix of the linear part."""
     numbers = _numbers(key, names)
     from_centre = jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
-    places = jnp.stack(jnp.meshgrid(from_centre, from_centre, indexing="ij"))
+    positions = jnp.stack(jnp.meshgrid(from_centre, from_centre, indexing="ij"))
     whole: Array = jnp.eye(2)
     pending: Array = whole
-    # What happens last to the image is what a pixel of the result meets first on its way back.
+    # Coordinates map from result to source, so the operations apply in reverse order.
     for name in reversed(names):
         if name == "elastic":
             deviation, spacing = strengths["elastic"]
-            of_field = jax.random.split(key)[1]
-            field = photometric.smooth_field(of_field, (size, size), spacing=spacing, channels=2)
-            places = _through(pending, places) + deviation * jnp.moveaxis(field, -1, 0)
+            field_key = jax.random.split(key)[1]
+            field = photometric.smooth_field(field_key, (size, size), spacing=spacing, channels=2)
+            positions = _through(pending, positions) + deviation * jnp.moveaxis(field, -1, 0)
             pending = jnp.eye(2)
         else:
             pending = LINEAR[name](numbers, pending, strengths)
             whole = LINEAR[name](numbers, whole, strengths)
-    return _through(pending, places), whole
+    return _through(pending, positions), whole
 
 
-def _through(matrix: Array, places: Array) -> jax.Array:
-    return jnp.einsum("ij,jhw->ihw", matrix, places, precision=jax.lax.Precision.HIGHEST)
+def _through(matrix: Array, positions: Array) -> jax.Array:
+    return jnp.einsum("ij,jhw->ihw", matrix, positions, precision=jax.lax.Precision.HIGHEST)
 
 
 def _numbers(key: Array, names: Sequence[str]) -> dict[str, Array]:

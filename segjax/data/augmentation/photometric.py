@@ -1,4 +1,4 @@
-"""What microscopes, stains and exposures do to an image, drawn at random.
+"""Random photometric augmentation.
 
 Every function takes one image [H, W, C] that is normalised, background near 0 and the brightest near 1, and
 leaves the truth alone. All are pure in `key` and run inside jit and vmap.
@@ -22,7 +22,7 @@ def smooth_field(key: Array, size: tuple[int, ...], *, spacing: float, channels:
     """A random field that changes slowly: a cubic B-spline with normal coefficients.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       size: `(H, W)`.
       spacing: of the knots, pixels.
       channels: independent fields.
@@ -45,14 +45,14 @@ def _splines(size: int, spacing: float) -> np.ndarray:
 
 
 def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tuple[float, float]) -> Array:
-    """Lets what surrounds the nuclei shine, in half of all images.
+    """Adds cytoplasmic glow and out-of-focus haze to half of all images.
 
     Adds two things that a nuclear stain is not meant to show, each with a random strength: cell bodies,
     whose uneven, soft-edged outlines are grown from the instances, and which are as bright as a part of
     them; and light from beyond the plane of focus, a widely blurred copy of the image.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32.
       labels: [H, W] int, the instances.
       strength: the brightest glow, as a part of the mean brightness of the instances.
@@ -61,8 +61,8 @@ def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tup
     Returns:
       [H, W, C] float32, not normalised any more.
     """
-    of_numbers, of_coarse, of_fine = jax.random.split(key, 3)
-    where, how_far, how_soft, of_bodies, of_haze, happens = jax.random.uniform(of_numbers, (6,))
+    numbers_key, coarse_key, fine_key = jax.random.split(key, 3)
+    where, how_far, how_soft, body_weight, haze_weight, happens = jax.random.uniform(numbers_key, (6,))
 
     cells = (labels > 0).astype(image.dtype)[..., None]
     level = jnp.sum(image * cells, axis=(0, 1)) / jnp.maximum(jnp.sum(cells), 1)  # [C]
@@ -73,29 +73,29 @@ def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tup
     edge = between((0.03, 0.3), where)  # the level at which a cell ends: the lower, the larger it is
     softness = edge * between((0.1, 0.5), how_soft)
     size = image.shape[:2]
-    coarse = smooth_field(of_coarse, size, spacing=24.0)  # cells differ, and have a bright side
-    fine = smooth_field(of_fine, size, spacing=4.0)
+    coarse = smooth_field(coarse_key, size, spacing=24.0)  # cells differ, and have a bright side
+    fine = smooth_field(fine_key, size, spacing=4.0)
     outline = jax.nn.sigmoid((around * jnp.maximum(1 + 0.4 * coarse, 0) - edge) / softness)
     texture = jnp.maximum(1 + 0.3 * coarse + 0.2 * fine, 0)
     bodies = outline * texture * jnp.maximum(level, 0)[None, None]
-    return image + jnp.where(happens < 0.5, strength, 0) * (of_bodies * bodies + 2 * of_haze * haze)
+    return image + jnp.where(happens < 0.5, strength, 0) * (body_weight * bodies + 2 * haze_weight * haze)
 
 
 def illumination(key: Array, image: Array, *, strength: float) -> Array:
-    """Lights the image unevenly.
+    """Applies uneven illumination.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32.
       strength: the most by which the light may vary, as a part of its mean.
 
     Returns:
       [H, W, C] float32, not normalised any more.
     """
-    of_field, of_amount = jax.random.split(key)
+    field_key, amount_key = jax.random.split(key)
     height, width, _ = image.shape
-    field = jnp.tanh(smooth_field(of_field, (height, width), spacing=max(height, width) / 2))
-    amount = jax.random.uniform(of_amount, maxval=strength)
+    field = jnp.tanh(smooth_field(field_key, (height, width), spacing=max(height, width) / 2))
+    amount = jax.random.uniform(amount_key, maxval=strength)
     return (image + PEDESTAL) * (1 + amount * field) - PEDESTAL
 
 
@@ -103,7 +103,7 @@ def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
     """Bends the scale of intensities, each channel's by a power of its own.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32; below 0 becomes 0.
       exponents: the range from which the power is drawn, evenly on a logarithmic scale.
 
@@ -115,28 +115,28 @@ def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
 
 
 def noise(key: Array, image: Array, *, strength: float) -> Array:
-    """Adds the noise of photons, which grows with the square root of the light, and of the camera.
+    """Adds photon noise, which grows with the square root of the light, and camera noise.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32.
       strength: the most that the standard deviation may be where the image is 1.
 
     Returns:
       [H, W, C] float32.
     """
-    of_grain, of_amount = jax.random.split(key)
-    deviation = jax.random.uniform(of_amount, maxval=strength) * jnp.sqrt(
+    grain_key, amount_key = jax.random.split(key)
+    deviation = jax.random.uniform(amount_key, maxval=strength) * jnp.sqrt(
         (jnp.maximum(image, 0) + PEDESTAL) / (1 + PEDESTAL)
     )
-    return image + deviation * jax.random.normal(of_grain, image.shape)
+    return image + deviation * jax.random.normal(grain_key, image.shape)
 
 
 def contrast(key: Array, image: Array, *, strength: float) -> Array:
     """Stretches the intensities of each channel, as if its percentiles had come out otherwise.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32.
       strength: the most by which the factor may differ from 1.
 
@@ -148,10 +148,10 @@ def contrast(key: Array, image: Array, *, strength: float) -> Array:
 
 
 def brightness(key: Array, image: Array, *, strength: float) -> Array:
-    """Shifts the intensities of each channel, likewise.
+    """Shifts the intensities of each channel by a random offset.
 
     Args:
-      key: of the random numbers; with that of `contrast`, the shift does not depend on the factor.
+      key: random key; with that of `contrast`, the shift does not depend on the factor.
       image: [H, W, C] float32.
       strength: the most by which the intensities may be shifted.
 
@@ -171,7 +171,7 @@ def blur(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
     """Blurs with a Gaussian, as out of focus.
 
     Args:
-      key: of the random numbers.
+      key: random key.
       image: [H, W, C] float32.
       sigma: the range from which the standard deviation is drawn, pixels.
 
@@ -196,7 +196,7 @@ def intensity_range(image: Array) -> tuple[Array, Array]:
 
 
 def restore_range(image: Array, low: Array, high: Array) -> Array:
-    """Normalises again what was normalised before something changed its intensities.
+    """Restores the intensity range that an image had before an operation changed it.
 
     The percentiles that a network's input is normalised by are those of a whole image. A patch, which may
     hold background alone, is therefore brought back to its own former percentiles, not to 0 and 1.
@@ -204,7 +204,7 @@ def restore_range(image: Array, low: Array, high: Array) -> Array:
     Args:
       image: [H, W, C] float32.
       low: [1, 1, C] float32, from `intensity_range` before the change.
-      high: [1, 1, C] float32, likewise.
+      high: [1, 1, C] float32, from the same call.
 
     Returns:
       [H, W, C] float32.
@@ -216,12 +216,12 @@ def restore_range(image: Array, low: Array, high: Array) -> Array:
 
 
 def between(bounds: tuple[float, float], share: Array, *, logarithmic: bool = False) -> Array:
-    """The number that lies at some share of the way from one bound to the other.
+    """Interpolates between two bounds.
 
     Args:
       bounds: `(low, high)`.
-      share: [...] float in [0, 1]; random and even, it makes a random number that is even.
-      logarithmic: whether the way is measured on a logarithmic scale.
+      share: [...] float in [0, 1], the position between the bounds.
+      logarithmic: whether to interpolate on a logarithmic scale.
 
     Returns:
       [...] float32.

@@ -1,4 +1,4 @@
-"""Augmentation policies: named operations on one training example, in one program on the device."""
+"""Augmentation policies: named operations composed into one jittable function."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ Strengths = Mapping[str, Any]
 
 
 class Operation(NamedTuple):
-    """One thing that a policy can name.
+    """An operation of a policy.
 
     Attributes:
       kind: "geometry" moves pixels: what follows each other is one warp. "light" changes the range of
@@ -32,7 +32,7 @@ class Operation(NamedTuple):
       off: of the first, at which the operation is left out of the program.
       function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
         **parameters) -> example`; geometry is put together in `segjax.data.augmentation.geometric`.
-      reads: what an operation on the image is given.
+      reads: keys of the example that an image operation takes as arguments.
     """
 
     kind: Literal["geometry", "light", "image", "example"]
@@ -43,7 +43,7 @@ class Operation(NamedTuple):
     reads: tuple[str, ...] = ("image",)
 
 
-# In the order in which all of them make sense.
+# In the recommended order of application.
 OPERATIONS = {
     "scale": Operation("geometry", 0, {"range": (0.7, 1.4)}, (1.0, 1.0)),
     "shear": Operation("geometry", 0, {"degrees": 10.0}, 0.0),
@@ -65,7 +65,7 @@ OPERATIONS = {
     "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometric.noise),
     "cutout": Operation("example", 8, {"share": 0.3, "count": 2}, 0.0, cut_out),
 }
-# Not by default: what suits some images only, and what takes something away.
+# Operations that suit only some images, or erase content, are off by default.
 POLICY = tuple(
     name for name in OPERATIONS if name not in ("shear", "stretch", "copy_paste", "stain", "cutout")
 )
@@ -86,7 +86,7 @@ LARGEST = {"shear": 60.0, "stain": 1.0, "copy_paste_overlap": 1.0, "cutout": 1.0
 
 
 def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths: Any) -> Augment:
-    """Makes the function that turns an example into one of its many likenesses.
+    """Returns an augmentation function.
 
     Whatever a policy does not name, or is 0, False, or the range (1, 1) of a factor, is left out of the
     program altogether. Geometric operations that follow each other are one warp, so that pixels are
@@ -108,14 +108,14 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         - elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
         - copy_paste, copy_paste_overlap: see `copy_paste`.
         - stain: see `stain_jitter`.
-        - glow, glow_radius, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
+        - glow, glow_reach, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
         - cutout, cutout_count: see `cut_out`.
 
     Returns:
       A function of a key and an example {"image" [S, S, C] float32, percentile-normalised, "labels" [S, S]
       int32, "semantic" [S, S] int32, "distance" [S, S] float32} to an example of `patch_size` for S. Image
       and distance are interpolated, labels and semantic take the nearest pixel. Beyond the source the
-      image is reflected and is not to be judged (`IGNORE`, no instances); a source that is larger than the
+      image is reflected and ignored in training (`IGNORE`, no instances); a source that is larger than the
       patch by `(cos(rotation) + sin(rotation)) / scale[0]` leaves nothing beyond it. An example may bring
       "proposals" [P, 4] and "proposals_valid" [P], which move along, and "classes" [N] of ids 1..N, which
       copy-paste continues; whatever else it has is passed through.
@@ -138,11 +138,11 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
     def apply(name: str, key: Array, example: Batch) -> Batch:
         operation = OPERATIONS[name]
         assert operation.function is not None
-        given = {parameter: settings[field] for field, parameter in strength_fields(name).items()}
+        parameters = {parameter: settings[field] for field, parameter in strength_fields(name).items()}
         function = functools.partial(operation.function, jax.random.fold_in(key, operation.slot))
         if operation.kind == "example":
-            return function(example, **given)
-        return {**example, "image": function(*(example[part] for part in operation.reads), **given)}
+            return function(example, **parameters)
+        return {**example, "image": function(*(example[part] for part in operation.reads), **parameters)}
 
     def augment(key: Array, example: Batch) -> Batch:
         height, width = example["labels"].shape
@@ -150,17 +150,17 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
             raise InputError(
                 f"an example of {height} x {width} cannot give a patch of {patch_size} x {patch_size}"
             )
-        of_warp, of_others = jax.random.split(key)
+        warp_key, other_key = jax.random.split(key)
         if not warps:
             example = geometric.centre(example, patch_size)
         for index, (kind, members) in enumerate(stages):
             if kind == "geometry":
                 size = patch_size if index == warps[-1] else None
-                example = geometric.warp(of_warp, example, members, settings, size=size)
+                example = geometric.warp(warp_key, example, members, settings, size=size)
                 continue
             before = photometric.intensity_range(example["image"]) if kind == "light" else None
             for name in members:
-                example = apply(name, of_others, example)
+                example = apply(name, other_key, example)
             if before is not None:
                 example = {**example, "image": photometric.restore_range(example["image"], *before)}
         return example
@@ -169,7 +169,7 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
 
 
 def centre_crop(patch_size: int) -> Augment:
-    """The augmentation that does nothing but cut out the centre.
+    """Returns an augmentation that only crops the centre.
 
     Args:
       patch_size: side of the patch.
@@ -193,7 +193,7 @@ def _checked_policy(policy: Sequence[str]) -> tuple[str, ...]:
 
 
 def _checked_strengths(strengths: Strengths) -> Strengths:
-    """The strengths, as they were given.
+    """Validates the strengths and returns them unchanged.
 
     Raises:
       InputError: if one is unknown or impossible.

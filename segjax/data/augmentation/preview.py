@@ -1,4 +1,4 @@
-"""What a network would be shown of one image: patches with their truth, augmented."""
+"""Preview of augmented training patches of one image."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def augmented(
     seed: int = 0,
     **preparation: Any,
 ) -> list[AugmentedPatch]:
-    """Makes likenesses of one image as training does, to be looked at.
+    """Returns augmented patches of one image, made as in training.
 
     Args:
       record: the image with its truth.
       settings: policy and strengths, as of `make_augment` and `config.augment`.
       patch_size: side S of the patches, after scaling; at most that of the image.
-      count: of patches.
-      seed: of all random numbers.
+      count: number of patches.
+      seed: random seed.
       **preparation: `scale`, `percentiles`, `stain`, `margin`, `foreground_fraction` as of `Stream`.
 
     Returns:

@@ -23,7 +23,7 @@ def load(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Reads a JSON file.
 
     NaN and infinity, which are no JSON but are written all the same, stay in the result: whoever uses a
-    number asks for it by `Entry.get` or `coordinates`, which refuse them and can say where they stand.
+    number asks for it by `JsonField.get` or `coordinates`, which refuse them and can say where they stand.
 
     Raises:
       InputError: if the file is missing, larger than `max_bytes`, or no JSON.
