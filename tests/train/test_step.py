@@ -86,7 +86,7 @@ def test_skips_and_counts_a_gradient_that_is_not_finite():
         state, log = step(state, toy.batch(1) | {"target": np.full(8, np.nan)}, KEY)
         assert (log["skipped"], log["consecutive_skips"]) == (expected, expected)
     assert int(state.step) == 3
-    for name in ("params", "average", "optimizer"):
+    for name in ("params", "ema_params", "optimizer"):
         assert fingerprint(getattr(state, name)) == fingerprint(getattr(before, name))
     state, log = step(state, toy.batch(2), KEY)
     assert (log["skipped"], log["consecutive_skips"]) == (2, 0)
