@@ -247,7 +247,7 @@ def test_losses_are_torchvisions():
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     import torchvision
 
-    from tests.models import test_detector_conversion as conversion
+    from tests.models.weights import test_detectors as conversion
 
     name = "maskrcnn_resnet50_fpn"
     net = conversion.theirs(name)
