@@ -1,4 +1,4 @@
-"""Recall of region proposals, an upper bound of the recall of a detector."""
+"""Recall of region proposals at IoU 0.5."""
 
 from __future__ import annotations
 
