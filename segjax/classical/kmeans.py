@@ -10,13 +10,13 @@ from skimage.filters import threshold_otsu
 from sklearn.metrics import silhouette_score
 
 from segjax.classical.contrast import contrast
-from segjax.classical.features import BLOCK, HAND_MADE, hand_made_of, shape
+from segjax.classical.features import BLOCK, HAND_MADE, hand_made_of
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import centres
 from segjax.errors import InputError
 from segjax.ops import kmeans as clustering
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
+from segjax.segmentation.split_touching import background_distance, fill_holes, peaks, split_touching
 
 # Number of pixels to fit clusters to; more change a centre by less than its own spread.
 SAMPLE = 2**14
@@ -103,7 +103,7 @@ def kmeans(
     if len(order) < 2:
         return Stages.nothing(image.shape[:2])
     foreground = fill_holes(clusters >= len(order) - min(foreground_clusters, len(order) - 1), max_hole)
-    distance = shape.distance(foreground)
+    distance = background_distance(foreground)
     markers = peaks(ndimage.gaussian_filter(distance, smoothing), foreground, h)
     labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
     named = {name: maps[..., index] for index, name in enumerate(HAND_MADE)}
@@ -136,9 +136,8 @@ def suggest_clusters(
     positions = positions[np.linspace(0, len(positions) - 1, min(len(positions), 1000)).astype(int)]
     best, top = candidates[0], -1.0
     for count in candidates:
-        assignment = np.asarray(clustering.kmeans(key, points, valid, num_clusters=count).assignment)[
-            positions
-        ]
+        fit = clustering.kmeans(key, points, valid, num_clusters=count)
+        assignment = np.asarray(fit.assignment)[positions]
         if 1 < len(np.unique(assignment)) < len(assignment):
             score = float(silhouette_score(points[positions], assignment))
             if score > top:

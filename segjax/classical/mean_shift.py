@@ -12,14 +12,14 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label
 
 from segjax.classical.contrast import contrast, otsu_foreground
-from segjax.classical.features import BLOCK, shape
+from segjax.classical.features import BLOCK
 from segjax.classical.radius import inscribed_circles
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import centres, weighted_median
 from segjax.errors import InputError
 from segjax.ops import mean_shift as climbing
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
+from segjax.segmentation.split_touching import background_distance, fill_holes, peaks, split_touching
 
 SPACES = ("grid", "colour")
 # Starts are padded to a multiple of this, to limit recompilation.
@@ -98,13 +98,13 @@ def mean_shift(
             ndimage.gaussian_filter(intensity, sigma) ** gamma, bandwidth or 1.5, num_groups, steps
         )
         foreground = fill_holes(foreground, max_hole)
-        distance = shape.distance(foreground)
+        distance = background_distance(foreground)
         markers = peaks(ndimage.gaussian_filter(distance, smoothing), foreground, h)
         labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)
         seeds = centres(markers)
     else:
         foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
-        distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
+        distance = ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
         labels, seeds, shift = _climb(distance, foreground, bandwidth, share, merge, steps)
         labels[np.bincount(labels.ravel())[labels] < min_area] = 0
         maps = {"shift": shift}
@@ -192,12 +192,11 @@ def _bright_groups(
     groups = np.ones(len(levels), int)
     if len(levels) > 1:
         groups = fcluster(linkage(levels[:, None], "ward"), num_groups, "maxclust")
-    sums = np.bincount(groups[pixel_index], intensity.ravel()) / np.maximum(
-        np.bincount(groups[pixel_index]), 1
-    )
+    pixel_groups = groups[pixel_index]
+    sums = np.bincount(pixel_groups, intensity.ravel()) / np.maximum(np.bincount(pixel_groups), 1)
     level = threshold_otsu(intensity) if intensity.min() < intensity.max() else np.inf
     is_bright = sums > min(level, sums.max() - 1e-12)
     rank = np.argsort(np.argsort(sums))
-    maps = {"mode": levels[pixel_index] / RANGE, "group": rank[groups[pixel_index]].astype(float)}
-    foreground = is_bright[groups[pixel_index]].reshape(height, width)
+    maps = {"mode": levels[pixel_index] / RANGE, "group": rank[pixel_groups].astype(float)}
+    foreground = is_bright[pixel_groups].reshape(height, width)
     return foreground, {name: values.reshape(height, width) for name, values in maps.items()}

@@ -8,11 +8,11 @@ from skimage.measure import label
 from skimage.segmentation import watershed as flood
 
 from segjax.classical.contrast import contrast, cut
-from segjax.classical.features import HAND_MADE, hand_made_of, shape
+from segjax.classical.features import HAND_MADE, hand_made_of
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import centres
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import fill_holes
+from segjax.segmentation.split_touching import background_distance, fill_holes
 
 # Maximum number of levels of the distance map.
 MAX_LEVELS = 64
@@ -36,7 +36,7 @@ def naive(
     `cut` thresholds the contrast, blurred with sigma 1, into the foreground. Raising the level of the
     distance map breaks a component into pieces, its children, and so on recursively. The leaves of this
     tree are the cell cores (`cores`). They grow back over the foreground; each pixel goes to
-    the nearest core.
+    the nearest core of its component.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
@@ -65,7 +65,7 @@ def naive(
     if blurred.min() == blurred.max():
         return Stages.nothing(image.shape[:2], named)
     foreground = fill_holes(cut(blurred, window=window, share=share), max_hole)
-    distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
+    distance = ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
     seeds = cores(distance, foreground, min_core=min_core)
     # Flooding by distance to the nearest core grows all cores at once, each within its own component.
     core_distance = ndimage.distance_transform_edt(seeds == 0) if seeds.any() else distance

@@ -10,11 +10,10 @@ from skimage.measure import label
 from sklearn.cluster import DBSCAN
 
 from segjax.classical.contrast import contrast, otsu_foreground
-from segjax.classical.features import shape
 from segjax.classical.stages import Stages
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import fill_holes
+from segjax.segmentation.split_touching import background_distance, fill_holes
 
 GROWTHS = ("power", "circle")
 
@@ -71,7 +70,7 @@ def radius(
     if intensity is None:
         return Stages.nothing(image.shape[:2])
     foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
-    distance = ndimage.gaussian_filter(shape.distance(foreground), smoothing) * foreground
+    distance = ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
     parts = label(foreground, connectivity=2)
     centres = inscribed_circles(distance, parts, min_radius=min_radius)
     radii = distance[tuple(centres.T)]

@@ -11,7 +11,7 @@ from scipy import ndimage
 from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.stages import Stages
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import fill_holes, peaks, split_touching
+from segjax.segmentation.split_touching import background_distance, fill_holes, peaks, split_touching
 
 
 def watershed(
@@ -64,9 +64,7 @@ def watershed(
         return Stages.nothing(image.shape[:2])
     foreground = otsu_foreground(intensity, sigma=sigma, gamma=gamma, window=window, share=share)
     foreground = fill_holes(foreground, max_hole)
-    # Without background the distance map is undefined and there is nothing to split.
-    is_full = foreground.all()
-    distance = np.zeros(foreground.shape) if is_full else ndimage.distance_transform_edt(foreground)
+    distance = background_distance(foreground)
     smooth = ndimage.gaussian_filter(distance, smoothing)
     markers = peaks(smooth, foreground, h)
     labels = split_touching(foreground, distance, seeds=markers, smoothing=smoothing, min_area=min_area)

@@ -27,7 +27,7 @@ GREY = 0.01
 # A patch is normalised, so it is not known how much light its darkest pixels let through. In those images it
 # is this part of the red, green and blue of the brightest.
 DARKEST = np.array([0.40, 0.13, 0.79], np.float32)
-# Shift of the stain density at strength 1.
+# Largest shift of the stain density at strength 1.
 SHIFT = 0.2
 
 

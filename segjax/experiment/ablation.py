@@ -46,7 +46,7 @@ def search(
       tries: overrides of one field each, such as `{"methods.kmeans.num_clusters": 4}`.
       images: of the training split, at most.
       score: one of `OVERALL`, by which settings are ranked.
-      out: folder for `ablation.json`, which is written anew after every trial.
+      out: folder for `ablation.json`, which is rewritten after every trial.
 
     Returns:
       What was found, for each method the settings to put into a config.

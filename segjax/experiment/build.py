@@ -247,9 +247,9 @@ def _load_weights(config: ConfigDict, params: Params) -> Params:
     if Path(config.model.weights).is_dir():
         workdir = Path(config.model.weights)
         _, found, _ = restore(workdir, read_config(workdir), read_metadata(workdir))
-        loaded, anew = load_matching(params, found, workdir)
-        if anew:
-            logging.warning("randomly initialised, because %s has none: %s", workdir, ", ".join(anew))
+        loaded, missing = load_matching(params, found, workdir)
+        if missing:
+            logging.warning("randomly initialised, because %s has none: %s", workdir, ", ".join(missing))
         return loaded
     if config.task.name != "instance":
         return load_encoder(params, config.model.weights, encoder=config.model.encoder)

@@ -22,7 +22,7 @@ class Predictor:
     """Applies a task's parameters to images; compiled once for each of a handful of window sizes.
 
     Attributes:
-      params: may be replaced between calls, by others of the same shapes, without compiling anew.
+      params: may be replaced between calls, by others of the same shapes, without recompilation.
     """
 
     def __init__(

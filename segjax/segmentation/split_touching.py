@@ -50,9 +50,7 @@ def split_touching(
     foreground = np.asarray(foreground, bool)
     if distance is None:
         foreground = fill_holes(foreground, max_hole)
-        # Without any background the distance is undefined, and there is nothing to split.
-        full = foreground.all()
-        distance = np.zeros(foreground.shape) if full else ndimage.distance_transform_edt(foreground)
+        distance = background_distance(foreground)
     distance = np.asarray(distance, np.float64)
     for name, value in (("distance", distance), ("seeds", seeds)):
         if value is not None and (value.shape != foreground.shape or not np.isfinite(value).all()):
@@ -69,6 +67,19 @@ def split_touching(
     kept = areas >= min_area
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0)[labels].astype(np.int32)
+
+
+def background_distance(foreground: np.ndarray) -> np.ndarray:
+    """The Euclidean distance of each pixel to the background, exact.
+
+    Args:
+      foreground: [H, W] bool. The image border does not count as background.
+
+    Returns:
+      [H, W] float64 in pixels, 0 in the background; 0 everywhere if there is no background.
+    """
+    foreground = np.asarray(foreground, bool)
+    return np.zeros(foreground.shape) if foreground.all() else ndimage.distance_transform_edt(foreground)
 
 
 def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:

@@ -1,15 +1,15 @@
 import numpy as np
 
 from segjax.classical import STAGES
-from segjax.classical.features.shape import distance
 from segjax.classical.naive import MAX_LEVELS, cores
+from segjax.segmentation.split_touching import background_distance
 from tests.classical.cells import COUNT, FIELD, discs, fluorescence
 
 naive = STAGES["naive"]
 
 
 def cores_of(foreground, min_core=4):
-    return cores(distance(foreground), foreground, min_core=min_core)
+    return cores(background_distance(foreground), foreground, min_core=min_core)
 
 
 def test_a_part_breaks_at_its_waist():

@@ -3,9 +3,9 @@ import pytest
 from skimage.measure import label
 
 from segjax.classical import STAGES
-from segjax.classical.features.shape import distance
 from segjax.classical.radius import cluster_circles, inscribed_circles, power_diagram
 from segjax.errors import InputError
+from segjax.segmentation.split_touching import background_distance
 from tests.classical.cells import COUNT, FIELD, discs, fluorescence
 from tests.oracles import circles as oracle
 
@@ -14,13 +14,13 @@ radius = STAGES["radius"]
 
 def test_the_largest_circle_in_a_disc_is_the_disc():
     foreground = discs((50, 80), (25, 20, 12), (25, 60, 8))
-    found = inscribed_circles(distance(foreground), label(foreground), min_radius=6)
+    found = inscribed_circles(background_distance(foreground), label(foreground), min_radius=6)
     assert {(25, 20), (25, 60)} <= {tuple(place) for place in found}
     # Too small for the radius asked for, it is still a part.
-    found = inscribed_circles(distance(foreground), label(foreground), min_radius=11)
+    found = inscribed_circles(background_distance(foreground), label(foreground), min_radius=11)
     assert sorted(map(tuple, found)) == [(25, 20), (25, 60)]
     nothing = np.zeros((4, 5), bool)
-    assert inscribed_circles(distance(nothing), label(nothing), min_radius=1).shape == (0, 2)
+    assert inscribed_circles(background_distance(nothing), label(nothing), min_radius=1).shape == (0, 2)
 
 
 @pytest.mark.parametrize("eps", [0.3, 0.6, 1.5])

@@ -1,27 +1,12 @@
-"""Shape features: distance map, curvature and blobness."""
+"""Shape features: curvature and blobness."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from scipy import ndimage
 
 from segjax.classical.features.texture import gaussian
 from segjax.typing import Array
-
-
-def distance(foreground: np.ndarray) -> np.ndarray:
-    """The Euclidean distance of each pixel to the background, on the host, exact.
-
-    Args:
-      foreground: [H, W] bool. The image border does not count as background.
-
-    Returns:
-      [H, W] float64 in pixels, 0 in the background; 0 everywhere if there is no background.
-    """
-    foreground = np.asarray(foreground, bool)
-    return np.zeros(foreground.shape) if foreground.all() else ndimage.distance_transform_edt(foreground)
 
 
 def curvature(values: Array, *, sigma: float = 2.0) -> jax.Array:

@@ -3,7 +3,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from segjax.classical.features import shape
 
@@ -29,12 +28,3 @@ def test_blobs_are_positive_and_saddles_negative():
     assert found[32, 32] == pytest.approx(sigma**4 * (25 / 34 / 34) ** 2, rel=0.05)
     saddle = np.asarray(blobness(X**2 - Y**2))
     assert saddle[32, 32] == pytest.approx(-4 * sigma**4, rel=0.01)
-
-
-def test_distance_is_exact():
-    foreground = RADIUS < 20
-    np.testing.assert_allclose(shape.distance(foreground), ndimage.distance_transform_edt(foreground))
-    row = np.array([[0, 1, 1, 1, 1, 0, 1]], bool)
-    np.testing.assert_array_equal(shape.distance(row), [[0, 1, 2, 2, 1, 0, 1]])
-    assert not shape.distance(np.ones((3, 4), bool)).any()
-    assert not shape.distance(np.zeros((3, 4), bool)).any()

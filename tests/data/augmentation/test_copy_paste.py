@@ -33,12 +33,12 @@ def example(*, classes=None):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def likenesses(count, one, overlap):
+def variants(count, one, overlap):
     return jax.vmap(lambda key: copy_paste(key, one, count=count, overlap=overlap))(KEYS)
 
 
 def every(one, count=2, overlap=0.0):
-    return jax.tree.map(np.asarray, likenesses(count, one, overlap))
+    return jax.tree.map(np.asarray, variants(count, one, overlap))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def only(*names, **strengths):
 
 
 def every(augment, one):
-    """The likenesses of one example, for all keys."""
+    """The variants of one example, for all keys."""
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(augment, in_axes=(0, None)))(KEYS, one))
 
 
@@ -76,7 +76,7 @@ def test_nothing_switched_on_is_the_centre_to_the_bit(size):
 
 def test_flips_and_quarter_turns_are_numpys_to_the_bit():
     one = example()
-    likenesses = every(only("flip", "rot90"), one)
+    variants = every(only("flip", "rot90"), one)
     poses = collections.Counter()
     for index in range(len(KEYS)):
         for pose in ((flipped, turns) for flipped in (False, True) for turns in range(4)):
@@ -85,8 +85,8 @@ def test_flips_and_quarter_turns_are_numpys_to_the_bit():
                 name: np.rot90(window(value)[:, ::-1] if flipped else window(value), turns)
                 for name, value in one.items()
             }
-            poses[pose] += all(np.array_equal(likenesses[name][index], expected[name]) for name in one)
-    assert poses.total() == len(KEYS), "each likeness is one of the eight"
+            poses[pose] += all(np.array_equal(variants[name][index], expected[name]) for name in one)
+    assert poses.total() == len(KEYS), "each variant is one of the eight"
     assert len(+poses) >= 6
 
 
@@ -97,8 +97,8 @@ def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
     flips = [centre, centre[::-1], centre[:, ::-1], centre[::-1, ::-1]]
     turns = [np.rot90(centre, number) for number in range(4)]
     for switch, kinds in (("flip", flips), ("rot90", turns)):
-        likenesses = every(only(switch), example(size=size))["labels"]
-        found = [sum(np.array_equal(likeness, kind) for likeness in likenesses) for kind in kinds]
+        variants = every(only(switch), example(size=size))["labels"]
+        found = [sum(np.array_equal(variant, kind) for variant in variants) for kind in kinds]
         assert sum(found) == len(KEYS)
         assert min(found) > 0
 
@@ -110,13 +110,13 @@ def test_flips_alone_turn_nothing_and_turns_alone_flip_nothing(size):
 )
 def test_image_and_truth_move_together(geometry):
     one = cells()
-    likenesses = every(only(**geometry), one)
-    judged = likenesses["semantic"] != IGNORE
-    bright = likenesses["image"][..., 0] > 0.5
-    assert ((likenesses["labels"] > 0) == bright)[judged].mean() > 0.99
-    assert (likenesses["distance"] > 0.5)[judged & bright].mean() > 0.99
-    assert ((likenesses["labels"] > 0) == (likenesses["semantic"] == 1)).all()
-    moved = (likenesses["labels"] != window(one["labels"])).any(axis=(1, 2))
+    variants = every(only(**geometry), one)
+    judged = variants["semantic"] != IGNORE
+    bright = variants["image"][..., 0] > 0.5
+    assert ((variants["labels"] > 0) == bright)[judged].mean() > 0.99
+    assert (variants["distance"] > 0.5)[judged & bright].mean() > 0.99
+    assert ((variants["labels"] > 0) == (variants["semantic"] == 1)).all()
+    moved = (variants["labels"] != window(one["labels"])).any(axis=(1, 2))
     assert moved.all()
 
 
@@ -131,12 +131,12 @@ def test_scale_is_a_magnification_about_the_centre():
 def test_rotation_turns_by_no_more_than_it_says():
     rows, columns = np.mgrid[:SOURCE, :SOURCE] - (SOURCE - 1) / 2
     bar = ((np.abs(rows) < 3) & (columns > 0) & (columns < 16)).astype(np.int32)
-    likenesses = np.asarray(every(only(rotation=30.0), cells() | {"labels": bar})["labels"])
+    variants = np.asarray(every(only(rotation=30.0), cells() | {"labels": bar})["labels"])
     angles = []
-    for labels in likenesses:
+    for labels in variants:
         down, right = np.argwhere(labels).mean(axis=0) - (PATCH - 1) / 2
         angles.append(np.rad2deg(np.arctan2(-down, right)))
-    np.testing.assert_allclose(likenesses.sum(axis=(1, 2)), window(bar).sum(), rtol=0.1)
+    np.testing.assert_allclose(variants.sum(axis=(1, 2)), window(bar).sum(), rtol=0.1)
     assert -31 < min(angles) < -10
     assert 10 < max(angles) < 31
 
@@ -145,13 +145,13 @@ def test_beyond_the_source_the_image_is_reflected_and_not_judged():
     one = example(size=PATCH) | {"semantic": np.ones((PATCH, PATCH), np.int32)}
     one |= {"labels": one["semantic"], "distance": np.ones((PATCH, PATCH), np.float32)}
     one["image"] = one["image"] + 1
-    likenesses = every(only(scale=(0.5, 0.5)), one)
-    outside = likenesses["semantic"] == IGNORE
+    variants = every(only(scale=(0.5, 0.5)), one)
+    outside = variants["semantic"] == IGNORE
     assert 0.6 < outside.mean() < 0.8  # the source covers a quarter
     assert not outside[:, 12:28, 12:28].any()
-    assert not likenesses["labels"][outside].any()
-    assert not likenesses["distance"][outside].any()
-    assert (likenesses["image"] >= 1).all()
+    assert not variants["labels"][outside].any()
+    assert not variants["distance"][outside].any()
+    assert (variants["image"] >= 1).all()
 
 
 def test_pixels_that_were_not_to_be_judged_stay_so():
@@ -162,10 +162,10 @@ def test_pixels_that_were_not_to_be_judged_stay_so():
 def test_light_touches_the_image_alone():
     light = {"illumination": 0.3, "gamma": (0.7, 1.5), "blur": (0.0, 1.0), "contrast": 0.2, "noise": 0.1}
     one = cells()
-    likenesses = every(only(**light), one)
+    variants = every(only(**light), one)
     for name in ("labels", "semantic", "distance"):
-        np.testing.assert_array_equal(likenesses[name], np.stack([window(one[name])] * len(KEYS)))
-    differences = np.abs(likenesses["image"] - window(one["image"])).mean(axis=(1, 2, 3))
+        np.testing.assert_array_equal(variants[name], np.stack([window(one[name])] * len(KEYS)))
+    differences = np.abs(variants["image"] - window(one["image"])).mean(axis=(1, 2, 3))
     assert (differences > 1e-3).all()
     assert differences.max() < 0.5
 
@@ -194,14 +194,14 @@ def test_a_flat_image_stays_finite(policy, value):
 
 
 def test_the_default_policy_keeps_shapes_types_and_the_range_of_a_normalised_image(policy):
-    likenesses = policy(KEYS[:2], cells())
-    assert {name: (value.shape, str(value.dtype)) for name, value in likenesses.items()} == {
+    variants = policy(KEYS[:2], cells())
+    assert {name: (value.shape, str(value.dtype)) for name, value in variants.items()} == {
         "image": ((2, PATCH, PATCH, 1), "float32"),
         "labels": ((2, PATCH, PATCH), "int32"),
         "semantic": ((2, PATCH, PATCH), "int32"),
         "distance": ((2, PATCH, PATCH), "float32"),
     }
-    low, high = np.percentile(likenesses["image"], [1, 99], axis=(1, 2, 3))
+    low, high = np.percentile(variants["image"], [1, 99], axis=(1, 2, 3))
     assert (np.abs(low) < 0.4).all()
     assert ((high > 0.5) & (high < 1.6)).all()
 
@@ -271,11 +271,11 @@ def test_bent_proposals_are_refused():
 
 def test_what_lies_between_two_warps_is_done_between_them():
     one = example()
-    likenesses = every(only("rot90", "brightness", "flip"), one)
+    variants = every(only("rot90", "brightness", "flip"), one)
     whole = every(only("rot90", "flip"), one)
     for name in ("labels", "semantic", "distance"):
-        np.testing.assert_array_equal(likenesses[name], whole[name])
-    shifts = likenesses["image"] - whole["image"]
+        np.testing.assert_array_equal(variants[name], whole[name])
+    shifts = variants["image"] - whole["image"]
     np.testing.assert_allclose(shifts, shifts[:, :1, :1].repeat(PATCH, 1).repeat(PATCH, 2), atol=1e-6)
     assert np.abs(shifts[:, 0, 0]).max() > 0.03
 
@@ -283,9 +283,9 @@ def test_what_lies_between_two_warps_is_done_between_them():
 def test_the_order_of_a_policy_is_kept():
     rough = []
     for order in (("cutout", "noise"), ("noise", "cutout")):
-        likenesses = every(only(*order), cells())
-        gone = likenesses["semantic"] == IGNORE
-        rough.append([image[hole].std() for image, hole in zip(likenesses["image"], gone, strict=True)])
+        variants = every(only(*order), cells())
+        gone = variants["semantic"] == IGNORE
+        rough.append([image[hole].std() for image, hole in zip(variants["image"], gone, strict=True)])
     assert (np.array(rough[0]) > 1e-4).all()
     assert (np.array(rough[1]) < 1e-5).all()
 

@@ -172,8 +172,8 @@ def test_takes_over_what_fits():
         "head": {"kernel": np.ones(5)},
         "more": {"kernel": np.ones(1)},
     }
-    loaded, anew = load_matching(params, found, "run")
-    assert anew == ["head"]
+    loaded, missing = load_matching(params, found, "run")
+    assert missing == ["head"]
     assert set(loaded) == {"body", "head"}
     assert loaded["body"]["conv"]["kernel"].all()
     assert loaded["body"]["conv"]["bias"].all()
@@ -182,8 +182,8 @@ def test_takes_over_what_fits():
     found["body"]["conv"]["bias"] = np.ones(3)
     with pytest.raises(InputError, match="run: nothing in it fits"):
         load_matching(params, {"neck": found["head"]}, "run")
-    loaded, anew = load_matching(params, found | {"head": {"kernel": np.ones(4)}}, "run")
-    assert anew == ["body/conv"]
+    loaded, missing = load_matching(params, found | {"head": {"kernel": np.ones(4)}}, "run")
+    assert missing == ["body/conv"]
     assert not loaded["body"]["conv"]["kernel"].any()
 
 
