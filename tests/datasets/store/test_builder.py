@@ -20,7 +20,7 @@ PREPARE = (
 def start(data_dir, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", PREPARE, str(data_dir)],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
