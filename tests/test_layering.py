@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up; the packages of one floor never import each other.
 FLOORS = (
-    ("typing", "errors"),
+    ("typing", "errors", "files"),
     ("segmentation",),
     ("ops",),
     ("models", "losses", "metrics", "classical", "data"),

@@ -17,7 +17,7 @@ from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
 from segjax.experiment.build import open_split
 from segjax.experiment.classical import make_classical
-from segjax.experiment.workdir import write_json
+from segjax.files import write_json
 from segjax.report.table import OVERALL, format_score
 
 

@@ -21,7 +21,8 @@ from segjax.experiment.build import open_split, open_workdir
 from segjax.experiment.classical import make_reference, make_stages
 from segjax.experiment.classification import classified
 from segjax.experiment.leaks import split_facts
-from segjax.experiment.workdir import read_config, read_metadata, write_json
+from segjax.experiment.workdir import read_config, read_metadata
+from segjax.files import write_json
 from segjax.inference.predictor import Predictor
 from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.evaluation_page import Example, write_report

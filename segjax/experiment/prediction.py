@@ -19,7 +19,8 @@ from segjax.errors import InputError
 from segjax.experiment.build import open_workdir
 from segjax.experiment.classical import make_classical
 from segjax.experiment.classification import with_classes
-from segjax.experiment.workdir import read_config, read_metadata, write_json
+from segjax.experiment.workdir import read_config, read_metadata
+from segjax.files import write_json
 from segjax.inference import coco
 from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Predictor

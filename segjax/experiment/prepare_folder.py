@@ -24,7 +24,7 @@ from segjax.datasets.sources import FolderSource
 from segjax.datasets.store.builder import prepare as prepare_builder
 from segjax.errors import InputError
 from segjax.experiment.dataset_report import contact_sheets
-from segjax.experiment.workdir import write_json
+from segjax.files import write_json
 from segjax.report.dataset_page import format_counts, write_quality
 
 SHARED = ("train", "validation", "test")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
+from segjax.files import write_json
 
 
 class ModelMetadata(NamedTuple):
@@ -81,14 +81,6 @@ def read_metadata(workdir: Path) -> ModelMetadata:
         raise InputError(f"there is no {path}: the run never began; scripts/train.py goes on with it")
     found = _read(path)
     return ModelMetadata(tuple(found["class_names"]), found["channels"])
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(draft, path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.models.fpn import Backbone, FeaturePyramid
 from segjax.models.heads import BoxFeatures, MaskHead
 from segjax.models.rcnn import RCNN, Pooler, fast_r_cnn, faster_r_cnn, make_pool, mask_r_cnn, r_cnn
 from segjax.models.rpn import RegionProposals
-from segjax.models.segmenters import DTYPES, ENCODERS, choose, create_encoder, make_norm
+from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
 PYRAMID = "_fpn"
@@ -75,10 +75,10 @@ def create_detector(
     Raises:
       InputError: for a name or number that is not possible; the message lists those that are.
     """
-    choose(dict.fromkeys(METHODS), "method", method)
-    choose({"align": None, "pool": None}, "pooling", pooling)
+    choose(METHODS, "method", method)
+    choose(("align", "pool"), "pooling", pooling)
     name = backbone.removesuffix(PYRAMID)
-    choose(dict.fromkeys([*ENCODERS, *(f"{e}{PYRAMID}" for e in ENCODERS)]), "backbone", backbone)
+    choose([*ENCODERS, *(f"{e}{PYRAMID}" for e in ENCODERS)], "backbone", backbone)
     convolutions, layers = choose(HEADS, "head", head)
     kind = choose(DTYPES, "dtype", dtype)
     encoder = create_encoder(name, width=width, norm=norm, dtype=dtype, remat=remat)

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.models import resnet, vgg
 from segjax.models.decoder import Decoder
 from segjax.models.layers import NORMS, FrozenBatchNorm, Interpolation, TransposedConvolution
@@ -160,10 +160,3 @@ def make_norm(field: str, name: str, dtype: Any) -> Callable[..., nn.Module] | N
     """The factory of a norm by its name in `NORMS`."""
     norm = choose(NORMS, field, name)
     return None if norm is None else partial(norm, dtype=dtype)
-
-
-def choose(options: Mapping[str, Any], field: str, name: str) -> Any:
-    """`options[name]`, or an error that lists the options."""
-    if name not in options:
-        raise InputError(f"{field} must be one of {', '.join(options)}, not {name!r}")
-    return options[name]

@@ -135,12 +135,12 @@ def test_features_come_from_inside_the_box(backbone, pooling):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "yolo"}, "method must be one of r_cnn"),
-        ({"backbone": "vgg16_pan"}, "backbone must be one of .*vgg16_fpn"),
-        ({"pooling": "mean"}, "pooling must be one of align, pool"),
+        ({"method": "yolo"}, "method=.* is unknown: choose one of r_cnn"),
+        ({"backbone": "vgg16_pan"}, "backbone=.* is unknown: choose one of .*vgg16_fpn"),
+        ({"pooling": "mean"}, "pooling=.* is unknown: choose one of align, pool"),
         ({"anchor_sizes": ((8,),)}, "anchor_sizes must be 4 lists of equal length"),
         ({"method": "r_cnn", "crop_context": 12}, "leaves nothing of crop_side"),
-        ({"head": "deep"}, "head must be one of mlp, conv"),
+        ({"head": "deep"}, "head=.* is unknown: choose one of mlp, conv"),
     ],
 )
 def test_what_is_impossible_is_named(settings, message):

@@ -139,13 +139,16 @@ def test_begins_neither_decided_nor_asleep():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder": "vgg17"}, "encoder must be one of vgg11, vgg13, .*, not 'vgg17'"),
-        ({"decoder": "unet"}, "decoder must be one of transposed, upsample, not 'unet'"),
-        ({"norm": "batch"}, "norm must be one of group, frozen_batch, none"),
-        ({"decoder_norm": "batch"}, "decoder_norm must be one of group"),
-        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16"),
-        ({"merge": "sum"}, "merge must be one of concatenate, add"),
-        ({"decoder": "upsample", "interpolation": "cubic"}, "interpolation must be one of nearest, bilinear"),
+        ({"encoder": "vgg17"}, "encoder='vgg17' is unknown: choose one of vgg11, vgg13, .*"),
+        ({"decoder": "unet"}, "decoder='unet' is unknown: choose one of transposed, upsample"),
+        ({"norm": "batch"}, "norm=.* is unknown: choose one of group, frozen_batch, none"),
+        ({"decoder_norm": "batch"}, "decoder_norm=.* is unknown: choose one of group"),
+        ({"dtype": "float16"}, "dtype=.* is unknown: choose one of float32, bfloat16"),
+        ({"merge": "sum"}, "merge=.* is unknown: choose one of concatenate, add"),
+        (
+            {"decoder": "upsample", "interpolation": "cubic"},
+            "interpolation=.* is unknown",
+        ),
         ({"width": 0}, "width .* above 0, not 0"),
         ({"channels": (8, 8)}, r"channels must be 4 positive numbers for the decoder of vgg16, not \(8, 8\)"),
         ({"convolutions": -1}, "convolutions must be at least 0, not -1"),

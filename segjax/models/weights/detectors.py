@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.models.detectors import create_detector
-from segjax.models.segmenters import choose
 from segjax.models.weights.encoders import EPSILON, TORCH_ROLES, resnet_names
 from segjax.models.weights.loading import PREPROCESSING, Preprocessing, Weights, check_fit, flatten
 from segjax.models.weights.readers import Tensors

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.models import resnet, vgg
-from segjax.models.segmenters import ENCODERS, choose, create_encoder
+from segjax.models.segmenters import ENCODERS, create_encoder
 from segjax.models.weights.loading import PREPROCESSING, Preprocessing, Weights, check_fit, flatten
 from segjax.models.weights.readers import Tensors
 

@@ -1,0 +1,38 @@
+"""Files that are written completely or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces `path` at the end.
+
+    Parent folders are created. If the block raises, the temporary file is removed and `path` stays as it was.
+    The suffix is that of `path`, for writers that choose the format by it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "new" / "note.txt"
+    >>> with atomic_write(path) as tmp_path:
+    ...     _ = tmp_path.write_text("done")
+    >>> path.read_text(), [file.name for file in path.parent.iterdir()]
+    ('done', ['note.txt'])
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp_path = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield tmp_path
+        os.replace(tmp_path, path)
+    finally:
+        tmp_path.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Writes indented JSON by `atomic_write`."""
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(json.dumps(content, indent=2) + "\n")
