@@ -30,7 +30,7 @@ DATASETS = {
         reference={"min_area": 5, "small_fraction": 0.2},
     ),
     "synthetic": Defaults(patch_size=128),
-    # A user's folder prepared by scripts/prepare.py; its path is config.dataset.data_dir.
+    # A user's folder prepared by segjax prepare; its path is config.dataset.data_dir.
     "folder": Defaults(patch_size=192),
     # The smallest images have 256 x 256 pixels.
     "bbbc038": Defaults(

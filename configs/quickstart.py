@@ -1,18 +1,18 @@
 """Nuclei and micronuclei in real fluorescence images, in minutes on two CPU cores.
 
-python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
+segjax train --config=quickstart --workdir=runs/quickstart
 """
 
 from ml_collections import ConfigDict
 
-from configs import semantic
-from configs.variants import parse
+from segjax.configs import semantic
+from segjax.configs.variants import parse
 
 # Nuclei differ threefold in size and tenfold in brightness between microscopes, and cytoplasm may glow.
 MICROSCOPES = {
     "scale": (0.5, 1.5),
     "gamma": (0.5, 2.2),
-    "glow_reach": (8.0, 32.0),
+    "glow_radius": (8.0, 32.0),
     # Micronuclei cover only a few dozen pixels; a stronger blur would hide them.
     "blur": (0.0, 0.7),
     "noise": 0.03,

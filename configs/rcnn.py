@@ -1,19 +1,19 @@
 r"""Instance segmentation with the R-CNN family: class, box, score and, in Mask R-CNN, a mask per object.
 
-    python scripts/train.py --config=configs/rcnn.py:method=mask_r_cnn --workdir=runs/mask_r_cnn
-    python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn,size=small --workdir=runs/fast_small
+    segjax train --config=rcnn:method=mask_r_cnn --workdir=runs/mask_r_cnn
+    segjax train --config=rcnn:method=fast_r_cnn,size=small --workdir=runs/fast_small
 
 Alternating training of RPN and head, as in Ren et al. (2015), takes four runs instead of one:
 
-    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/1 \
+    segjax train --config=rcnn:method=faster_r_cnn --workdir=runs/1 \
         --config.task.weights.classes=0 --config.task.weights.boxes=0 --config.predict.checkpoint=latest
-    python scripts/train.py --config=configs/rcnn.py:method=fast_r_cnn --workdir=runs/2 \
+    segjax train --config=rcnn:method=fast_r_cnn --workdir=runs/2 \
         --config.proposals.method=rpn --config.proposals.workdir=runs/1
-    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/3 \
+    segjax train --config=rcnn:method=faster_r_cnn --workdir=runs/3 \
         --config.task.weights.classes=0 --config.task.weights.boxes=0 --config.predict.checkpoint=latest \
         --config.model.weights=runs/2 \
         --config.model.frozen="('backbone','box_features','box_predictor')"
-    python scripts/train.py --config=configs/rcnn.py:method=faster_r_cnn --workdir=runs/4 \
+    segjax train --config=rcnn:method=faster_r_cnn --workdir=runs/4 \
         --config.model.weights=runs/3 --config.model.frozen="('backbone','rpn')"
 
 Run 2 trains on the proposals of run 1 with its own backbone. Runs 3 and 4 keep the backbone of run 2 frozen,
@@ -22,28 +22,26 @@ so run 4 ends with a complete Faster R-CNN.
 `size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains in minutes on two CPU cores.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import datasets, quickstart, semantic
-from configs.variants import parse
+from segjax.configs import datasets, quickstart, semantic
+from segjax.configs.variants import parse
+from segjax.models.detectors import ANCHOR_SIZES, DetectorConfig
+from segjax.tasks.detection_config import DetectionConfig
 
 OPTIONS = {
     "method": ("mask_r_cnn", "faster_r_cnn", "fast_r_cnn", "r_cnn"),
     "backbone": ("resnet50_fpn", "vgg16_fpn", "vgg16", "resnet18_fpn"),
     "dataset": (*datasets.DATASETS, *datasets.BOXES),
     "size": ("full", "small"),
-    # "v1" and "v2" are torchvision's networks, for its weights; "cells" has anchors and heads for cells.
-    "form": ("cells", "v1", "v2"),
+    # Anchors and heads for cells, or the architectures of torchvision's weights.
+    "arch": ("cells", "torchvision_v1", "torchvision_v2"),
 }
-# Anchor sizes in pixels for each feature map: from micronuclei of 4 pixels to cells of 128.
-ANCHORS = {
-    "resnet50_fpn": ((4.0, 6.0), (8.0, 12.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
-    "vgg16_fpn": ((4.0, 8.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
-    "vgg16": ((4.0, 8.0, 16.0, 32.0, 64.0, 128.0),),
-}
-ANCHORS["resnet18_fpn"] = ANCHORS["resnet50_fpn"]
+# Number of feature maps that have anchors.
+NUM_MAPS = {"resnet50_fpn": 5, "resnet18_fpn": 5, "vgg16_fpn": 4, "vgg16": 1}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -58,66 +56,24 @@ def get_config(variant: str = "") -> ConfigDict:
     # Maximum instances per window, including the augmentation margin; the rest are counted and dropped.
     config.data.max_instances = 500
 
-    config.model = ConfigDict()
-    config.model.method = method
-    config.model.backbone = backbone
-    config.model.width = 1.0
-    # "group" to train from scratch; imported weights have "none" or "frozen_batch".
-    config.model.norm = "group"
-    config.model.pyramid_channels = 256
-    config.model.pyramid_norm = "none"
-    config.model.anchor_sizes = ANCHORS[backbone]
-    config.model.anchor_ratios = (0.5, 1.0, 2.0)
-    config.model.rpn_convolutions = 1
-    # "align" for RoIAlign, "pool" for RoIPool.
-    config.model.pooling = "align"
-    config.model.bins = 7
-    config.model.sampling_ratio = 2
-    # False matches published weights; True avoids their half-pixel shift.
-    config.model.aligned = True
-    config.model.canonical_size = 224.0
-    # "mlp" or "conv", the box heads of torchvision's first and second version.
-    config.model.head = "mlp"
-    config.model.head_channels = 1024
-    config.model.head_norm = "none"
-    config.model.mask_channels = 256
-    config.model.dtype = "float32"
-    config.model.remat = False
-    # A file from scripts/convert_weights.py, or the folder of a run, whose matching parameters are loaded.
+    # All fields and their meaning: segjax.models.detectors.DetectorConfig.
+    config.model = ConfigDict(
+        dataclasses.asdict(DetectorConfig(method, backbone, anchor_sizes=ANCHOR_SIZES[NUM_MAPS[backbone]]))
+    )
+    # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = semantic.placeholder(str)
     # Modules that are not trained, such as ("backbone", "rpn").
     config.model.frozen = ()
 
-    config.task = ConfigDict()
-    config.task.name = "instance"
-    # Fixed capacities: memory and time depend on them, not on the image.
-    config.task.pre_nms = 1000
-    config.task.post_nms = 1000
-    config.task.candidates = 2000
-    config.task.max_detections = 500
-    config.task.rpn_batch = 256
-    config.task.roi_batch = 256
-    config.task.roi_positive_fraction = 0.25
-    # Every remaining detection counts as an object; the usual 0.05 is meant for precision-recall curves.
-    config.task.score_threshold = 0.4
-    # "boxes", or "masks" to suppress by the overlap of masks as well.
-    config.task.suppression = "boxes"
-    config.task.nms = 0.5
-    config.task.mask_nms = 0.3
-    config.task.mask_threshold = 0.5
-    config.task.min_area = 5
-    # Weights of the loss terms.
-    config.task.weights = ConfigDict({"classes": 1.0, "boxes": 1.0})
-    if method in ("faster_r_cnn", "mask_r_cnn"):
-        config.task.weights.update({"objectness": 1.0, "proposals": 1.0})
-    if method == "mask_r_cnn":
-        config.task.weights.masks = 1.0
+    # All fields and their meaning: segjax.tasks.detection_config.DetectionConfig.
+    config.task = ConfigDict(dataclasses.asdict(DetectionConfig()))
+    config.task.name = "detection"
 
     if chosen["dataset"] == "livecell":
         # LIVECell images hold up to three thousand cells.
-        config.data.max_instances = config.task.max_detections = 1000
+        config.data.max_instances = config.task.detect.max_detections = 1000
     if method in ("r_cnn", "fast_r_cnn"):
-        # External proposals: "selective_search", "segmentations" (from classical methods), "both", or "rpn",
+        # External proposals: "selective_search", "watershed" (of classical segmentations), "both", or "rpn",
         # the RPN of the Faster or Mask R-CNN run in `workdir`.
         config.proposals = ConfigDict({"method": "both", "max_proposals": 2000})
         config.proposals.workdir = semantic.placeholder(str)
@@ -128,11 +84,8 @@ def get_config(variant: str = "") -> ConfigDict:
         # The paper's head: its first two layers are VGG16's fully connected layers.
         config.model.head_channels = 4096
     if method == "r_cnn":
-        # Side of the warped crops and the width of the context border in them, pixels.
-        config.model.crop_side = 224
-        config.model.crop_context = 16
         # Each RoI costs one encoder pass.
-        config.task.roi_batch = 64
+        config.task.rois.batch_size = 64
         # After training, "svm" replaces the classifier by one linear SVM per class and the box regression by
         # ridge regression, as in the paper; "softmax" keeps the trained layers.
         config.task.classifier = "svm"
@@ -143,14 +96,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.predict.tile = 512
     config.predict.overlap = 128
 
-    if chosen["form"] != "cells":
-        _as_torchvision(config, chosen["form"])
+    if chosen["arch"] != "cells":
+        _as_torchvision(config, chosen["arch"])
     if chosen["size"] == "small":
         _shrink(config)
     return config
 
 
-def _as_torchvision(config: ConfigDict, form: str) -> None:
+def _as_torchvision(config: ConfigDict, arch: str) -> None:
     """Changes a config to match torchvision's architecture, so that its weights fit."""
     config.model.norm = "frozen_batch"
     config.model.aligned = False
@@ -158,7 +111,7 @@ def _as_torchvision(config: ConfigDict, form: str) -> None:
     # Cells are smaller than objects in photographs; upscaling makes them match the anchors.
     config.data.scale = 2.0
     config.data.patch_size = 512
-    if form == "v2":
+    if arch == "torchvision_v2":
         config.model.pyramid_norm = "frozen_batch"
         config.model.rpn_convolutions = 2
         config.model.head = "conv"
@@ -179,17 +132,16 @@ def _shrink(config: ConfigDict) -> None:
     config.model.pyramid_norm = config.model.head_norm = "group"
     config.model.head_channels = 128
     config.model.mask_channels = 64
-    config.task.pre_nms = 300
-    config.task.post_nms = 200
-    config.task.rpn_batch = 128
-    config.task.roi_batch = 64
-    config.task.max_detections = 300
+    config.task.propose.update(pre_nms=300, post_nms=200)
+    config.task.anchors.batch_size = 128
+    config.task.rois.batch_size = 64
+    config.task.detect.max_detections = 300
     if "proposals" in config:
-        config.proposals.update({"method": "segmentations", "max_proposals": 500})
+        config.proposals.update({"method": "watershed", "max_proposals": 500})
     if config.model.method == "r_cnn":
         config.model.crop_side = 48
         config.model.crop_context = 4
-        config.task.roi_batch = 32
+        config.task.rois.batch_size = 32
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup = 30
     config.train.ema_decay = 0.99

@@ -1,12 +1,12 @@
 """Synthetic nuclei with exact labels: no download, trains in a minute or two on two CPU cores.
 
-python scripts/train.py --config=configs/synthetic.py --workdir=runs/synthetic
+segjax train --config=synthetic --workdir=runs/synthetic
 """
 
 from ml_collections import ConfigDict
 
-from configs import semantic
-from configs.variants import parse
+from segjax.configs import semantic
+from segjax.configs.variants import parse
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,11 +1,11 @@
-"""Tunes the parameters of classical methods on training images only.
+r"""Tunes the parameters of classical methods on training images only.
 
-    python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search
-    python scripts/ablate.py --config=configs/classical.py:method=kmeans --out=runs/kmeans_search \
+    segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search
+    segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search \
         --sweep=methods.kmeans.num_clusters=2,3,4 --sweep=methods.kmeans.gamma=0.5,1.0
 
-Fields are tried one after the other, and the best value of each is kept for the next. Without --sweep the
-fields are those of the config file's own `sweep`. Every trial is written to ablation.json.
+Fields are tried one after the other; the best value of each stays for the next. Without --sweep, `sweep` of
+the config file lists fields and values. Every trial is written to ablation.json.
 """
 
 import ast
@@ -21,9 +21,9 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SWEEP = flags.DEFINE_multi_string("sweep", [], "field=value,value: what to try of a field; may be repeated.")
+SWEEP = flags.DEFINE_multi_string("sweep", [], "field=value,value: values to try; may be repeated.")
 IMAGES = flags.DEFINE_integer("images", 40, "Training images to try on, at most.", lower_bound=1)
-SCORE = flags.DEFINE_string("score", "AP 0.5", "The column of the comparison that decides.")
+SCORE = flags.DEFINE_string("score", "AP 0.5", "The score that is maximised: a column of the comparison.")
 OUT = flags.DEFINE_string("out", None, "The folder for ablation.json.")
 flags.mark_flags_as_required(["config", "out"])
 
@@ -32,12 +32,12 @@ def main() -> None:
     """Searches."""
     from segjax.experiment.ablation import search
 
-    tries = list(parsed(SWEEP.value)) or list(of_config())
+    tries = list(parse_sweeps(SWEEP.value)) or list(sweep_of_config())
     print(search(CONFIG.value, tries, images=IMAGES.value, score=SCORE.value, out=Path(OUT.value or "")))
 
 
-def parsed(sweeps: list[str]) -> Iterator[dict[str, Any]]:
-    """Reads `field=value,value`; a value is a Python literal, or else text."""
+def parse_sweeps(sweeps: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields an override for each value of `field=value,value`: a Python literal, or else text."""
     for sweep in sweeps:
         field, equals, values = sweep.partition("=")
         if not equals or not values:
@@ -49,16 +49,16 @@ def parsed(sweeps: list[str]) -> Iterator[dict[str, Any]]:
                 yield {field: value}
 
 
-def of_config() -> Iterator[dict[str, Any]]:
-    """What the config file itself says is worth trying."""
+def sweep_of_config() -> Iterator[dict[str, Any]]:
+    """Yields the sweep of the config file."""
     path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     spec = importlib.util.spec_from_file_location("config_file", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be loaded: give a file of configs/")
+        raise InputError(f"{path} cannot be loaded: give a config of segjax")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
-        raise InputError(f"{path} has no sweep(): say what to try as --sweep=field=value,value")
+        raise InputError(f"{path} has no sweep(): name the values as --sweep=field=value,value")
     yield from module.sweep(CONFIG.value)
 
 

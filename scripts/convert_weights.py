@@ -1,14 +1,16 @@
 r"""Converts published weights into the file that `--config.model.weights` names.
 
-    python scripts/convert_weights.py --source=vgg16-397923af.pth --architecture=vgg16 --out=vgg16.safetensors
-    python scripts/train.py --config.model.weights=vgg16.safetensors --config.model.norm=none ...
+    segjax convert --source=vgg16-397923af.pth --architecture=vgg16 --out=vgg16.safetensors
+    segjax train --config=semantic --config.model.weights=vgg16.safetensors --config.model.norm=none \
+        --workdir=runs/pretrained
 
-    python scripts/convert_weights.py --source=maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth \
-        --architecture=maskrcnn_resnet50_fpn --out=maskrcnn.safetensors
-    python scripts/train.py --config=configs/rcnn.py:form=v1 --config.model.weights=maskrcnn.safetensors ...
+    segjax convert --source=maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --architecture=maskrcnn_resnet50_fpn \
+        --out=maskrcnn.safetensors
+    segjax train --config=rcnn:arch=torchvision_v1 --config.model.weights=maskrcnn.safetensors \
+        --workdir=runs/from_coco
 
-Reads .safetensors, .pth (needs torch), Keras's .h5 and .onnx files with the names of torchvision, timm or
-Keras. The second command names the norm that the first one prints.
+Reads .safetensors, .pth (needs torch), Keras's .h5 and .onnx files with the names of torchvision,
+timm or Keras. `segjax convert` prints the norm that `--config.model.norm` must have.
 """
 
 from absl import flags
@@ -21,7 +23,7 @@ SOURCE = flags.DEFINE_string(
 ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
-    "What it holds: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)..., or torchvision's"
+    "Architecture in it: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)..., or torchvision's"
     " fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, or either with _v2.",
     required=True,
 )
@@ -29,14 +31,14 @@ OUT = flags.DEFINE_string("out", None, "The file to write: <name>.safetensors.",
 PREPROCESSING = flags.DEFINE_string(
     "preprocessing",
     None,
-    "How the weights want their images: torchvision (the default for PyTorch's names), caffe (the default for"
+    "Preprocessing of the training images: torchvision (default for PyTorch's names), caffe (default for"
     " Keras's), caffe_rgb, inception or none.",
 )
 NORM_EPSILON = flags.DEFINE_float(
     "norm_epsilon",
     None,
-    "Of a detector's batch norms: by default 0 for torchvision's first version, as its COCO weights are used,"
-    " and 1e-5 for the second. Give 1e-5 for a first version that was trained without those weights.",
+    "Epsilon of a detector's batch norms. The default is 0 for torchvision's first version, as in its COCO"
+    " weights, and 1e-5 for the second. Use 1e-5 for a first version that was trained without those weights.",
 )
 
 
@@ -44,11 +46,11 @@ def main() -> None:
     """Converts."""
     import jax
 
-    from segjax.models.segmenters import choose
-    from segjax.models.weights import detectors, encoders, loading, readers
+    from segjax.errors import choose
+    from segjax.models.weights import detectors, encoders, file, readers
 
     name = PREPROCESSING.value
-    preprocessing = None if name is None else choose(loading.PREPROCESSING, "preprocessing", name)
+    preprocessing = None if name is None else choose(file.PREPROCESSING, "preprocessing", name)
     tensors = readers.read_checkpoint(SOURCE.value)
     if ARCHITECTURE.value in detectors.DETECTORS:
         converted = detectors.convert_detector(
@@ -56,7 +58,7 @@ def main() -> None:
         )
     else:
         converted = encoders.convert(tensors, ARCHITECTURE.value, preprocessing=preprocessing)
-    loading.save(converted, OUT.value)
+    file.save(converted, OUT.value)
     count = sum(leaf.size for leaf in jax.tree.leaves(converted.params))
     print(f"{OUT.value}: {count:,} parameters of {converted.architecture}, for norm={converted.norm}")
     print(converted.preprocessing)

@@ -1,7 +1,7 @@
 """Evaluates a method and the reference on a split, and writes a report.
 
-python scripts/evaluate.py --workdir=runs/quickstart --split=test
-python scripts/evaluate.py --config=configs/classical.py:method=watershed --out=runs/watershed
+segjax evaluate --workdir=runs/quickstart --split=test
+segjax evaluate --config=classical:method=watershed --out=runs/watershed
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of scripts/train.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
 SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 OUT = flags.DEFINE_string("out", None, "With --config: the folder for the report.")
 
@@ -22,14 +22,14 @@ def main() -> None:
     from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 
     if (WORKDIR.value is None) == (CONFIG.value is None):
-        raise InputError(
-            "give either --workdir=RUN, a trained run, or --config=FILE, a method without weights"
-        )
+        raise InputError("give either --workdir=RUN, a trained run, or --config=FILE, a classical method")
     if WORKDIR.value:
         print(evaluate_workdir(Path(WORKDIR.value), SPLIT.value))
         return
+    if "methods" not in CONFIG.value:
+        raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
     if OUT.value is None:
-        raise InputError("give --out=FOLDER: where to write the report of a method without weights")
+        raise InputError("give --out=FOLDER: where to write the report of a classical method")
     print(evaluate_classical(CONFIG.value, SPLIT.value, Path(OUT.value)))
 
 

@@ -1,14 +1,14 @@
 """Segments every image of a folder.
 
-    python scripts/predict.py --workdir=runs/quickstart --images=FOLDER --out=FOLDER
-    python scripts/predict.py --config=configs/classical.py:method=watershed --images=FOLDER --out=FOLDER
+    segjax predict --workdir=runs/quickstart --images=FOLDER --out=FOLDER
+    segjax predict --config=classical:method=watershed --images=FOLDER --out=FOLDER
 
 For each image it writes <stem>_labels.tif (the id of each pixel's instance, 0 for none), <stem>_classes.tif
-(the class of each pixel) and <stem>_overlay.png (to look at). With --measure also <stem>_measurements.csv,
-and of all images together measurements.csv and measurements.parquet: size, shape, intensity, texture,
-neighbours. With --coco also predictions.json, all instances as a COCO data set; networks that find objects
-give their own boxes and whole masks, which may overlap. A method without weights tells classes apart by
---config.classifier.file=FILE, which scripts/evaluate.py writes.
+(the class of each pixel) and <stem>_overlay.png (to look at). --measure adds <stem>_measurements.csv, and
+measurements.csv and measurements.parquet of all images together: size, shape, intensity, texture, neighbours.
+--coco adds predictions.json, all instances as a COCO data set; detectors write their own boxes and full
+masks, which may overlap. A classical method takes its classes from --config.classifier.file=FILE, which
+segjax evaluate writes.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ from absl import flags
 from segjax import cli
 
 CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of scripts/train.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
 IMAGES = flags.DEFINE_string("images", None, "A folder of images, or one image.")
 OUT = flags.DEFINE_string("out", None, "The folder for the results.")
 MEASURE = flags.DEFINE_bool("measure", False, "Measure every instance and write tables.")
 PIXEL_SIZE = flags.DEFINE_float(
-    "pixel_size", None, "Side of a pixel in micrometres: measures in micrometres, too.", lower_bound=0.0
+    "pixel_size", None, "Side of a pixel in micrometres, for measurements in micrometres.", lower_bound=0.0
 )
-COCO = flags.DEFINE_bool("coco", False, "Write all instances to predictions.json, in COCO's form.")
+COCO = flags.DEFINE_bool("coco", False, "Write all instances to predictions.json, as a COCO data set.")
 flags.mark_flags_as_required(["images", "out"])
 
 

@@ -1,9 +1,9 @@
 """Trains a network, evaluates it on the test split against the reference, and writes a report.
 
-    python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
+    segjax train --config=quickstart --workdir=runs/quickstart
 
-It can be stopped at any time: the same command resumes. Any field of the config can be
-overridden, as in --config.steps=1000.
+It can be stopped at any time: the same command resumes. Any field of the config can be overridden, as in
+--config.steps=1000. On several hosts, start the same command with --distributed on each.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: its config, checkpoints, logs and report."
 )
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of a run on several hosts.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts, one process on each.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         print(f"stopped early after step {int(result.state.step)}: validation did not get better")
     print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
     if jax.process_count() > 1:
-        print(f"evaluate on one host: python scripts/evaluate.py --workdir={workdir}")
+        print(f"evaluate on one host: segjax evaluate --workdir={workdir}")
     else:
         print(evaluate_workdir(workdir, "test", seconds=result.seconds))
 

@@ -1,41 +1,83 @@
-"""Common parts of the command line scripts: flags, configs, error messages and JAX setup."""
+"""The command `segjax`, and what all commands share: `--config`, JAX settings and error messages."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segjax.errors import InputError, Interrupted
 
-# The repository root, which contains `configs/`.
-ROOT = Path(__file__).parents[1]
+# Commands by name: the module in scripts/ and one line of help.
+COMMANDS = {
+    "train": ("train", "train a network, evaluate it on the test split, write a report"),
+    "evaluate": ("evaluate", "evaluate a trained network or a classical method on a split"),
+    "predict": ("predict", "segment every image of a folder"),
+    "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
+    "ablate": ("ablate", "tune classical methods on training images"),
+    "convert": ("convert_weights", "convert published weights"),
+}
+
+# `--help` then lists `--config` among the flags of the command that calls `define_config`.
+flags.disclaim_key_flags()
+
+
+def main() -> None:
+    """Runs `segjax COMMAND --flag=value`."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print("Segments cells, and compares the methods that do it.\n\nusage: segjax COMMAND --flag=value\n")
+        for name, (_, text) in COMMANDS.items():
+            print(f"  {name:10}{text}")
+        print("\nsegjax COMMAND --help lists the flags of a command.")
+        return
+    if command not in COMMANDS:
+        fail(f"there is no command {command!r}: choose one of {', '.join(COMMANDS)}")
+    sys.argv = ["segjax", *arguments]
+    runpy.run_module(f"segjax.scripts.{COMMANDS[command][0]}", run_name="__main__", alter_sys=True)
 
 
 def define_config() -> flags.FlagHolder:
     """Defines `--config`, whose fields can be overridden as `--config.field=value`."""
-    sys.path.append(str(ROOT))  # configs import each other
     return config_flags.DEFINE_config_file(
         "config",
         None,
-        "A file of configs/, a variant after a colon: configs/semantic.py:encoder=resnet50. Any field can be"
-        " overridden: --config.steps=2000",
+        "A config by its name or its file, with a variant after a colon: quickstart,"
+        " semantic:encoder=resnet50, configs/quickstart.py. Any field can be overridden: --config.steps=2000",
     )
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a script; an InputError ends it with one sentence and exit code 2."""
+def configs_folder() -> Path:
+    """Returns the folder of the configs: configs/ of a clone, or its copy in an installed segjax."""
+    spec = find_spec("segjax.configs")
+    if spec is None or spec.origin is None:
+        raise InputError("segjax is not installed: run pip install -e . in the clone")
+    return Path(spec.origin).parent
+
+
+def _config_file(value: str) -> str:
+    """Returns `configs/rcnn.py:size=small` for `rcnn:size=small`; everything else stays as it is."""
+    name, colon, variant = value.partition(":")
+    path = configs_folder() / f"{name}.py"
+    return f"{path}{colon}{variant}" if name.isidentifier() and path.exists() else value
+
+
+def run(command: Callable[[], None]) -> None:
+    """Runs a command; an InputError ends it with one sentence and exit code 2."""
     logging.set_verbosity(logging.WARNING)
     configure_jax()
     try:
-        app.run(lambda _: _guarded(main), flags_parser=_parse)
+        app.run(lambda _: _guarded(command), flags_parser=_parse)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -69,7 +111,7 @@ def _processor() -> str:
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags; errors in them or in the config end the program with one sentence."""
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(_by_path(argv)))
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
             flags.FLAGS.config.keys()  # a config that failed to load raises only when used
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
@@ -77,6 +119,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if len(rest) > 1:
         fail(f"unexpected argument {rest[1]!r}: options are written --name=value; see --help")
     return rest
+
+
+def _by_path(argv: Sequence[str]) -> Iterator[str]:
+    """Replaces the name of a config after `--config` by its file."""
+    for before, argument in zip(["", *argv], argv, strict=False):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config") and equals:
+            yield f"{flag}={_config_file(value)}"
+        else:
+            yield _config_file(argument) if before in ("--config", "-config") else argument
 
 
 def _explain(error: Exception) -> str:
@@ -87,13 +139,16 @@ def _explain(error: Exception) -> str:
         return f"the config has no such field: {message}"
     if isinstance(error, OSError):
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        return f"--config={path} cannot be loaded ({lines[-1]}): the configs are in {ROOT / 'configs'}"
+        names = sorted(
+            file.stem for file in configs_folder().glob("*.py") if "def get_config" in file.read_text()
+        )
+        return f"--config={path} cannot be loaded ({lines[-1]}): give a file, or one of {', '.join(names)}"
     return message
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(command: Callable[[], None]) -> None:
     try:
-        main()
+        command()
     except InputError as error:
         fail(str(error))
     except Interrupted as stopped:
@@ -101,7 +156,7 @@ def _guarded(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Ends the program with one sentence and exit code 2."""
     print(f"\nerror: {message}", file=sys.stderr)
     sys.exit(2)

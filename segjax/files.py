@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Several processes and threads may write the same file.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    tmp_path = path.with_name(f".{path.stem}.{writer}{path.suffix}")
     try:
         yield tmp_path
         os.replace(tmp_path, path)

@@ -75,12 +75,12 @@ def windows(size: int, batch: int) -> Any:
     import jax
     import numpy as np
 
-    from segjax.data.stream import Stream
+    from segjax.data.stream import Stream, StreamConfig
     from segjax.datasets.synthetic import SyntheticSource
 
     side = int(np.ceil(1.25 * size))
     source = SyntheticSource("train", image_size=side, channels=3)
-    return jax.device_put(Stream(source, seed=0, batch_size=batch, patch_size=side).batch(0))
+    return jax.device_put(Stream(source, StreamConfig(seed=0, batch_size=batch, patch_size=side)).batch(0))
 
 
 def training_step(size: int, batch: int) -> Callable[[], Any]:
@@ -89,10 +89,11 @@ def training_step(size: int, batch: int) -> Callable[[], Any]:
     import numpy as np
 
     from segjax.models.segmenters import create_segmenter
-    from segjax.tasks.semantic import make_semantic, output_channels
+    from segjax.tasks.semantic import SemanticConfig, SemanticTask, output_channels
 
-    model = create_segmenter(encoder="vgg16", outputs=output_channels("distance", 2))
-    task = make_semantic(model, num_classes=2, losses={"cross_entropy": 1.0, "dice": 1.0})
+    config = SemanticConfig()
+    model = create_segmenter(encoder="vgg16", outputs=output_channels(config, 2))
+    task = SemanticTask(model, 2, config)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (batch, size, size), np.int32)
     data = {"image": rng.random((batch, size, size, 3), np.float32), "semantic": labels, "labels": labels}

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from sklearn.cluster import KMeans, MeanShift
 
-from segjax.classical import STAGES
-from segjax.classical.features import FEATURES, HAND_MADE, extract, hand_made_of
+from segjax.classical import METHODS, make_stages
+from segjax.classical.contrast import unit_range
+from segjax.classical.features import BASIC, FEATURES, extract
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.experiment import environment
-from segjax.ops import kmeans, mean_shift
+from segjax.ops import grid_mean_shift, kmeans
 from suites.timing import measure
 
 CLUSTERS, RESTARTS, BATCH, BANDWIDTH = 3, 4, 8, 8.0
@@ -27,13 +28,16 @@ def main(*, size: int, rounds: int, largest: int, points: int) -> None:
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     image = picture(size)
     print(f"\nmethods, {size} x {size}, once compiled (goal: below 1 s)")
-    calls = {name: functools.partial(stages, image) for name, stages in STAGES.items()}
+    calls: dict[str, Callable[[], Any]] = {
+        name: functools.partial(make_stages(name), image) for name in METHODS
+    }
     for name, seconds in measure(calls, rounds).items():
         print(f"{name:12} {seconds:6.3f} s  {'reached' if seconds < 1 else 'not reached'}")
     print(f"\nfeatures, {size} x {size}")
-    colours = np.repeat(image.astype(np.float32) / image.max(), 3, axis=-1)[None]
-    for name in FEATURES:
-        seconds = measure({name: lambda name=name: ready(extract(colours, [name])[0])}, rounds)[name]
+    rgb = np.repeat(image, 3, axis=-1)
+    intensity = unit_range(image)[..., 0]
+    calls = {name: functools.partial(extract, rgb, intensity, [name]) for name in FEATURES}
+    for name, seconds in measure(calls, rounds).items():
         print(f"{name:22} {1e3 * seconds:7.1f} ms")
     time_kmeans(image, rounds)
     time_mean_shift(image, points)
@@ -54,17 +58,18 @@ def ready(result: Any) -> Any:
 
 def compare(title: str, calls: dict[str, Callable[[], Any]], rounds: int, goal: float) -> None:
     """Prints the seconds of two calls and the ratio of the second to the first."""
-    (ours, first), (theirs, second) = measure(calls, rounds).items()
+    (name, first), (peer_name, second) = measure(calls, rounds).items()
     ratio = second / first
     verdict = "reached" if ratio >= goal else "not reached"
     print(
-        f"{title}: {ours} {first:.3f} s, {theirs} {second:.3f} s, ratio {ratio:.1f} (goal {goal}: {verdict})"
+        f"{title}: {name} {first:.3f} s, {peer_name} {second:.3f} s,"
+        f" ratio {ratio:.1f} (goal {goal}: {verdict})"
     )
 
 
 def time_kmeans(image: np.ndarray, rounds: int) -> None:
     """Times k-means on all pixels, with equal restarts; segjax's restarts compete on a sample."""
-    maps = hand_made_of(image[..., 0].astype(np.float32) / image.max()).reshape(-1, len(HAND_MADE))
+    maps = extract(image, unit_range(image)[..., 0], ["basic"])[0].reshape(-1, len(BASIC))
     maps = ((maps - maps.mean(0)) / maps.std(0)).astype(np.float32)
     batch = np.stack([np.roll(maps, shift * 97, axis=0) for shift in range(BATCH)])
     valid = np.ones(len(maps), bool)
@@ -76,9 +81,9 @@ def time_kmeans(image: np.ndarray, rounds: int) -> None:
         return KMeans(CLUSTERS, n_init=RESTARTS, random_state=0).fit(points).inertia_
 
     on_device, many = jax.device_put(maps), jax.device_put(batch)
-    ours, theirs = float(run(keys[0], on_device, valid).inertia), peer(maps)
-    print(f"\ninertia of segjax's k-means over scikit-learn's: {ours / theirs:.4f}")
-    print(f"k-means, {len(maps)} points of {len(HAND_MADE)} features, K={CLUSTERS}, {RESTARTS} restarts")
+    ratio = float(run(keys[0], on_device, valid).inertia) / peer(maps)
+    print(f"\ninertia of segjax's k-means over scikit-learn's: {ratio:.4f}")
+    print(f"k-means, {len(maps)} points of {len(BASIC)} features, K={CLUSTERS}, {RESTARTS} restarts")
     calls = {"segjax": lambda: ready(run(keys[0], on_device, valid)), "scikit-learn": lambda: peer(maps)}
     compare("one image", calls, rounds, 3)
     calls = {
@@ -95,24 +100,24 @@ def time_mean_shift(image: np.ndarray, points: int) -> None:
     weights = foreground.astype(np.float32)
     print(f"\nmean-shift, {len(pixels)} pixels of the foreground, bandwidth {BANDWIDTH}")
 
-    def ours() -> Any:
-        field = mean_shift.grid_shift(weights, bandwidth=BANDWIDTH / 2)
-        return ready(mean_shift.follow(field, pixels, steps=60, tolerance=0.02))
+    def segjax() -> Any:
+        field = grid_mean_shift.grid_shift(weights, bandwidth=BANDWIDTH / 2)
+        return ready(grid_mean_shift.follow(field, pixels, steps=60, tolerance=0.02))
 
-    some = pixels[:: max(1, len(pixels) // points)][:points].astype(float)
+    sampled = pixels[:: max(1, len(pixels) // points)][:points].astype(float)
 
     def peer() -> Any:
-        return MeanShift(bandwidth=BANDWIDTH, bin_seeding=True).fit(some)
+        return MeanShift(bandwidth=BANDWIDTH, bin_seeding=True).fit(sampled)
 
-    title = f"ours on all {len(pixels)} pixels, scikit-learn on {len(some)}"
-    compare(title, {"segjax": ours, "scikit-learn": peer}, 1, 200)
+    title = f"all {len(pixels)} pixels, scikit-learn on {len(sampled)}"
+    compare(title, {"segjax": segjax, "scikit-learn": peer}, 1, 200)
 
 
 def time_growth(size: int, largest: int) -> None:
     """Prints seconds per million pixels and peak memory, with one process per image size."""
     print("\ngrowth: s for a million pixels (bytes for a pixel at the peak)")
     context = multiprocessing.get_context("spawn")
-    for name in STAGES:
+    for name in METHODS:
         cells, side = [], size
         while side <= largest:
             with context.Pool(1) as pool:
@@ -125,10 +130,11 @@ def time_growth(size: int, largest: int) -> None:
 def one_method(name: str, size: int) -> tuple[float, float]:
     """Returns the seconds of the second call and the increase of peak memory over both calls, bytes."""
     image = picture(size)
-    STAGES[name](image[:128, :128])  # loads and compiles everything independent of the size
+    method = make_stages(name)
+    method(image[:128, :128])  # loads and compiles everything independent of the size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    STAGES[name](image)
+    method(image)
     began = time.perf_counter()
-    STAGES[name](image)
+    method(image)
     seconds = time.perf_counter() - began
     return seconds, 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

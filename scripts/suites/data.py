@@ -124,7 +124,7 @@ def read(files: Path, prepared: Path, *, batch: int, workers: int, rounds: int) 
     if importlib.util.find_spec("torch") is not None:
         from suites.torch_loader import file_loader
 
-        loader = file_loader(pairs, batch, workers)
+        loader = file_loader(pairs, read_pair, batch, workers)
         calls["torch DataLoader"] = lambda: drain(iter(loader))
     seconds = measure(calls, rounds)
     print(f"\nreading {count} decoded images and label maps in batches of {batch}, {workers} workers")

@@ -22,12 +22,12 @@ def main(*, size: int, batch: int, rounds: int) -> None:
     where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {batch} x {size} x {size}\n")
-    print("| | segjax | torchvision | torchvision's time / ours |")
+    print("| | segjax | torchvision | torchvision's time / segjax's |")
     print("|---|---|---|---|")
     for title, calls in (*align(size, batch), *suppression(), *network(size, batch)):
         seconds = measure(calls, rounds)
-        ours, theirs = 1e3 * seconds["segjax"], 1e3 * seconds["torch"]
-        print(f"| {title} | {ours:.1f} ms | {theirs:.1f} ms | {theirs / ours:.2f} |", flush=True)
+        segjax, torch_ = 1e3 * seconds["segjax"], 1e3 * seconds["torch"]
+        print(f"| {title} | {segjax:.1f} ms | {torch_:.1f} ms | {torch_ / segjax:.2f} |", flush=True)
     few, many = (f"{count} objects in each image" for count in (50, 1000))
     seconds = measure({few: step_with(50, size), many: step_with(1000, size)}, rounds)
     print(f"\ntraining step with {many} over {few}: {seconds[many] / seconds[few]:.2f}")
@@ -65,7 +65,7 @@ def align(size: int, batch: int) -> list[tuple[str, Calls]]:
     import jax.numpy as jnp
     import numpy as np
     import torch
-    from torchvision.ops import roi_align as their_align
+    from torchvision.ops import roi_align as torch_align
 
     from segjax.ops.roi_align import roi_align
 
@@ -75,28 +75,28 @@ def align(size: int, batch: int) -> list[tuple[str, Calls]]:
     pool = jax.vmap(lambda f, b: roi_align(f, b, bins=7, scale=0.25, sampling_ratio=2))
     forward = jax.jit(pool)
     both = jax.jit(jax.grad(lambda f, b: jnp.sum(pool(f, b) ** 2)))
-    ours = jax.device_put(features), jax.device_put(boxes)
-    given = torch.from_numpy(features).permute(0, 3, 1, 2).contiguous().to(device()).requires_grad_()
+    arguments = jax.device_put(features), jax.device_put(boxes)
+    torch_features = torch.from_numpy(features).permute(0, 3, 1, 2).contiguous().to(device()).requires_grad_()
     rois = [torch.from_numpy(part).to(device()) for part in boxes]
 
-    def their_forward() -> Any:
+    def torch_forward() -> Any:
         with torch.no_grad():
-            return wait(their_align(given, rois, 7, 0.25, 2))
+            return wait(torch_align(torch_features, rois, 7, 0.25, 2))
 
-    def their_both() -> Any:
-        given.grad = None
-        (their_align(given, rois, 7, 0.25, 2) ** 2).sum().backward()
+    def torch_both() -> Any:
+        torch_features.grad = None
+        (torch_align(torch_features, rois, 7, 0.25, 2) ** 2).sum().backward()
         return wait()
 
     title = f"RoIAlign, {batch} x 512 RoIs"
     return [
         (
             f"{title}, forward",
-            {"segjax": lambda: jax.block_until_ready(forward(*ours)), "torch": their_forward},
+            {"segjax": lambda: jax.block_until_ready(forward(*arguments)), "torch": torch_forward},
         ),
         (
             f"{title}, forward and backward",
-            {"segjax": lambda: jax.block_until_ready(both(*ours)), "torch": their_both},
+            {"segjax": lambda: jax.block_until_ready(both(*arguments)), "torch": torch_both},
         ),
     ]
 
@@ -106,41 +106,46 @@ def suppression() -> list[tuple[str, Calls]]:
     import jax
     import numpy as np
     import torch
-    from torchvision.ops import nms as their_nms
+    from torchvision.ops import nms as torch_nms
 
     from segjax.ops.nms import nms
 
     boxes = np.stack([cells(2000, 1024, seed) for seed in range(8)])
     scores = np.random.default_rng(0).random((8, 2000), np.float32)
     valid = np.ones((8, 2000), bool)
-    ours = jax.jit(jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5)))
-    given = [jax.device_put(x) for x in (boxes, scores, valid)]
-    theirs = [torch.from_numpy(x).to(device()) for x in (boxes, scores)]
+    suppress = jax.jit(jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5)))
+    arguments = [jax.device_put(x) for x in (boxes, scores, valid)]
+    torch_arguments = [torch.from_numpy(x).to(device()) for x in (boxes, scores)]
 
-    def their_calls() -> Any:
-        return wait([their_nms(b, s, 0.5) for b, s in zip(*theirs, strict=True)])
+    def torch_suppress() -> Any:
+        return wait([torch_nms(b, s, 0.5) for b, s in zip(*torch_arguments, strict=True)])
 
     return [
         (
             "suppression, 8 x 2000 boxes",
-            {"segjax": lambda: jax.block_until_ready(ours(*given)), "torch": their_calls},
+            {"segjax": lambda: jax.block_until_ready(suppress(*arguments)), "torch": torch_suppress},
         )
     ]
 
 
-def our_network(**task: Any) -> tuple[Any, Any]:
-    """Returns segjax's version of torchvision's Mask R-CNN: the task and its parameters."""
+def mask_rcnn() -> tuple[Any, Any]:
+    """Returns the task of torchvision's Mask R-CNN in segjax, and its parameters."""
     import jax
     import numpy as np
 
     from segjax.models.detectors import create_detector
     from segjax.models.weights.detectors import DETECTORS
-    from segjax.tasks.detection import make_instance
+    from segjax.ops.detection import DetectConfig
+    from segjax.tasks.detection import DetectionTask
+    from segjax.tasks.detection_config import DetectionConfig, SamplingConfig
 
-    model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], num_classes=CLASSES)
-    made = make_instance(model, num_classes=CLASSES, roi_batch=512, max_detections=100, **task)
-    params = jax.jit(made.init)(jax.random.key(0), {"image": np.zeros((1, 64, 64, 3), np.float32)})
-    return made, params
+    model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], classes=CLASSES)
+    config = DetectionConfig(
+        rois=SamplingConfig(batch_size=512), detect=DetectConfig(score_threshold=0.05, max_detections=100)
+    )
+    task = DetectionTask(model, CLASSES, config)
+    params = jax.jit(task.init)(jax.random.key(0), {"image": np.zeros((1, 64, 64, 3), np.float32)})
+    return task, params
 
 
 def training_batch(count: int, size: int, batch: int) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def step_with(count: int, size: int) -> Callable[[], Any]:
     """Returns a training step on one image with `count` objects; the capacity is fixed."""
     import jax
 
-    task, params = our_network()
+    task, params = mask_rcnn()
     data = jax.device_put(training_batch(count, size, 1))
     step = descent(task)
     return lambda: jax.block_until_ready(step(params, data))
@@ -188,7 +193,7 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
     import torch
     import torchvision
 
-    task, params = our_network()
+    task, params = mask_rcnn()
     data = jax.device_put(training_batch(50, size, batch))
     predict = jax.jit(task.predict)
     step = descent(task)

@@ -26,7 +26,7 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
     import numpy as np
 
     from segjax.experiment import environment
-    from segjax.experiment.build import make_task
+    from segjax.experiment.setup import make_task
     from segjax.experiment.workdir import ModelMetadata
 
     if size % 16:

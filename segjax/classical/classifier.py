@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from segjax.classical.measurements import Table, measure
-from segjax.classical.watershed import weighted_median
+from segjax.classical.splitting import weighted_median
 from segjax.errors import InputError
-from segjax.segmentation import Segmentation
+from segjax.files import write_json
+from segjax.segmentation import Method, Segmentation
 
 KIND = "segjax instance classifier, version 1"
+ARRAYS = ("mean", "scale", "weights", "bias")
 # Input features. None depends on magnification or exposure.
 DESCRIPTORS = (
     "log area",
@@ -74,18 +75,18 @@ class InstanceClassifier:
         probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         best = probabilities.argmax(axis=1)
-        return Segmentation.from_labels(
-            segmentation.labels, classes=self.classes[best], scores=probabilities.max(axis=1)
-        )
+        scores = probabilities.max(axis=1)
+        return Segmentation.from_labels(segmentation.labels, classes=self.classes[best], scores=scores)
+
+    def wrap(self, method: Method) -> Method:
+        """Returns the method with its instances classified."""
+        return lambda image: self.classify(image, method(image))
 
     def save(self, path: str | Path) -> None:
         """Writes the classifier atomically, as JSON."""
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "class_names"}
         content = {"kind": KIND, "class_names": self.class_names, "descriptors": DESCRIPTORS}
-        content |= {name: value.tolist() for name, value in fields.items()}
-        tmp_path = Path(path).with_suffix(".tmp")
-        tmp_path.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(tmp_path, path)
+        content |= {name: getattr(self, name).tolist() for name in ("classes", *ARRAYS)}
+        write_json(path, content)
 
 
 def load(path: str | Path) -> InstanceClassifier:
@@ -94,34 +95,30 @@ def load(path: str | Path) -> InstanceClassifier:
     Raises:
       InputError: if the file is missing, damaged, or of another version.
     """
-    again = "; scripts/evaluate.py with --config=configs/classical.py writes one"
+    hint = "; segjax evaluate --config=classical writes one"
     try:
         content = json.loads(Path(path).read_text())
         names = tuple(content["class_names"])
         classes = np.array(content["classes"], np.int32)
-        arrays = {name: np.array(content[name], float) for name in ("mean", "scale", "weights", "bias")}
+        arrays = {name: np.array(content[name], float) for name in ARRAYS}
     except FileNotFoundError as error:
-        raise InputError(f"there is no classifier {path}{again}") from error
+        raise InputError(f"there is no classifier {path}{hint}") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no classifier of instances ({error!r}){again}") from error
+        raise InputError(f"{path} is no classifier of instances ({error!r}){hint}") from error
     if content.get("kind") != KIND or tuple(content.get("descriptors", ())) != DESCRIPTORS:
-        raise InputError(f"{path} was written by another version of segjax{again}")
+        raise InputError(f"{path} was written by another version of segjax{hint}")
     features, kinds = len(DESCRIPTORS), len(classes)
-    shapes = {"mean": (features,), "scale": (features,), "weights": (features, kinds), "bias": (kinds,)}
-    for name, shape in shapes.items():
+    shapes = ((features,), (features,), (features, kinds), (kinds,))
+    for name, shape in zip(ARRAYS, shapes, strict=True):
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-            raise InputError(f"{path}: {name} must be {shape} finite numbers{again}")
+            raise InputError(f"{path}: {name} must be {shape} finite numbers{hint}")
     if not kinds or (arrays["scale"] <= 0).any() or classes.min() < 1 or classes.max() >= len(names):
-        raise InputError(f"{path}: classes or scale are out of range{again}")
+        raise InputError(f"{path}: classes or scale are out of range{hint}")
     return InstanceClassifier(names, classes, **arrays)
 
 
 def fit(
-    tables: Sequence[Table],
-    classes: Sequence[np.ndarray],
-    *,
-    class_names: Sequence[str],
-    seed: int = 0,
+    tables: Sequence[Table], classes: Sequence[np.ndarray], *, class_names: Sequence[str], seed: int = 0
 ) -> InstanceClassifier:
     """Fits a classifier, with balanced class weights.
 
@@ -207,7 +204,7 @@ def training_classes(prediction: Segmentation, truth: Segmentation) -> np.ndarra
       [N] int32: the majority class of the instance's pixels in the truth; 0 if less than half of them lie
       in any true instance.
     """
-    true_classes = np.concatenate([[0], truth.classes])[truth.labels]
+    true_classes = truth.class_map
     kinds = int(true_classes.max(initial=0)) + 1
     joint = prediction.labels.astype(np.int64) * kinds + true_classes
     counts = np.bincount(joint.ravel(), minlength=(prediction.num_instances + 1) * kinds)

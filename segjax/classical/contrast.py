@@ -7,7 +7,9 @@ from scipy import ndimage
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 
+from segjax.classical.settings import Foreground
 from segjax.errors import InputError
+from segjax.segmentation.split_touching import fill_holes
 
 # The median pixel of a stained section is bright and slightly coloured. Correct for all 228 images
 # tested from the 2018 Data Science Bowl, 36 of them stained; the palest has a saturation of 0.037.
@@ -50,7 +52,7 @@ def contrast(
             f"stained tissue has red, green and blue, but the image has {image.shape[-1]} channels"
         )
     if stained:
-        density = rgb2hed(_unit_range(image))[..., 0].astype(np.float32)
+        density = rgb2hed(unit_range(image))[..., 0].astype(np.float32)
         return stretch(ndimage.gaussian_filter(density, 1.0))
     intensity = stretch(image.astype(np.float32).mean(axis=-1))
     if intensity is not None and (bright is False or (bright is None and intensity.mean() > 0.5)):
@@ -62,7 +64,7 @@ def is_stained(image: np.ndarray) -> bool:
     """Whether an image [H, W, C] looks like stained tissue: bright and coloured."""
     if image.shape[-1] != 3:
         return False
-    image = _unit_range(image)
+    image = unit_range(image)
     brightest = image.max(axis=-1)
     saturation = (brightest - image.min(axis=-1)) / np.maximum(brightest, 1e-6)
     return bool(np.median(brightest) > STAINED_BRIGHTNESS and np.median(saturation) > STAINED_SATURATION)
@@ -79,34 +81,34 @@ def stretch(intensity: np.ndarray) -> np.ndarray | None:
 
 
 def otsu_foreground(
-    intensity: np.ndarray, *, sigma: float, gamma: float, window: int = 0, share: float = 1.0
+    intensity: np.ndarray, settings: Foreground, *, sigma: float, window: int = 0, fraction: float = 1.0
 ) -> np.ndarray:
-    """Thresholds a map with `cut`, after a Gaussian blur and a gamma correction.
+    """Thresholds a map by Otsu's method, after a Gaussian blur and a gamma correction, and fills its holes.
 
     On linear intensities (gamma 1), the variance among bright cells raises the threshold above dim cells.
     With gamma below 1, dim and bright cells are about equally far from the background.
 
     Args:
       intensity: [H, W] float in 0..1, cells bright.
-      sigma: standard deviation of the Gaussian before the threshold, pixels.
-      gamma: exponent of the intensity.
-      window: side of the local-mean window of `cut`, pixels; 0 uses the global threshold.
-      share: fraction of Otsu's threshold, see `cut`.
+      settings: gamma and max_hole.
+      sigma: standard deviation of the Gaussian, pixels.
+      window: see `otsu_threshold`.
+      fraction: see `otsu_threshold`.
 
     Returns:
       [H, W] bool; all False if the blurred map is constant.
     """
-    blurred = np.maximum(ndimage.gaussian_filter(intensity, sigma), 0) ** gamma
-    return cut(blurred, window=window, share=share)
+    blurred = np.maximum(ndimage.gaussian_filter(intensity, sigma), 0) ** settings.gamma
+    return fill_holes(otsu_threshold(blurred, window, fraction), settings.max_hole)
 
 
-def cut(values: np.ndarray, *, window: int = 0, share: float = 1.0) -> np.ndarray:
-    """Pixels above Otsu's threshold, or above both their local mean and a fraction of the threshold.
+def otsu_threshold(values: np.ndarray, window: int, fraction: float) -> np.ndarray:
+    """Marks pixels above Otsu's threshold, or above both their local mean and a fraction of the threshold.
 
     Args:
       values: [H, W] float, at least 0.
       window: side of the local-mean window, pixels; 0 uses the global threshold alone.
-      share: fraction of the threshold that a pixel above its local mean must exceed.
+      fraction: fraction of the threshold that a pixel above its local mean must exceed.
 
     Returns:
       [H, W] bool; all False if all values are equal.
@@ -114,17 +116,20 @@ def cut(values: np.ndarray, *, window: int = 0, share: float = 1.0) -> np.ndarra
     References:
       Otsu, https://doi.org/10.1109/TSMC.1979.4310076
     """
-    if values.min() == values.max():
-        return np.zeros(values.shape, bool)
-    level = threshold_otsu(values)
+    level = otsu_level(values)
     foreground = values > level
     if window:
         local_mean = ndimage.uniform_filter(values, window, mode="nearest")
-        foreground |= (values > local_mean) & (values > share * level)
+        foreground |= (values > local_mean) & (values > fraction * level)
     return foreground
 
 
-def _unit_range(image: np.ndarray) -> np.ndarray:
+def otsu_level(values: np.ndarray) -> float:
+    """Returns Otsu's threshold of values; infinity if all are equal."""
+    return threshold_otsu(values) if values.min() < values.max() else np.inf
+
+
+def unit_range(image: np.ndarray) -> np.ndarray:
     """Scales [H, W, C] to float32 in 0..1, by the dtype's maximum (uint8) or the brightest pixel."""
     if np.issubdtype(image.dtype, np.integer):
         white = float(np.iinfo(image.dtype).max) if image.dtype == np.uint8 else float(max(image.max(), 1))

@@ -88,16 +88,13 @@ def measure(
         table[f"{name}_px"] = properties_table[f"bbox-{index}"]
     table |= {column: properties_table[prop].astype(np.float64) for column, prop in SHAPES.items()}
     perimeter = table["perimeter_px"]
-    table["form_factor"] = np.where(
-        perimeter > 0, 4 * np.pi * table["area_px"] / np.where(perimeter > 0, perimeter, 1) ** 2, 1.0
-    )
+    roundness = 4 * np.pi * table["area_px"] / np.maximum(perimeter, 1) ** 2
+    table["form_factor"] = np.where(perimeter > 0, roundness, 1.0)
     for channel in range(image.shape[-1]):
         values = _intensities(image[..., channel].astype(np.float64), labels, ids)
         table |= {f"{name}_{channel}": column for name, column in values.items()}
-    height, width = labels.shape
-    table["touches_border"] = (
-        (table["x0_px"] == 0) | (table["y0_px"] == 0) | (table["x1_px"] == width) | (table["y1_px"] == height)
-    )
+    boxes = segmentation.boxes
+    table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == labels.shape[::-1]).any(1)
     table["neighbours"] = _neighbours(labels, count)
     table["nearest_px"] = _nearest(np.column_stack([table["centroid_y_px"], table["centroid_x_px"]]))
     if pixel_size is not None:
@@ -111,8 +108,7 @@ def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Tab
     """Returns the `STATISTICS` of one channel [H, W] in each instance."""
     if not len(ids):
         return {name: np.zeros(0) for name in STATISTICS}
-    down, along = np.gradient(np.pad(values, 1, mode="edge"))
-    slope = np.hypot(down, along)[1:-1, 1:-1]
+    slope = np.hypot(*np.gradient(np.pad(values, 1, mode="edge")))[1:-1, 1:-1]
     by_name = {
         "mean": ndimage.mean(values, labels, ids),
         "std": ndimage.standard_deviation(values, labels, ids),
@@ -124,25 +120,21 @@ def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Tab
     low, high = values.min(), values.max()
     grey = np.floor((values - low) / max(high - low, 1e-300) * (LEVELS - 1) + 0.5)
     pairs, contrast, homogeneity = (np.zeros(len(ids) + 1) for _ in range(3))
-    for first, second in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        both = (labels[first] == labels[second]) & (labels[first] > 0)
-        owner = labels[first][both]
-        difference = (grey[first][both] - grey[second][both]) ** 2
+    for axis, first in ((1, labels[:, :-1]), (0, labels[:-1])):
+        inside = (np.diff(labels, axis=axis) == 0) & (first > 0)
+        owner, difference = first[inside], np.diff(grey, axis=axis)[inside] ** 2
         pairs += np.bincount(owner, minlength=len(pairs))
         contrast += np.bincount(owner, difference, minlength=len(pairs))
         homogeneity += np.bincount(owner, 1 / (1 + difference), minlength=len(pairs))
-    some = np.maximum(pairs, 1)
-    by_name["contrast"] = (contrast / some)[1:]
-    by_name["homogeneity"] = np.where(pairs > 0, homogeneity / some, 1.0)[1:]
+    by_name["contrast"] = (contrast / np.maximum(pairs, 1))[1:]
+    by_name["homogeneity"] = np.where(pairs > 0, homogeneity / np.maximum(pairs, 1), 1.0)[1:]
     return {name: np.asarray(column, np.float64) for name, column in by_name.items()}
 
 
 def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     """Counts, for each instance, the others whose outline is within `NEAR` pixels."""
-    positions = np.argwhere(find_boundaries(labels, mode="inner") | _at_border(labels))
+    # Padding, so that pixels at the border of the image are on the outline.
+    positions = np.argwhere(find_boundaries(np.pad(labels, 1), mode="inner")[1:-1, 1:-1])
     owner = labels[tuple(positions.T)]
     if not len(positions):
         return np.zeros(count, np.int64)
@@ -150,14 +142,6 @@ def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     joined = owner[pairs]
     joined = np.unique(np.sort(joined[joined[:, 0] != joined[:, 1]], axis=1), axis=0)
     return np.bincount(joined.ravel(), minlength=count + 1)[1:]
-
-
-def _at_border(labels: np.ndarray) -> np.ndarray:
-    """Pixels of instances at the image border, which `find_boundaries` does not mark."""
-    border = np.zeros(labels.shape, bool)
-    border[[0, -1]] = True
-    border[:, [0, -1]] = True
-    return border & (labels > 0)
 
 
 def _nearest(centroids: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Naive method: threshold hand-made features, erode to a hierarchy of cores, grow the cores back."""
+"""Naive method: threshold pixel features, erode to a hierarchy of cores, grow the cores back."""
 
 from __future__ import annotations
 
@@ -7,48 +7,30 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.segmentation import watershed as flood
 
-from segjax.classical.contrast import contrast, cut
-from segjax.classical.features import HAND_MADE, hand_made_of
+from segjax.classical.contrast import contrast, otsu_threshold
+from segjax.classical.features import BASIC, basic
+from segjax.classical.settings import Naive
+from segjax.classical.splitting import centroids, smooth_distance
 from segjax.classical.stages import Stages
-from segjax.classical.watershed import centres
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import background_distance, fill_holes
+from segjax.segmentation.masks import remove_small
+from segjax.segmentation.split_touching import fill_holes
 
 # Maximum number of levels of the distance map.
 MAX_LEVELS = 64
 
 
-def naive(
-    image: np.ndarray,
-    *,
-    gamma: float = 1.0,
-    window: int = 101,
-    share: float = 0.75,
-    bright: bool | None = None,
-    stained: bool | None = None,
-    smoothing: float = 1.0,
-    min_core: int = 4,
-    min_area: int = 20,
-    max_hole: int = 100,
-) -> Stages:
-    """Segments by thresholding hand-made features and splitting the foreground by erosion.
+def naive(image: np.ndarray, settings: Naive = Naive()) -> Stages:
+    """Segments by thresholding the blurred contrast and splitting the foreground by erosion.
 
-    `cut` thresholds the contrast, blurred with sigma 1, into the foreground. Raising the level of the
-    distance map breaks a component into pieces, its children, and so on recursively. The leaves of this
-    tree are the cell cores (`cores`). They grow back over the foreground; each pixel goes to
-    the nearest core of its component.
+    `otsu_threshold` separates the contrast, blurred with sigma 1, from the background. Raising the level of
+    the distance map breaks a component into pieces, its children, and so on recursively. The leaves of this
+    tree are the cores of the cells (`cores`). They grow back over the foreground; each pixel goes to the
+    nearest core of its component.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
-      gamma: exponent of the contrast; below 1, dim cells stand out more.
-      window: side of the local-mean window of `cut`, pixels; 0 uses the global threshold.
-      share: fraction of Otsu's threshold, see `cut`.
-      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
-      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
-      smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
-      min_core: smallest piece that counts when a component breaks, pixels.
-      min_area: smallest instance to keep, pixels.
-      max_hole: largest hole to fill, pixels.
+      settings: see `Naive`.
 
     Returns:
       The stages. The segmentation is empty if the image has no contrast.
@@ -56,24 +38,19 @@ def naive(
     Raises:
       InputError: if the image cannot be used.
     """
-    intensity = contrast(image, bright=bright, stained=stained)
+    intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
-    maps = hand_made_of(intensity**gamma)
-    named = {name: maps[..., index] for index, name in enumerate(HAND_MADE)}
-    blurred = named["gauss 1"]
-    if blurred.min() == blurred.max():
-        return Stages.nothing(image.shape[:2], named)
-    foreground = fill_holes(cut(blurred, window=window, share=share), max_hole)
-    distance = ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
-    seeds = cores(distance, foreground, min_core=min_core)
+    named = dict(zip(BASIC, np.moveaxis(basic(intensity**settings.gamma), -1, 0), strict=True))
+    foreground = otsu_threshold(named["gauss 1"], settings.window, settings.threshold_fraction)
+    foreground = fill_holes(foreground, settings.max_hole)
+    named["distance"] = distance = smooth_distance(foreground, settings.smoothing)
+    seeds = cores(distance, foreground, min_core=settings.min_core)
     # Flooding by distance to the nearest core grows all cores at once, each within its own component.
     core_distance = ndimage.distance_transform_edt(seeds == 0) if seeds.any() else distance
     labels = flood(core_distance, seeds, mask=foreground, connectivity=2)
-    labels[np.bincount(labels.ravel())[labels] < min_area] = 0
-    return Stages(
-        named | {"distance": distance}, foreground, centres(seeds), Segmentation.from_labels(labels)
-    )
+    segmentation = Segmentation.from_labels(remove_small(labels, settings.min_area))
+    return Stages(named, foreground, centroids(seeds), segmentation)
 
 
 def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.ndarray:
@@ -94,40 +71,32 @@ def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.
     core_labels = np.zeros(foreground.shape, np.int32)
     count = 0
     parts = label(foreground, connectivity=2)
-    # Each entry: window of a component, its mask in that window, and the level at which it appeared.
+    # Each entry: the output and the distance in the window of a component, its mask, the level of its birth.
     waiting = [
-        (window, parts[window] == index, 0.0)
+        (core_labels[window], distance[window], parts[window] == index, 0.0)
         for index, window in enumerate(ndimage.find_objects(parts), start=1)
     ]
     while waiting:
-        window, component, level = waiting.pop()
-        heights = np.where(component, distance[window], -1.0)
-        children = _break_up(heights, level, step, min_core)
+        output, heights, component, level = waiting.pop()
+        children, level = _break_up(np.where(component, heights, -1.0), level, step, min_core)
         if not children:
             count += 1
-            core_labels[window][component] = count
-            continue
-        top, left = window[0].start, window[1].start
-        for (rows, columns), piece, new_level in children:
-            piece_window = (
-                slice(top + rows.start, top + rows.stop),
-                slice(left + columns.start, left + columns.stop),
-            )
-            waiting.append((piece_window, piece, new_level))
+            output[component] = count
+        waiting += [(output[window], heights[window], piece, level) for window, piece in children]
     return core_labels
 
 
 def _break_up(
     heights: np.ndarray, level: float, step: float, min_core: int
-) -> list[tuple[tuple[slice, slice], np.ndarray, float]]:
-    """Returns the pieces of a component at the first level with at least two large enough pieces."""
+) -> tuple[list[tuple[tuple[slice, slice], np.ndarray]], float]:
+    """Returns window and mask of the large pieces at the first level with at least two, and that level."""
     highest = float(heights.max())
     while (level := level + step) < highest:
         pieces = label(heights > level, connectivity=2)
-        large = np.flatnonzero(np.bincount(pieces.ravel())[1:] >= min_core) + 1
+        large = np.flatnonzero(np.bincount(pieces.ravel())[1:] >= min_core)
         if len(large) > 1:
             windows = ndimage.find_objects(pieces)
-            return [(windows[index - 1], pieces[windows[index - 1]] == index, level) for index in large]
+            return [(windows[index], pieces[windows[index]] == index + 1) for index in large], level
         if len(large) == 0:
-            return []
-    return []
+            break
+    return [], level

@@ -10,30 +10,15 @@ from skimage.measure import label
 from sklearn.cluster import DBSCAN
 
 from segjax.classical.contrast import contrast, otsu_foreground
+from segjax.classical.settings import Radius
+from segjax.classical.splitting import smooth_distance
 from segjax.classical.stages import Stages
-from segjax.errors import InputError
 from segjax.segmentation import Segmentation
-from segjax.segmentation.split_touching import background_distance, fill_holes
-
-GROWTHS = ("power", "circle")
+from segjax.segmentation.masks import remove_small
 
 
-def radius(
-    image: np.ndarray,
-    *,
-    gamma: float = 0.5,
-    sigma: float = 1.0,
-    bright: bool | None = None,
-    stained: bool | None = None,
-    smoothing: float = 1.0,
-    min_radius: float = 2.5,
-    eps: float = 0.6,
-    growth: str = "power",
-    alpha: float = 1.6,
-    min_area: int = 20,
-    max_hole: int = 100,
-) -> Stages:
-    """Finds cells as clusters of maximal inscribed circles.
+def radius(image: np.ndarray, settings: Radius = Radius()) -> Stages:
+    """Segments cells as clusters of maximal inscribed circles.
 
     Local maxima of the distance map are the centres of circles that fit into the foreground and not into each
     other. Circles belong to one cell if a chain of neighbours joins them, each at most `eps` of the smaller
@@ -42,60 +27,46 @@ def radius(
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
-      gamma: exponent of the intensity before the threshold.
-      sigma: standard deviation of the Gaussian before the threshold, pixels.
-      bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
-      stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
-      smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
-      min_radius: smallest circle, pixels. A component with only smaller circles keeps its largest.
-      eps: largest distance between neighbouring circles of one cell, in units of the smaller radius.
-      growth: "power" assigns all foreground pixels; "circle" stops at `alpha` times the radius.
-      alpha: size limit of growth="circle", in units of the radius.
-      min_area: smallest instance to keep, pixels.
-      max_hole: largest hole to fill, pixels.
+      settings: see `Radius`.
 
     Returns:
       The stages. The segmentation is empty if the image has no contrast.
 
     Raises:
-      InputError: if the image cannot be used, or `growth` is unknown.
+      InputError: if the image cannot be used.
 
     References:
       Ester et al., A density-based algorithm for discovering clusters (1996); Aurenhammer,
       https://doi.org/10.1137/0216006
     """
-    if growth not in GROWTHS:
-        raise InputError(f"growth={growth!r} is unknown: choose one of {', '.join(GROWTHS)}")
-    intensity = contrast(image, bright=bright, stained=stained)
+    intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
-    foreground = fill_holes(otsu_foreground(intensity, sigma=sigma, gamma=gamma), max_hole)
-    distance = ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
+    foreground = otsu_foreground(intensity, settings, sigma=settings.sigma)
+    distance = smooth_distance(foreground, settings.smoothing)
     parts = label(foreground, connectivity=2)
-    centres = inscribed_circles(distance, parts, min_radius=min_radius)
+    centres = inscribed_circles(distance, parts, min_radius=settings.min_radius)
     radii = distance[tuple(centres.T)]
-    cell_index = cluster_circles(centres, radii, eps=eps)
+    cell_index = cluster_circles(centres, radii, eps=settings.eps)
     # Select the largest circle of each cell: sorted by radius, the last assignment wins.
     largest = np.zeros(cell_index.max(initial=-1) + 1, int)
     rising = np.argsort(radii, kind="stable")
     largest[cell_index[rising]] = rising
     centres, radii = centres[largest], radii[largest]
     pixels = np.argwhere(foreground)
-    owner, away = power_diagram(pixels, centres, radii, parts[foreground], parts[tuple(centres.T)])
-    selected = np.full(len(pixels), True) if growth == "power" else away <= alpha * radii[owner]
+    owner, distances = power_diagram(pixels, centres, radii, parts[foreground], parts[tuple(centres.T)])
+    selected = np.full(len(pixels), True)
+    if settings.growth == "circle":
+        selected = distances <= settings.alpha * radii[owner]
     labels = np.zeros(foreground.shape, np.int32)
     labels[tuple(pixels[selected].T)] = owner[selected] + 1
-    labels[np.bincount(labels.ravel(), minlength=len(centres) + 1)[labels] < min_area] = 0
-    return Stages(
-        {"contrast": intensity, "distance": distance},
-        foreground,
-        centres.astype(float),
-        Segmentation.from_labels(labels),
-    )
+    segmentation = Segmentation.from_labels(remove_small(labels, settings.min_area))
+    named = {"contrast": intensity, "distance": distance}
+    return Stages(named, foreground, centres.astype(float), segmentation)
 
 
 def inscribed_circles(distance: np.ndarray, parts: np.ndarray, *, min_radius: float) -> np.ndarray:
-    """Finds the centres of maximal inscribed circles: the local maxima of a distance map.
+    """Finds the centres of maximal inscribed circles, the local maxima of a distance map.
 
     Args:
       distance: [H, W] float, pixels; the radius of the circle about each pixel.
@@ -132,14 +103,15 @@ def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np
     near = tree.query_ball_point(centres, eps * radii)
     first = np.repeat(np.arange(len(centres)), [len(each) for each in near])
     second = np.concatenate([np.asarray(each, int) for each in near])
-    apart = np.linalg.norm(centres[first] - centres[second], axis=1) / np.minimum(radii[first], radii[second])
-    close = apart <= eps
-    graph = csr_array((apart[close], (first[close], second[close])), shape=(len(centres),) * 2)
+    smaller = np.minimum(radii[first], radii[second])
+    distances = np.linalg.norm(centres[first] - centres[second], axis=1) / smaller
+    close = distances <= eps
+    graph = csr_array((distances[close], (first[close], second[close])), shape=(len(centres),) * 2)
     return DBSCAN(eps=eps, min_samples=1, metric="precomputed").fit_predict(graph)
 
 
 def power_diagram(
-    points: np.ndarray, centres: np.ndarray, radii: np.ndarray, parts: np.ndarray, of_centre: np.ndarray
+    points: np.ndarray, centres: np.ndarray, radii: np.ndarray, parts: np.ndarray, centre_parts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Assigns each point to the circle of least power, |p - c|^2 - r^2, within its own part.
 
@@ -148,11 +120,11 @@ def power_diagram(
     depends on the number of circles. Another dimension separates the parts.
 
     Args:
-      points: [P, 2] points.
+      points: [P, 2].
       centres: [N, 2] circle centres.
       radii: [N] circle radii.
       parts: [P] int, part of each point.
-      of_centre: [N] int, part of each centre; every part with points must have a centre.
+      centre_parts: [N] int, part of each centre; every part with points must have a centre.
 
     Returns:
       [P] int, the circle of each point, and [P] float, the distance to its centre.
@@ -164,9 +136,9 @@ def power_diagram(
         return np.zeros(0, int), np.zeros(0)
     low = np.minimum(points.min(0), centres.min(0))
     extent = np.sum((np.maximum(points.max(0), centres.max(0)) - low) ** 2) + radii.max() ** 2
-    apart = 2 * np.sqrt(extent) + 1
+    gap = 2 * np.sqrt(extent) + 1
     lift = np.sqrt(np.maximum(radii.max() ** 2 - radii**2, 0))
-    lifted = np.column_stack([centres, lift, of_centre * apart])
-    queries = np.column_stack([points, np.zeros(len(points)), parts * apart])
+    lifted = np.column_stack([centres, lift, centre_parts * gap])
+    queries = np.column_stack([points, np.zeros(len(points)), parts * gap])
     _, owner = KDTree(lifted).query(queries, workers=-1)
     return owner, np.linalg.norm(points - centres[owner], axis=1)

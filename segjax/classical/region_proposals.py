@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
 
 from segjax.classical.contrast import stretch
+from segjax.classical.settings import Watershed
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 
-# Watershed settings, from many small pieces to few large ones.
-WATERSHEDS: tuple[dict[str, Any], ...] = (
-    {"gamma": 0.3, "share": 0.5, "h": 0.5},
-    {"gamma": 0.3, "share": 1.0, "h": 1.5},
-    {"gamma": 0.7, "share": 0.75, "h": 0.5},
-    {"gamma": 1.0, "share": 1.0, "h": 1.0},
-)
+# Of selective search: standard deviation of the blur before the over-segmentations, pixels; and the scale of
+# the first one and the step to the second, where larger is coarser.
+SIGMA, SCALE = 0.8, 50
+# `gamma` and `h` of the watersheds, from many small pieces to few large ones.
+WATERSHEDS = ((0.3, 0.5), (0.3, 1.5), (0.7, 0.5), (1.0, 1.0))
 
 
-def selective_search(
-    image: np.ndarray,
-    *,
-    sigma: float = 0.8,
-    scales: Sequence[int] = (50, 100),
-    min_side: int = 3,
-    max_fraction: float = 0.25,
-) -> np.ndarray:
+def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
     """Merges an over-segmentation, most similar neighbours first, and proposes every region.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
-      sigma: standard deviation of the blur before the over-segmentation, pixels.
-      scales: scales of the initial over-segmentations; larger is coarser.
       min_side: smallest box width and height, pixels.
       max_fraction: largest box area, as a fraction of the image.
 
@@ -53,22 +41,21 @@ def selective_search(
     except ImportError as error:
         raise InputError(
             'selective search needs OpenCV: pip install "segjax[proposals]", or choose'
-            " config.proposals.method=segmentations"
+            " config.proposals.method=watershed"
         ) from error
     search = ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(_as_photograph(image))
-    first, step = scales[0], (scales[1] - scales[0] if len(scales) > 1 else scales[0])
-    search.switchToSelectiveSearchFast(first, step, sigma)
+    search.switchToSelectiveSearchFast(SCALE, SCALE, SIGMA)
     proposals = np.asarray(search.process(), np.float32).reshape(-1, 4)
     boxes = np.concatenate([proposals[:, :2], proposals[:, :2] + proposals[:, 2:]], axis=1)
-    return _sensible(boxes, image.shape[:2], min_side, max_fraction)
+    return _select(boxes, image.shape[:2], min_side, max_fraction)
 
 
 def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
     """Proposes every instance of several watersheds, from fine to coarse.
 
-    Where cells stand out from their background this covers more of them than selective search, with a tenth
-    of the boxes.
+    Where cells stand out from their background, the boxes cover more of them than those of selective search,
+    at a tenth of the number.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
@@ -78,14 +65,9 @@ def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: f
     Returns:
       [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without duplicates.
     """
-    proposals = [np.zeros((0, 4), np.float32)]
-    for settings in WATERSHEDS:
-        labels = watershed(image, smoothing=1.0, min_area=min_side**2, **settings).segmentation.labels
-        corners = [
-            (along.start, down.start, along.stop, down.stop) for down, along in ndimage.find_objects(labels)
-        ]
-        proposals.append(np.array(corners, np.float32).reshape(-1, 4))
-    return _sensible(np.concatenate(proposals), image.shape[:2], min_side, max_fraction)
+    settings = [Watershed(gamma=gamma, h=h, smoothing=1.0, min_area=min_side**2) for gamma, h in WATERSHEDS]
+    boxes = np.concatenate([watershed(image, each).segmentation.boxes for each in settings])
+    return _select(boxes.astype(np.float32), image.shape[:2], min_side, max_fraction)
 
 
 def both(image: np.ndarray) -> np.ndarray:
@@ -95,7 +77,7 @@ def both(image: np.ndarray) -> np.ndarray:
 
 PROPOSALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "selective_search": selective_search,
-    "segmentations": watershed_proposals,
+    "watershed": watershed_proposals,
     "both": both,
 }
 
@@ -109,7 +91,8 @@ def _as_photograph(image: np.ndarray) -> np.ndarray:
     return np.stack(planes[::-1] if len(planes) == 3 else planes * 3, axis=-1)
 
 
-def _sensible(boxes: np.ndarray, shape: tuple[int, ...], min_side: int, max_fraction: float) -> np.ndarray:
+def _select(boxes: np.ndarray, shape: tuple[int, ...], min_side: int, max_fraction: float) -> np.ndarray:
+    """Returns the distinct boxes [P, 4] of sensible size."""
     sides = boxes[:, 2:] - boxes[:, :2]
     selected = (sides >= min_side).all(1) & (sides.prod(1) <= max_fraction * shape[0] * shape[1])
     return np.unique(boxes[selected], axis=0)

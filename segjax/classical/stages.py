@@ -27,6 +27,6 @@ class Stages:
     segmentation: Segmentation
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int], features: Mapping[str, np.ndarray] | None = None) -> Stages:
+    def nothing(cls, shape: tuple[int, int]) -> Stages:
         """Returns empty stages for an [H, W] image without contrast."""
-        return cls(features or {}, np.zeros(shape, bool), np.zeros((0, 2)), Segmentation.empty(shape))
+        return cls({}, np.zeros(shape, bool), np.zeros((0, 2)), Segmentation.empty(shape))

@@ -11,7 +11,7 @@ import tifffile
 
 from segjax.data.readers import TIFF_SUFFIXES, File
 
-# Both signs for micro, and the escape that ImageJ writes.
+# Both micro signs, and the escape sequence that ImageJ writes.
 MICROMETRES = {
     **dict.fromkeys(
         ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "\\u00b5m", "micron", "microns"),
@@ -30,15 +30,14 @@ MAX_XML = 2**24
 def read_pixel_size(path: str | File) -> float | None:
     """Reads the pixel size of an image file.
 
-    OME-XML, ImageJ's description and MetaMorph's plane information are understood. The bare resolution of a
-    TIFF is not: most programs write 72 or 300 dots per inch there whatever the microscope's pixel size.
+    Supports OME-XML, ImageJ's description and MetaMorph's plane information. The resolution tag of a TIFF is
+    ignored: most programs write 72 or 300 dots per inch there regardless of the microscope.
 
     Args:
       path: image file; only .tif and .tiff carry a pixel size.
 
     Returns:
-      Micrometres, or None where the file does not say it, says it of the two sides differently, or cannot be
-      read.
+      Micrometres, or None if the file has no pixel size, has a different one for each side, or is unreadable.
     """
     path = Path(path) if isinstance(path, str) else path
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -74,8 +73,8 @@ def _ome(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
 
 
 def _imagej(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    about: dict[str, Any] = tiff.imagej_metadata or {}
-    unit = MICROMETRES.get(str(about.get("unit", "")))
+    metadata: dict[str, Any] = tiff.imagej_metadata or {}
+    unit = MICROMETRES.get(str(metadata.get("unit", "")))
     tags = tiff.pages.first.tags
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
         return None

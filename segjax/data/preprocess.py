@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 from skimage.transform import resize
@@ -127,11 +130,14 @@ def preprocess_image(
         stain method is unknown.
     """
     if not 0 < scale <= 16:
-        raise InputError(f"config.data.scale is {scale}; it must be above 0 and at most 16, 1 for no change")
+        raise InputError(
+            f"scale is {scale}; it must be above 0 and at most 16, 1 for no change", field="scale"
+        )
     low, high = percentiles
     if not 0 <= low < high <= 100:
         raise InputError(
-            f"config.data.percentiles is {percentiles}; it must rise, from 0 at least to 100 at most"
+            f"percentiles is {percentiles}; it must increase, from at least 0 to at most 100",
+            field="percentiles",
         )
     normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
     return resize_image(normalised, scale)
@@ -141,41 +147,38 @@ def preprocess_example(
     record: Record,
     *,
     num_classes: int,
-    scale: float = 1.0,
-    percentiles: tuple[float, float] = (1.0, 99.8),
-    stain: str | None = None,
+    targets: Collection[str] = ("distance",),
+    **preprocessing: Any,
 ) -> dict[str, np.ndarray]:
     """Converts a record to training arrays.
 
     Args:
       record: as stored.
       num_classes: number of classes, including the background.
-      scale: scale factor of each side, as in `resize_image`.
-      percentiles: low and high, as in `percentile_normalise`.
-      stain: as in `normalise_stain`.
+      targets: optional keys to compute; only "distance" is computed here, see `instance_distance`.
+      **preprocessing: arguments of `preprocess_image`.
 
     Returns:
-      image [h, w, C] float32; labels [h, w] int32, ids as in the record; semantic [h, w] int32, `IGNORE`
-      allowed; distance [h, w] float32, see `instance_distance`.
+      "image", "labels", with ids as in the record, "semantic" and, if it is a target, "distance": as in
+      `segjax.typing.Batch`, without B.
 
     Raises:
-      InputError: if the record holds a class that the data set does not name, or the scale is impossible.
+      InputError: if the record has a class that the data set does not name, or a setting is impossible.
     """
     truth = record.truth
     present = [*np.unique(truth.semantic), *np.unique(truth.classes)]
-    if foreign := [int(value) for value in present if value != IGNORE and not 0 <= value < num_classes]:
+    if unnamed := [int(value) for value in present if value != IGNORE and not 0 <= value < num_classes]:
         raise InputError(
-            f"{record.name} holds class {foreign[0]}, but the data set has the classes 0 to"
-            f" {num_classes - 1}; name all classes in the data set, or correct the annotation"
+            f"{record.name} has class {unnamed[0]}, but the data set has the classes 0 to"
+            f" {num_classes - 1}: name all classes in the data set, or correct the annotation"
         )
-    image = preprocess_image(record.image, scale=scale, percentiles=percentiles, stain=stain)
+    scale = preprocessing.get("scale", 1.0)
+    image = preprocess_image(record.image, **preprocessing)
     labels = resize_labels(truth.labels, scale)
-    return {
-        "image": image,
-        "labels": labels,
-        "semantic": resize_labels(truth.semantic, scale),
-        "distance": instance_distance(labels),
-    }
+    example = {"image": image, "labels": labels, "semantic": resize_labels(truth.semantic, scale)}
+    if "distance" in targets:
+        example["distance"] = instance_distance(labels)
+    return example
 
 
 def _resized(shape: tuple[int, ...], factor: float) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from pathlib import Path
 
@@ -18,11 +19,17 @@ from segjax.segmentation import colour_ids
 File = Path | zipfile.Path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+PILLOW_SUFFIXES = (".png", *JPEG_SUFFIXES, ".bmp")
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
 SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, ".npy")
 MAX_PIXELS = 2**28
 MAX_CHANNELS = 64
+# How NumPy, Pillow, tifffile, imagecodecs and zipfile report a file that ends too early.
+TRUNCATED = re.compile(
+    r"truncated|end of file|EOF|ends? too early|incomplete|input stream too small|failed to read (\d|all)",
+    re.IGNORECASE,
+)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -45,20 +52,20 @@ def list_images(folder: str | Path) -> list[Path]:
 def read_image(
     path: str | File, *, channel_axis: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Reads one image in its own type.
+    """Reads one image without scaling its values.
 
-    Channels come last unless the file says otherwise. A TIFF says so in its metadata (samples per pixel,
-    planar configuration, OME, ImageJ, or the axes that tifffile writes); a plain stack of pages does not, and
-    is refused without `channel_axis`. In a .npy file channels are the last axis without `channel_axis`.
+    Channels come last in a .npy file. The metadata of a TIFF names the axis of its channels (samples per
+    pixel, planar configuration, OME, ImageJ, or the axes that tifffile writes); a plain stack of pages has no
+    such metadata and needs `channel_axis`.
 
-    Alpha is dropped, a palette looked up, a type other than the three below converted: bool to 0 and 255,
-    integers to uint16 where they fit and to float32 otherwise.
+    Alpha is dropped, and a palette is looked up. Types other than the three below are converted: bool to 0
+    and 255, integers to uint16 if they fit and to float32 otherwise.
 
     Args:
       path: .png, .jpg, .bmp, .tif or .npy.
-      channel_axis: where channels are in the stored array, after axes of length 1 that are neither rows
-        nor columns are dropped; of no effect where there is only one, or in .png, .jpg and .bmp.
-      max_pixels: larger images are refused before decoding. Pillow refuses above 178,956,970 by itself.
+      channel_axis: axis of the channels in the stored array, after axes of length 1 other than rows and
+        columns are dropped. It has no effect on a 2-D array, or in .png, .jpg and .bmp.
+      max_pixels: larger images are refused before decoding. Pillow itself refuses more than 178,956,970.
 
     Returns:
       [H, W, C] uint8, uint16 or float32.
@@ -72,29 +79,33 @@ def read_image(
     except InputError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
-        raise InputError(f"{path} holds NaN or infinite pixels; replace them before using the image")
+        raise InputError(
+            f"{path} holds NaN or infinite pixels; replace them before using the image", kind="not_finite"
+        )
     return pixels
 
 
 def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a label map: an integer for each pixel, or a colour for each instance.
+    """Reads a label map: one integer for each pixel, or one colour for each instance.
 
     Args:
-      path: .tif, .png, .bmp or .npy of whole numbers; of a palette picture the indices, not the colours;
-        of an RGB or RGBA picture `colour_ids`.
+      path: .tif, .png, .bmp or .npy of integers. A palette picture gives its indices, an RGB or RGBA picture
+        `colour_ids`.
       max_pixels: larger maps are refused before decoding.
 
     Returns:
       [H, W] int32, 0 is background; ids may have gaps.
 
     Raises:
-      InputError: if the file is no label map.
+      InputError: if the file is not a label map.
     """
     path = Path(path) if isinstance(path, str) else path
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise InputError(f"{path} is a JPEG, which alters ids; save the labels as TIFF or PNG")
+    if path.suffix.lower() in JPEG_SUFFIXES:
+        raise InputError(
+            f"{path} is a JPEG, which alters ids; save the labels as TIFF or PNG", kind="lossy_mask"
+        )
     try:
         labels = _channels_last(path, None, max_pixels, as_labels=True)
         if labels.shape[-1] in (3, 4) and labels.dtype == np.uint8:
@@ -102,24 +113,31 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     except InputError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if labels.shape[-1] == 2:  # grey with alpha
         labels = np.where(labels[..., 1:] == 0, 0, labels[..., :1])
     if labels.shape[-1] != 1:
-        raise InputError(f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours")
+        raise InputError(
+            f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours",
+            kind="invalid_ids",
+        )
     labels = labels[..., 0]
     is_integer = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     if not is_integer and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
-        raise InputError(f"{path} holds fractions; a label map holds whole numbers: 0, 1, 2, ...")
+        raise InputError(
+            f"{path} holds fractions; a label map holds integers: 0, 1, 2, ...", kind="invalid_ids"
+        )
     if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
-        raise InputError(f"{path} holds ids outside 0 to {np.iinfo(np.int32).max}; renumber them")
+        raise InputError(
+            f"{path} holds ids outside 0 to {np.iinfo(np.int32).max}; renumber them", kind="invalid_ids"
+        )
     return labels.astype(np.int32)
 
 
 def _channels_last(
     path: File, channel_axis: int | None, max_pixels: int, *, as_labels: bool = False
 ) -> np.ndarray:
-    """The stored pixels, [H, W, C], in any type; labels keep alpha and the indices of a palette."""
+    """Reads the stored pixels, [H, W, C] of any type; labels keep alpha and the indices of a palette."""
     suffix = path.suffix.lower()
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
@@ -129,23 +147,21 @@ def _channels_last(
         return _npy(path, channel_axis, max_pixels)
     if suffix in PILLOW_SUFFIXES:
         return _pillow(path, max_pixels, as_labels)
-    raise InputError(f"{path} is not of a known kind; files end in {', '.join(SUFFIXES)}")
+    raise InputError(f"{path} is of an unknown type; files end in {', '.join(SUFFIXES)}")
 
 
 def _tiff(path: File, channel_axis: int | None, max_pixels: int, as_labels: bool) -> np.ndarray:
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
         series = tiff.series[0]
-        kept = [
-            (axis, length)
-            for axis, length in zip(series.axes, series.shape, strict=True)
-            if axis in "YX" or length > 1
-        ]
-        axes, shape = "".join(axis for axis, _ in kept), tuple(length for _, length in kept)
+        pairs = zip(series.axes, series.shape, strict=True)
+        sizes = [(axis, length) for axis, length in pairs if axis in "YX" or length > 1]
+        axes, shape = "".join(axis for axis, _ in sizes), tuple(length for _, length in sizes)
         if channel_axis is None:
             if not set(axes) <= set("YXSC"):
                 raise InputError(
                     f"{path} is a stack of shape {shape} whose axes {axes} do not say which one holds"
-                    " channels; give channel_axis, or save one plane for each file"
+                    " channels; give channel_axis, or save one plane for each file",
+                    kind="unclear_axes",
                 )
             channel_axis = next((index for index, axis in enumerate(axes) if axis in "SC"), None)
         order = _axes_order(path, shape, channel_axis, max_pixels)
@@ -159,14 +175,15 @@ def _tiff(path: File, channel_axis: int | None, max_pixels: int, as_labels: bool
 
 
 def _check_data(path: File, page: tifffile.TiffPage) -> None:
-    """Refuses a page that declares more pixels than it has data for: they would be read as zeros."""
+    """Refuses a page that declares more pixels than it stores: tifffile would read them as zeros."""
     missing = len(page.dataoffsets) < math.prod(page.chunked)
     if page.compression == 1:  # none
         missing |= sum(page.databytecounts) < page.nbytes
     if missing:
         raise InputError(
             f"{path} declares {page.imagelength} x {page.imagewidth} pixels, but holds data for fewer: it is"
-            " damaged, or was never written whole"
+            " damaged, or was never written completely",
+            kind="truncated",
         )
 
 
@@ -192,12 +209,13 @@ def _axes_order(
 ) -> tuple[int, ...]:
     """Checks a shape and returns the axis order that transposes it to [H, W] or [H, W, C]."""
     if len(shape) == 2:
-        channel_axis = None  # in a folder of colour and grey images one flag serves both
+        channel_axis = None  # one flag serves a folder of colour and grey images
     rank = 2 if channel_axis is None else 3
     if len(shape) != rank or (channel_axis is not None and not -3 <= channel_axis < 3):
         raise InputError(
             f"{path} holds an array of shape {shape}; an image is [H, W] or [H, W, C], with channel_axis"
-            " if channels do not come last"
+            " if channels do not come last",
+            kind="unclear_axes",
         )
     order: tuple[int, ...] = (0, 1)
     if channel_axis is not None:
@@ -206,7 +224,8 @@ def _axes_order(
         if shape[channel_axis] > MAX_CHANNELS:
             raise InputError(
                 f"{path} of shape {shape} would have {shape[channel_axis]} channels; give channel_axis if"
-                " channels do not come last"
+                " channels do not come last",
+                kind="unclear_axes",
             )
     _check_size(path, shape[order[0]], shape[order[1]], max_pixels)
     return order
@@ -222,7 +241,7 @@ def _pillow(path: File, max_pixels: int, as_labels: bool) -> np.ndarray:
             pixels = imagecodecs.png_decode(file.read())
         elif picture.mode in PLAIN_MODES or (as_labels and picture.mode == "P"):
             pixels = np.asarray(picture)
-        else:  # palettes and the colour spaces of print and television
+        else:  # palettes, CMYK, YCbCr and the like
             pixels = np.asarray(picture.convert("RGB"))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     has_alpha = pixels.shape[-1] in (2, 4) and not as_labels
@@ -231,10 +250,11 @@ def _pillow(path: File, max_pixels: int, as_labels: bool) -> np.ndarray:
 
 def _check_size(path: File, height: int, width: int, max_pixels: int) -> None:
     if height < 1 or width < 1:
-        raise InputError(f"{path} is empty: {height} x {width} pixels")
+        raise InputError(f"{path} is empty: {height} x {width} pixels", kind="no_pixels")
     if height * width > max_pixels:
         raise InputError(
-            f"{path} declares {height} x {width} pixels, more than {max_pixels}; cut it into tiles first"
+            f"{path} declares {height} x {width} pixels, more than {max_pixels}; cut it into tiles first",
+            kind="too_large",
         )
 
 
@@ -243,17 +263,30 @@ def _native(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == bool:
         return np.where(pixels, np.uint8(255), np.uint8(0))
     if pixels.dtype.kind not in "uif":
-        raise ValueError(f"pixels of type {pixels.dtype} are not an image's")
+        raise ValueError(f"pixels of type {pixels.dtype} are not those of an image")
     if pixels.dtype in (np.uint8, np.uint16):
         return np.ascontiguousarray(pixels)
-    # Big-endian files keep their byte order in the type, which JAX refuses: they are converted as well.
+    # This also converts the byte order of big-endian files, which JAX refuses.
     if pixels.dtype.kind in "ui" and pixels.min() >= 0 and pixels.max() < 2**16:
         return pixels.astype(np.uint16)
     return pixels.astype(np.float32)
 
 
-def _unreadable(path: File, error: Exception) -> InputError:
+def unreadable(where: File | str, error: Exception, remedy: str = "") -> InputError:
+    """Returns the error that a library cannot read a file, with the `kind` of the damage.
+
+    Args:
+      where: the file, and the entry in it.
+      error: the exception of the library.
+      remedy: how to fix it; by default to check the file.
+    """
     reason = str(error).strip() or type(error).__name__
-    return InputError(
-        f"{path} cannot be read ({reason}); check that the file is whole and what it says it is"
-    )
+    remedy = remedy or "check that the file is complete and of the type that its name says"
+    return InputError(f"{where} cannot be read ({reason}); {remedy}", kind=kind_of_damage(error))
+
+
+def kind_of_damage(error: Exception) -> str | None:
+    """Returns the kind of the damage that a library reports: "truncated", "too_large", or None if unknown."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "too_large"
+    return "truncated" if TRUNCATED.search(str(error)) else None

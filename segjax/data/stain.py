@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.errors import InputError
+from segjax.errors import choose
 from segjax.ops import stain
 from segjax.typing import Array
 
@@ -48,10 +48,7 @@ def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
     """
     if method is None:
         return image
-    if method not in METHODS:
-        raise InputError(
-            f"config.data.stain={method!r} is unknown: choose one of {', '.join(METHODS)}, or None"
-        )
+    choose(METHODS, "stain", method)
     if image.shape[-1] != 3:
         return image
     light = image.astype(np.float32) / _full_scale(image)

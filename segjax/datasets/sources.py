@@ -7,9 +7,10 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from segjax.data.records import Record, decode
+from segjax.data.records import Record
 from segjax.datasets.folder.builder import dataset_dir
 from segjax.datasets.store.builder import CellBuilder, prepare
+from segjax.datasets.store.codec import decode
 from segjax.errors import InputError
 
 
@@ -17,21 +18,21 @@ class PreparedSource:
     """A split of a data set on disk.
 
     Args:
-      builder_class: of the data set, prepared on first use.
+      builder_class: builder of the data set, which is prepared on first use.
       split: `train`, or in TFDS's notation a part or a union: `train[:50%]`, `train[10:20]+validation`. Parts
-        follow the order on disk, which TFDS shuffles, so they may tear a group apart.
-      data_dir: where TFDS keeps data sets; None for its default.
+        follow the order on disk, which TFDS shuffles, so they may split a group.
+      data_dir: folder of data sets; None for TFDS's default.
 
     Attributes:
       class_names: of class 0 (background), 1, ...
-      sizes: of all splits there are, in images.
+      sizes: number of images in each split of the data set.
       parts: `(split, start, stop)` of what is read.
-      split_sha256: a digest of which record and group lie in which split, None where the data were prepared
-        before there was one.
-      leaks: of the whole data set, one sentence for each; those of official splits are not among them.
+      split_sha256: digest of the assignment of records to splits, None if the data were prepared by an older
+        version.
+      leaks: leaks between the splits, one sentence each; empty for official splits.
 
     Raises:
-      InputError: if the split is unknown or empty, or the data cannot be had or are damaged.
+      InputError: if the split is unknown or empty, or the data cannot be obtained or are damaged.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class PreparedSource:
         self._open(prepare(builder_class, data_dir), split)
 
     def _open(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
-        self._home = builder.data_dir
+        self._folder = builder.data_dir
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         if not sizes:
             raise self._damaged("it describes no split")
@@ -63,7 +64,7 @@ class PreparedSource:
             raise self._damaged(str(error)) from error
 
     def groups(self) -> list[str]:
-        """The group of each record, without decoding its pixels."""
+        """Returns the group of each record without decoding pixels."""
         try:
             groups = [self._examples[index]["group"] for index in range(len(self))]
         except Exception as error:
@@ -72,17 +73,17 @@ class PreparedSource:
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
-            f"the prepared data in {self._home} are damaged ({reason}); delete that folder and run again to"
-            " prepare them anew"
+            f"the prepared data in {self._folder} are damaged ({reason}); delete that folder and run again to"
+            " prepare the data set"
         )
 
 
 class FolderSource(PreparedSource):
-    """A split of what `scripts/prepare.py` has made of a user's folder.
+    """A split of a folder that `segjax prepare` prepared.
 
     Args:
       split: as in `PreparedSource`.
-      data_dir: the folder that was given to `scripts/prepare.py` as `--out`.
+      data_dir: the `--out` of `segjax prepare`.
 
     Raises:
       InputError: if nothing is prepared there, or as in `PreparedSource`.
@@ -91,18 +92,18 @@ class FolderSource(PreparedSource):
     def __init__(self, split: str, *, data_dir: str | Path | None = None) -> None:
         if data_dir is None:
             raise InputError(
-                "config.dataset.data_dir is not set: give the folder that scripts/prepare.py made by --out"
+                "config.dataset.data_dir is not set: give the folder that segjax prepare made by --out"
             )
         path = dataset_dir(data_dir)
         if not path.is_dir():
             raise InputError(
                 f"config.dataset.data_dir={data_dir} holds no prepared folder ({path} is missing):"
-                f" scripts/prepare.py --images=... --masks=... --out={data_dir} makes it"
+                f" segjax prepare --images=... --masks=... --out={data_dir} makes it"
             )
         try:
             builder = tfds.builder_from_directory(path)
         except Exception as error:
-            self._home = path
+            self._folder = path
             raise self._damaged(str(error)) from error
         self._open(builder, split)
 
@@ -111,9 +112,9 @@ def split_slices(dataset: str, split: str, sizes: Mapping[str, int]) -> list[tup
     """Resolves a split in TFDS's notation.
 
     Args:
-      dataset: its name, for the error.
+      dataset: name of the data set, for the error.
       split: such as `train[:50%]+validation`.
-      sizes: of each split.
+      sizes: number of images in each split.
 
     Returns:
       `(split, start, stop)` for each part.

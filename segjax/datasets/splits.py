@@ -1,4 +1,4 @@
-"""Divides images into splits or folds so that groups stay whole and classes are shared evenly."""
+"""Splits and folds that keep groups together and balance the classes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from segjax.datasets.checks.fingerprints import SAME, resemblance
 from segjax.datasets.checks.summary import Summary, perceptual_of
 from segjax.errors import InputError
 
-SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-# Rounds in which single groups may move once all are placed; few ever need a third.
+FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
+# Maximum number of passes that move single groups after the first assignment; two are usually enough.
 ROUNDS = 5
 
 
 class Leak(NamedTuple):
-    """What lies in two splits and should not.
+    """Images that are in two splits and should not be.
 
     Attributes:
-      kind: what the images share: `group`, `duplicate` (the pixels) or `near_duplicate` (the looks).
+      kind: `group`, `duplicate` (equal pixels) or `near_duplicate` (similar pixels).
       splits: in alphabetical order, at least two.
-      names: of all images that share it, those of one split too, in alphabetical order.
+      names: all images of the group or cluster, in alphabetical order.
       detail: one clause that names values.
     """
 
@@ -40,43 +40,44 @@ class Leak(NamedTuple):
 def assign(
     summaries: Sequence[Summary],
     *,
-    shares: Mapping[str, float] | None = None,
+    fractions: Mapping[str, float] | None = None,
     seed: int = 0,
     folds: int | None = None,
     by: Literal["group", "image"] = "group",
 ) -> dict[str, str]:
-    """Gives every image a split.
+    """Assigns every image to a split.
 
-    Images of one group stay together, and so do images that are the same or look so, whatever their group.
-    Groups are placed one by one, the largest first, where they bring images and instances of every class
-    closest to the shares; then single groups move as long as that comes closer. An image that has a split
-    keeps it, and its group follows.
+    Images of one group stay together, and so do duplicates and near duplicates of any group. Groups are
+    assigned one by one, the largest first, to the split where they bring the number of images and of
+    instances of every class closest to the fractions. Then single groups move as long as that improves the
+    fit. An image that has a split keeps it, and its group follows.
 
     Args:
-      summaries: of all images, with different names.
-      shares: of each split, at least 0, with the sum 1; `SHARES` if None. Not used with `folds`.
-      seed: decides among groups of about the same size. The result depends on it and on the images, not on
-        their order.
-      folds: makes `fold_0`, `fold_1`, ... of equal shares instead, for cross-validation; an image that has
-        a split keeps it, such as a test set of its own.
-      by: `image` ignores the groups.
+      summaries: summaries of all images, with unique names.
+      fractions: fraction of each split, at least 0, with the sum 1; `FRACTIONS` if None. Not
+        used with `folds`.
+      seed: random seed of the order of groups of about the same size. The result does not depend on the
+        order of the images.
+      folds: number of equal splits `fold_0`, `fold_1`, ... for cross-validation instead. An image that has a
+        split, such as a separate test set, keeps it.
+      by: `group` keeps groups together, `image` ignores them.
 
     Returns:
       The split of each image, by its name.
 
     Raises:
-      InputError: if shares or folds make no sense, or there are fewer groups than splits to fill.
+      InputError: if fractions or folds are invalid, or there are fewer groups than splits to fill.
     """
-    target = _targets(shares, folds)
+    target = _targets(fractions, folds)
     summaries = sorted(summaries, key=lambda summary: summary.name)
     for summary, other in pairwise(summaries):
         if summary.name == other.name:
             raise InputError(f"two images are called {summary.name}: rename one of them")
     units = _units(summaries, by)
-    split_of = _given(units)
+    split_of = _preset_splits(units)
     free = [unit for unit in units if unit[0].name not in split_of]
     needed = [name for name in target if target[name] > 0 and name not in split_of.values()]
-    # Splits that the user gave to all images are complete, whatever the shares.
+    # If every image has a split already, the fractions do not matter.
     if len(free) < len(needed) and (free or folds is not None):
         raise InputError(
             f"{len(free)} groups without a split cannot fill {', '.join(needed)}: name finer groups, ask for"
@@ -87,31 +88,30 @@ def assign(
     row_of = {summary.name: row for summary, row in zip(summaries, content, strict=True)}
     for name, split in split_of.items():
         filled[split] += row_of[name]
-    # What the user put into splits of other names is not there to be shared.
+    # Images in splits of other names are not distributed.
     total = 1 - sum((filled[split] for split in filled if split not in target), np.zeros(content.shape[1]))
-    places = _place(
+    assigned = _assign_units(
         [sum(row_of[summary.name] for summary in unit) for unit in free],
         np.array([filled[split] for split in target]),
         np.outer(list(target.values()), total),
         np.random.default_rng(seed),
     )
-    for unit, place in zip(free, places, strict=True):
-        split_of |= {summary.name: list(target)[place] for summary in unit}
+    for unit, index in zip(free, assigned, strict=True):
+        split_of |= {summary.name: list(target)[index] for summary in unit}
     return {summary.name: split_of[summary.name] for summary in summaries}
 
 
 def leaks(summaries: Sequence[Summary]) -> list[Leak]:
-    """Finds what lies in two splits: groups, images that are the same, images that look alike.
+    """Finds groups, duplicates and near duplicates that are in two splits.
 
     Args:
-      summaries: with their splits; those without one are left out.
+      summaries: summaries with splits; those without one are ignored.
 
     Returns:
-      All leaks, groups first. Images that look alike are named once, with all that a chain of resemblances
-      joins.
+      All leaks, groups first. A chain of near duplicates is one leak.
     """
     summaries = sorted((s for s in summaries if s.split is not None), key=lambda summary: summary.name)
-    found = []
+    result = []
     group, duplicate, alike = _shared(summaries)
     for kind, keys, detail in (
         ("group", group, "group {0.group}"),
@@ -126,54 +126,54 @@ def leaks(summaries: Sequence[Summary]) -> list[Leak]:
             same = len({summary.pixel_digest for summary in shared}) == 1
             if len(splits) > 1 and not (kind == "near_duplicate" and same):
                 names = tuple(summary.name for summary in shared)
-                found.append(Leak(kind, splits, names, detail.format(shared[0])))
-    return found
+                result.append(Leak(kind, splits, names, detail.format(shared[0])))
+    return result
 
 
 def digest(split_of: Mapping[str, str]) -> str:
-    """The sha256 of an assignment: two are the same if and only if their digests are.
+    """Returns the sha256 of an assignment of images to splits.
 
     Args:
       split_of: the split of each image, by its name.
 
     Returns:
-      Hexadecimal, of the sorted lines `name, tab, split`.
+      The digest of the sorted lines `name, tab, split`, in hexadecimal.
     """
     lines = sorted(f"{name}\t{split}\n" for name, split in split_of.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _targets(shares: Mapping[str, float] | None, folds: int | None) -> dict[str, float]:
+def _targets(fractions: Mapping[str, float] | None, folds: int | None) -> dict[str, float]:
     if folds is not None:
         if folds < 2:
             raise InputError(f"folds is {folds}; cross-validation takes at least 2")
         return {f"fold_{index}": 1 / folds for index in range(folds)}
-    shares = SHARES if shares is None else shares
-    if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        given = ", ".join(f"{name} {share:g}" for name, share in shares.items()) or "none"
-        raise InputError(f"the shares of splits are {given}; give numbers from 0 on whose sum is 1")
-    return dict(shares)
+    fractions = FRACTIONS if fractions is None else fractions
+    if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        listed = ", ".join(f"{name} {fraction:g}" for name, fraction in fractions.items()) or "none"
+        raise InputError(f"the fractions of splits are {listed}; they must be at least 0 and their sum 1")
+    return dict(fractions)
 
 
 def _shared(summaries: Sequence[Summary]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three keys of each image, each [N]: equal where images share the group, the pixels, the looks."""
+    """Returns three keys per image, each [N]: equal for one group, equal pixels, similar pixels."""
     if not summaries:
         return (np.zeros(0, np.int64),) * 3
     group, duplicate = (
         np.unique([getattr(summary, field) for summary in summaries], return_inverse=True)[1]
         for field in ("group", "pixel_digest")
     )
-    # Without cells, what images have in common is their illumination.
+    # Images without cells are similar by their illumination alone.
     prints = perceptual_of(summaries) * np.array([bool(s.areas) for s in summaries], np.int8)[:, None, None]
     return group, duplicate, resemblance(prints, threshold=SAME).cluster
 
 
 def _units(summaries: Sequence[Summary], by: str) -> list[list[Summary]]:
-    """What must stay together, in the order of its first name."""
+    """Returns the sets of images that must stay together, ordered by their first name."""
     count = len(summaries)
     group, *looks = _shared(summaries)
     keys = [*looks] if by == "image" else [group, *looks]
-    # A graph of images and of what they may share.
+    # A bipartite graph of images and keys.
     offsets = count * np.arange(1, len(keys) + 1)
     shared = np.concatenate([key + offset for key, offset in zip(keys, offsets, strict=True)])
     images = np.tile(np.arange(count), len(keys))
@@ -185,20 +185,20 @@ def _units(summaries: Sequence[Summary], by: str) -> list[list[Summary]]:
     return list(units.values())
 
 
-def _given(units: Sequence[Sequence[Summary]]) -> dict[str, str]:
-    """The splits of images that the user gave, and of what must stay with them."""
+def _preset_splits(units: Sequence[Sequence[Summary]]) -> dict[str, str]:
+    """Returns the splits that the user chose, extended to the images that must stay with them."""
     split_of: dict[str, str] = {}
     for unit in units:
-        given = [summary.split for summary in unit if summary.split is not None]
-        if given:
-            # Where the user tore a group apart, the rest of it goes where most of it is.
-            usual = min(given, key=lambda split: (-given.count(split), split))
+        preset = [summary.split for summary in unit if summary.split is not None]
+        if preset:
+            # If the user split a group, the rest of it goes to the split that has most of it.
+            usual = min(preset, key=lambda split: (-preset.count(split), split))
             split_of |= {summary.name: summary.split or usual for summary in unit}
     return split_of
 
 
 def _content(summaries: Sequence[Summary]) -> np.ndarray:
-    """[N, D] of the images and of each class's instances, what each image has as a share of all."""
+    """Returns [N, D]: the fraction of all images and of the instances of each class that each image has."""
     classes = sorted({index for summary in summaries for index in summary.areas})
     counts = np.array(
         [[1.0, *(len(summary.areas.get(index, ())) for index in classes)] for summary in summaries]
@@ -206,48 +206,48 @@ def _content(summaries: Sequence[Summary]) -> np.ndarray:
     return counts / np.maximum(counts.sum(axis=0), 1)
 
 
-def _place(
-    contents: Sequence[np.ndarray], filled: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
+def _assign_units(
+    contents: Sequence[np.ndarray], filled: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Chooses a split for each unit.
+    """Assigns each unit to a split.
 
     Args:
-      contents: U times [D], of each unit.
-      filled: [S, D] the content of each split beforehand.
-      wanted: [S, D] in the end.
-      rng: for the order of units of about the same size.
+      contents: U times [D], the content of each unit.
+      filled: [S, D], the initial content of each split.
+      target: [S, D], the desired content of each split.
+      rng: random order of units of about the same size.
 
     Returns:
       [U] integer.
     """
     filled, units = filled.copy(), np.array(contents).reshape(-1, filled.shape[1])
-    splits = np.flatnonzero(wanted.any(axis=1))
-    places = np.zeros(len(units), np.int64)
+    splits = np.flatnonzero(target.any(axis=1))
+    assigned = np.zeros(len(units), np.int64)
     sizes = np.floor(np.log2(np.maximum(units.sum(axis=1), 1e-12)))
     order = np.lexsort((rng.random(len(units)), -sizes))
 
     def cost(unit: np.ndarray) -> np.ndarray:
-        """[S] by how much the squared distance to what is wanted grows where the unit is added."""
-        gap = filled[splits] - wanted[splits]
+        """Returns [S]: how much the squared distance to the target grows if the unit is added."""
+        gap = filled[splits] - target[splits]
         return ((gap + unit) ** 2 - gap**2).sum(axis=1)
 
     for count, unit in enumerate(order):
         costs = cost(units[unit])
         empty = ~filled[splits].any(axis=1)
-        if len(order) - count <= empty.sum():  # every split gets something
+        if len(order) - count <= empty.sum():  # no split stays empty
             costs[~empty] = np.inf
-        places[unit] = splits[costs.argmin()]
-        filled[places[unit]] += units[unit]
+        assigned[unit] = splits[costs.argmin()]
+        filled[assigned[unit]] += units[unit]
     for _ in range(ROUNDS):
         moved = False
         for unit in order:
-            home = places[unit]
-            filled[home] -= units[unit]
+            old = assigned[unit]
+            filled[old] -= units[unit]
             costs = cost(units[unit])
             best = splits[costs.argmin()]
-            if best != home and filled[home].any() and costs.min() < costs[splits == home][0] - 1e-12:
-                places[unit], moved = best, True
-            filled[places[unit]] += units[unit]
+            if best != old and filled[old].any() and costs.min() < costs[splits == old][0] - 1e-12:
+                assigned[unit], moved = best, True
+            filled[assigned[unit]] += units[unit]
         if not moved:
             break
-    return places
+    return assigned

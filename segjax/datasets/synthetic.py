@@ -1,4 +1,4 @@
-"""Images of cells that never were, with exact labels and no download: for tests, first steps, timing."""
+"""Synthetic images of cells with exact labels, for tests, first steps and timing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from segjax.segmentation import Segmentation
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One class of bodies.
+    """One class of instances.
 
     Attributes:
-      name: of the class.
-      radius: pixels, smallest and largest, of the mean half-axis.
-      elongation: the largest ratio of the half-axes.
-      brightness: mean intensity over the background, 1 for a nucleus.
-      density: bodies for each 10,000 pixels.
+      name: name of the class.
+      radius: smallest and largest mean half-axis in pixels.
+      elongation: largest ratio of the half-axes.
+      brightness: mean intensity above the background, 1 for a nucleus.
+      density: instances per 10,000 pixels.
     """
 
     name: str
@@ -40,7 +40,7 @@ KINDS = (
     Kind("bright body", radius=(2, 4), elongation=1.2, brightness=2.2, density=2.5),
     Kind("rod", radius=(4, 6), elongation=4.0, brightness=0.6, density=1.5),
 )
-# The largest number of photons that one pixel collects at intensity 1.
+# Number of photons that one pixel collects at intensity 1.
 PHOTONS = 200.0
 SPLITS = ("train", "validation", "test")
 
@@ -50,14 +50,14 @@ class SyntheticSource:
 
     Args:
       split: `train`, `validation` or `test`, or a part in TFDS's notation; the three share no image.
-      seed: of the whole data set.
-      train_size: images in the split of that name.
-      validation_size: likewise.
-      test_size: likewise.
+      seed: random seed of the data set.
+      train_size: number of images in the split.
+      validation_size: number of images in the split.
+      test_size: number of images in the split.
       image_size: side of the square images in pixels.
-      channels: of an image; the classes differ in how bright they are in each.
+      channels: number of channels; the brightness of a class differs between channels.
       bits: 8 or 16.
-      kinds: how many of `KINDS` there are, the background not counted.
+      kinds: number of `KINDS`, without the background.
 
     Attributes:
       class_names: of class 0 (background), 1, ...
@@ -106,7 +106,7 @@ class SyntheticSource:
 
     def __getitem__(self, index: int) -> Record:
         split, number = self._keys[index]
-        # A key of four words: neither seeds nor splits nor images can meet.
+        # Seed, split and image are separate words of the key, so no two images have the same random numbers.
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, split, number])))
         image, truth = self._draw(rng)
         name = f"synthetic_{SPLITS[split]}_{number:05d}"
@@ -121,23 +121,23 @@ def draw(
     bits: int,
     kinds: Sequence[Kind] = KINDS[:2],
 ) -> tuple[np.ndarray, Segmentation]:
-    """Draws bodies as a fluorescence microscope would see them.
+    """Draws cells as a fluorescence microscope records them.
 
-    Ellipses, later ones in front; texture, blur, uneven illumination, a background; the noise of photons and
-    of the camera.
+    Later ellipses cover earlier ones. Texture, blur, uneven illumination, background, shot noise and camera
+    noise are added.
 
     Args:
-      rng: all that is random.
+      rng: random generator.
       shape: `(H, W)`.
       channels: C.
       bits: 8 or 16.
       kinds: the classes 1, 2, ...
 
     Returns:
-      [H, W, C] uint8 or uint16, and the exact truth. An ellipse hidden whole is not in it.
+      [H, W, C] uint8 or uint16, and the exact segmentation. Fully covered ellipses are not in it.
     """
     labels, classes, amplitude = _place(rng, shape, kinds)
-    # Each channel stains each class to another degree, the first all of them fully.
+    # Each channel stains each class differently; the first stains all of them fully.
     stain = np.concatenate(
         [np.ones((len(kinds), 1)), rng.uniform(0.1, 1, (len(kinds), channels - 1))], axis=1
     )
@@ -150,7 +150,7 @@ def draw(
     light = ndimage.gaussian_filter(light, sigma=(1.0, 1.0, 0)) + rng.uniform(0.02, 0.1)
     photons = rng.poisson(PHOTONS * np.maximum(light * illumination[..., None], 0))
     signal = photons / PHOTONS + rng.normal(0, 0.01, photons.shape)
-    # Exposure differs between images; the brightest bodies stay below saturation.
+    # Exposure differs between images; the brightest cells stay below saturation.
     peak = (2**bits - 1) * rng.uniform(0.05 if bits == 16 else 0.4, 0.9)
     pixels = np.clip(np.round(signal / max(signal.max(), 1e-6) * peak), 0, 2**bits - 1)
     truth = Segmentation.from_labels(labels, classes=classes[np.unique(labels[labels > 0]) - 1])
@@ -160,7 +160,7 @@ def draw(
 def _place(
     rng: np.random.Generator, shape: tuple[int, int], kinds: Sequence[Kind]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label map [H, W] with gaps, and class and amplitude of every ellipse drawn, hidden ones too."""
+    """Returns a label map [H, W] with gaps, and class and amplitude of every ellipse, covered ones too."""
     labels = np.zeros(shape, np.int32)
     classes, amplitude = [], []
     for index, kind in enumerate(kinds, start=1):
@@ -175,8 +175,8 @@ def _place(
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, int], *, sigma: float) -> np.ndarray:
-    """A random field [H, W] that varies over `sigma` pixels, between -1 and 1."""
-    # Drawn coarse and enlarged: a wide blur of the whole image would take longer than all else.
+    """Returns a random field [H, W] in [-1, 1] that varies over `sigma` pixels."""
+    # A coarse field is enlarged, because a wide blur at full resolution would dominate the run time.
     step = max(1, round(sigma))
     coarse = rng.uniform(-1, 1, (shape[0] // step + 4, shape[1] // step + 4))
     y, x = (np.arange(size) / step + 1 for size in shape)

@@ -1,31 +1,32 @@
-"""Searches the settings of methods without weights, on the training split alone."""
+"""Searches the settings of methods without weights, on the training split."""
 
 from __future__ import annotations
 
 import itertools
-import time
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segjax.data.records import Record
-from segjax.errors import InputError
+from segjax.classical import make_method
+from segjax.data.records import Record, Source
+from segjax.errors import InputError, choose
 from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
-from segjax.experiment.build import open_split
-from segjax.experiment.classical import make_classical
+from segjax.experiment.setup import open_split
 from segjax.files import write_json
 from segjax.report.table import OVERALL, format_score
 
 
 class InMemorySubset:
-    """Records of a source, evenly spread over it and held in memory, because each is read many times."""
+    """Evenly spaced records of a source, held in memory because each is read many times."""
 
-    def __init__(self, source: Any, count: int) -> None:
-        self.class_names: tuple[str, ...] = source.class_names
+    def __init__(self, source: Source, count: int) -> None:
+        self.class_names = source.class_names
         step = max(1, len(source) // count)
         self._records = [source[index] for index in range(0, len(source), step)][:count]
 
@@ -39,64 +40,52 @@ class InMemorySubset:
 def search(
     config: ConfigDict, tries: Iterable[Mapping[str, Any]], *, images: int, score: str, out: Path
 ) -> str:
-    """Tries one field after the other and keeps of each the value with the best score.
+    """Optimises one field after the other: each gets the value with the best score.
 
     Args:
-      config: of configs/classical.py; its present values are where the search begins.
+      config: of configs/classical.py; its values are the start of the search.
       tries: overrides of one field each, such as `{"methods.kmeans.num_clusters": 4}`.
-      images: of the training split, at most.
-      score: one of `OVERALL`, by which settings are ranked.
+      images: maximum number of images of the training split.
+      score: one of `OVERALL`.
       out: folder for `ablation.json`, which is rewritten after every trial.
 
     Returns:
-      What was found, for each method the settings to put into a config.
+      The best settings of each method, as text.
 
     Raises:
-      InputError: if the config trains something, or there is no such score or field.
+      InputError: if the config is that of a network, or there is no such score or field.
     """
     if "methods" not in config:
         raise InputError("--config names a network: only methods without weights, as in configs/classical.py")
-    if score not in OVERALL:
-        raise InputError(f"--score={score!r} is unknown: choose one of {', '.join(OVERALL)}")
-    config = ConfigDict(config.to_dict())
+    rank = choose(OVERALL, "--score", score)
     source = InMemorySubset(open_split(config, "train"), images)
     by_field: dict[str, list[Any]] = {}
     for field, value in itertools.chain.from_iterable(override.items() for override in tries):
         by_field.setdefault(field, []).append(value)
     trials: list[dict[str, Any]] = []
+    content = {"score": score, "images": len(source), "trials": trials}
+    content["environment"] = environment.hardware_info()
 
     def measure(method: str, settings: ConfigDict) -> float:
-        began = time.monotonic()
-        found = evaluate(
-            make_classical(method, settings), source, source.class_names, headline=config.dataset.headline
-        ).metrics
-        value = OVERALL[score](found)
-        seconds = time.monotonic() - began
-        scores = {name: get(found) for name, get in OVERALL.items()}
-        trials.append({"method": method, "settings": settings.to_dict(), "seconds": seconds, **scores})
-        write_json(
-            out / "ablation.json",
-            {
-                "score": score,
-                "images": len(source),
-                "trials": trials,
-                "environment": environment.hardware_info(),
-            },
+        evaluation = evaluate(make_method(method, **settings), source, headline=config.dataset.headline)
+        scores = {name: get(evaluation.scores) for name, get in OVERALL.items()}
+        defined = {name: None if math.isnan(value) else value for name, value in scores.items()}
+        trials.append(
+            {"method": method, "settings": settings.to_dict(), "seconds": evaluation.seconds, **defined}
         )
-        return -1.0 if value is None else value
+        write_json(out / "ablation.json", content)
+        return float(np.nan_to_num(rank(evaluation.scores), nan=-1.0))
 
     lines = []
     for method in config.methods:
         best = ConfigDict(config.methods[method].to_dict())
         first = top = measure(method, best)
-        fields = {
-            field: values for field, values in by_field.items() if field.startswith(f"methods.{method}.")
-        }
+        prefix = f"methods.{method}."
+        fields = {field: values for field, values in by_field.items() if field.startswith(prefix)}
         for field, values in tqdm(fields.items(), desc=method, unit="field", leave=False):
-            name = field.removeprefix(f"methods.{method}.")
             for value in values:
-                settings = ConfigDict(best.to_dict() | {name: value})
-                if settings != best and (reached := measure(method, settings)) > top:
-                    top, best = reached, settings
+                settings = ConfigDict(best.to_dict() | {field.removeprefix(prefix): value})
+                if settings != best and (result := measure(method, settings)) > top:
+                    top, best = result, settings
         lines.append(f"{method}: {score} {format_score(first)} -> {format_score(top)} with {best.to_dict()}")
     return "\n".join([*lines, "", f"all trials: {out / 'ablation.json'}"])

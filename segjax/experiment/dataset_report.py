@@ -1,4 +1,4 @@
-"""Looks at data sets: what state they are in, and what their images are like."""
+"""Quality reports of public data sets, and contact sheets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from segjax.data.augmentation.preview import augmented
 from segjax.data.records import Source
-from segjax.datasets.catalog import DATASETS, open_source
-from segjax.datasets.checks import KINDS, check_image, summarise
+from segjax.datasets.catalog import PUBLIC, open_source
+from segjax.datasets.checks.findings import KINDS
+from segjax.datasets.checks.image import check_image
+from segjax.datasets.checks.summary import summarise
 from segjax.datasets.folder.decisions import Decision, compare
 from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.formats import RawAnnotation
@@ -21,36 +23,35 @@ from segjax.datasets.sources import PreparedSource
 from segjax.errors import InputError
 from segjax.report import preview
 from segjax.report.dataset_page import format_counts, write_quality
-from segjax.segmentation import Segmentation
 
-# Pictures of a contact sheet, augmented ones, and the side of those in pixels.
+# Number of pictures and of augmented patches on a contact sheet, and the side of a patch in pixels.
 PICTURES, AUGMENTED, PATCH = 24, 18, 192
 
 
 def inspect_public(name: str, data_dir: str | None, out: str, *, previews: bool) -> str:
-    """Prepares a public data set unless it is prepared already, and reports on its state.
+    """Prepares a public data set on first use, and writes a quality report.
 
     Args:
-      name: one of `DATASETS` that lies on disk.
-      data_dir: where data sets are kept; None for TFDS's default.
+      name: name of a public data set.
+      data_dir: folder of data sets; None for TFDS's default.
       out: folder for the report.
-      previews: whether contact sheets are drawn.
+      previews: whether to draw contact sheets.
 
     Returns:
-      What to print.
+      The message for the user.
 
     Raises:
-      InputError: if there is no such data set, or it cannot be had.
+      InputError: if there is no such data set, or it cannot be obtained.
     """
-    found = _splits(name, data_dir)
-    sources = {split: open_source(name, split, data_dir=data_dir) for split in found}
+    sources = _open_splits(name, data_dir)
     class_names = next(iter(sources.values())).class_names
     decisions: list[Decision] = []
     for split, source in sources.items():
-        for index in tqdm(range(len(source)), unit="image", desc=f"examine {split}", dynamic_ncols=True):
+        for index in tqdm(range(len(source)), unit="image", desc=f"check {split}", dynamic_ncols=True):
             record = source[index]
-            drawing = RawAnnotation(record.truth.labels, _classes(record.truth), ())
-            _, findings = check_image(record.image, drawing, num_classes=len(class_names), accept=KINDS)
+            classes = dict(enumerate(record.truth.classes.tolist(), start=1))
+            annotation = RawAnnotation(record.truth.labels, classes, ())
+            _, findings = check_image(record.image, annotation, num_classes=len(class_names), accept=KINDS)
             item = ImageFile(record.name, Path(), split=split)
             decisions.append(Decision(item, findings, summarise(record, split=split), split, "kept"))
     plan = compare(decisions)
@@ -68,7 +69,7 @@ def inspect_public(name: str, data_dir: str | None, out: str, *, previews: bool)
 
 
 def contact_sheets(sources: Mapping[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Names and PNG files of the sheets of a data set: raw, outlined, augmented, by class, by group."""
+    """Returns names and PNG contents of contact sheets: raw, outlined, augmented, by class, by group."""
     first = next(iter(sources.values()))
     records = [
         record
@@ -77,37 +78,32 @@ def contact_sheets(sources: Mapping[str, Source], class_names: Sequence[str]) ->
     ]
     drawn = [
         ("raw", preview.raw(records)),
-        ("outlines", preview.outlines(records, class_names)),
-        ("after augmentation", _augmented(first, class_names)),
+        ("outlines", preview.outlines(records)),
+        ("after augmentation", _augmented(first)),
         *(
-            (f"class {name}", preview.by_class(records, class_names, index, count=PICTURES))
+            (f"class {name}", preview.by_class(records, index, count=PICTURES))
             for index, name in enumerate(class_names[1:], start=1)
         ),
-        ("groups", preview.by_group(records, class_names, count=PICTURES)),
+        ("groups", preview.by_group(records, count=PICTURES)),
     ]
     return [(name, _png(preview.contact_sheet(pictures))) for name, pictures in drawn if pictures]
 
 
-def _classes(truth: Segmentation) -> dict[int, int]:
-    return dict(enumerate(truth.classes.tolist(), start=1))
-
-
-def _splits(name: str, data_dir: str | None) -> list[str]:
-    """The splits of a public data set, which is prepared if it is not yet."""
+def _open_splits(name: str, data_dir: str | None) -> dict[str, Source]:
+    """Opens all splits of a public data set, which is prepared on first use."""
     source = open_source(name, "all", data_dir=data_dir) if name != "folder" else None
     if not isinstance(source, PreparedSource):
-        public = ", ".join(sorted(set(DATASETS) - {"folder", "synthetic"}))
-        raise InputError(f"--dataset={name} is no public data set: choose one of {public}")
-    return list(source.sizes)
+        raise InputError(f"--dataset={name} is not a public data set: choose one of {', '.join(PUBLIC)}")
+    return {split: open_source(name, split, data_dir=data_dir) for split in source.sizes}
 
 
-def _augmented(source: Source, class_names: Sequence[str]) -> list[preview.Captioned]:
-    """A few patches of each of three images, as training sees them with the default policy."""
+def _augmented(source: Source) -> list[preview.Captioned]:
+    """Returns patches of three images, augmented by the default policy."""
     made: list[preview.Captioned] = []
     for number, record in enumerate(preview.evenly_spaced(source, 3)):
         size = min(PATCH, *record.truth.shape)
         patches = augmented(record, {}, patch_size=size, count=AUGMENTED // 3, seed=number)
-        made += [(record.name, preview.patch(*patch, class_names)) for patch in patches]
+        made += [(record.name, preview.patch(*patch)) for patch in patches]
     return made
 
 

@@ -1,4 +1,4 @@
-"""What a measurement was made with: numbers without it cannot be compared."""
+"""Hardware and versions behind a measurement; without them, measurements cannot be compared."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import segjax
 
 
 def hardware_info() -> dict[str, Any]:
-    """The hardware and the versions behind a measurement, ready for JSON."""
+    """Returns device, cores and package versions, ready for JSON."""
     device = jax.devices()[0]
     return {
         "device": processor() if device.platform == "cpu" else device.device_kind,
@@ -26,10 +26,9 @@ def hardware_info() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name of the processor, as far as the system tells."""
+    """Returns the name of the processor, as far as the system knows it."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -1,31 +1,29 @@
-"""Measures methods on a split, beside the reference, and writes the report."""
+"""Evaluates methods and the reference on a split, and writes the report."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segjax.classical import STAGES
+from segjax.classical import METHODS, make_stages
 from segjax.classical.stages import Stages
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.evaluation.evaluate import Evaluation, evaluate
+from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
-from segjax.experiment.build import open_split, open_workdir
-from segjax.experiment.classical import make_reference, make_stages
-from segjax.experiment.classification import classified
+from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
+from segjax.experiment.methods import make_reference, open_run
+from segjax.experiment.setup import open_split
 from segjax.experiment.workdir import read_config, read_metadata
-from segjax.files import write_json
-from segjax.inference.predictor import Predictor
+from segjax.inference.predictor import Detector
 from segjax.metrics.proposals import ProposalStatistics
-from segjax.report.evaluation_page import Example, write_report
+from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import comparison, format_score
 from segjax.segmentation import Method
@@ -34,59 +32,52 @@ from segjax.train.log import read_log
 
 
 def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None) -> str:
-    """Evaluates a trained network beside the reference, and writes the report.
+    """Evaluates a trained network and the reference, and writes the report.
 
     Args:
       workdir: of a run that has a checkpoint.
       split: "train", "validation" or "test".
-      seconds: that training took, for the report; from the run's last checkpoint if None.
+      seconds: duration of the training, for the report; from the run's last checkpoint if None.
 
     Returns:
       The comparison as a table to print. The report is in `<workdir>/report`, those of splits other than
       test in `<workdir>/report_<split>`.
     """
-    config, description = read_config(workdir), read_metadata(workdir)
+    config, metadata = read_config(workdir), read_metadata(workdir)
     source = open_split(config, split)
-    if tuple(source.class_names) != description.class_names:
+    if tuple(source.class_names) != metadata.class_names:
         raise InputError(
-            f"{workdir} was trained for the classes {', '.join(description.class_names)}, but"
-            f" {config.dataset.name} now has {', '.join(source.class_names)}: train anew in another --workdir"
+            f"{workdir} was trained for the classes {', '.join(metadata.class_names)}, but"
+            f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
         )
-    predictor, step = open_workdir(workdir, config, description)
-    proposals = _judge_proposals(predictor, source) if predictor.proposes else None
+    opened = open_run(workdir)
+    detector = opened.method
+    proposals = _evaluate_proposals(detector, source) if isinstance(detector, Detector) else None
     if seconds is None:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            seconds = checkpoints.progress(step)["seconds"]
-    methods: dict[str, Method] = {
-        "model": predictor,
-        "reference": make_reference(config),
-    }
-    folder = workdir / ("report" if split == "test" else f"report_{split}")
-    curve = _training_curve(workdir)
-    table = _compare(
-        methods,
-        config,
-        source,
-        split,
-        folder,
+            seconds = checkpoints.progress(opened.step or 0)["seconds"]
+    report = dataclasses.replace(
+        _evaluate_all({"model": opened.method}, config, source, split),
         train_seconds=seconds,
-        step=step,
-        curve=curve,
+        step=opened.step,
+        curve=_training_curve(workdir),
         proposals=proposals,
     )
+    table = _write(workdir / ("report" if split == "test" else f"report_{split}"), report)
     if proposals is None:
         return table
+    recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
     return (
-        f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} in an image, with an IoU of 0.5 for"
-        f" {format_score(proposals['recall'])} of the objects"
+        f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} in an image, with an IoU of 0.5 for {recall}"
+        " of the objects"
     )
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
-    """Evaluates methods without weights beside the reference.
+    """Evaluates methods without weights and the reference.
 
     Where the data have several classes of instances, a classifier gives each instance its class. It is fitted
-    on what the method makes of the training split, and written to `<folder>/classifier_<method>.json`.
+    to the segmentations of the training split, and written to `<folder>/classifier_<method>.json`.
 
     Args:
       config: of configs/classical.py.
@@ -97,116 +88,78 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
       The comparison as a table to print.
     """
     source = open_split(config, split)
-    names = sorted(config.methods, key=[*STAGES, *config.methods].index)  # a ConfigDict forgets their order
-    methods = {name: classified(name, config, source.class_names, folder) for name in names}
-    shown = {name: make_stages(name, config.methods[name]) for name in names}
-    methods["reference"] = make_reference(config)
-    return _compare(methods, config, source, split, folder, train_seconds=None, step=None, stages=shown)
+    names = sorted(config.methods, key=[*METHODS, *config.methods].index)  # a ConfigDict forgets their order
+    methods = {name: make_classifying(name, config, source.class_names, folder) for name in names}
+    report = _evaluate_all(methods, config, source, split)
+    stages = {name: make_stages(name, **config.methods[name]) for name in names}
+    return _write(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
 
 
-def _compare(
-    methods: dict[str, Method],
-    config: ConfigDict,
-    source: Source,
-    split: str,
-    folder: Path,
-    *,
-    train_seconds: float | None,
-    step: int | None,
-    curve: Sequence[Mapping[str, float]] = (),
-    stages: Mapping[str, Callable[[np.ndarray], Stages]] | None = None,
-    proposals: Mapping[str, float | None] | None = None,
-) -> str:
-    found: dict[str, Evaluation] = {}
-    seconds: dict[str, float] = {}
-    for name, method in methods.items():
-        began = time.monotonic()
-        found[name] = evaluate(
+def _evaluate_all(
+    methods: Mapping[str, Method], config: ConfigDict, source: Source, split: str
+) -> EvaluationReport:
+    """Evaluates methods and the reference."""
+    evaluations = {
+        name: evaluate(
             method,
             source,
-            source.class_names,
             headline=config.dataset.headline,
             keep_predictions=True,
             description=f"evaluate {name}",
         )
-        seconds[name] = time.monotonic() - began
-    first = next(iter(methods))
-    metrics: dict[str, Any] = {
-        "split": split,
-        "methods": {name: evaluation.metrics for name, evaluation in found.items()},
-        "seconds": {"train": train_seconds, "evaluate": seconds[first], "by_method": seconds},
-        "step": step,
-        "images": len(source),
-        **split_facts(source),
-        "per_image": {name: evaluation.per_image for name, evaluation in found.items()},
-        "environment": environment.hardware_info(),
+        for name, method in {**methods, "reference": make_reference(config)}.items()
     }
-    described = metrics["environment"] | split_facts(source) | {"config": config.to_dict()}
-    if proposals is not None:
-        metrics["proposals"] = proposals
-        described = {"proposals": proposals} | described
-    write_json(folder / "metrics.json", metrics)
-    examples = [
-        Example(
-            record.name,
-            record.image,
-            record.truth,
-            {name: evaluation.predictions[record.name] for name, evaluation in found.items()},
-            {name: evaluation.per_image[record.name]["ap"]["0.5"] for name, evaluation in found.items()},
-        )
-        for record in (source[index] for index in range(len(source)))
-    ]
-    write_report(
-        folder / "index.html",
-        title=f"{config.dataset.name}: {split} split",
-        class_names=source.class_names,
-        metrics=metrics,
-        examples=examples,
-        curve=curve,
-        stages=_stages_of_one(examples, stages or {}, source.class_names),
-        environment=described,
+    return EvaluationReport(
+        data_set=config.dataset.name,
+        split=split,
+        source=source,
+        evaluations=evaluations,
+        environment=environment.hardware_info(),
+        config=config.to_dict(),
+        split_facts=split_facts(source),
         warnings=getattr(source, "leaks", ()),
     )
-    return f"{comparison(metrics)}\n\nreport: {folder / 'index.html'}"
 
 
-def _judge_proposals(predictor: Predictor, source: Source) -> dict[str, float | None]:
-    """How many objects of a split can be found at all."""
+def _write(folder: Path, report: EvaluationReport) -> str:
+    """Writes the report; returns the comparison to print."""
+    write_report(folder, report)
+    return f"{comparison(report.scores)}\n\nreport: {folder / 'index.html'}"
+
+
+def _evaluate_proposals(detector: Detector, source: Source) -> dict[str, float | None]:
+    """Returns number and recall of the region proposals of a split."""
     total = ProposalStatistics.empty()
     for index in tqdm(range(len(source)), desc="proposals", unit="image", leave=False):
         record = source[index]
-        total += ProposalStatistics.of(record.truth, predictor.propose(record.image))
+        total += ProposalStatistics.of(record.truth, detector.propose(record.image))
     return total.compute()
 
 
-def _stages_of_one(
-    examples: Sequence[Example],
-    stages: Mapping[str, Callable[[np.ndarray], Stages]],
-    class_names: Sequence[str],
-) -> tuple[str, dict[str, list[tuple[str, np.ndarray]]]] | None:
-    """The name of the typical image, and pictures of what each method makes of it on the way."""
-    if not stages:
-        return None
-    falling = sorted(examples, key=lambda example: next(iter(example.scores.values())) or 0.0)
-    typical = falling[len(falling) // 2]
+def _draw_stages(
+    report: EvaluationReport, methods: Mapping[str, Callable[[np.ndarray], Stages]]
+) -> tuple[str, dict[str, list[tuple[str, np.ndarray]]]]:
+    """Returns the name of a typical image, and pictures of each method's intermediate stages on it."""
+    scores = [one.ap[0.5] for one in next(iter(report.evaluations.values())).per_image.values()]
+    median = np.argsort(np.nan_to_num(scores), kind="stable")[len(scores) // 2]
+    typical = report.source[int(median)]
     window = busiest(typical.truth.labels > 0)
     pictures = {
-        name: draw_stages(typical.image, run(typical.image), class_names, window=window)
-        for name, run in stages.items()
+        name: draw_stages(typical.image, method(typical.image), window=window)
+        for name, method in methods.items()
     }
     return typical.name, pictures
 
 
 def _training_curve(workdir: Path) -> list[dict[str, float]]:
-    """The losses of a run by step, without the prefixes of the log."""
-    prefix = "train/"
-    terms = ("skipped", "consecutive_skips")
+    """Returns step and losses of every logged step, without the prefixes of the log."""
+    prefix, counters = "train/", ("train/skipped", "train/consecutive_skips")
     return [
         {"step": line["step"]}
         | {
             name.removeprefix(prefix): value
             for name, value in line.items()
-            if name.startswith(prefix) and name.removeprefix(prefix) not in terms
+            if name.startswith(prefix) and name not in counters
         }
         for line in read_log(workdir / "log.jsonl")
         if f"{prefix}loss" in line

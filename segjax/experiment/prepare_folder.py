@@ -1,4 +1,4 @@
-"""Makes a data set of a user's folder, and reports on its state."""
+"""Prepares a data set from a user's folder and writes a quality report."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from segjax.datasets.checks import KINDS
+from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.folder import pipeline
 from segjax.datasets.folder.builder import Folder, dataset_dir
-from segjax.datasets.folder.decisions import decide
-from segjax.datasets.folder.examination import Checker, Options, examine_all
+from segjax.datasets.folder.decisions import Plan, decide
+from segjax.datasets.folder.examination import Checker, Options, check_all
 from segjax.datasets.folder.image_files import ImageFile, list_items, root_of
 from segjax.datasets.formats import Annotations, open_annotations
 from segjax.datasets.sources import FolderSource
@@ -27,13 +28,14 @@ from segjax.experiment.dataset_report import contact_sheets
 from segjax.files import write_json
 from segjax.report.dataset_page import format_counts, write_quality
 
-SHARED = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
+# Written last, into the output folder: what was prepared from what.
 MARK = "preparation.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the user asked for; each field is a flag of `scripts/prepare.py`."""
+    """What to prepare. Each field is a flag of `segjax prepare`."""
 
     images: str
     masks: str
@@ -43,44 +45,114 @@ class Request:
     pattern: str | None = None
     classes: tuple[str, ...] = ()
     channel_axis: int | None = None
-    shares: tuple[float, ...] = (0.7, 0.15, 0.15)
+    fractions: tuple[float, ...] = (0.7, 0.15, 0.15)
     split_by: Literal["group", "image"] = "group"
     folds: int | None = None
     seed: int = 0
     accept: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """The request as JSON returns it, without the output folder."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
+        return json.loads(json.dumps(fields))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The files of a request.
+
+    Attributes:
+      root: folder of the images.
+      items: all images, sorted by key.
+      masks: file or folder of the masks.
+      annotations: the opened masks.
+      class_names: background first.
+    """
+
+    root: Path
+    items: Sequence[ImageFile]
+    masks: Path
+    annotations: Annotations
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def state(self) -> dict[str, str]:
+        """Digests of sizes and modification times, which change with the files."""
+        images = [(dataclasses.replace(item, path=Path()), *_stat(item.path)) for item in self.items]
+        masks = self.masks
+        paths = [masks] if masks.is_file() else sorted(path for path in masks.rglob("*") if path.is_file())
+        annotations = [(str(path), *_stat(path)) for path in paths]
+        return {
+            name: hashlib.sha256(repr(value).encode()).hexdigest()
+            for name, value in (("images", images), ("annotations", annotations))
+        }
+
 
 def prepare_folder(
     request: Request, *, workers: int, previews: bool, beam: Sequence[str] | None = None
 ) -> str:
-    """Makes a data set of a folder.
+    """Prepares a data set from a folder of images and masks.
 
-    May be stopped at any moment: what was made of each image is kept, and the same command goes on from there
-    to the same files, byte by byte.
+    The preparation may be interrupted at any time: the same command resumes, with byte-identical results.
 
     Args:
-      request: what to make of what.
-      workers: processes that look at images; 0 for none but this one.
-      previews: whether contact sheets are drawn.
-      beam: options of Apache Beam, such as `--runner=FlinkRunner`, if it shall do the work.
+      request: what to prepare.
+      workers: number of processes that check images; 0 uses only this process.
+      previews: whether to draw contact sheets.
+      beam: options of Apache Beam, such as `--runner=FlinkRunner`, to run on it.
 
     Returns:
-      What to print.
+      The message for the user.
 
     Raises:
-      InputError: if anything that was given cannot be used.
+      InputError: if the request or its files are invalid.
     """
-    if unknown := sorted(set(request.accept) - set(KINDS)):
-        raise InputError(f"--accept={unknown[0]} is no finding: choose among {', '.join(KINDS)}")
-    if len(request.shares) != len(SHARED):
-        raise InputError(f"--shares has {len(request.shares)} numbers: give those of {', '.join(SHARED)}")
     out = Path(request.out)
+    inputs = _open_inputs(request)
+    if _is_finished(out, request, inputs.state):
+        return f"{out} is prepared already: {out / 'report' / 'index.html'}"
+    checker = _check_images(out, request, inputs, workers, beam)
+    plan = decide(
+        inputs.items,
+        checker.staging,
+        annotated=inputs.annotations.keys,
+        fractions=dict(zip(SPLITS, request.fractions, strict=True)),
+        by=request.split_by,
+        folds=request.folds,
+        seed=request.seed,
+        accept=frozenset(request.accept),
+    )
+    _write_dataset(out, inputs, checker, plan, beam)
+    summary = _write_report(out, inputs, plan, previews)
+    for folder in ("staging", "downloads"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+    write_json(out / MARK, {"request": request.key, "state": inputs.state})
+    splits = format_counts({split: part["images"] for split, part in summary["splits"].items()})
+    return (
+        f"{format_counts(summary['images'])} of {len(inputs.items)} images in {inputs.root}\n{splits}\n\n"
+        f"report: {out / 'report' / 'index.html'}\n"
+        f"train on it: --config=configs/semantic.py:dataset=folder --config.dataset.data_dir={out}"
+    )
+
+
+def _open_inputs(request: Request) -> _Inputs:
+    """Validates the request, lists the images and opens the masks."""
+    if unknown := sorted(set(request.accept) - set(KINDS)):
+        raise InputError(f"--accept={unknown[0]} is unknown: choose among {', '.join(KINDS)}")
+    if len(request.fractions) != len(SPLITS):
+        raise InputError(
+            f"--fractions has {len(request.fractions)} numbers, not one for each of {', '.join(SPLITS)}"
+        )
+    masks, images = Path(request.masks), Path(request.images)
+    # Masks in a folder below that of the images are not images.
+    is_below = masks.is_dir() and images.is_dir() and masks.resolve() != images.resolve()
     root, items = list_items(
         request.images,
         metadata=request.metadata,
         pattern=request.pattern,
-        without=_inside(request.masks, request.images),
-        among_masks=root_of(request.images).resolve().is_relative_to(Path(request.masks).resolve()),
+        without=[masks] if is_below else [],
+        among_masks=root_of(request.images).resolve().is_relative_to(masks.resolve()),
     )
     annotations = open_annotations(
         request.masks,
@@ -88,103 +160,27 @@ def prepare_folder(
         class_names=("background", *request.classes) if request.classes else None,
         images={item.key: item.path for item in items},
     )
-    class_names = _class_names(request, annotations, items)
-    state = _state(items, Path(request.masks))
-    if _finished(out, request, state):
-        return f"{out} is prepared already: {out / 'report' / 'index.html'}"
-    examiner = Checker(
-        annotations,
-        Options(class_names, channel_axis=request.channel_axis, accept=frozenset(request.accept)),
-        out / "staging",
-        marks=state["annotations"],
-    )
-    if beam is not None:
-        pipeline.examine_all(examiner, items, beam)
-    else:
-        bar = tqdm(total=len(items), unit="image", desc="examine", dynamic_ncols=True)
-        with bar:
-            for _ in examine_all(examiner, items, workers=workers):
-                bar.update()
-    plan = decide(
-        items,
-        examiner.staging,
-        annotated=annotations.keys,
-        shares=dict(zip(SHARED, request.shares, strict=True)),
-        by=request.split_by,
-        folds=request.folds,
-        seed=request.seed,
-        accept=frozenset(request.accept),
-    )
-    # The examples are made already: what is left to do is not worth a bar.
-    tfds.disable_progress_bar()
-    prepare_builder(
-        Folder,
-        out,
-        config=None if beam is None else pipeline.download_config(beam),
-        staging=examiner.staging,
-        splits=plan.splits,
-        class_names=class_names,
-        about={"leaks": list(plan.leaks)},
-        pipeline=beam is not None,
-    )
-    sources = {split: FolderSource(split, data_dir=out) for split in plan.splits}
-    sheets = contact_sheets(sources, class_names) if previews else []
-    about = write_quality(
-        out / "report",
-        plan,
-        title=f"{out.name}: state of the data",
-        class_names=class_names,
-        warnings=_warnings(items),
-        sheets=sheets,
-        split_sha256=next(iter(sources.values())).split_sha256,
-    )
-    for done in ("staging", "downloads"):
-        shutil.rmtree(out / done, ignore_errors=True)
-    write_json(out / MARK, {"request": _plain(request), "state": state})
-    contents = format_counts({split: part["images"] for split, part in about["splits"].items()})
-    return (
-        f"{format_counts(about['images'])} of {len(items)} images in {root}\n{contents}\n\n"
-        f"report: {out / 'report' / 'index.html'}\n"
-        f"train on it: --config=configs/semantic.py:dataset=folder --config.dataset.data_dir={out}"
-    )
+    return _Inputs(root, items, masks, annotations, _class_names(request, annotations, items))
 
 
 def _class_names(request: Request, annotations: Annotations, items: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Those that were given, else those of the annotation, else those of the table."""
-    of_images = sorted({item.class_name for item in items if item.class_name is not None})
-    if not of_images:
+    """Returns the classes of the annotations, unless the table gives each image a class."""
+    image_classes = sorted({item.class_name for item in items if item.class_name is not None})
+    if not image_classes:
         return tuple(annotations.class_names)
-    names = ("background", *(request.classes or of_images))
-    if missing := sorted(set(of_images) - set(names)):
+    names = ("background", *(request.classes or image_classes))
+    if missing := sorted(set(image_classes) - set(names)):
         raise InputError(f"the class {missing[0]!r} of an image is not among --classes={','.join(names[1:])}")
     return names
 
 
-def _inside(masks: str, images: str) -> list[Path]:
-    """The folder of the masks, where it lies in that of the images and images are not picked by a pattern."""
-    folder = Path(masks)
-    inside = folder.is_dir() and Path(images).is_dir() and folder.resolve() != Path(images).resolve()
-    return [folder] if inside else []
-
-
-def _state(items: Sequence[ImageFile], masks: Path) -> dict[str, str]:
-    """Digests of what was given, by which a change is noticed."""
-    images = [(dataclasses.replace(item, path=Path()), *_stat(item.path)) for item in items]
-    found = [masks] if masks.is_file() else sorted(path for path in masks.rglob("*") if path.is_file())
-    annotations = [(str(path), *_stat(path)) for path in found]
-    return {
-        name: hashlib.sha256(repr(value).encode()).hexdigest()
-        for name, value in (("images", images), ("annotations", annotations))
-    }
-
-
 def _stat(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
-def _finished(out: Path, request: Request, state: dict[str, str]) -> bool:
-    """Whether all is done; refuses a folder in which something else was prepared."""
+def _is_finished(out: Path, request: Request, state: dict[str, str]) -> bool:
+    """Whether the same request is prepared already. A folder with another data set is refused."""
     mark = out / MARK
     if not mark.exists():
         if dataset_dir(out).exists() and not (out / "staging").exists():
@@ -193,30 +189,68 @@ def _finished(out: Path, request: Request, state: dict[str, str]) -> bool:
             )
         return False
     before = json.loads(mark.read_text())
-    if before != {"request": _plain(request), "state": state}:
-        changed = [name for name, value in _plain(request).items() if before["request"].get(name) != value]
-        what = (
-            f"--{changed[0]} was {before['request'].get(changed[0])!r}"
-            if changed
-            else "the files have changed"
-        )
+    if before != {"request": request.key, "state": state}:
+        options = before["request"]
+        changed = [name for name, value in request.key.items() if options.get(name) != value]
+        reason = f"--{changed[0]} was {options.get(changed[0])!r}" if changed else "the files have changed"
         raise InputError(
-            f"{out} was prepared from something else ({what}): choose another --out, or delete that folder"
+            f"{out} was prepared from something else ({reason}): choose another --out, or delete that folder"
         )
     return True
 
 
-def _plain(request: Request) -> dict[str, Any]:
-    """As JSON gives it back; the place of the result is no part of what was asked for."""
-    fields = {name: value for name, value in dataclasses.asdict(request).items() if name != "out"}
-    return json.loads(json.dumps(fields))
+def _check_images(
+    out: Path, request: Request, inputs: _Inputs, workers: int, beam: Sequence[str] | None
+) -> Checker:
+    """Checks, repairs and stages all images."""
+    checker = Checker(
+        inputs.annotations,
+        Options(inputs.class_names, channel_axis=request.channel_axis, accept=frozenset(request.accept)),
+        out / "staging",
+        annotations_digest=inputs.state["annotations"],
+    )
+    if beam is not None:
+        pipeline.check_all(checker, inputs.items, beam)
+    else:
+        staged = check_all(checker, inputs.items, workers=workers)
+        for _ in tqdm(staged, total=len(inputs.items), unit="image", desc="check", dynamic_ncols=True):
+            pass
+    return checker
 
 
-def _warnings(items: Sequence[ImageFile]) -> list[str]:
-    found = []
-    if all(item.group is None for item in items):
-        found.append(
-            "Nothing says which images are of one patient, so each was split on its own (those that look"
-            " alike together): give --metadata with a column `patient`, or --pattern, if several are."
+def _write_dataset(
+    out: Path, inputs: _Inputs, checker: Checker, plan: Plan, beam: Sequence[str] | None
+) -> None:
+    """Writes the staged examples as a TFDS data set."""
+    # The examples are encoded already: copying them is too quick for a progress bar.
+    tfds.disable_progress_bar()
+    prepare_builder(
+        Folder,
+        out,
+        config=None if beam is None else pipeline.download_config(beam),
+        staging=checker.staging,
+        splits=plan.splits,
+        class_names=inputs.class_names,
+        about={"leaks": list(plan.leaks)},
+        pipeline=beam is not None,
+    )
+
+
+def _write_report(out: Path, inputs: _Inputs, plan: Plan, previews: bool) -> dict[str, Any]:
+    """Writes the quality report and returns its content."""
+    sources = {split: FolderSource(split, data_dir=out) for split in plan.splits}
+    warnings = []
+    if all(item.group is None for item in inputs.items):
+        warnings.append(
+            "It is not known which images are of one patient, so each image was split on its own, apart from"
+            " near duplicates. If several are, give --metadata with a column `patient`, or --pattern."
         )
-    return found
+    return write_quality(
+        out / "report",
+        plan,
+        title=f"{out.name}: state of the data",
+        class_names=inputs.class_names,
+        warnings=warnings,
+        sheets=contact_sheets(sources, inputs.class_names) if previews else [],
+        split_sha256=next(iter(sources.values())).split_sha256,
+    )

@@ -10,84 +10,94 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from segjax.data.prefetch import prefetch
 from segjax.data.records import Source
-from segjax.data.stream import prefetch
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
-from segjax.experiment.build import (
-    has_svm,
+from segjax.experiment.leaks import check_leaks, split_facts
+from segjax.experiment.methods import has_svm, make_predictor, make_proposer
+from segjax.experiment.setup import (
     make_first_state,
-    make_predictor,
-    make_proposer,
     make_setup,
     make_stream,
     open_split,
-    preparation,
-    restore,
+    preprocessing_settings,
+    read_section,
+    restore_params,
 )
-from segjax.experiment.leaks import check_leaks, split_facts
 from segjax.experiment.workdir import ModelMetadata, bind_config, write_metadata
 from segjax.tasks import rcnn_svm
+from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
-from segjax.train.loop import Result, fit
-from segjax.typing import Params
+from segjax.train.loop import FitConfig, Result, fit
+from segjax.typing import Batch, Params
 
 
 def train(config: ConfigDict, workdir: Path) -> Result:
-    """Trains a config in a folder, going on where an earlier run of the same command stopped."""
+    """Trains a config in a folder, resuming where an earlier run of the same command stopped."""
+    # 1. The folder belongs to this config; the splits do not leak.
     bind_config(workdir, config)
     source, validation = open_split(config, "train"), open_split(config, "validation")
     check_leaks(config)
-    stream = make_stream(config, source)
-    description = ModelMetadata(tuple(source.class_names), stream.channels)
-    write_metadata(workdir, description)
-    learning = make_setup(config, description)
-    state = make_first_state(config, description, learning)
-    predictor = make_predictor(config, learning.task, state.eval_params)
+    metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
+    write_metadata(workdir, metadata)
+
+    # 2. Network, loss, optimizer and the jit-compiled step; then the batches that the loss needs.
+    setup = make_setup(config, metadata)
+    stream = make_stream(config, source, setup.task, make_proposer(config))
+    state = make_first_state(config, metadata, setup)
+
+    # 3. Validation uses the method that prediction will use.
+    predictor = make_predictor(config, setup.task, state.eval_params)
 
     def validate(params: Params) -> dict[str, Any]:
         predictor.params = params
-        headline = config.dataset.headline
-        found = evaluate(predictor, validation, source.class_names, headline=headline).metrics
-        foreground = [found["iou"][name] or 0.0 for name in source.class_names[1:]]
-        score = float(np.mean(foreground)) + (found["ap"]["0.5"] or 0.0)
-        return {"score": score} | {name: found[name] for name in ("iou", "ap", "pq", "aji")}
+        scores = evaluate(predictor, validation, headline=config.dataset.headline).scores
+        foreground = [scores.iou[name] or 0.0 for name in source.class_names[1:]]
+        metrics = scores.as_dict()
+        return {
+            "score": float(np.mean(foreground)) + (metrics["ap"]["0.5"] or 0.0),
+            **{name: metrics[name] for name in ("iou", "ap", "pq", "aji")},
+        }
 
+    # 4. The loop resumes from the newest checkpoint.
+    key = jax.random.key(config.seed)
+
+    def step(state: Any, batch: Batch) -> Any:
+        return setup.step(state, batch, key)
+
+    not_for_fit = ("ema_decay", "num_microbatches")
+    section = {name: value for name, value in config.train.items() if name not in not_for_fit}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         result = fit(
-            learning.step,
+            step,
             state,
             functools.partial(prefetch, stream, workers=config.data.workers),
             checkpoints,
-            steps=config.steps,
-            key=jax.random.key(config.seed),
-            mesh=learning.mesh,
+            read_section(FitConfig, section, "config.train", steps=config.steps),
             folder=workdir,
             validate=validate,
-            validate_every=config.train.validate_every,
-            checkpoint_every=config.train.checkpoint_every,
-            log_every=config.train.log_every,
-            patience=config.train.patience,
-            max_consecutive_skips=config.train.max_consecutive_skips,
-            facts=split_facts(source),
+            run_metadata=split_facts(source),
         )
+
+    # 5. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
     if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
-        _fit_svm(config, workdir, description, source)
+        _fit_svm(config, workdir, metadata, source)
     return result
 
 
-def _fit_svm(config: ConfigDict, workdir: Path, description: ModelMetadata, source: Source) -> None:
-    """R-CNN's last stage, on the features of the parameters that will be evaluated."""
-    learning, params, step = restore(workdir, config, description)
-    if learning.task.describe is None:
-        raise InputError("config.task.classifier='svm' needs boxes to classify: choose softmax")
-    describe = jax.jit(learning.task.describe)
-    described = rcnn_svm.describe_images(
+def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source: Source) -> None:
+    task, params, step = restore_params(workdir, config, metadata)
+    propose = make_proposer(config)
+    if not isinstance(task, DetectionTask) or propose is None:
+        raise InputError("config.task.classifier='svm' needs external proposals: choose softmax")
+    roi_features = jax.jit(task.roi_features)
+    images = rcnn_svm.describe_images(
         source,
-        functools.partial(describe, params),
-        propose=make_proposer(config),
+        functools.partial(roi_features, params),
+        propose=propose,
         max_proposals=config.proposals.max_proposals,
-        **preparation(config),
+        **preprocessing_settings(config),
     )
-    predictor = rcnn_svm.fit_predictor(described, num_classes=len(description.class_names), seed=config.seed)
+    predictor = rcnn_svm.fit_predictor(images, num_classes=len(metadata.class_names), seed=config.seed)
     rcnn_svm.save(predictor, workdir, step)

@@ -1,4 +1,4 @@
-"""The folder of a run: its config, what its network was trained for, checkpoints, logs, report."""
+"""The folder of a run: its config, metadata of its network, checkpoints, logs and report."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from segjax.files import write_json
 
 
 class ModelMetadata(NamedTuple):
-    """What a network was trained for, kept beside its checkpoints so that predicting needs no data set.
+    """What prediction must know about a network; stored beside the checkpoints.
 
     Attributes:
       class_names: K names, background first.
-      channels: of the images.
+      channels: number of channels of the images.
     """
 
     class_names: tuple[str, ...]
@@ -26,75 +26,74 @@ class ModelMetadata(NamedTuple):
 
 
 def bind_config(workdir: Path, config: ConfigDict) -> None:
-    """Makes a folder this config's, or checks that it is.
+    """Writes the config of a run into its folder, or checks that it is the one in there.
 
     Raises:
       InputError: if the folder belongs to a run of another config.
     """
-    # Through JSON, where tuples become lists: what is read back must compare equal.
-    ours = json.loads(config.to_json())
+    # Through JSON, which turns tuples into lists, so that equal configs compare equal.
+    new = json.loads(config.to_json())
     path = workdir / "config.json"
-    if path.exists():
-        theirs = _read(path)
-        different = sorted(
-            name
-            for name in {*dict(_flatten(ours)), *dict(_flatten(theirs))}
-            if dict(_flatten(ours)).get(name) != dict(_flatten(theirs)).get(name)
-        )
-        if different:
-            old, new = (dict(_flatten(side)).get(different[0]) for side in (theirs, ours))
-            raise InputError(
-                f"{workdir} belongs to a run of another config ({', '.join(different[:3])} differ:"
-                f" config.{different[0]} was {old!r}, is {new!r}): choose another --workdir, or give the"
-                " config it was begun with"
-            )
+    if not path.exists():
+        write_json(path, new)
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, ours)
+    old_fields, new_fields = dict(_flatten(_read(path))), dict(_flatten(new))
+    different = sorted(
+        name for name in old_fields | new_fields if old_fields.get(name) != new_fields.get(name)
+    )
+    if different:
+        first = different[0]
+        raise InputError(
+            f"{workdir} belongs to a run of another config ({', '.join(different[:3])} differ: config.{first}"
+            f" was {old_fields.get(first)!r}, is {new_fields.get(first)!r}): choose another --workdir, or give"
+            " the config that the run was started with"
+        )
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The config a folder was trained with.
+    """Reads the config that a run was started with.
 
     Raises:
-      InputError: if the folder holds no run.
+      InputError: if the folder contains no run.
     """
     path = workdir / "config.json"
     if not path.exists():
-        raise InputError(f"--workdir={workdir} holds no run: there is no {path}; scripts/train.py makes one")
-    return ConfigDict(_as_given(_read(path)))
+        raise InputError(f"--workdir={workdir} contains no run: there is no {path}; segjax train makes one")
+    return ConfigDict(_lists_to_tuples(_read(path)))
 
 
-def write_metadata(workdir: Path, description: ModelMetadata) -> None:
-    """Writes what the network of a run was trained for."""
-    write_json(workdir / "model.json", description._asdict())
+def write_metadata(workdir: Path, metadata: ModelMetadata) -> None:
+    """Writes the metadata of a network."""
+    write_json(workdir / "model.json", metadata._asdict())
 
 
 def read_metadata(workdir: Path) -> ModelMetadata:
-    """What the network of a run was trained for.
+    """Reads the metadata of a network.
 
     Raises:
-      InputError: if the run never got as far as to write it.
+      InputError: if the run ended before it wrote them.
     """
     path = workdir / "model.json"
     if not path.exists():
-        raise InputError(f"there is no {path}: the run never began; scripts/train.py goes on with it")
-    found = _read(path)
-    return ModelMetadata(tuple(found["class_names"]), found["channels"])
+        raise InputError(f"there is no {path}: the run ended before its first step; run segjax train again")
+    content = _read(path)
+    return ModelMetadata(tuple(content["class_names"]), content["channels"])
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged ({error}): restore it from a copy, or begin anew") from error
+        raise InputError(
+            f"{path} is damaged ({error}): restore it from a copy, or start again in another folder"
+        ) from error
 
 
-def _as_given(value: Any) -> Any:
-    """JSON knows no tuples; configs hold no lists."""
+def _lists_to_tuples(value: Any) -> Any:
+    """Undoes what JSON does to a config, which contains no lists."""
     if isinstance(value, dict):
-        return {name: _as_given(item) for name, item in value.items()}
-    return tuple(_as_given(item) for item in value) if isinstance(value, list) else value
+        return {name: _lists_to_tuples(item) for name, item in value.items()}
+    return tuple(_lists_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,1 +1,1 @@
-"""From trained parameters and an image of any size to a Segmentation, and from there to files."""
+"""Applies trained networks to images of any size, and writes the results to files."""

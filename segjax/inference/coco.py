@@ -1,28 +1,27 @@
-"""Instances in COCO's form: a box, a mask and a score for each, and masks may overlap."""
+"""Instances in COCO's format: a box, a mask and a score for each; masks may overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from segjax.segmentation import Segmentation
-from segjax.segmentation.paste_masks import paste_masks
+from segjax.segmentation.paste_masks import paste_mask
 from segjax.typing import Outputs
 
 Annotation = dict[str, Any]
 
 
 class Image(NamedTuple):
-    """An image and what was found in it.
+    """An image and its instances.
 
     Attributes:
       name: of its file.
       shape: `(H, W)`.
-      annotations: from `of_objects` or `of_segmentation`.
+      annotations: from `detection_annotations` or `segmentation_annotations`.
     """
 
     name: str
@@ -30,21 +29,20 @@ class Image(NamedTuple):
     annotations: Sequence[Annotation]
 
 
-def of_objects(outputs: Outputs, *, threshold: float) -> list[Annotation]:
-    """The annotations of the objects that a network found, each with its whole mask.
+def detection_annotations(outputs: Outputs, *, threshold: float) -> list[Annotation]:
+    """Converts the detections of one image, each with its full mask.
 
     Args:
-      outputs: of `Predictor.outputs`, for one image.
-      threshold: a pixel belongs to an object whose probability reaches it.
+      outputs: from `Detector.detect`.
+      threshold: a pixel belongs to an object whose probability is at least this.
 
     Returns:
-      One for each object, best first; without "segmentation" if the network draws no masks. Objects whose
-      mask has no pixel are left out.
+      One annotation per object, best first, without "segmentation" if the network predicts no masks. Objects
+      whose mask has no pixel are left out.
     """
     boxes = np.asarray(outputs["boxes"], np.float32)
-    masks = np.asarray(outputs["masks"]) if "masks" in outputs else None
     height, width = (int(side) for side in outputs["shape"])
-    found = []
+    annotations = []
     for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         annotation: Annotation = {
             "category_id": int(outputs["classes"][index]),
@@ -52,84 +50,79 @@ def of_objects(outputs: Outputs, *, threshold: float) -> list[Annotation]:
             "score": float(outputs["scores"][index]),
             "area": (x1 - x0) * (y1 - y0),
         }
-        if masks is not None:
-            pixels = _pixels(boxes[index], masks[index], (height, width), threshold=threshold)
-            if not len(pixels[0]):
+        if "masks" in outputs:
+            mask = np.asarray(outputs["masks"][index])
+            rows, columns = _mask_pixels(boxes[index], mask, (height, width), threshold)
+            if not len(rows):
                 continue
-            annotation |= _mask(*pixels, (height, width))
-        found.append(annotation)
-    return found
+            annotation |= _encoded(rows, columns, (height, width))
+        annotations.append(annotation)
+    return annotations
 
 
-def of_segmentation(segmentation: Segmentation) -> list[Annotation]:
-    """The annotations of the instances of a label map, in the order of their ids; none of them overlap."""
-    found = []
-    for index, place in enumerate(ndimage.find_objects(segmentation.labels)):
-        if place is None:
-            continue
-        down, along = place
-        rows, columns = np.nonzero(segmentation.labels[place] == index + 1)
-        box = (along.start, down.start, along.stop - along.start, down.stop - down.start)
-        found.append(
+def segmentation_annotations(segmentation: Segmentation) -> list[Annotation]:
+    """Converts the instances of a label map, in the order of their ids; they do not overlap."""
+    annotations = []
+    for index, (x0, y0, x1, y1) in enumerate(segmentation.boxes.tolist()):
+        rows, columns = np.nonzero(segmentation.labels[y0:y1, x0:x1] == index + 1)
+        annotations.append(
             {
                 "category_id": int(segmentation.classes[index]),
-                "bbox": [float(number) for number in box],
+                "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
                 "score": float(segmentation.scores[index]),
-                **_mask(rows + down.start, columns + along.start, segmentation.shape),
+                **_encoded(rows + y0, columns + x0, segmentation.shape),
             }
         )
-    return found
+    return annotations
 
 
-def data_set(images: Iterable[Image], class_names: Sequence[str]) -> Mapping[str, Any]:
-    """A whole COCO data set of predictions, ready for JSON.
+def data_set(images: Iterable[Image], class_names: Sequence[str]) -> dict[str, Any]:
+    """Makes a COCO data set of predictions, ready for JSON.
 
     Args:
       images: get the ids 1, 2, ... in their order.
-      class_names: background first; the others are the categories, by their index.
+      class_names: K names, background first; the others become the categories 1 to K - 1.
 
     Returns:
-      "images", "categories" and "annotations", which `pycocotools.coco.COCO` reads as they are; the
-      annotations alone, a list, are what `COCO.loadRes` takes as results.
+      "images", "categories" and "annotations", as `pycocotools.coco.COCO` reads them. `COCO.loadRes` takes
+      the list of annotations alone.
     """
-    described: list[dict[str, Any]] = []
+    image_entries: list[dict[str, Any]] = []
     annotations: list[Annotation] = []
-    for number, image in enumerate(images, start=1):
+    for image_id, image in enumerate(images, start=1):
         height, width = image.shape
-        described.append({"id": number, "file_name": image.name, "height": height, "width": width})
+        image_entries.append({"id": image_id, "file_name": image.name, "height": height, "width": width})
         for annotation in image.annotations:
-            of_image = {"id": len(annotations) + 1, "image_id": number, "iscrowd": 0}
-            annotations.append(of_image | annotation)
+            ids = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
+            annotations.append(ids | annotation)
     categories = [{"id": index, "name": name} for index, name in enumerate(class_names) if index > 0]
-    return {"images": described, "categories": categories, "annotations": annotations}
+    return {"images": image_entries, "categories": categories, "annotations": annotations}
 
 
-def _pixels(
-    box: np.ndarray, mask: np.ndarray, shape: tuple[int, int], *, threshold: float
+def _mask_pixels(
+    box: np.ndarray, mask: np.ndarray, shape: tuple[int, int], threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels of a mask, for the cost of its box."""
-    low, high = box[:2], box[2:]
-    # A mask reaches beyond its box by one of its pixels, see `paste_masks`.
-    reach = (high - low) / mask.shape[-1] + 1
-    first = np.clip(np.floor(low - reach), 0, shape[::-1]).astype(int)
-    last = np.clip(np.ceil(high + reach), first, shape[::-1]).astype(int)
-    width, height = last - first
-    moved = box - np.tile(first, 2).astype(np.float32)
-    inside = paste_masks(moved[None], mask[None], (int(height), int(width)), threshold=threshold)
-    rows, columns = np.nonzero(inside)
-    return rows + first[1], columns + first[0]
+    """Returns rows and columns of the pixels of a mask."""
+    # Relative to a pixel near the box, where float32 is more precise. A mask extends beyond its box by one of
+    # its own pixels, see `paste_masks`.
+    margin = (box[2:] - box[:2]) / mask.shape[-1] + 1
+    left, top = np.clip(np.floor(box[:2] - margin), 0, shape[::-1]).astype(int)
+    moved = box - np.array([left, top, left, top], np.float32)
+    rows, columns, inside = paste_mask(moved, mask, (shape[0] - top, shape[1] - left), threshold=threshold)
+    y, x = np.nonzero(inside)
+    return y + rows.start + top, x + columns.start + left
 
 
-def _mask(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Annotation:
-    """Area and compressed run lengths, column by column, of the pixels of a mask."""
+def _encoded(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Annotation:
+    """Returns area and compressed run lengths, column by column, of the pixels of a mask."""
     height, width = shape
-    places = np.sort(columns * height + rows)
-    gaps = np.flatnonzero(np.diff(places) > 1)
-    begins, ends = places[np.append(0, gaps + 1)], places[np.append(gaps, len(places) - 1)] + 1
-    edges = np.stack([begins, ends], axis=1).ravel()
+    positions = np.sort(columns * height + rows)
+    gaps = np.flatnonzero(np.diff(positions) > 1)
+    starts, ends = positions[np.append(0, gaps + 1)], positions[np.append(gaps, len(positions) - 1)] + 1
+    edges = np.stack([starts, ends], axis=1).ravel()
     runs = np.diff(np.concatenate([[0], edges, [height * width]]))
     packed = coco_mask.frPyObjects({"counts": runs.tolist(), "size": [height, width]}, height, width)
     return {
-        "area": float(len(places)),
+        "area": float(len(positions)),
         "segmentation": {"size": [height, width], "counts": packed["counts"].decode("ascii")},
     }

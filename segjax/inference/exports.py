@@ -12,15 +12,11 @@ from segjax.typing import IGNORE
 def write_label_images(segmentation: Segmentation, stem: Path) -> tuple[Path, Path]:
     """Writes `<stem>_labels.tif` and `<stem>_classes.tif`.
 
-    Args:
-      segmentation: what to write.
-      stem: path without the endings.
-
     Returns:
-      The paths of the instance ids (uint16, or uint32 beyond 65,535 instances) and of the class of each
-      pixel (uint8; pixels not to be judged are 255).
+      The paths of the instance ids (uint16, or uint32 above 65,535 instances) and of the class of each pixel
+      (uint8, 255 where it is `IGNORE`).
     """
-    labels, classes = (stem.with_name(f"{stem.name}_{what}.tif") for what in ("labels", "classes"))
+    labels, classes = (stem.with_name(f"{stem.name}_{content}.tif") for content in ("labels", "classes"))
     dtype = np.uint16 if segmentation.num_instances < 2**16 else np.uint32
     tifffile.imwrite(labels, segmentation.labels.astype(dtype), compression="zlib")
     semantic = np.where(segmentation.semantic == IGNORE, 255, segmentation.semantic)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,38 +10,35 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from segjax.errors import InputError
+from segjax.files import atomic_write
 
-# What the last part of a column's name says.
+# Unit by the last part of a column's name.
 UNITS = {"px": "pixel", "um": "micrometre", "um2": "square micrometre", "rad": "radian"}
 
 
 def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) -> None:
-    """Writes tables below each other, whole or not at all.
+    """Writes tables below each other into one file, atomically.
 
     Args:
-      tables: each maps names of columns to values of equal length. A column that only some have is empty in
-        the others; columns keep the order in which they first occur.
-      path: ends in .csv or .parquet. In Parquet every column with a unit says so in its metadata.
+      tables: each maps column names to values of equal length. A column that only some tables have is empty
+        in the others; columns keep the order in which they first occur.
+      path: ends in .csv or .parquet. Parquet has the unit of a column in the column's metadata.
 
     Raises:
-      InputError: if the ending is another.
+      InputError: if the path has another ending.
     """
     path = Path(path)
-    made = [pa.table({name: pa.array(values) for name, values in table.items()}) for table in tables]
-    whole = pa.concat_tables(made, promote_options="permissive") if made else pa.table({})
-    draft = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".csv":
-        csv.write_csv(whole, draft)
-    elif path.suffix == ".parquet":
-        fields = [
-            field.with_metadata({"unit": UNITS[unit]}) if (unit := _unit(field.name)) in UNITS else field
-            for field in whole.schema
-        ]
-        parquet.write_table(whole.cast(pa.schema(fields)), draft)
-    else:
+    if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path} cannot be written: a table ends in .csv or .parquet")
-    os.replace(draft, path)
+    parts = [pa.table({name: pa.array(values) for name, values in table.items()}) for table in tables]
+    table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+    with atomic_write(path) as tmp_path:
+        if path.suffix == ".csv":
+            csv.write_csv(table, tmp_path)
+        else:
+            parquet.write_table(table.cast(pa.schema(map(_with_unit, table.schema))), tmp_path)
 
 
-def _unit(name: str) -> str:
-    return name.rpartition("_")[2]
+def _with_unit(field: pa.Field) -> pa.Field:
+    unit = field.name.rpartition("_")[2]
+    return field.with_metadata({"unit": UNITS[unit]}) if unit in UNITS else field

@@ -1,7 +1,8 @@
-"""Finds objects window by window, and joins what neighbouring windows say of the same ones."""
+"""Detects objects window by window, and merges detections of one object by neighbouring windows."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +11,11 @@ from segjax.data.windows import boxes_in_window, pad_boxes
 from segjax.inference.tiling import fit_windows, window_offsets
 from segjax.typing import Outputs
 
-# A box that comes this near to the edge of its window is taken for cut by it, pixels.
-NEAR = 1.5
-# A cut box goes if so much of it lies inside a better one; a whole one if their IoU is above this.
-CONTAINED, SAME = 0.5, 0.5
+# A box is cut by an edge of its window if it is nearer to it than this, pixels.
+EDGE_DISTANCE = 1.5
+# A cut box is removed if more than this fraction of it lies inside a better box of another window; any box,
+# if its IoU with a better one is above the second value.
+MAX_CONTAINED, MAX_IOU = 0.5, 0.5
 
 # `(images [1, S, S, C], size (2,), (boxes [1, P, 4], valid [1, P]) or None) -> outputs`, each leading with 1.
 Predict = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None], Outputs]
@@ -28,75 +30,71 @@ def predict_and_merge(
     proposals: np.ndarray | None = None,
     max_proposals: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Predicts an image window by window.
+    """Detects the objects of an image window by window.
 
     Args:
-      predict: finds the objects of one window; `size` is that of the window without its continuation.
-      image: [H, W, C] float32. Where it is smaller than a window it is continued by reflection.
-      tile: the largest side S of a window, in pixels.
-      overlap: of neighbouring windows, in pixels. An object that is larger may be found in pieces.
-      proposals: [P, 4] float, boxes in which to look, pixels; None if the network proposes its own.
-      max_proposals: of a window; of more, evenly spread ones are taken.
+      predict: detects the objects of one window; `size` is `(height, width)` of the window without padding.
+      image: [H, W, C] float32. If it is smaller than a window, it is padded by reflection.
+      tile: the largest side S of a window, pixels.
+      overlap: of neighbouring windows, pixels. An object that is larger may be detected in pieces.
+      proposals: [P, 4] float boxes, pixels, for a network without an RPN.
+      max_proposals: maximum per window; if there are more, an evenly spaced selection is used.
 
     Returns:
-      The outputs of all windows, only those that are valid: "boxes" [N, 4] in pixels of the image and, with
-      as many rows, whatever else the network says of an object; and "dropped" [], how many found no place.
+      The valid outputs of all windows: "boxes" [N, 4] in pixels of the image, all other outputs with as many
+      rows; and "dropped" [], the number of detections beyond the network's limit.
     """
     height, width = image.shape[:2]
     padded, side = fit_windows(image, tile=tile)
+    tops, lefts = (window_offsets(length, side, overlap) for length in padded.shape[:2])
     parts: list[dict[str, np.ndarray]] = []
     dropped = 0
-    for top in window_offsets(padded.shape[0], side, overlap):
-        for left in window_offsets(padded.shape[1], side, overlap):
-            size = np.array([min(side, height - top), min(side, width - left)], np.float32)
-            given = None
-            if proposals is not None:
-                given = _in_window(proposals, top, left, size, max_proposals)
-            outputs = predict(padded[top : top + side, left : left + side][None], size, given)
-            found = {name: np.asarray(values)[0] for name, values in outputs.items()}
-            dropped += int(found.pop("dropped", 0))
-            valid = found.pop("valid")
-            found = {name: values[valid] for name, values in found.items()}
-            reach = np.array([left, top, left, top], np.float32)
-            # Edges of the window that are no edges of the image.
-            inner = np.array([left > 0, top > 0, left + side < width, top + side < height])
-            edges = np.array([0, 0, side, side], np.float32)
-            found["cut"] = (inner & (np.abs(found["boxes"] - edges) < NEAR)).any(1)
-            found["boxes"] = found["boxes"] + reach
-            found["window"] = np.full(len(found["boxes"]), len(parts))
-            parts.append(found)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    kept = _cross_tile_nms(joined) if len(parts) > 1 else np.arange(len(joined["boxes"]))
-    result = {name: joined[name][kept] for name in joined if name not in ("cut", "window")}
+    for top, left in itertools.product(tops, lefts):
+        size = np.array([min(side, height - top), min(side, width - left)], np.float32)
+        boxes = None if proposals is None else _proposals_in(proposals, top, left, size, max_proposals)
+        outputs = predict(padded[top : top + side, left : left + side][None], size, boxes)
+        part = {name: np.asarray(values)[0] for name, values in outputs.items()}
+        dropped += int(part.pop("dropped", 0))
+        valid = part.pop("valid")
+        part = {name: values[valid] for name, values in part.items()}
+        # Edges of the window that are not edges of the image.
+        inner = np.array([left > 0, top > 0, left + side < width, top + side < height])
+        edges = np.array([0, 0, side, side], np.float32)
+        part["cut"] = (inner & (np.abs(part["boxes"] - edges) < EDGE_DISTANCE)).any(1)
+        part["boxes"] = part["boxes"] + np.array([left, top, left, top], np.float32)
+        part["window"] = np.full(len(part["boxes"]), len(parts))
+        parts.append(part)
+    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    selected = _cross_tile_nms(merged) if len(parts) > 1 else np.arange(len(merged["boxes"]))
+    result = {name: values[selected] for name, values in merged.items() if name not in ("cut", "window")}
     return result | {"dropped": np.array(dropped)}
 
 
-def _in_window(
+def _proposals_in(
     boxes: np.ndarray, top: int, left: int, size: np.ndarray, capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    found = boxes_in_window(boxes, top=top, left=left, size=(size[0], size[1]))
-    if len(found) > capacity:
-        found = found[np.linspace(0, len(found) - 1, capacity).astype(int)]
-    padded, valid = pad_boxes(found, capacity)
+    inside = boxes_in_window(boxes, top=top, left=left, size=(size[0], size[1]))
+    if len(inside) > capacity:
+        inside = inside[np.linspace(0, len(inside) - 1, capacity).astype(int)]
+    padded, valid = pad_boxes(inside, capacity)
     return padded[None], valid[None]
 
 
-def _cross_tile_nms(found: dict[str, np.ndarray]) -> np.ndarray:
-    """Indices of objects without those that another window found as well or better, best first."""
-    boxes, windows, cut = found["boxes"], found["window"], found["cut"]
+def _cross_tile_nms(detections: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns indices, best first, without objects that another window detects as well or better."""
+    boxes, windows, cut = detections["boxes"], detections["window"], detections["cut"]
+    classes = detections["classes"]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    order = np.lexsort((-found["scores"], cut))
-    kept: list[int] = []
-    for index in order:
-        others = np.array(kept, int)
-        others = others[
-            (windows[others] != windows[index]) & (found["classes"][others] == found["classes"][index])
-        ]
+    selected: list[int] = []
+    # All boxes that are cut come after those that are not.
+    for index in np.lexsort((-detections["scores"], cut)):
+        others = np.array(selected, int)
+        others = others[(windows[others] != windows[index]) & (classes[others] == classes[index])]
         low = np.maximum(boxes[others, :2], boxes[index, :2])
         high = np.minimum(boxes[others, 2:], boxes[index, 2:])
         shared = np.prod(np.clip(high - low, 0, None), axis=1)
-        same = shared > SAME * (areas[others] + areas[index] - shared)
-        inside = shared > CONTAINED * areas[index]
-        if not (same | (inside & cut[index])).any():
-            kept.append(int(index))
-    return np.array(kept, int)
+        same = shared > MAX_IOU * (areas[others] + areas[index] - shared)
+        contained = shared > MAX_CONTAINED * areas[index]
+        if not (same | (contained & cut[index])).any():
+            selected.append(int(index))
+    return np.array(selected, int)

@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import math
 
 import numpy as np
 
+from segjax.metrics.counts import Counts
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
+# Of the intersection over union (IoU). Below 0.5, matches would not be unique.
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
+@dataclasses.dataclass(frozen=True)
+class InstanceScores:
+    """Scores of instances; NaN where undefined. Those without a threshold in their name are at IoU 0.5.
+
+    Attributes:
+      ap: TP / (TP + FP + FN) by IoU threshold.
+      f1: the same as `rq`.
+      precision: TP / (TP + FP).
+      recall: TP / (TP + FN).
+      pq: panoptic quality, SQ RQ.
+      rq: recognition quality, TP / (TP + FP / 2 + FN / 2).
+      sq: segmentation quality, the mean IoU of the true positives.
+      aji: aggregated Jaccard index.
+      mean_true_score: sum of IoU over the true positives / `n_true`.
+      n_true: number of true instances.
+      n_pred: number of predicted instances.
+    """
+
+    ap: dict[float, float]
+    f1: float
+    precision: float
+    recall: float
+    pq: float
+    rq: float
+    sq: float
+    aji: float
+    mean_true_score: float
+    n_true: int
+    n_pred: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class InstanceStatistics:
-    """Counts of matched instances; adding two pools their images.
+class InstanceStatistics(Counts):
+    """Counts of matched instances.
 
     Pooling weights every instance equally, and images without true or predicted instances have no effect. Do
     not compare the results with per-image means.
 
     Attributes:
-      thresholds: T values of the intersection over union (IoU), at least 0.5, rising.
-      matched: [T] int64, the true positives: pairs whose IoU is at least the threshold.
+      matched: [T] int64, the true positives: pairs whose IoU is at least each of `THRESHOLDS`.
       sum_iou: [T] float64, the sum of IoU over these pairs.
       num_true: instances in the truth.
       num_predicted: instances in the prediction.
@@ -31,7 +62,6 @@ class InstanceStatistics:
       union: its denominator.
     """
 
-    thresholds: tuple[float, ...]
     matched: np.ndarray
     sum_iou: np.ndarray
     num_true: int
@@ -40,21 +70,13 @@ class InstanceStatistics:
     union: int
 
     @classmethod
-    def empty(cls, thresholds: Sequence[float] = THRESHOLDS) -> InstanceStatistics:
-        """Returns the statistics of zero images.
-
-        Raises:
-          ValueError: if a threshold is below 0.5, where matches stop being unique, or they do not rise.
-        """
-        if not thresholds or min(thresholds) < 0.5 or list(thresholds) != sorted(set(thresholds)):
-            raise ValueError(f"thresholds must be at least 0.5 and rise, not {tuple(thresholds)}")
-        zeros = np.zeros(len(thresholds))
-        return cls(tuple(thresholds), zeros.astype(np.int64), zeros, 0, 0, 0, 0)
+    def empty(cls) -> InstanceStatistics:
+        """Returns the counts of zero images."""
+        zeros = np.zeros(len(THRESHOLDS))
+        return cls(zeros.astype(np.int64), zeros, 0, 0, 0, 0)
 
     @classmethod
-    def of(
-        cls, truth: Segmentation, prediction: Segmentation, thresholds: Sequence[float] = THRESHOLDS
-    ) -> InstanceStatistics:
+    def of(cls, truth: Segmentation, prediction: Segmentation) -> InstanceStatistics:
         """Counts one image. Ignores classes; pass `Segmentation.of_class` of both for one class.
 
         Pixels that are `IGNORE` in the truth are not counted, and an instance with more than half of its
@@ -67,17 +89,15 @@ class InstanceStatistics:
         Args:
           truth: ground truth; its `labels` are used.
           prediction: of the same shape.
-          thresholds: of the IoU, at least 0.5, rising.
 
         Returns:
           The statistics of this image.
 
         Raises:
-          ValueError: if shapes differ or thresholds are below 0.5.
+          ValueError: if shapes differ.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
-        start = cls.empty(thresholds)
         ignored = truth.semantic == IGNORE
         labels_true, areas_true = _without_ignored(truth, ignored)
         labels_pred, areas_pred = _without_ignored(prediction, ignored)
@@ -85,12 +105,12 @@ class InstanceStatistics:
         union = areas_true[rows] + areas_pred[columns] - shared
         iou = shared / union
 
-        candidates = np.flatnonzero(iou >= thresholds[0])
+        candidates = np.flatnonzero(iou >= THRESHOLDS[0])
         # Drops the second of two exact halves: each instance, true or predicted, keeps its first partner.
         for ids in (rows, columns):
             candidates = candidates[np.unique(ids[candidates], return_index=True)[1]]
         best = iou[candidates]
-        passed = best[None, :] >= np.asarray(thresholds)[:, None]  # [T, candidates]
+        passed = best[None, :] >= np.array(THRESHOLDS)[:, None]  # [T, candidates]
 
         # AJI: every true instance takes the prediction of highest IoU, the first of equals, and predictions
         # may be reused. Unmatched instances add their area to the union.
@@ -98,8 +118,7 @@ class InstanceStatistics:
         taken = order[np.unique(rows[order], return_index=True)[1]]
         alone = areas_true.sum() - areas_true[rows[taken]].sum()
         unused = areas_pred.sum() - areas_pred[np.unique(columns[taken])].sum()
-        return dataclasses.replace(
-            start,
+        return cls(
             matched=passed.sum(axis=1),
             sum_iou=(passed * best).sum(axis=1),
             num_true=int((areas_true > 0).sum()),
@@ -108,26 +127,11 @@ class InstanceStatistics:
             union=int(union[taken].sum() + alone + unused),
         )
 
-    def __add__(self, other: InstanceStatistics) -> InstanceStatistics:
-        """Pools the images of both."""
-        if self.thresholds != other.thresholds:
-            raise ValueError(f"statistics at {self.thresholds} and at {other.thresholds} do not add up")
-        sums = (
-            getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(self)[1:]
-        )
-        return InstanceStatistics(self.thresholds, *sums)
+    def compute(self) -> InstanceScores:
+        """Returns the scores of the pooled counts; F1, SQ, PQ and the like at the lowest threshold.
 
-    def compute(self) -> dict[str, Any]:
-        """The scores of the pooled counts; TP, FP and FN are at the lowest threshold where none is named.
-
-            AP = TP / (TP + FP + FN)    F1 = RQ = TP / (TP + FP / 2 + FN / 2)
-            SQ = sum of IoU / TP        PQ = SQ RQ        AJI = intersection / union
-
-        Returns:
-          `ap`, a dictionary by threshold (`"0.5"`, `"0.55"`, ...), and `f1`, `precision`, `recall`, `pq`,
-          `rq`, `sq`, `aji`, `mean_true_score` (sum of IoU / true instances), `n_true`, `n_pred`. Without
-          any instance, true or predicted, the scores are NaN: they are undefined. Otherwise 0 / 0
-          is 0, as in StarDist: precision is 0 where nothing was predicted.
+        Without any instance, true or predicted, all scores are NaN. Otherwise 0 / 0 is 0, as in StarDist:
+        precision is 0 where nothing was predicted.
 
         References:
           AP, PQ: `stardist.matching` (a pair of IoU exactly 0.5 matches; HoVer-Net's PQ asks for more).
@@ -136,25 +140,25 @@ class InstanceStatistics:
         tp, total = self.matched, self.num_true + self.num_predicted
         first, sum_iou = int(tp[0]), float(self.sum_iou[0])
 
-        def ratio(part: float, whole: float) -> float:
+        def ratio(numerator: float, denominator: float) -> float:
             if total == 0:
-                return float("nan")
-            return float(part / whole) if whole > 0 else 0.0
+                return math.nan
+            return float(numerator / denominator) if denominator > 0 else 0.0
 
         rq, sq = ratio(2 * first, total), ratio(sum_iou, first)
-        return {
-            "ap": {f"{t:g}": ratio(n, total - n) for t, n in zip(self.thresholds, tp, strict=True)},
-            "f1": rq,
-            "precision": ratio(first, self.num_predicted),
-            "recall": ratio(first, self.num_true),
-            "pq": sq * rq,
-            "rq": rq,
-            "sq": sq,
-            "aji": ratio(self.intersection, self.union),
-            "mean_true_score": ratio(sum_iou, self.num_true),
-            "n_true": self.num_true,
-            "n_pred": self.num_predicted,
-        }
+        return InstanceScores(
+            ap={t: ratio(n, total - n) for t, n in zip(THRESHOLDS, tp, strict=True)},
+            f1=rq,
+            precision=ratio(first, self.num_predicted),
+            recall=ratio(first, self.num_true),
+            pq=sq * rq,
+            rq=rq,
+            sq=sq,
+            aji=ratio(self.intersection, self.union),
+            mean_true_score=ratio(sum_iou, self.num_true),
+            n_true=self.num_true,
+            n_pred=self.num_predicted,
+        )
 
 
 def _without_ignored(segmentation: Segmentation, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,9 +167,9 @@ def _without_ignored(segmentation: Segmentation, ignored: np.ndarray) -> tuple[n
     areas = np.bincount(labels.ravel(), minlength=size)
     if ignored.any():
         hidden = np.bincount(labels[ignored], minlength=size)
-        kept = 2 * hidden <= areas
-        labels = np.where(kept[labels] & ~ignored, labels, 0)
-        areas = np.where(kept, areas - hidden, 0)
+        visible = 2 * hidden <= areas
+        labels = np.where(visible[labels] & ~ignored, labels, 0)
+        areas = np.where(visible, areas - hidden, 0)
     areas[0] = 0
     return labels, areas
 
@@ -181,5 +185,5 @@ def _overlaps(first: np.ndarray, second: np.ndarray, size: int) -> tuple[np.ndar
     codes, index = np.unique(pairs[starts], return_inverse=True)
     counts = np.bincount(index, weights=lengths, minlength=len(codes)).astype(np.int64)
     rows, columns = codes // size, codes % size
-    kept = (rows > 0) & (columns > 0)
-    return rows[kept], columns[kept], counts[kept]
+    instances = (rows > 0) & (columns > 0)
+    return rows[instances], columns[instances], counts[instances]

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from segjax.metrics.counts import Counts
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
 
+@dataclasses.dataclass(frozen=True)
+class PixelScores:
+    """Scores of pixels; NaN where undefined.
+
+    Attributes:
+      iou: TP / (TP + FP + FN) by class.
+      dice: 2 TP / (2 TP + FP + FN) by class.
+      mean_iou: mean over the classes that have an IoU, background included.
+      pixel_accuracy: fraction of the pixels whose class is right.
+    """
+
+    iou: dict[str, float]
+    dice: dict[str, float]
+    mean_iou: float
+    pixel_accuracy: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class PixelStatistics:
-    """Counts of pixels by true and predicted class; adding two pools their images.
+class PixelStatistics(Counts):
+    """Counts of pixels by true and predicted class.
 
     Attributes:
       confusion: [K, K] int64, `confusion[i, j]` is the number of pixels of class i predicted as class j.
@@ -56,24 +73,13 @@ class PixelStatistics:
         counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
         return cls(counts.astype(np.int64))
 
-    def __add__(self, other: PixelStatistics) -> PixelStatistics:
-        """Pools the images of both."""
-        if self.confusion.shape != other.confusion.shape:
-            raise ValueError(
-                f"statistics of {len(self.confusion)} and of {len(other.confusion)} classes do not add up"
-            )
-        return PixelStatistics(self.confusion + other.confusion)
+    def compute(self, class_names: Sequence[str]) -> PixelScores:
+        """Returns the scores over all pooled pixels.
 
-    def compute(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """IoU = TP / (TP + FP + FN) and Dice = 2 TP / (2 TP + FP + FN) of each class, over all pooled pixels.
+        A class in neither truth nor prediction has no IoU: NaN is neither a perfect score nor a failure.
 
         Args:
           class_names: K names, background first.
-
-        Returns:
-          `iou` and `dice` by name, `mean_iou` over the classes that have one, background included, and
-          `pixel_accuracy`. A class in neither truth nor prediction has no IoU: NaN, which is neither a
-          perfect score nor a failure.
         """
         if len(class_names) != len(self.confusion):
             raise ValueError(f"{len(class_names)} names for {len(self.confusion)} classes")
@@ -81,14 +87,14 @@ class PixelStatistics:
         sizes = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)  # 2 TP + FP + FN
         iou, dice = _ratio(hits, sizes - hits), _ratio(2 * hits, sizes)
         present = sizes > 0
-        return {
-            "iou": dict(zip(class_names, iou.tolist(), strict=True)),
-            "dice": dict(zip(class_names, dice.tolist(), strict=True)),
-            "mean_iou": float(_ratio(iou[present].sum(), present.sum())),
-            "pixel_accuracy": float(_ratio(hits.sum(), self.confusion.sum())),
-        }
+        return PixelScores(
+            iou=dict(zip(class_names, iou.tolist(), strict=True)),
+            dice=dict(zip(class_names, dice.tolist(), strict=True)),
+            mean_iou=float(_ratio(iou[present].sum(), present.sum())),
+            pixel_accuracy=float(_ratio(hits.sum(), self.confusion.sum())),
+        )
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`part / whole`, NaN where `whole` is 0."""
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Returns the ratio, NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)

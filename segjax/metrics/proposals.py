@@ -6,32 +6,32 @@ import dataclasses
 
 import jax
 import numpy as np
-from scipy import ndimage
 
+from segjax.metrics.counts import Counts
 from segjax.ops.boxes import pairwise_iou
 from segjax.segmentation import Segmentation
 
 # Box and object counts are padded to multiples of these, to limit recompilation.
 BOXES, OBJECTS = 512, 64
 
-_best = jax.jit(lambda boxes, objects: pairwise_iou(objects, boxes).max(1))
+_best_iou = jax.jit(lambda boxes, objects: pairwise_iou(objects, boxes).max(1))
 
 
 @dataclasses.dataclass(frozen=True)
-class ProposalStatistics:
-    """Counts over images; adding two pools their images.
+class ProposalStatistics(Counts):
+    """Counts of proposals and of the objects that they cover.
 
     Attributes:
       images: number of images.
       boxes: number of proposals.
       objects: number of true objects of all classes.
-      found: number of objects whose box has an IoU of at least 0.5 with that of a proposal.
+      recalled: number of objects whose box has an IoU of at least 0.5 with that of a proposal.
     """
 
     images: int
     boxes: int
     objects: int
-    found: int
+    recalled: int
 
     @classmethod
     def empty(cls) -> ProposalStatistics:
@@ -46,22 +46,15 @@ class ProposalStatistics:
           truth: ground truth; its instances are the objects.
           boxes: [P, 4] float, proposals in pixels of the image.
         """
-        windows = [window for window in ndimage.find_objects(truth.labels) if window is not None]
-        objects = [(along.start, down.start, along.stop, down.stop) for down, along in windows]
-        best = _best(_padded(boxes, BOXES), _padded(np.array(objects), OBJECTS))
-        hits = np.asarray(best)[: len(objects)] >= 0.5
-        return cls(1, len(boxes), len(objects), int(hits.sum()))
-
-    def __add__(self, other: ProposalStatistics) -> ProposalStatistics:
-        """Pools the images of both."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return ProposalStatistics(*(one + another for one, another in pairs))
+        best = _best_iou(_padded(boxes, BOXES), _padded(truth.boxes, OBJECTS))
+        recalled = np.asarray(best)[: truth.num_instances] >= 0.5
+        return cls(1, len(boxes), truth.num_instances, int(recalled.sum()))
 
     def compute(self) -> dict[str, float | None]:
-        """`mean_count` of proposals in an image and `recall` at IoU 0.5; None where undefined."""
+        """Returns `mean_count`, proposals per image, and `recall` at IoU 0.5; None where undefined."""
         return {
             "mean_count": self.boxes / self.images if self.images else None,
-            "recall": self.found / self.objects if self.objects else None,
+            "recall": self.recalled / self.objects if self.objects else None,
         }
 
 

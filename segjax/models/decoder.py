@@ -1,4 +1,4 @@
-"""The decoders: from the features of any encoder back to the resolution of the image."""
+"""Decoders: from the features of an encoder to the resolution of the image."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,14 +10,15 @@ from segjax.typing import Array
 
 
 class DecoderStage(nn.Module):
-    """Doubles the resolution, meets the skip connection, convolves.
+    """Doubles the resolution, merges the skip connection, and convolves.
 
     Attributes:
       size: `(H, W)` of the result, each at most twice the input's.
       channels: of the result.
       double: makes the layer that doubles the resolution.
-      merge: how the skip connection comes: `concatenate` (U-Net), or `add` after a 1 x 1 convolution (FCN).
-      count: of the 3 x 3 convolutions.
+      merge: how the skip connection is merged: `concatenate` (U-Net), or `add` after a 1 x 1 convolution
+        (FCN).
+      count: number of 3 x 3 convolutions.
       norm: makes the normalisation after each convolution, or None.
       dtype: of the computation; parameters are float32.
     """
@@ -44,23 +45,23 @@ class DecoderStage(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Stages that double the resolution until it is the image's.
+    """Stages that double the resolution up to that of the image.
 
-    With skips concatenated it is a U-Net (https://arxiv.org/abs/1505.04597), without skips SegNet's form
-    (https://arxiv.org/abs/1511.00561, whose indices of the maxima it does not use), with skips added and no
-    3 x 3 convolutions an FCN (https://arxiv.org/abs/1411.4038).
+    With concatenated skips this is a U-Net (https://arxiv.org/abs/1505.04597); without skips a SegNet
+    (https://arxiv.org/abs/1511.00561), except for its max-pooling indices; with added skips and no 3 x 3
+    convolutions an FCN (https://arxiv.org/abs/1411.4038).
 
     Attributes:
-      strides: of the features that come, fine to coarse, each twice the one before.
+      strides: of the input features, fine to coarse, each twice the one before.
       double: makes the layer that doubles the resolution: `TransposedConvolution` or `Interpolation`.
-      skips: whether the encoder's features are used at every resolution or only the coarsest.
+      skips: whether the features of every resolution are used, or only the coarsest.
       merge: `concatenate` or `add`.
-      channels: of each stage, coarse to fine; if None half the channels that the encoder has at the stage's
-        resolution, and where it has none, half of the stage before.
-      count: of the 3 x 3 convolutions in a stage.
+      channels: of each stage, coarse to fine. None for half the encoder's channels at the stage's resolution,
+        or half of the stage before if the encoder has no such resolution.
+      count: number of 3 x 3 convolutions in a stage.
       norm: makes the normalisation after each convolution, or None.
       dtype: of the computation; parameters are float32.
-      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+      remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 
     strides: tuple[int, ...]
@@ -78,11 +79,11 @@ class Decoder(nn.Module):
         """Decodes features.
 
         Args:
-          features: for each of `strides` [B, ceil(H / s), ceil(W / s), C'].
+          features: [B, ceil(H / s), ceil(W / s), C'] for each stride s.
           size: `(H, W)` of the image.
 
         Returns:
-          [B, H, W, the last of `channels`].
+          [B, H, W, channels[-1]].
         """
         *finer, x = features
         skips: list[Array | None] = [*reversed(finer), *([None] if self.strides[0] > 1 else [])]
@@ -104,6 +105,6 @@ class Decoder(nn.Module):
 
 
 def default_channels(encoder: Sequence[int], strides: Sequence[int]) -> list[int]:
-    """Channels of the decoder's stages, coarse to fine, for an encoder's, fine to coarse."""
+    """Returns the channels of the stages, coarse to fine, from those of an encoder, fine to coarse."""
     channels = [max(width // 2, 1) for width in reversed(encoder[:-1])]
     return channels if strides[0] == 1 else [*channels, max(channels[-1] // 2, 1)]

@@ -1,138 +1,180 @@
-"""Detectors by name: the parts of the R-CNN family put together from a config's words and numbers."""
+"""Detectors of the R-CNN family by name."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
 from typing import Any
 
 from segjax.errors import InputError, choose
 from segjax.models.fpn import Backbone, FeaturePyramid
-from segjax.models.heads import BoxFeatures, MaskHead
-from segjax.models.rcnn import RCNN, Pooler, fast_r_cnn, faster_r_cnn, make_pool, mask_r_cnn, r_cnn
+from segjax.models.heads import BoxFeatures, BoxPredictor, CropFeatures, MaskHead
+from segjax.models.rcnn import RCNN, make_pool, warp_crops
 from segjax.models.rpn import RegionProposals
 from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
 PYRAMID = "_fpn"
-# Convolutions and fully connected layers of the box head.
+# Numbers of convolutions and of fully connected layers of the box head.
 HEADS = {"mlp": (0, 2), "conv": (4, 1)}
+# Anchor sizes in pixels for each feature map, from micronuclei of 4 pixels to cells of 128.
+ANCHOR_SIZES = {
+    5: ((4.0, 6.0), (8.0, 12.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
+    4: ((4.0, 8.0), (16.0, 24.0), (32.0, 48.0), (64.0, 128.0)),
+    1: ((4.0, 8.0, 16.0, 32.0, 64.0, 128.0),),
+}
 
 
-def create_detector(
-    *,
-    method: str = "mask_r_cnn",
-    backbone: str = "resnet50_fpn",
-    width: float = 1.0,
-    norm: str = "group",
-    pyramid_channels: int = 256,
-    pyramid_norm: str = "none",
-    anchor_sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
-    anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-    rpn_convolutions: int = 1,
-    pooling: str = "align",
-    bins: int = 7,
-    sampling_ratio: int = 2,
-    aligned: bool = False,
-    canonical_size: float = 224.0,
-    head: str = "mlp",
-    head_channels: int = 1024,
-    head_norm: str = "none",
-    mask_channels: int = 256,
-    crop_side: int = 224,
-    crop_context: int = 16,
-    dtype: str = "float32",
-    remat: bool = False,
-    num_classes: int,
-) -> RCNN:
-    """Makes a detector.
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """Settings of `create_detector`.
 
-    Args:
+    Attributes:
       method: one of `METHODS`.
-      backbone: a name in `segmenters.ENCODERS`, with `_fpn` for a feature pyramid.
+      backbone: a name in `segmenters.ENCODERS`; with `_fpn` for a feature pyramid.
       width: multiplies the encoder's channels.
-      norm: of the encoder, see `create_segmenter`.
+      norm: of the encoder, see `SegmenterConfig`. `group` to train from scratch; imported weights have `none`
+        or `frozen_batch`.
       pyramid_channels: of the maps of the pyramid.
       pyramid_norm: `group`, `frozen_batch` or `none`.
-      anchor_sizes: in pixels, of each map; as many for one map as for another.
+      anchor_sizes: square roots of the anchor areas of each feature map, pixels, equally many for each map;
+        None for sizes that fit cells.
       anchor_ratios: of height to width.
-      rpn_convolutions: before the RPN's outputs.
-      pooling: `align` or `pool`, see `rcnn.make_pool`.
-      bins: side of a RoI that is classified; masks are drawn from twice as many.
-      sampling_ratio: of RoIAlign.
-      aligned: likewise.
-      canonical_size: see `ops.roi_align.pyramid_level`.
-      head: `mlp`, two fully connected layers, or `conv`, four convolutions and one fully connected layer.
+      rpn_convolutions: number of convolutions before the RPN's outputs.
+      pooling: `align` for RoIAlign, `pool` for RoIPool.
+      bins: side of a RoI that is classified; masks are predicted from twice as many bins.
+      sampling_ratio: samples per bin and axis, of RoIAlign.
+      aligned: whether RoIAlign shifts boxes by half a pixel. False matches published weights.
+      canonical_size: side of a box that is pooled from the map of stride 16.
+      head: `mlp`, two fully connected layers, or `conv`, four convolutions and a fully connected layer; the
+        box heads of torchvision's first and second version.
       head_channels: of the fully connected layers.
       head_norm: of the convolutions in the heads.
       mask_channels: of the mask head and of the convolutions in the box head.
-      crop_side: of the squares that R-CNN encodes.
-      crop_context: how many of their pixels lie outside of the box, on each side.
-      dtype: `float32` or `bfloat16`, of the computation.
+      crop_side: side of the warped crops that R-CNN encodes, pixels.
+      crop_context: width of the border of context in them, pixels.
+      dtype: of the computation, `float32` or `bfloat16`.
       remat: recompute the encoder's activations in the backward pass.
-      num_classes: K, background included.
+    """
 
-    Returns:
-      The module, see `RCNN`.
+    method: str = "mask_r_cnn"
+    backbone: str = "resnet50_fpn"
+    width: float = 1.0
+    norm: str = "group"
+    pyramid_channels: int = 256
+    pyramid_norm: str = "none"
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_convolutions: int = 1
+    pooling: str = "align"
+    bins: int = 7
+    sampling_ratio: int = 2
+    aligned: bool = True
+    canonical_size: float = 224.0
+    head: str = "mlp"
+    head_channels: int = 1024
+    head_norm: str = "none"
+    mask_channels: int = 256
+    crop_side: int = 224
+    crop_context: int = 16
+    dtype: str = "float32"
+    remat: bool = False
+
+
+def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int, **settings: Any) -> RCNN:
+    """Makes a detector.
+
+    Args:
+      method: one of `METHODS`, or all settings.
+      classes: K, background included.
+      **settings: fields of `DetectorConfig`.
 
     Raises:
-      InputError: for a name or number that is not possible; the message lists those that are.
+      InputError: for an impossible setting; the message lists the possible ones.
+
+    >>> detector = create_detector("faster_r_cnn", backbone="vgg16_fpn", classes=2)
+    >>> detector.mask_head is None, len(detector.anchor_sizes)
+    (True, 4)
     """
-    choose(METHODS, "method", method)
-    choose(("align", "pool"), "pooling", pooling)
-    name = backbone.removesuffix(PYRAMID)
-    choose([*ENCODERS, *(f"{e}{PYRAMID}" for e in ENCODERS)], "backbone", backbone)
-    convolutions, layers = choose(HEADS, "head", head)
-    kind = choose(DTYPES, "dtype", dtype)
-    encoder = create_encoder(name, width=width, norm=norm, dtype=dtype, remat=remat)
-    box_head = BoxFeatures(
-        channels=(head_channels,) * layers,
-        convolutions=convolutions,
-        convolution_channels=mask_channels,
-        norm=make_norm("head_norm", head_norm, kind),
-        dtype=kind,
+    config = DetectorConfig(method, **settings) if isinstance(method, str) else method
+    choose(METHODS, "method", config.method)
+    choose(("align", "pool"), "pooling", config.pooling)
+    choose([*ENCODERS, *(f"{encoder}{PYRAMID}" for encoder in ENCODERS)], "backbone", config.backbone)
+    head = _box_head(config)
+    predictor = BoxPredictor(classes)
+    if config.method == "r_cnn":
+        return _r_cnn(config, head, predictor)
+    backbone = _backbone(config)
+    pool = partial(
+        make_pool,
+        # The maps of RoIs: the last one of a pyramid is for the RPN alone.
+        strides=backbone.encoder.strides[-backbone.levels :],
+        pooling=config.pooling,
+        sampling_ratio=config.sampling_ratio,
+        aligned=config.aligned,
+        canonical_size=config.canonical_size,
     )
-    if method == "r_cnn":
-        if not 0 <= 2 * crop_context < crop_side:
-            raise InputError(f"crop_context {crop_context} leaves nothing of crop_side {crop_side}")
-        classic = name.startswith("vgg")
-        return r_cnn(
-            encoder=encoder,
-            head=box_head if classic else None,
-            num_classes=num_classes,
-            crop_side=crop_side,
-            crop_context=crop_context,
-        )
-    strides = encoder.strides[-1:]
-    pyramid = None
-    if backbone.endswith(PYRAMID):
-        # From stride 4: finer maps cost more than the rest together.
-        strides = tuple(stride for stride in encoder.strides if stride >= 4)
-        pyramid = FeaturePyramid(pyramid_channels, make_norm("pyramid_norm", pyramid_norm, kind), kind)
-    sampling: dict[str, Any] = {"pooling": pooling, "sampling_ratio": sampling_ratio, "aligned": aligned}
+    detector = RCNN(head, predictor, pool(bins=config.bins), backbone, aligned=config.aligned)
+    if config.method == "fast_r_cnn":
+        return detector
+    anchor_sizes = _anchor_sizes(config, backbone.levels + (backbone.pyramid is not None))
+    num_anchors = len(anchor_sizes[0]) * len(config.anchor_ratios)
+    detector = detector.clone(
+        rpn=RegionProposals(num_anchors, config.rpn_convolutions, DTYPES[config.dtype]),
+        anchor_sizes=anchor_sizes,
+        anchor_ratios=tuple(config.anchor_ratios),
+    )
+    if config.method == "faster_r_cnn":
+        return detector
+    mask_head = MaskHead(classes, config.mask_channels, norm=head.norm, dtype=DTYPES[config.dtype])
+    return detector.clone(mask_head=mask_head, mask_pool=pool(bins=2 * config.bins))
 
-    def pool(bins: int) -> Pooler:
-        return make_pool(strides=strides, bins=bins, canonical_size=canonical_size, **sampling)
 
-    parts: dict[str, Any] = {
-        "backbone": Backbone(encoder, pyramid, len(strides)),
-        "head": box_head,
-        "pool": pool(bins),
-        "num_classes": num_classes,
-    }
-    if method == "fast_r_cnn":
-        return fast_r_cnn(**parts)
-    maps = len(strides) + (pyramid is not None)
-    per_place = {len(of_map) for of_map in anchor_sizes}
-    if len(anchor_sizes) != maps or len(per_place) != 1:
+def _box_head(config: DetectorConfig) -> BoxFeatures:
+    convolutions, layers = choose(HEADS, "head", config.head)
+    dtype = choose(DTYPES, "dtype", config.dtype)
+    return BoxFeatures(
+        channels=(config.head_channels,) * layers,
+        convolutions=convolutions,
+        convolution_channels=config.mask_channels,
+        norm=make_norm("head_norm", config.head_norm, dtype),
+        dtype=dtype,
+    )
+
+
+def _encoder(config: DetectorConfig) -> Any:
+    name = config.backbone.removesuffix(PYRAMID)
+    return create_encoder(name, width=config.width, norm=config.norm, dtype=config.dtype, remat=config.remat)
+
+
+def _r_cnn(config: DetectorConfig, head: BoxFeatures, predictor: BoxPredictor) -> RCNN:
+    side, context = config.crop_side, config.crop_context
+    if not 0 <= 2 * context < side:
         raise InputError(
-            f"anchor_sizes must be {maps} lists of equal length for {backbone}, one for each of its maps, not"
-            f" {tuple(anchor_sizes)}"
+            f"crop_context={context} leaves nothing of crop_side={side}: choose less than {side / 2:g}",
+            field="crop_context",
         )
-    num_anchors = per_place.pop() * len(anchor_ratios)
-    parts |= {
-        "rpn": RegionProposals(num_anchors, rpn_convolutions, kind),
-        "anchor_sizes": tuple(map(tuple, anchor_sizes)),
-        "anchor_ratios": tuple(anchor_ratios),
-    }
-    if method == "faster_r_cnn":
-        return faster_r_cnn(**parts)
-    mask_head = MaskHead(num_classes, mask_channels, norm=box_head.norm, dtype=kind)
-    return mask_r_cnn(**parts, mask_head=mask_head, mask_pool=pool(2 * bins))
+    # ResNets end in a feature vector; VGG's fully connected layers are the head.
+    features = CropFeatures(_encoder(config), head if config.backbone.startswith("vgg") else None)
+    return RCNN(features, predictor, partial(warp_crops, side=side, context=context), aligned=config.aligned)
+
+
+def _backbone(config: DetectorConfig) -> Backbone:
+    encoder, dtype = _encoder(config), DTYPES[config.dtype]
+    if not config.backbone.endswith(PYRAMID):
+        return Backbone(encoder, None, 1)
+    # The pyramid starts at stride 4: finer maps would cost more than the rest together.
+    levels = sum(stride >= 4 for stride in encoder.strides)
+    norm = make_norm("pyramid_norm", config.pyramid_norm, dtype)
+    return Backbone(encoder, FeaturePyramid(config.pyramid_channels, norm, dtype), levels)
+
+
+def _anchor_sizes(config: DetectorConfig, num_maps: int) -> tuple[tuple[float, ...], ...]:
+    sizes = ANCHOR_SIZES.get(num_maps, ()) if config.anchor_sizes is None else config.anchor_sizes
+    if len(sizes) != num_maps or len({len(sizes_of_map) for sizes_of_map in sizes}) != 1:
+        raise InputError(
+            f"anchor_sizes must be {num_maps} lists of equal length for {config.backbone}, one for each"
+            f" feature map, not {sizes}",
+            field="anchor_sizes",
+        )
+    return tuple(map(tuple, sizes))

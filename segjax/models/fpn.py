@@ -1,4 +1,4 @@
-"""Backbones of detectors: the maps that proposals and RoIs are taken from."""
+"""Backbones of detectors: an encoder with or without a feature pyramid."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from segjax.typing import Array
 
 
 class FeaturePyramid(nn.Module):
-    """Gives every resolution the meaning of the coarsest one, by adding maps from coarse to fine.
+    """Adds the upsampled coarser map to each map, so that all resolutions have semantically strong features.
 
     Attributes:
       channels: of every map.
@@ -33,15 +33,16 @@ class FeaturePyramid(nn.Module):
           features: [B, H, W, C'] float, fine to coarse, each side at least half of that before.
 
         Returns:
-          As many maps of the same sizes, [B, H, W, channels], and one of half the coarsest one's sides.
+          One map of the same size for each input, [B, H, W, channels], and one at half the coarsest
+          resolution.
         """
         pyramid: list[Array] = []
-        above: Array | None = None
+        coarser: Array | None = None
         for index in reversed(range(len(features))):
             lateral = self.convolution(1, f"lateral{index + 1}")(features[index])
-            if above is not None:
-                lateral = lateral + enlarge(above, lateral.shape[1:3])
-            above = lateral
+            if coarser is not None:
+                lateral = lateral + enlarge(coarser, lateral.shape[1:3])
+            coarser = lateral
             pyramid.insert(0, self.convolution(3, f"output{index + 1}")(lateral))
         coarsest = pyramid[-1]
         for axis in (1, 2):
@@ -49,12 +50,12 @@ class FeaturePyramid(nn.Module):
         return [*pyramid, coarsest]
 
     def convolution(self, size: int, name: str) -> Convolution:
-        """A convolution of the pyramid."""
+        """Makes a convolution with the settings of the pyramid."""
         return Convolution(self.channels, size, self.norm, self.dtype, name=name)
 
 
 def enlarge(x: Array, shape: tuple[int, ...]) -> Array:
-    """Enlarges [B, h, w, C] to a shape (H, W) by its nearest pixels, as PyTorch rounds them."""
+    """Enlarges [B, h, w, C] to a shape (H, W) by nearest neighbours, rounded as in PyTorch."""
     for axis, size in zip((1, 2), shape, strict=True):
         old = x.shape[axis]
         if size == 2 * old:
@@ -65,12 +66,12 @@ def enlarge(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Backbone(nn.Module):
-    """An encoder, and a pyramid of some of its maps or the last of them alone.
+    """An encoder, and a pyramid of its coarsest maps, or its last map alone.
 
     Attributes:
       encoder: returns a list of maps, fine to coarse.
-      pyramid: makes a pyramid of the maps, None to use the coarsest as it is.
-      levels: how many of the encoder's coarsest maps the pyramid is made of.
+      pyramid: of the maps, or None for the coarsest map alone.
+      levels: number of the encoder's coarsest maps in the pyramid.
     """
 
     encoder: nn.Module

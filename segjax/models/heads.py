@@ -1,4 +1,4 @@
-"""The heads of detectors: what is said of a RoI once its features are pooled."""
+"""Box and mask heads."""
 
 import flax.linen as nn
 import jax
@@ -10,13 +10,13 @@ from segjax.typing import Array
 
 
 class BoxFeatures(nn.Module):
-    """Convolutions, if any, then fully connected layers.
+    """Optional convolutions, then fully connected layers.
 
     Attributes:
       channels: of each fully connected layer.
-      convolutions: 3 x 3, before them.
-      convolution_channels: of each.
-      norm: after each convolution, or None.
+      convolutions: number of 3 x 3 convolutions before them.
+      convolution_channels: of each convolution.
+      norm: makes the normalisation after each convolution, or None.
       dtype: of the computation; parameters are float32.
 
     References:
@@ -43,11 +43,12 @@ class BoxFeatures(nn.Module):
 
 
 class CropFeatures(nn.Module):
-    """R-CNN's: an encoder of its own for every RoI, which is a piece of the image.
+    """R-CNN's features: the encoder runs on the image crop of every RoI.
 
     Attributes:
       encoder: returns a list of maps, fine to coarse.
-      head: of its last map, max-pooled as VGG does; None for the mean over the pixels, as ResNets classify.
+      head: applied to the last map after a max-pool, as in VGG; None for global average pooling, as in
+        ResNet.
     """
 
     encoder: nn.Module
@@ -61,7 +62,7 @@ class CropFeatures(nn.Module):
 
 
 class BoxPredictor(nn.Module):
-    """The class of a RoI, and for every class how to move the box.
+    """Predicts the class logits of a RoI, and its box deltas for every class.
 
     Attributes:
       num_classes: K, background included.
@@ -80,13 +81,13 @@ class BoxPredictor(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """The mask of a RoI: convolutions, a doubling of the resolution, a logit for every class and pixel.
+    """Predicts the mask of a RoI: convolutions, upsampling by 2, a logit for every class and pixel.
 
     Attributes:
       num_classes: K, background included.
       channels: of each convolution.
-      convolutions: 3 x 3.
-      norm: after each convolution, or None.
+      convolutions: number of 3 x 3 convolutions.
+      norm: makes the normalisation after each convolution, or None.
       dtype: of the computation; parameters and the result are float32.
 
     References:
@@ -101,11 +102,11 @@ class MaskHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, classes: Array) -> Array:
-        """Draws the mask of one class for each RoI.
+        """Predicts the mask of one class for each RoI.
 
         Args:
           x: [T, bins, bins, C] float.
-          classes: [T] int, whose mask; those of the others are never computed.
+          classes: [T] int, the class of each mask. The other masks are not computed.
 
         Returns:
           Logits [T, 2 * bins, 2 * bins].
@@ -115,7 +116,7 @@ class MaskHead(nn.Module):
         x = nn.relu(TransposedConvolution(self.channels, self.dtype, name="double")(x)).astype(jnp.float32)
         kernel = self.param("kernel", he_normal, (self.channels, self.num_classes))
         bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
-        # Rows of a one-hot matrix instead of an index: its gradient is a product, not a scatter.
-        chosen = jax.nn.one_hot(classes, self.num_classes)
-        of_class = jnp.einsum("tk,ck->tc", chosen, kernel)
-        return jnp.einsum("tyxc,tc->tyx", x, of_class) + (chosen @ bias)[:, None, None]
+        # A one-hot product instead of indexing: its gradient is a product, not a scatter.
+        one_hot = jax.nn.one_hot(classes, self.num_classes)
+        class_kernel = jnp.einsum("tk,ck->tc", one_hot, kernel)
+        return jnp.einsum("tyxc,tc->tyx", x, class_kernel) + (one_hot @ bias)[:, None, None]

@@ -1,4 +1,4 @@
-"""The residual encoders of He et al. (https://arxiv.org/abs/1512.03385) in torchvision's numerics."""
+"""ResNet encoders (He et al., https://arxiv.org/abs/1512.03385) with the numerics of torchvision."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ STRIDES = (2, 4, 8, 16, 32)
 
 
 class Block(nn.Module):
-    """What the two residual blocks share.
+    """Base of the residual blocks.
 
     Attributes:
       channels: of the 3 x 3 convolutions.
@@ -32,8 +32,8 @@ class Block(nn.Module):
     def convolve(
         self, x: Array, name: str, *, size: int = 1, stride: int = 1, expand: bool = False, last: bool = False
     ) -> Array:
-        """Convolution `conv{name}` and its norm, padded as PyTorch pads, which `SAME` does not."""
-        # Without a norm, branches that begin as zero keep the depth from inflating the activations.
+        """Applies convolution `conv{name}` and its norm. PyTorch's padding differs from `SAME`."""
+        # Without a norm, branches that start at zero keep activations from growing with depth.
         init = nn.initializers.zeros if last and self.norm is None else he_normal
         x = nn.Conv(
             self.channels * (self.expansion if expand else 1),
@@ -48,14 +48,14 @@ class Block(nn.Module):
         return x if self.norm is None else self.norm(name=f"norm{name}")(x)
 
     def shortcut(self, x: Array) -> Array:
-        """`x` itself wherever the shape allows."""
+        """Returns `x`, or its projection if the block changes the shape."""
         if self.stride == 1 and x.shape[-1] == self.expansion * self.channels:
             return x
         return self.convolve(x, "_shortcut", stride=self.stride, expand=True)
 
 
 class BasicBlock(Block):
-    """Two 3 x 3 convolutions beside a shortcut; attributes as in `Block`."""
+    """Two 3 x 3 convolutions and a shortcut."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -66,11 +66,11 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """A 3 x 3 convolution between two of 1 x 1, beside a shortcut; attributes as in `Block`, and one more.
+    """Convolutions of 1 x 1, 3 x 3 and 1 x 1, and a shortcut.
 
     Attributes:
-      stride_first: whether the first 1 x 1 strides, as in the paper ("v1": Keras, Caffe), or the 3 x 3, as
-        in torchvision ("v1.5"). The parameters have the same names and shapes either way.
+      stride_first: whether the first 1 x 1 convolution has the stride, as in the paper ("v1": Keras, Caffe),
+        or the 3 x 3, as in torchvision ("v1.5"). Parameters have the same names and shapes in both.
     """
 
     stride_first: bool = False
@@ -91,8 +91,8 @@ class Stage(nn.Module):
     """Residual blocks of one resolution.
 
     Attributes:
-      count: of the blocks.
-      stride: of the first block; the others have none.
+      count: number of blocks.
+      stride: of the first block; 1 in the others.
       block: their class.
       settings: the other attributes of every block.
     """
@@ -110,7 +110,7 @@ class Stage(nn.Module):
         return x
 
 
-# Blocks in each of the four stages, their class, and whether the first convolution of a block strides.
+# Number of blocks in each of the four stages, their class, and `stride_first`.
 VARIANTS: dict[str, dict[str, Any]] = {
     "resnet18": {"blocks": (2, 2, 2, 2), "block": BasicBlock},
     "resnet34": {"blocks": (3, 4, 6, 3), "block": BasicBlock},
@@ -125,13 +125,13 @@ class ResNet(nn.Module):
     """A 7 x 7 stem, a 3 x 3 max-pool and four stages of residual blocks.
 
     Attributes:
-      blocks: how many in each stage, as in `VARIANTS`.
+      blocks: number in each stage, as in `VARIANTS`.
       block: `BasicBlock` or `Bottleneck`.
       stride_first: see `Bottleneck`.
-      width: multiplies the channels; 1 is the paper's.
-      norm: makes the normalisation after each convolution. With None the convolutions get biases.
+      width: multiplies the channels; 1 in the paper.
+      norm: makes the normalisation after each convolution. Without it the convolutions have biases.
       dtype: of the computation; parameters are float32.
-      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+      remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -152,8 +152,8 @@ class ResNet(nn.Module):
           images: [B, H, W, C] float, normalised as the weights expect.
 
         Returns:
-          One feature map for each of `STRIDES`, [B, ceil(H / s), ceil(W / s), C']: the stem's with
-          width * 64 channels, then the stages' with width * CHANNELS * expansion.
+          One feature map for each stride s in `STRIDES`, [B, ceil(H / s), ceil(W / s), C']: of the stem, with
+          width * 64 channels, and of the stages, with width * CHANNELS * expansion.
         """
         channels = [max(round(self.width * channels), 1) for channels in CHANNELS]
         x = nn.Conv(

@@ -1,4 +1,4 @@
-"""The region proposal network: which anchors of every place of every map hold an object, and where."""
+"""The region proposal network: objectness and box deltas of every anchor."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ small_normal = nn.initializers.normal(0.01)
 
 
 class RegionProposals(nn.Module):
-    """3 x 3 convolutions, then a logit and four deltas for every anchor; the same for all maps.
+    """3 x 3 convolutions, then a logit and four deltas for every anchor, with the same weights for all maps.
 
     Attributes:
-      num_anchors: A, at each place.
-      convolutions: how many; 1 in the paper.
+      num_anchors: A, number of anchors per position.
+      convolutions: number of 3 x 3 convolutions; 1 in the paper.
       dtype: of the computation; parameters and results are float32.
 
     References:
@@ -29,13 +29,13 @@ class RegionProposals(nn.Module):
 
     @nn.compact
     def __call__(self, features: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        """Judges the anchors.
+        """Scores the anchors.
 
         Args:
-          features: [B, H, W, C] float, all of the same C.
+          features: [B, H, W, C] float, all with the same C.
 
         Returns:
-          For each map logits [B, H * W * A] and deltas [B, H * W * A, 4], in the order of
+          Logits [B, H * W * A] and deltas [B, H * W * A, 4] of each map, in the order of
           `ops.anchors.grid_anchors`.
         """
         channels = features[0].shape[-1]
@@ -43,13 +43,13 @@ class RegionProposals(nn.Module):
             Convolution(channels, 3, None, self.dtype, name=f"conv{index + 1}")
             for index in range(self.convolutions)
         ]
-        score = nn.Conv(self.num_anchors, (1, 1), kernel_init=small_normal, name="logits")
-        shift = nn.Conv(4 * self.num_anchors, (1, 1), kernel_init=small_normal, name="deltas")
+        to_logits = nn.Conv(self.num_anchors, (1, 1), kernel_init=small_normal, name="logits")
+        to_deltas = nn.Conv(4 * self.num_anchors, (1, 1), kernel_init=small_normal, name="deltas")
         logits, deltas = [], []
         for x in features:
             for layer in layers:
                 x = nn.relu(layer(x))
             x = x.astype(jnp.float32)
-            logits.append(score(x).reshape(len(x), -1))
-            deltas.append(shift(x).reshape(len(x), -1, 4))
+            logits.append(to_logits(x).reshape(len(x), -1))
+            deltas.append(to_deltas(x).reshape(len(x), -1, 4))
         return logits, deltas

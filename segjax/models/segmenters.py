@@ -1,5 +1,6 @@
 """Encoder-decoder networks by name: an encoder, a decoder and a 1 x 1 convolution for every output."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,17 +15,9 @@ from segjax.models.layers import NORMS, FrozenBatchNorm, Interpolation, Transpos
 from segjax.typing import Array, Outputs
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "vgg11": partial(vgg.VGG, convolutions=vgg.VARIANTS["vgg11"]),
-    "vgg13": partial(vgg.VGG, convolutions=vgg.VARIANTS["vgg13"]),
-    "vgg16": partial(vgg.VGG, convolutions=vgg.VARIANTS["vgg16"]),
-    "vgg19": partial(vgg.VGG, convolutions=vgg.VARIANTS["vgg19"]),
-    "resnet18": partial(resnet.ResNet, **resnet.VARIANTS["resnet18"]),
-    "resnet34": partial(resnet.ResNet, **resnet.VARIANTS["resnet34"]),
-    "resnet50": partial(resnet.ResNet, **resnet.VARIANTS["resnet50"]),
-    "resnet101": partial(resnet.ResNet, **resnet.VARIANTS["resnet101"]),
-    # Keras's and Caffe's: another convolution of each block strides.
-    "resnet50_v1": partial(resnet.ResNet, **resnet.VARIANTS["resnet50_v1"]),
-    "resnet101_v1": partial(resnet.ResNet, **resnet.VARIANTS["resnet101_v1"]),
+    **{name: partial(vgg.VGG, convolutions=counts) for name, counts in vgg.VARIANTS.items()},
+    # `_v1` is the form of Keras and Caffe: another convolution of each block has the stride.
+    **{name: partial(resnet.ResNet, **settings) for name, settings in resnet.VARIANTS.items()},
 }
 # By the layer that doubles their resolution.
 DECODERS: dict[str, Callable[..., nn.Module]] = {
@@ -74,7 +67,7 @@ class Segmenter(nn.Module):
 def create_encoder(
     name: str, *, width: float = 1.0, norm: str = "group", dtype: str = "float32", remat: bool = False
 ) -> nn.Module:
-    """Makes an encoder; see `create_segmenter` for the arguments."""
+    """Makes an encoder; the arguments are those of `SegmenterConfig`."""
     encoder = choose(ENCODERS, "encoder", name)
     dtype = choose(DTYPES, "dtype", dtype)
     if not width > 0:
@@ -82,77 +75,106 @@ def create_encoder(
     return encoder(width=width, norm=make_norm("norm", norm, dtype), dtype=dtype, remat=remat)
 
 
+@dataclasses.dataclass(frozen=True)
+class SegmenterConfig:
+    """Settings of `create_segmenter`.
+
+    Attributes:
+      encoder: a name in `ENCODERS`.
+      decoder: a name in `DECODERS`.
+      width: multiplies the encoder's channels; 1 for published weights.
+      skips: whether the decoder gets the finer features of the encoder.
+      merge: how it gets them, `concatenate` or `add`.
+      interpolation: `nearest` or `bilinear`, for the decoder `upsample`.
+      channels: channels of the decoder's stages, coarse to fine; None for half of the encoder's.
+      convolutions: number of 3 x 3 convolutions in each stage of the decoder.
+      norm: norm of the encoder, `group`, `frozen_batch` or `none`. It must match the weights: published VGG
+        weights have none (those called `bn`: frozen batch norm), ResNets frozen batch norm. `group` is for
+        training from scratch.
+      decoder_norm: norm of the decoder.
+      dtype: `float32` or `bfloat16`, of the computation; parameters and outputs are float32.
+      remat: recompute the activations of each stage in the backward pass: less memory, more time.
+    """
+
+    encoder: str = "vgg16"
+    decoder: str = "transposed"
+    width: float = 1.0
+    skips: bool = True
+    merge: str = "concatenate"
+    interpolation: str = "bilinear"
+    channels: Sequence[int] | None = None
+    convolutions: int = 2
+    norm: str = "group"
+    decoder_norm: str = "group"
+    dtype: str = "float32"
+    remat: bool = False
+
+
 def create_segmenter(
+    encoder: str | SegmenterConfig = "vgg16",
     *,
-    encoder: str = "vgg16",
-    decoder: str = "transposed",
-    width: float = 1.0,
-    skips: bool = True,
-    merge: str = "concatenate",
-    interpolation: str = "bilinear",
-    channels: Sequence[int] | None = None,
-    convolutions: int = 2,
-    norm: str = "group",
-    decoder_norm: str = "group",
-    dtype: str = "float32",
-    remat: bool = False,
-    outputs: Mapping[str, int],
-) -> nn.Module:
+    classes: int | None = None,
+    outputs: Mapping[str, int] | None = None,
+    **settings: Any,
+) -> Segmenter:
     """Makes an encoder-decoder network for dense outputs.
 
     Args:
-      encoder: a name in `ENCODERS`.
-      decoder: a name in `DECODERS`.
-      width: multiplies the encoder's channels; published weights have 1.
-      skips: whether the decoder sees the encoder's finer features.
-      merge: `concatenate` or `add`, how it sees them.
-      interpolation: `nearest` or `bilinear`, of the decoder `upsample`.
-      channels: of the decoder's stages, coarse to fine; half the encoder's if None.
-      convolutions: 3 x 3, in each stage of the decoder.
-      norm: `group`, `frozen_batch` or `none`, of the encoder: what its weights were trained with.
-        Published VGG weights have none (those called `bn`: frozen batch norm), ResNets frozen batch norm;
-        `group` is for training from scratch.
-      decoder_norm: likewise, of the decoder.
-      dtype: `float32` or `bfloat16`, of the computation; parameters and outputs are float32.
-      remat: recompute the activations of each stage in the backward pass: less memory, more time.
-      outputs: channels of each output, by name.
-
-    Returns:
-      A module: `init(key, images [B, H, W, C])` gives `{"params": ...}`, `apply(variables, images)` gives for
-      each output float32 [B, H, W, channels].
+      encoder: a name in `ENCODERS`, or all settings.
+      classes: short for `outputs={"classes": classes}`.
+      outputs: number of channels of each output, by name.
+      **settings: fields of `SegmenterConfig`.
 
     Raises:
-      InputError: for a name or number that is not possible; the message lists those that are.
+      InputError: for an impossible setting; the message lists the possible ones.
+
+    >>> import jax
+    >>> segmenter = create_segmenter("vgg16", decoder="transposed", classes=3)
+    >>> images = jax.numpy.zeros((1, 64, 48, 1))
+    >>> variables = jax.eval_shape(segmenter.init, jax.random.key(0), images)
+    >>> jax.eval_shape(segmenter.apply, variables, images)["classes"].shape
+    (1, 64, 48, 3)
     """
-    backbone = create_encoder(encoder, width=width, norm=norm, dtype=dtype, remat=remat)
-    double = choose(DECODERS, "decoder", decoder)
+    for name in settings:
+        choose([field.name for field in dataclasses.fields(SegmenterConfig)], "setting", name)
+    config = SegmenterConfig(encoder, **settings) if isinstance(encoder, str) else encoder
+    if settings and config is encoder:
+        raise InputError(f"settings {', '.join(settings)} are ambiguous beside a SegmenterConfig")
+    if classes is not None and outputs is not None:
+        raise InputError("classes is short for outputs: set one of them")
+    outputs = dict(outputs or {}) if classes is None else {"classes": classes}
+    if not outputs or min(outputs.values()) < 1:
+        raise InputError(f"outputs must name at least one output and its channels, not {outputs}")
+    backbone = create_encoder(
+        config.encoder, width=config.width, norm=config.norm, dtype=config.dtype, remat=config.remat
+    )
+    return Segmenter(backbone, _create_decoder(config, backbone.strides), outputs)
+
+
+def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decoder:
+    double = choose(DECODERS, "decoder", config.decoder)
     if double is Interpolation:
-        choose({"nearest": None, "bilinear": None}, "interpolation", interpolation)
-        double = partial(double, method=interpolation)
-    choose({"concatenate": None, "add": None}, "merge", merge)
-    count = len(backbone.strides) - (backbone.strides[0] == 1)
+        choose(("nearest", "bilinear"), "interpolation", config.interpolation)
+        double = partial(double, method=config.interpolation)
+    channels = None if config.channels is None else tuple(config.channels)
+    count = len(strides) - (strides[0] == 1)
     if channels is not None and (len(channels) != count or min(channels) < 1):
         raise InputError(
-            f"channels must be {count} positive numbers for the decoder of {encoder}, not {tuple(channels)}"
+            f"channels must be {count} positive numbers for the decoder of {config.encoder}, not {channels}"
         )
-    if convolutions < 0:
-        raise InputError(f"convolutions must be at least 0, not {convolutions}")
-    if not outputs or min(outputs.values()) < 1:
-        raise InputError(f"outputs must name at least one output and its channels, not {dict(outputs)}")
-    return Segmenter(
-        encoder=backbone,
-        decoder=Decoder(
-            strides=backbone.strides,
-            double=double,
-            skips=skips,
-            merge=merge,
-            channels=None if channels is None else tuple(channels),
-            count=convolutions,
-            norm=make_norm("decoder_norm", decoder_norm, choose(DTYPES, "dtype", dtype)),
-            dtype=choose(DTYPES, "dtype", dtype),
-            remat=remat,
-        ),
-        outputs=dict(outputs),
+    if config.convolutions < 0:
+        raise InputError(f"convolutions must be at least 0, not {config.convolutions}")
+    dtype = choose(DTYPES, "dtype", config.dtype)
+    return Decoder(
+        strides=strides,
+        double=double,
+        skips=config.skips,
+        merge=choose(("concatenate", "add"), "merge", config.merge),
+        channels=channels,
+        count=config.convolutions,
+        norm=make_norm("decoder_norm", config.decoder_norm, dtype),
+        dtype=dtype,
+        remat=config.remat,
     )
 
 

@@ -1,4 +1,4 @@
-"""The VGG encoders of Simonyan and Zisserman (https://arxiv.org/abs/1409.1556)."""
+"""VGG encoders (Simonyan and Zisserman, https://arxiv.org/abs/1409.1556)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from segjax.models.layers import Convolutions, Norm, max_pool
 from segjax.typing import Array
 
-# Convolutions in each of the five stages; the channels are the same for all.
+# Number of convolutions in each of the five stages.
 VARIANTS = {
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
@@ -18,15 +18,15 @@ STRIDES = (1, 2, 4, 8, 16)
 
 
 class VGG(nn.Module):
-    """Five stages of 3 x 3 convolutions, a 2 x 2 max-pool between them.
+    """Five stages of 3 x 3 convolutions with 2 x 2 max-pools between them.
 
     Attributes:
-      convolutions: how many in each stage, as in `VARIANTS`.
-      width: multiplies the channels; 1 is the paper's.
-      norm: makes the normalisation after each convolution, or None as in the paper. The convolutions keep
-        their biases either way, as torchvision's do.
+      convolutions: number in each stage, as in `VARIANTS`.
+      width: multiplies the channels; 1 in the paper.
+      norm: makes the normalisation after each convolution, or None as in the paper. The convolutions have
+        biases in both cases, as in torchvision.
       dtype: of the computation; parameters are float32.
-      remat: recompute the activations of a stage in the backward pass instead of keeping them.
+      remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 
     convolutions: tuple[int, ...] = VARIANTS["vgg16"]
@@ -45,8 +45,8 @@ class VGG(nn.Module):
           images: [B, H, W, C] float, normalised as the weights expect.
 
         Returns:
-          One feature map for each of `STRIDES`, [B, ceil(H / s), ceil(W / s), width * CHANNELS],
-          before the pooling that ends its stage.
+          One feature map for each stride s in `STRIDES`, [B, ceil(H / s), ceil(W / s), width * CHANNELS],
+          before the max-pool.
         """
         stage = nn.remat(Convolutions) if self.remat else Convolutions
         features: list[Array] = []

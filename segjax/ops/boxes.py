@@ -13,7 +13,7 @@ MAX_LOG_SIZE = math.log(1000 / 16)
 
 
 def area(boxes: Array) -> jax.Array:
-    """Areas of boxes, zero where a box is empty or inverted.
+    """Returns the areas of boxes; 0 for empty and inverted boxes.
 
     Args:
       boxes: [..., 4] float, pixels.
@@ -26,7 +26,7 @@ def area(boxes: Array) -> jax.Array:
 
 
 def pairwise_iou(first: Array, second: Array) -> jax.Array:
-    """Intersection over union of every box of one set with every box of another.
+    """Returns the intersection over union of every pair of boxes of two sets.
 
     Args:
       first: [N, 4] float, pixels.
@@ -35,27 +35,9 @@ def pairwise_iou(first: Array, second: Array) -> jax.Array:
     Returns:
       [N, M] float in [0, 1]; 0 where both boxes are empty.
     """
-    return _iou_and_union(first, second)[0]
-
-
-def pairwise_giou(first: Array, second: Array) -> jax.Array:
-    """Generalised intersection over union: IoU minus the fraction of the hull that neither box covers.
-
-    Args:
-      first: [N, 4] float, pixels.
-      second: [M, 4] float, pixels.
-
-    Returns:
-      [N, M] float in [-1, 1]; negative for disjoint boxes, decreasing with their distance.
-
-    References:
-      Rezatofighi et al., https://arxiv.org/abs/1902.09630; torchvision.ops.generalized_box_iou.
-    """
-    iou, union = _iou_and_union(first, second)
-    top_left = jnp.minimum(first[:, None, :2], second[None, :, :2])  # [N, M, 2]
-    bottom_right = jnp.maximum(first[:, None, 2:], second[None, :, 2:])
-    hull = area(jnp.concatenate([top_left, bottom_right], axis=-1))
-    return iou - jnp.where(hull > 0, (hull - union) / jnp.where(hull > 0, hull, 1), 0)
+    intersection = pairwise_intersection(first, second)
+    union = area(first)[:, None] + area(second)[None, :] - intersection
+    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
 
 
 def pairwise_intersection(first: Array, second: Array) -> jax.Array:
@@ -74,7 +56,7 @@ def clip(boxes: Array, size: Array | tuple[float, float]) -> jax.Array:
 
     Args:
       boxes: [..., 4] float, pixels.
-      size: `(height, width)` of the image, may be traced.
+      size: `(height, width)` of the image; it may be traced.
 
     Returns:
       [..., 4] float. A box entirely outside the image becomes empty.
@@ -98,7 +80,7 @@ def encode(boxes: Array, anchors: Array, *, weights: tuple[float, float, float, 
     Args:
       boxes: [..., 4] float, pixels.
       anchors: [..., 4] float, pixels.
-      weights: `(wx, wy, ww, wh)`, factors of the four deltas.
+      weights: `(wx, wy, ww, wh)`, the factors of the deltas.
 
     Returns:
       [..., 4] float. Sides of empty boxes and anchors are clamped to 1/1000 pixel to keep the result
@@ -155,12 +137,6 @@ def boxes_from_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.A
     valid = corners[:, 0] < width
     signs = jnp.array([[1, 1, -1, -1]])
     return jnp.where(valid[:, None], corners * signs, 0).astype(jnp.float32), valid
-
-
-def _iou_and_union(first: Array, second: Array) -> tuple[jax.Array, jax.Array]:
-    intersection = pairwise_intersection(first, second)
-    union = area(first)[:, None] + area(second)[None, :] - intersection
-    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0), union
 
 
 def _centre_form(boxes: Array) -> tuple[jax.Array, jax.Array]:

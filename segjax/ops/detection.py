@@ -1,5 +1,6 @@
 """Decode, clip and suppress boxes: RPN proposals and final detections of one image."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,40 @@ from segjax.typing import Array
 # Weights of the four box deltas, as in torchvision and the papers.
 RPN_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+# Minimum width and height of a proposal and of a detection, pixels.
+MIN_PROPOSAL_SIDE, MIN_DETECTION_SIDE = 1e-3, 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposeConfig:
+    """Settings of `propose`.
+
+    Attributes:
+      pre_nms: number of top-scoring boxes per level that enter non-maximum suppression.
+      post_nms: P, number of proposals over all levels.
+      iou_threshold: IoU threshold of the suppression, applied per level.
+    """
+
+    pre_nms: int = 1000
+    post_nms: int = 1000
+    iou_threshold: float = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectConfig:
+    """Settings of `detect`.
+
+    Attributes:
+      score_threshold: detections must score above this.
+      iou_threshold: IoU threshold of the suppression, applied per class.
+      candidates: number of top-scoring (proposal, class) pairs that enter the suppression.
+      max_detections: D, the maximum number of detections.
+    """
+
+    score_threshold: float = 0.4
+    iou_threshold: float = 0.5
+    candidates: int = 2000
+    max_detections: int = 500
 
 
 class Proposals(NamedTuple):
@@ -53,10 +88,7 @@ def propose(
     anchors: Sequence[Array],
     *,
     size: Array | tuple[float, float],
-    pre_nms: int,
-    post_nms: int,
-    iou_threshold: float = 0.7,
-    min_side: float = 1e-3,
+    config: ProposeConfig,
 ) -> Proposals:
     """Selects the proposals of a region proposal network.
 
@@ -65,89 +97,67 @@ def propose(
       deltas: [A, 4] box deltas of each level, relative to the anchors.
       anchors: [A, 4] float anchors of each level, pixels.
       size: `(height, width)` of the image without padding; boxes are clipped to it.
-      pre_nms: number of top-scoring boxes per level that enter non-maximum suppression.
-      post_nms: P, number of proposals over all levels.
-      iou_threshold: IoU threshold of the suppression, applied per level.
-      min_side: minimum width and height of a box, pixels.
-
-    Returns:
-      The proposals.
+      config: numbers of boxes and the IoU threshold.
 
     References:
       torchvision.models.detection.rpn.RegionProposalNetwork.filter_proposals.
     """
     levels = []
-    for scores, level_deltas, start in zip(logits, deltas, anchors, strict=True):
-        top, index = jax.lax.top_k(scores, min(pre_nms, len(scores)))
-        boxes = box_ops.decode(level_deltas[index], jnp.asarray(start)[index], weights=RPN_WEIGHTS)
+    for scores, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
+        top, index = jax.lax.top_k(scores, min(config.pre_nms, len(scores)))
+        boxes = box_ops.decode(level_deltas[index], jnp.asarray(level_anchors)[index], weights=RPN_WEIGHTS)
         boxes = box_ops.clip(boxes, size)
-        valid = box_ops.has_min_side(boxes, min_side)
-        levels.append((boxes, top, nms(boxes, top, valid, iou_threshold=iou_threshold)))
-    boxes, scores, kept = (jnp.concatenate(parts) for parts in zip(*levels, strict=True))
-    return Proposals(*_best(post_nms, kept, scores, boxes))
+        valid = box_ops.has_min_side(boxes, MIN_PROPOSAL_SIDE)
+        levels.append((boxes, top, nms(boxes, top, valid, iou_threshold=config.iou_threshold)))
+    boxes, scores, keep = (jnp.concatenate(parts) for parts in zip(*levels, strict=True))
+    return Proposals(*_top(config.post_nms, keep, scores, boxes))
 
 
 def detect(
-    probabilities: Array,
+    scores: Array,
     deltas: Array,
     proposals: Proposals,
     *,
     size: Array | tuple[float, float],
-    score_threshold: float = 0.05,
-    iou_threshold: float = 0.5,
-    candidates: int,
-    max_detections: int,
-    min_side: float = 1e-2,
-    box_weights: tuple[float, float, float, float] = HEAD_WEIGHTS,
+    config: DetectConfig,
 ) -> Detections:
     """Selects the detections from classified and refined proposals.
 
     Args:
-      probabilities: [P, K] float class probabilities, background first.
+      scores: [P, K] float class probabilities, background first.
       deltas: [P, K, 4] float box deltas per class, relative to the proposals.
       proposals: the P proposals.
       size: `(height, width)` of the image without padding; boxes are clipped to it.
-      score_threshold: detections must score above this.
-      iou_threshold: IoU threshold of the suppression, applied per class.
-      candidates: number of top-scoring (proposal, class) pairs that enter the suppression.
-      max_detections: D, the maximum number of detections.
-      min_side: minimum width and height of a box, pixels.
-      box_weights: weights of the four deltas, see `boxes.encode`.
-
-    Returns:
-      The detections.
+      config: thresholds and numbers of boxes.
 
     References:
       torchvision.models.detection.roi_heads.RoIHeads.postprocess_detections.
     """
-    num_classes = probabilities.shape[-1]
-    foreground = jnp.where(proposals.valid[:, None], probabilities[:, 1:], -1)
-    eligible = foreground > score_threshold
-    scores, index = jax.lax.top_k(
-        jnp.where(eligible, foreground, -1).reshape(-1), min(candidates, foreground.size)
-    )
-    row, column = jnp.divmod(index, num_classes - 1)
-    boxes = box_ops.decode(deltas[row, column + 1], proposals.boxes[row], weights=box_weights)
+    foreground = jnp.where(proposals.valid[:, None], scores[:, 1:], -1)
+    eligible = foreground > config.score_threshold
+    num_candidates = min(config.candidates, foreground.size)
+    top, index = jax.lax.top_k(jnp.where(eligible, foreground, -1).reshape(-1), num_candidates)
+    row, column = jnp.divmod(index, foreground.shape[1])
+    boxes = box_ops.decode(deltas[row, column + 1], proposals.boxes[row], weights=HEAD_WEIGHTS)
     boxes = box_ops.clip(boxes, size)
-    valid = (scores > score_threshold) & box_ops.has_min_side(boxes, min_side)
+    valid = (top > config.score_threshold) & box_ops.has_min_side(boxes, MIN_DETECTION_SIDE)
     classes = column.astype(jnp.int32) + 1
-    kept = nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
-    boxes, scores, valid, classes = _best(max_detections, kept, scores, boxes, classes)
-    not_considered = jnp.sum(eligible) - jnp.minimum(jnp.sum(eligible), candidates)
-    dropped = not_considered + jnp.sum(kept) - jnp.sum(valid)
-    return Detections(boxes, classes, jnp.where(valid, scores, 0), valid, dropped.astype(jnp.int32))
+    keep = nms(boxes, top, valid, iou_threshold=config.iou_threshold, classes=classes)
+    boxes, top, valid, classes = _top(config.max_detections, keep, top, boxes, classes)
+    not_considered = jnp.sum(eligible) - jnp.minimum(jnp.sum(eligible), config.candidates)
+    dropped = not_considered + jnp.sum(keep) - jnp.sum(valid)
+    return Detections(boxes, classes, jnp.where(valid, top, 0), valid, dropped.astype(jnp.int32))
 
 
-def _best(count: int, kept: Array, scores: Array, boxes: Array, *more: Array) -> tuple[jax.Array, ...]:
-    """Returns boxes, scores, valid and `more` of the `count` highest-scoring kept items, padded."""
-    count_here = min(count, len(scores))
-    ranked, index = jax.lax.top_k(jnp.where(kept, scores, -jnp.inf), count_here)
+def _top(count: int, keep: Array, scores: Array, boxes: Array, *more: Array) -> tuple[jax.Array, ...]:
+    """Returns boxes, scores, valid and `more` of the `count` best items of `keep`, padded with zeros."""
+    size = min(count, len(scores))
+    ranked, index = jax.lax.top_k(jnp.where(keep, scores, -jnp.inf), size)
     valid = ~jnp.isneginf(ranked)
-    best = [boxes[index], scores[index], valid, *(values[index] for values in more)]
 
     def pad(values: jax.Array) -> jax.Array:
-        usable = valid.reshape(-1, *(1,) * (values.ndim - 1))
-        values = jnp.where(usable, values, jnp.zeros_like(values))
-        return jnp.pad(values, [(0, count - count_here)] + [(0, 0)] * (values.ndim - 1))
+        values = jnp.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.zeros_like(values))
+        return jnp.pad(values, [(0, count - size)] + [(0, 0)] * (values.ndim - 1))
 
-    return tuple(pad(values) for values in best)
+    selected = [boxes[index], scores[index], valid, *(values[index] for values in more)]
+    return tuple(map(pad, selected))

@@ -89,23 +89,23 @@ def lloyd(
     # Centre the points: float32 is most precise near 0, and the products in `assign` do not cancel.
     origin = jnp.sum(jnp.where(valid[:, None], points, 0), axis=0) / count
     points = jnp.where(valid[:, None], points - origin[None], 0)
-    rest = tolerance * jnp.mean(jnp.sum(points**2, axis=0) / count)
+    threshold = tolerance * jnp.mean(jnp.sum(points**2, axis=0) / count)
     ids = jnp.arange(len(centres), dtype=jnp.int32)
 
     def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         centres, _, steps = state
-        mine = (assign(points, centres)[:, None] == ids[None]) & valid[:, None]
-        members = mine.astype(jnp.float32)
+        is_member = (assign(points, centres)[:, None] == ids[None]) & valid[:, None]
+        members = is_member.astype(jnp.float32)
         sizes = jnp.sum(members, axis=0)
         sums = jnp.matmul(members.T, points, precision=EXACT)
         moved = jnp.where((sizes > 0)[:, None], sums / jnp.maximum(sizes, 1)[:, None], centres)
         return moved, jnp.sum((moved - centres) ** 2), steps + 1
 
-    def going(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        return (state[1] > rest) & (state[2] < max_steps)
+    def not_converged(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return (state[1] > threshold) & (state[2] < max_steps)
 
-    begin = (jnp.asarray(centres, jnp.float32) - origin[None], jnp.float32(jnp.inf), jnp.int32(0))
-    centres, _, steps = jax.lax.while_loop(going, step, begin)
+    start = (jnp.asarray(centres, jnp.float32) - origin[None], jnp.float32(jnp.inf), jnp.int32(0))
+    centres, _, steps = jax.lax.while_loop(not_converged, step, start)
     assignment = assign(points, centres)
     distances = jnp.sum((points - centres[assignment]) ** 2, axis=1)
     inertia = jnp.sum(jnp.where(valid, distances, 0))
@@ -143,13 +143,13 @@ def kmeans(
     """
     points, valid = jnp.asarray(points, jnp.float32), jnp.asarray(valid, bool)
     stride = max(1, len(points) // sample)
-    some, usable = points[::stride], valid[::stride]
+    sampled, usable = points[::stride], valid[::stride]
     keys = jax.random.split(key, restarts)
-    begins = jax.vmap(functools.partial(seed, num_clusters=num_clusters), in_axes=(0, None, None))(
-        keys, some, usable
+    starts = jax.vmap(functools.partial(seed, num_clusters=num_clusters), in_axes=(0, None, None))(
+        keys, sampled, usable
     )
     run = functools.partial(lloyd, max_steps=max_steps, tolerance=tolerance)
-    candidates = jax.vmap(run, in_axes=(None, None, 0))(some, usable, begins)
+    candidates = jax.vmap(run, in_axes=(None, None, 0))(sampled, usable, starts)
     best = jnp.argmin(candidates.inertia)
     if stride == 1:
         return Clusters(*(values[best] for values in candidates))

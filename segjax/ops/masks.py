@@ -47,25 +47,25 @@ def _differs_from_a_neighbour(labels: Array, connectivity: int) -> Array:
     return differs
 
 
-def near_two_instances(labels: Array, *, reach: int = 2) -> Array:
+def near_two_instances(labels: Array, *, radius: int = 2) -> Array:
     """Marks pixels close to at least two instances, mainly the gaps between cells.
 
     Args:
       labels: [H, W] int, 0 is background.
-      reach: radius of the square window in pixels; its side is `2 * reach + 1`.
+      radius: of the square window, pixels; its side is `2 * radius + 1`.
 
     Returns:
       [H, W] bool.
     """
     labels = jnp.asarray(labels)
-    nothing = jnp.iinfo(labels.dtype).max
-    highest = _window(labels, 0, jax.lax.max, reach)
-    lowest = _window(jnp.where(labels == 0, nothing, labels), nothing, jax.lax.min, reach)
-    return (lowest != nothing) & (lowest < highest)
+    largest = jnp.iinfo(labels.dtype).max
+    highest = _window(labels, 0, jax.lax.max, radius)
+    lowest = _window(jnp.where(labels == 0, largest, labels), largest, jax.lax.min, radius)
+    return (lowest != largest) & (lowest < highest)
 
 
-def _window(values: Array, outside: int, of_two: Callable[..., jax.Array], reach: int) -> Array:
+def _window(values: Array, outside: int, reduce: Callable[..., jax.Array], radius: int) -> Array:
     start = np.asarray(outside, values.dtype)
-    for window in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
-        values = jax.lax.reduce_window(values, start, of_two, window, (1, 1), "SAME")
+    for window in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+        values = jax.lax.reduce_window(values, start, reduce, window, (1, 1), "SAME")
     return values

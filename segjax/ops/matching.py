@@ -30,12 +30,12 @@ class Sample(NamedTuple):
     """A sample of boxes, positives first.
 
     Attributes:
-      chosen: [S] int32, indices into the boxes.
+      indices: [S] int32, indices into the boxes.
       positive: [S] bool, True for positive boxes.
       valid: [S] bool, False where there were not enough boxes.
     """
 
-    chosen: jax.Array
+    indices: jax.Array
     positive: jax.Array
     valid: jax.Array
 
@@ -57,8 +57,8 @@ def match(
       valid: [N] bool, False for padding.
       high: minimum IoU of a positive box.
       low: boxes below this IoU are negative; those between `low` and `high` are ignored.
-      low_quality: whether the boxes with the highest nonzero IoU for an object are positive whatever that
-        IoU; their target is still the object that they themselves overlap most.
+      low_quality: whether the boxes with the highest nonzero IoU with an object are positive even if that
+        IoU is low. Their target is still the object with which they have the highest IoU.
 
     Returns:
       The matches. The [A, N] overlaps are computed in chunks and never stored in full.
@@ -111,13 +111,13 @@ def sample(key: Array, state: Array, *, count: int, positive_fraction: float) ->
       torchvision.models.detection._utils.BalancedPositiveNegativeSampler.
     """
     count = min(count, len(state))
-    most = int(count * positive_fraction)
-    draw = jax.random.uniform(key, state.shape)
-    chosen, positives = jax.lax.top_k(jnp.where(state == POSITIVE, draw, -1), max(most, 1))
-    num_positive = jnp.minimum(jnp.sum(chosen >= 0), most)
-    drawn, negatives = jax.lax.top_k(jnp.where(state == NEGATIVE, draw, -1), count)
-    place = jnp.arange(count)
-    positive = place < num_positive
-    rank = jnp.clip(place - num_positive, 0)
-    index = jnp.where(positive, positives[jnp.minimum(place, len(positives) - 1)], negatives[rank])
-    return Sample(index.astype(jnp.int32), positive, positive | (drawn[rank] >= 0))
+    max_positive = int(count * positive_fraction)
+    noise = jax.random.uniform(key, state.shape)
+    positive_noise, positives = jax.lax.top_k(jnp.where(state == POSITIVE, noise, -1), max(max_positive, 1))
+    num_positive = jnp.minimum(jnp.sum(positive_noise >= 0), max_positive)
+    negative_noise, negatives = jax.lax.top_k(jnp.where(state == NEGATIVE, noise, -1), count)
+    index = jnp.arange(count)
+    positive = index < num_positive
+    rank = jnp.clip(index - num_positive, 0)
+    boxes = jnp.where(positive, positives[jnp.minimum(index, len(positives) - 1)], negatives[rank])
+    return Sample(boxes.astype(jnp.int32), positive, positive | (negative_noise[rank] >= 0))

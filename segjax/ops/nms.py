@@ -15,50 +15,50 @@ def nms(
     iou_threshold: float,
     classes: Array | None = None,
 ) -> jax.Array:
-    """Marks the boxes that greedy non-maximum suppression keeps.
+    """Returns which boxes greedy non-maximum suppression keeps.
 
     Args:
       boxes: [N, 4] float, `(x0, y0, x1, y1)` in pixels.
-      scores: [N] float. Ties are resolved by the lower index.
-      valid: [N] bool. Padding is never kept and suppresses nothing.
-      iou_threshold: boxes that overlap by exactly this much are both kept.
-      classes: [N] int. If not None, boxes suppress only boxes of their own class.
+      scores: [N] float. Of equal scores the lower index comes first.
+      valid: [N] bool. False for padding, which is not selected and suppresses nothing.
+      iou_threshold: IoU above which the box with the lower score is suppressed.
+      classes: [N] int. If not None, boxes suppress only boxes of the same class.
 
     Returns:
       [N] bool, in the order of the input.
 
     References:
-      torchvision.ops.nms, torchvision.ops.batched_nms (which shifts coordinates by class instead, and
-      loses precision to it).
+      torchvision.ops.nms, torchvision.ops.batched_nms (which shifts the coordinates of each class instead and
+      so loses precision).
     """
     order = jnp.argsort(-scores, stable=True)
     classes = jnp.zeros(len(boxes), jnp.int32) if classes is None else classes
     ranked = jax.lax.stop_gradient(boxes)[order], valid[order], classes[order], jnp.float32(iou_threshold)
-    kept = jax.lax.platform_dependent(*ranked, cpu=_one_by_one, default=_at_once)
-    return jnp.zeros_like(kept).at[order].set(kept)
+    keep = jax.lax.platform_dependent(*ranked, cpu=_sequential, default=_parallel)
+    return jnp.zeros_like(keep).at[order].set(keep)
 
 
-def _at_once(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
-    """Suppresses sorted boxes in few steps, each over all boxes at once."""
+def _parallel(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
+    """Suppresses sorted boxes in a few steps over all boxes."""
     return suppress(_overlaps(boxes, boxes, classes, classes, iou_threshold), valid)
 
 
-# Batches run sequentially: batched while loops would all run as long as the longest.
+# Batches run sequentially, because batched while loops all run as long as the longest.
 @jax.custom_batching.sequential_vmap
-def _one_by_one(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
-    """Like `_at_once`, but in many cheap steps, which suits a CPU. No [N, N] array is created."""
+def _sequential(boxes: Array, valid: Array, classes: Array, iou_threshold: Array) -> jax.Array:
+    """Like `_parallel`, but in many cheap steps, which suits a CPU. No [N, N] array is created."""
     count = len(boxes)
     positions = jnp.arange(count)
 
-    def first_after(place: Array, keep: Array) -> jax.Array:
-        return jnp.min(jnp.where(keep & (positions > place), positions, count))
+    def first_after(position: Array, keep: Array) -> jax.Array:
+        return jnp.min(jnp.where(keep & (positions > position), positions, count))
 
     def remove(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        place, keep = state
-        box, its_class = (jax.lax.dynamic_slice_in_dim(values, place, 1) for values in (boxes, classes))
-        hit = _overlaps(box, boxes, its_class, classes, iou_threshold)[0]
-        keep = keep & ~(hit & (positions > place))
-        return first_after(place, keep), keep
+        position, keep = state
+        box, box_class = (jax.lax.dynamic_slice_in_dim(values, position, 1) for values in (boxes, classes))
+        overlaps = _overlaps(box, boxes, box_class, classes, iou_threshold)[0]
+        keep = keep & ~(overlaps & (positions > position))
+        return first_after(position, keep), keep
 
     usable = jnp.asarray(valid, bool)
     start = first_after(jnp.int32(-1), usable), usable
@@ -73,15 +73,15 @@ def _overlaps(
 
 
 def suppress(overlaps: Array, valid: Array) -> jax.Array:
-    """Marks the items kept when each kept item, in order, removes all later ones that it overlaps.
+    """Returns which items remain if each remaining item, in order, removes all later ones that it overlaps.
 
-    The greedy answer is the one solution of
+    The greedy result is the only solution of
 
         keep[j] = valid[j] and not any(keep[i] and overlaps[i, j] for i before j).
 
-    Evaluating the right-hand side for all items at once, again and again from `keep = valid`, settles at
-    least the next item of the order in each pass. The loop therefore ends, at the greedy answer; dense
-    scenes of thousands of boxes take about ten passes, each one matrix-vector product.
+    It is computed by fixed-point iteration from `keep = valid`. Each pass over all items, a matrix-vector
+    product, makes at least the next item final, so the loop ends with the greedy result. Dense scenes with
+    thousands of boxes take about ten passes.
 
     Args:
       overlaps: [N, N] bool; only the part above the diagonal is used.
@@ -93,13 +93,13 @@ def suppress(overlaps: Array, valid: Array) -> jax.Array:
     before = jnp.triu(overlaps, k=1)
     usable = jnp.asarray(valid, bool)
 
-    def settled(state: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def changed(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         previous, keep = state
         return jnp.any(previous != keep)
 
-    def settle(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def iterate(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         _, keep = state
         return keep, usable & ~jnp.any(keep[:, None] & before, axis=0)
 
-    _, keep = jax.lax.while_loop(settled, settle, settle((usable, usable)))
+    _, keep = jax.lax.while_loop(changed, iterate, iterate((usable, usable)))
     return keep

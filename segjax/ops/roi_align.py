@@ -5,9 +5,9 @@ Bilinear weights are separable, so a pooled RoI is two small matrix products:
     pooled[y, x] = sum_h sum_w rows[y, h] * columns[x, w] * features[h, w]
 
 `rows` and `columns` have at most `2 * sampling_ratio` nonzero entries per row, the taps. The forward pass
-gathers only the pixels under the taps, from one table of the pixels of all pyramid levels, so that the
-level of a RoI is just an offset. The backward pass scatters on CPU; on other devices colliding atomic
-additions would be slow, so it uses the transposed matrix products instead.
+gathers only the pixels of the taps, from one table with the pixels of all pyramid levels, so that the level
+of a RoI is only an offset. The backward pass scatters on CPU. On other devices colliding atomic additions
+would be slow, so it uses the transposed matrix products.
 """
 
 import math
@@ -24,17 +24,19 @@ from segjax.typing import Array
 EXACT = jax.lax.Precision.HIGHEST
 # RoIs pooled per batch: larger batches are not faster and need more memory for their taps.
 CHUNK = 32
+# Level of boxes of the canonical size, as in the paper of feature pyramids.
+CANONICAL_LEVEL = 4
 
 
 class Taps(NamedTuple):
     """Bilinear sampling positions and weights of each bin of each RoI along one axis.
 
     Attributes:
-      place: [T, bins, J] int32, row or column indices of a feature map.
-      weight: [T, bins, J] float32, weight of each position in the mean of the bin.
+      indices: [T, bins, J] int32, row or column indices of a feature map.
+      weight: [T, bins, J] float32, weight of each pixel in the mean of the bin.
     """
 
-    place: jax.Array
+    indices: jax.Array
     weight: jax.Array
 
 
@@ -54,12 +56,12 @@ def roi_align(
       boxes: [T, 4] float, pixels of the image. They get no gradient.
       bins: height and width of the result.
       scale: scale of the feature map, 1/16 for a stride of 16.
-      sampling_ratio: samples along each side of a bin; 0 for the bin's side in pixels, rounded up.
-      aligned: whether to use the correct half-pixel centres. If False, as most published weights expect,
-        boxes are shifted by half a feature map pixel, and are at least one such pixel wide and high.
+      sampling_ratio: samples along each side of a bin; 0 for the length of the side in pixels, rounded up.
+      aligned: whether to use the correct half-pixel centres. If False, as for most published weights, boxes
+        are shifted by half a feature map pixel, and are at least one such pixel wide and high.
 
     Returns:
-      [T, bins, bins, C] float. Samples more than a pixel outside the map are 0, nearer ones clamp to it.
+      [T, bins, bins, C] float. Samples more than a pixel outside the map are 0, nearer ones are clamped.
 
     References:
       He et al., Mask R-CNN (https://arxiv.org/abs/1703.06870); torchvision.ops.roi_align.
@@ -86,7 +88,6 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
     canonical_size: float = 224.0,
-    canonical_level: int = 4,
 ) -> jax.Array:
     """Pools boxes from a feature pyramid, each from the level chosen by `pyramid_level`.
 
@@ -98,7 +99,6 @@ def pyramid_roi_align(
       sampling_ratio: samples along each side of a bin, at least 1.
       aligned: as in `roi_align`.
       canonical_size: see `pyramid_level`.
-      canonical_level: see `pyramid_level`.
 
     Returns:
       [T, bins, bins, C] float.
@@ -106,28 +106,19 @@ def pyramid_roi_align(
     References:
       torchvision.ops.MultiScaleRoIAlign.
     """
-    level = pyramid_level(
-        boxes, scales=scales, canonical_size=canonical_size, canonical_level=canonical_level
-    )
+    level = pyramid_level(boxes, scales=scales, canonical_size=canonical_size)
     return _align(list(features), boxes, level, tuple(scales), bins, sampling_ratio, aligned)
 
 
-def pyramid_level(
-    boxes: Array,
-    *,
-    scales: Sequence[float],
-    canonical_size: float = 224.0,
-    canonical_level: int = 4,
-) -> jax.Array:
+def pyramid_level(boxes: Array, *, scales: Sequence[float], canonical_size: float = 224.0) -> jax.Array:
     """Assigns each box to a pyramid level: larger boxes to coarser levels.
 
-        floor(canonical_level + log2(sqrt(area) / canonical_size)), clipped to the pyramid
+        floor(4 + log2(sqrt(area) / canonical_size)), clipped to the pyramid
 
     Args:
       boxes: [T, 4] float, pixels.
-      scales: scale of each level; 1/4 is level 2 of the equation.
-      canonical_size: side in pixels of a box that belongs to `canonical_level`.
-      canonical_level: the level whose scale is 2 ** -canonical_level.
+      scales: scale of each level, 2 ** -level in the equation.
+      canonical_size: side in pixels of a box that belongs to level 4, of scale 1/16.
 
     Returns:
       [T] int32, 0 for the finest level.
@@ -137,8 +128,8 @@ def pyramid_level(
     """
     finest, coarsest = (round(-math.log2(scale)) for scale in (scales[0], scales[-1]))
     side = jnp.sqrt(box_ops.area(boxes))
-    # Torchvision's epsilon, for boxes that lie on the boundary of two levels.
-    level = jnp.floor(canonical_level + jnp.log2(side / canonical_size) + 1e-6)
+    # Torchvision's epsilon, for boxes on the boundary of two levels.
+    level = jnp.floor(CANONICAL_LEVEL + jnp.log2(side / canonical_size) + 1e-6)
     level = jnp.where(side > 0, level, finest)
     return jnp.clip(level, finest, coarsest).astype(jnp.int32) - finest
 
@@ -167,7 +158,7 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
         hat = jnp.maximum(1 - jnp.abs(position[..., None] - positions[None, None]), 0)
         return total + jnp.where(inside[..., None], hat, 0)
 
-    # The trip count depends on the largest RoI: fine, as nothing here is differentiated.
+    # The trip count depends on the largest RoI, which works because nothing here is differentiated.
     total = jax.lax.fori_loop(
         0, jnp.max(count).astype(jnp.int32), add, jnp.zeros((len(start), bins, size), jnp.float32)
     )
@@ -223,32 +214,32 @@ def _gather(
     sizes = [height * width for height, width in shapes]
     offsets = jnp.array([sum(sizes[:index]) for index in range(len(sizes))], jnp.int32)[level]
     widths = jnp.array([width for _, width in shapes], jnp.int32)[level]
-    begins = rows.place * widths[:, None, None] + offsets[:, None, None]
+    row_starts = rows.indices * widths[:, None, None] + offsets[:, None, None]
 
     def pool(roi: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        begin, row_weight, column, column_weight = roi
-        pixels = table[begin[:, :, None, None] + column[None, None]]  # [bins, J, bins, J, C]
-        along = jnp.einsum("yjxkc,xk->yjxc", pixels, column_weight.astype(table.dtype), precision=EXACT)
-        return jnp.einsum("yjxc,yj->yxc", along, row_weight.astype(table.dtype), precision=EXACT)
+        row_start, row_weight, column, column_weight = roi
+        pixels = table[row_start[:, :, None, None] + column[None, None]]  # [bins, J, bins, J, C]
+        row_means = jnp.einsum("yjxkc,xk->yjxc", pixels, column_weight.astype(table.dtype), precision=EXACT)
+        return jnp.einsum("yjxc,yj->yxc", row_means, row_weight.astype(table.dtype), precision=EXACT)
 
-    return jax.lax.map(pool, (begins, rows.weight, columns.place, columns.weight), batch_size=CHUNK)
+    return jax.lax.map(pool, (row_starts, rows.weight, columns.indices, columns.weight), batch_size=CHUNK)
 
 
 def _gather_transpose(
     shapes: tuple[tuple[int, int], ...], gradient: Array, level: Array, rows: Taps, columns: Taps
 ) -> jax.Array:
-    """The transpose of `_gather` as matrix products, [T, bins, bins, C] to [sum of H W, C]."""
+    """Computes the transpose of `_gather` by matrix products, [T, bins, bins, C] to [sum of H W, C]."""
 
     def matrix(taps: Taps, size: int, index: int) -> jax.Array:
-        hits = taps.place[..., None] == jnp.arange(size)[None, None, None]
+        is_tap = taps.indices[..., None] == jnp.arange(size)[None, None, None]
         weight = jnp.where((level == index)[:, None, None], taps.weight, 0)
-        return jnp.sum(jnp.where(hits, weight[..., None], 0), axis=-2).astype(gradient.dtype)
+        return jnp.sum(jnp.where(is_tap, weight[..., None], 0), axis=-2).astype(gradient.dtype)
 
     parts = []
     for index, (height, width) in enumerate(shapes):
-        down, along = matrix(rows, height, index), matrix(columns, width, index)
-        stripes = jnp.einsum("tyh,tyxc->thxc", down, gradient)
-        parts.append(jnp.einsum("thxc,txw->hwc", stripes, along).reshape(height * width, -1))
+        row_matrix, column_matrix = matrix(rows, height, index), matrix(columns, width, index)
+        stripes = jnp.einsum("tyh,tyxc->thxc", row_matrix, gradient)
+        parts.append(jnp.einsum("thxc,txw->hwc", stripes, column_matrix).reshape(height * width, -1))
     return jnp.concatenate(parts)
 
 
@@ -258,23 +249,25 @@ _pool = jax.custom_vjp(_gather, nondiff_argnums=(0,))
 def _pool_forward(
     shapes: tuple[tuple[int, int], ...], table: Array, level: Array, rows: Taps, columns: Taps
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    # Only the channel count and dtype of the table are needed: an empty slice holds both.
+    # The backward pass needs only the number of channels and the dtype of the table: an empty slice has both.
     return _gather(shapes, table, level, rows, columns), (table[:0], level, rows, columns)
 
 
 def _pool_backward(
     shapes: tuple[tuple[int, int], ...], residuals: tuple[Any, ...], gradient: Array
 ) -> tuple[Array | None, ...]:
-    like, level, rows, columns = residuals
+    empty_table, level, rows, columns = residuals
 
     def by_scatter(gradient: Array, level: Array, rows: Taps, columns: Taps) -> jax.Array:
-        table = jax.ShapeDtypeStruct((sum(h * w for h, w in shapes), like.shape[1]), like.dtype)
+        table = jax.ShapeDtypeStruct((sum(h * w for h, w in shapes), empty_table.shape[1]), empty_table.dtype)
         transpose = jax.linear_transpose(lambda t: _gather(shapes, t, level, rows, columns), table)
         return transpose(gradient)[0]
 
-    by_products = partial(_gather_transpose, shapes)
-    to_table = jax.lax.platform_dependent(gradient, level, rows, columns, cpu=by_scatter, default=by_products)
-    return to_table, None, None, None
+    by_matrix_products = partial(_gather_transpose, shapes)
+    table_gradient = jax.lax.platform_dependent(
+        gradient, level, rows, columns, cpu=by_scatter, default=by_matrix_products
+    )
+    return table_gradient, None, None, None
 
 
 _pool.defvjp(_pool_forward, _pool_backward)

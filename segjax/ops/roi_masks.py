@@ -1,4 +1,4 @@
-"""Box-aligned instance masks: cropping from a label map, pasting into the image, and IoU."""
+"""Instance masks inside boxes: cropping from a label map, pasting into the image, and IoU."""
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,9 @@ def crop_masks(labels: Array, ids: Array, boxes: Array, *, bins: int, aligned: b
     columns = adaptive_weights(start[:, 0], sides[:, 0], size=width, bins=bins)
 
     def crop(roi: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        index, down, along = roi
+        index, row_weights, column_weights = roi
         mask = (labels == index).astype(jnp.float32)
-        return jnp.einsum("yh,hw,xw->yx", down, mask, along, precision=EXACT)
+        return jnp.einsum("yh,hw,xw->yx", row_weights, mask, column_weights, precision=EXACT)
 
     return jax.lax.map(crop, (ids, rows, columns), batch_size=CHUNK)
 
@@ -63,13 +63,13 @@ def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: i
         hat = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)[None, None]), 0)
         return jnp.where(inside[..., None], hat, 0)
 
-    down = weights(boxes[:, 1], boxes[:, 3], shape[0])
-    along = weights(boxes[:, 0], boxes[:, 2], shape[1])
-    return jnp.einsum("dhy,dyx,dwx->dhw", down, masks, along)
+    rows = weights(boxes[:, 1], boxes[:, 3], shape[0])
+    columns = weights(boxes[:, 0], boxes[:, 2], shape[1])
+    return jnp.einsum("dhy,dyx,dwx->dhw", rows, masks, columns)
 
 
 def pairwise_mask_iou(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 2) -> jax.Array:
-    """Intersection over union of every pair of masks, computed on every `stride`-th pixel.
+    """Returns the intersection over union of every pair of masks, computed on every `stride`-th pixel.
 
     Args:
       masks: [D, M, M] float, probabilities; pixels of at least 0.5 are inside.

@@ -9,8 +9,7 @@ import numpy as np
 
 from segjax.typing import Array
 
-# Density of red, green and blue in what is stained by haematoxylin, eosin and, here of no meaning, DAB
-# (Ruifrok and Johnston, 2001).
+# Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and Johnston, 2001).
 RUIFROK = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
 
 # Linear light of sRGB's red, green and blue as CIE XYZ, and the white D65.
@@ -20,9 +19,9 @@ _XYZ = np.array(
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], np.float32)
-# Fewer stained pixels than this say nothing about the stains. And what absorbs more than this of the red, as
-# a part of its density, is no eosin: in a slide of one stain the second direction is another shade of it, and
-# to take them apart would only amplify noise.
+# Fewer stained pixels than this are not enough to estimate the stains. A second stain whose density in red is
+# above this fraction is not eosin: in a slide with one stain, the second direction is only another shade of
+# it, and separating the two would amplify noise.
 _FEWEST = 100
 _REDDEST = 0.25
 _EXACT = jax.lax.Precision.HIGHEST
@@ -67,9 +66,9 @@ def rgb_to_lab(light: Array) -> jax.Array:
       skimage.color.rgb2lab, with the same constants.
     """
     linear = jnp.where(light > 0.04045, ((jnp.maximum(light, 0) + 0.055) / 1.055) ** 2.4, light / 12.92)
-    xyz = jnp.matmul(linear, _XYZ.T, precision=_EXACT) / _along(_WHITE, linear)
+    xyz = jnp.matmul(linear, _XYZ.T, precision=_EXACT) / _broadcast(_WHITE, linear)
     root = jnp.where(xyz > 0.008856, jnp.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return jnp.matmul(root, _LAB.T, precision=_EXACT) - _along(np.array([16, 0, 0], np.float32), root)
+    return jnp.matmul(root, _LAB.T, precision=_EXACT) - _broadcast(np.array([16, 0, 0], np.float32), root)
 
 
 def lab_to_rgb(lab: Array) -> jax.Array:
@@ -85,7 +84,7 @@ def lab_to_rgb(lab: Array) -> jax.Array:
     # Clipped at 0, as in scikit-image.
     z = jnp.maximum(y - lab[..., 2] / 200, 0)
     root = jnp.stack([y + lab[..., 1] / 500, y, z], axis=-1)
-    xyz = jnp.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787) * _along(_WHITE, root)
+    xyz = jnp.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787) * _broadcast(_WHITE, root)
     linear = jnp.matmul(xyz, np.linalg.inv(_XYZ).T, precision=_EXACT)
     light = jnp.where(
         linear > 0.0031308, 1.055 * jnp.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear
@@ -96,17 +95,16 @@ def lab_to_rgb(lab: Array) -> jax.Array:
 def stain_matrix(
     density: Array, valid: Array, *, threshold: float = 0.15, alpha: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """The two stains of a slide: the extreme directions in the plane in which its densities lie.
+    """Estimates the two stains of a slide: the extreme directions in the plane of its densities.
 
     Args:
       density: [P, 3] optical density of pixels.
       valid: [P] bool.
       threshold: pixels with a channel below this density are not stained.
-      alpha: percentile of the angles that is taken for extreme, and likewise 100 - alpha.
+      alpha: the extremes are this percentile of the angles, and 100 minus it.
 
     Returns:
-      [2, 3], rows of length 1, haematoxylin (which absorbs more of the red) first; and how many pixels they
-      were estimated from.
+      [2, 3], rows of length 1, haematoxylin (which absorbs more red) first; and the number of stained pixels.
 
     References:
       Macenko et al., A method for normalizing histology slides for quantitative analysis (2009).
@@ -118,8 +116,8 @@ def stain_matrix(
     centred = (density - jnp.sum(weight * density, axis=0, keepdims=True) / total) * weight
     covariance = jnp.matmul(centred.T, centred, precision=_EXACT) / jnp.maximum(count - 1, 1)
     _, vectors = jnp.linalg.eigh(covariance)
-    plane = vectors[:, :0:-1]  # the two of the largest variance, that first
-    # Into the octant of densities: angles are not to jump from pi to -pi.
+    plane = vectors[:, :0:-1]  # the two directions of largest variance, largest first
+    # Flip them to positive densities, so that angles do not jump from pi to -pi.
     plane = plane * jnp.where(jnp.sum(plane, axis=0) < 0, -1, 1)[None]
     projected = jnp.matmul(density, plane, precision=_EXACT)
     angles = jnp.arctan2(projected[:, 1], projected[:, 0])
@@ -134,11 +132,11 @@ def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> j
     Args:
       light: [P, 3] float in [0, 1].
       valid: [P] bool.
-      stains: [2, 3] of the other slide, as from `stain_matrix`.
+      stains: [2, 3] of the reference slide, as from `stain_matrix`.
       strongest: [2] the 99th percentiles of the amounts of its stains.
 
     Returns:
-      [P, 3] float in [0, 1]; unchanged if hardly any pixel is stained, or all by a single stain.
+      [P, 3] float in [0, 1]; unchanged if hardly any pixel is stained, or there is only one stain.
     """
     density = optical_density(light)
     own, count = stain_matrix(density, valid)
@@ -165,34 +163,34 @@ def stain_amounts(density: Array, stains: Array) -> jax.Array:
 
 
 def reinhard(light: Array, valid: Array, *, mean: Array, deviation: Array) -> jax.Array:
-    """Reinhard normalisation: transfers the mean and standard deviation of another image in CIELAB.
+    """Reinhard normalisation: transfers the mean and standard deviation of a reference image in CIELAB.
 
     Args:
       light: [P, 3] float in [0, 1].
       valid: [P] bool.
-      mean: [3] of the other image, in CIELAB.
-      deviation: [3] standard deviation of the other image, in CIELAB.
+      mean: [3] of the reference image, in CIELAB.
+      deviation: [3] standard deviation of the reference image, in CIELAB.
 
     Returns:
       [P, 3] float in [0, 1].
 
     References:
-      Reinhard et al., Color transfer between images (2001), with CIELAB for their own opponent colours.
+      Reinhard et al., Color transfer between images (2001), with CIELAB instead of its opponent colours.
     """
     lab = rgb_to_lab(light)
     own_mean = jnp.mean(lab, axis=0, where=valid[:, None], keepdims=True)
     own_deviation = jnp.std(lab, axis=0, where=valid[:, None], keepdims=True)
-    factor = _along(deviation, lab) / jnp.maximum(own_deviation, 1e-3)
-    return lab_to_rgb((lab - own_mean) * factor + _along(mean, lab))
+    factor = _broadcast(deviation, lab) / jnp.maximum(own_deviation, 1e-3)
+    return lab_to_rgb((lab - own_mean) * factor + _broadcast(mean, lab))
 
 
-def percentile(values: Array, valid: Array, shares: Array) -> jax.Array:
+def percentile(values: Array, valid: Array, percentages: Array) -> jax.Array:
     """Returns percentiles of the valid values, by linear interpolation.
 
     Args:
       values: [P] float.
       valid: [P] bool.
-      shares: [Q] in 0..100.
+      percentages: [Q] in 0..100.
 
     Returns:
       [Q] float.
@@ -201,12 +199,12 @@ def percentile(values: Array, valid: Array, shares: Array) -> jax.Array:
       numpy.percentile of `values[valid]`.
     """
     ordered = jnp.sort(jnp.where(valid, values, jnp.inf))
-    place = shares / 100 * jnp.maximum(jnp.sum(valid) - 1, 0)
-    low = jnp.floor(place).astype(jnp.int32)
-    below, above = ordered[low], ordered[jnp.ceil(place).astype(jnp.int32)]
-    return below + (place - low) * (above - below)
+    position = percentages / 100 * jnp.maximum(jnp.sum(valid) - 1, 0)
+    low = jnp.floor(position).astype(jnp.int32)
+    below, above = ordered[low], ordered[jnp.ceil(position).astype(jnp.int32)]
+    return below + (position - low) * (above - below)
 
 
-def _along(values: Array, like: Array) -> jax.Array:
+def _broadcast(values: Array, array: Array) -> jax.Array:
     """Reshapes [3] to [1, ..., 3] to broadcast with [..., 3]."""
-    return jnp.reshape(jnp.asarray(values), (1,) * (like.ndim - 1) + (-1,))
+    return jnp.reshape(jnp.asarray(values), (1,) * (array.ndim - 1) + (-1,))

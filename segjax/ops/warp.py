@@ -13,17 +13,17 @@ def sample(image: Array, coordinates: Array, *, order: int, fill: float | None =
     """Samples an image at fractional coordinates.
 
     Args:
-      image: [H, W, C]. Integer values are unchanged if order is 0.
+      image: [H, W, C].
       coordinates: [2, ...] float, rows and columns; pixel centres at integers.
       order: 0 for the nearest pixel, 1 for bilinear interpolation.
-      fill: the value of what lies beyond the pixel centres on the edge, into which bilinear interpolation
-        fades; if None, the image is reflected there, the pixel on the edge once.
+      fill: value outside the image, which starts at the centres of the edge pixels. None to reflect the image
+        there instead, without repeating the edge pixels.
 
     Returns:
-      [..., C], of the image's type.
+      [..., C], with the dtype of the image.
 
     References:
-      jax.scipy.ndimage.map_coordinates. Its indices and weights are computed once for all channels.
+      jax.scipy.ndimage.map_coordinates, whose indices and weights are computed once for all channels.
     """
     read = functools.partial(
         map_coordinates,

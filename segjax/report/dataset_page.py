@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segjax.datasets.checks import KINDS, Summary
+from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.checks.pixels import QUANTILES
+from segjax.datasets.checks.summary import Summary
 from segjax.datasets.folder.decisions import Decision, Plan
-from segjax.report.evaluation_page import data_uri, render
-from segjax.report.histograms import bars, histogram
-from segjax.report.overlays import colour_of
+from segjax.report.charts import bars, histogram
+from segjax.report.page import class_legend, jpeg_uri, png_uri, render
 
 # Maximum number of entries per kind of finding on the page; quality.json and decisions.csv list all.
 NAMED = 8
@@ -47,7 +46,7 @@ def summary_dict(
             by_kind[finding.kind].append(
                 {"image": decision.item.key, "detail": finding.detail, "action": decision.action}
             )
-    for key, finding in plan.strays:
+    for key, finding in plan.orphan_masks:
         by_kind[finding.kind].append({"image": key, "detail": finding.detail, "action": "none"})
     actions = Counter(decision.action for decision in plan.decisions)
     return {
@@ -87,7 +86,7 @@ def write_quality(
       split_sha256: digest of the split, if known.
 
     Returns:
-      What `summary_dict` says.
+      The result of `summary_dict`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = summary_dict(plan, class_names, split_sha256=split_sha256)
@@ -106,16 +105,13 @@ def write_quality(
             (KINDS[kind], kind, entries[:NAMED], len(entries)) for kind, entries in about["findings"].items()
         ],
         warnings=[*warnings, *(f"The splits leak: {leak}." for leak in plan.leaks)],
-        charts=[(name, _uri(content)) for name, content in charts],
-        sheets=[(name, data_uri(np.asarray(Image.open(io.BytesIO(content))))) for name, content in sheets],
+        charts=[(name, png_uri(content)) for name, content in charts],
+        sheets=[(name, jpeg_uri(np.asarray(Image.open(io.BytesIO(content))))) for name, content in sheets],
         decisions=[one for one in plan.decisions if one.findings][:LISTED],
         listed=LISTED,
         noted=sum(bool(one.findings) for one in plan.decisions),
         kinds=KINDS,
-        legend=[
-            (name, "#{:02x}{:02x}{:02x}".format(*colour_of(index)))
-            for index, name in enumerate(class_names[1:], start=1)
-        ],
+        legend=class_legend(class_names),
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
     return about
@@ -134,28 +130,28 @@ def _contents(decisions: Sequence[Decision], class_names: Sequence[str]) -> dict
 
 
 def _charts(plan: Plan, class_names: Sequence[str]) -> list[tuple[str, bytes]]:
-    kept: list[Summary] = [
+    selected: list[Summary] = [
         one.summary for one in plan.decisions if one.split is not None and one.summary is not None
     ]
     colours = {name: index for index, name in enumerate(class_names)}
     named = list(enumerate(class_names[1:], start=1))
-    areas = {name: [area for one in kept for area in one.areas.get(index, ())] for index, name in named}
-    counts = {name: [one.counts.get(index, 0) for one in kept] for index, name in named}
+    areas = {name: [area for one in selected for area in one.areas.get(index, ())] for index, name in named}
+    counts = {name: [one.counts.get(index, 0) for one in selected] for index, name in named}
     levels = {
-        caption: [one.quantiles[QUANTILES.index(share)] / _range_of(one.dtype) for one in kept]
-        for caption, share in (("darkest 1 %", 0.01), ("median", 0.5), ("brightest 1 %", 0.99))
+        caption: [one.quantiles[QUANTILES.index(quantile)] / _range_of(one.dtype) for one in selected]
+        for caption, quantile in (("darkest 1 %", 0.01), ("median", 0.5), ("brightest 1 %", 0.99))
     }
     total = {name: float(sum(counts[name])) for _, name in named}
     return [
         ("sizes", histogram(areas, title="Size of instances", unit="pixels", colours=colours)),
         ("counts", histogram(counts, title="Instances in an image", unit="instances", colours=colours)),
-        ("intensities", histogram(levels, title="Intensity of images", unit="share of the type's range")),
+        ("intensities", histogram(levels, title="Intensity of images", unit="fraction of the type's range")),
         ("classes", bars(total, title="Instances of each class", colours=colours)),
     ]
 
 
 def _range_of(dtype: str) -> float:
-    """The largest value of a type of integers; floats are taken as they are."""
+    """Returns the largest value of an integer type, and 1 for floats."""
     kind = np.dtype(dtype)
     return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
 
@@ -166,13 +162,9 @@ def _write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
     table.writerow(["image", "action", "split", "group", "findings"])
     for one in decisions:
         group = one.summary.group if one.summary is not None else one.item.group or ""
-        said = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings)
-        table.writerow([one.item.key, one.action, one.split or "", group, said])
+        findings = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings)
+        table.writerow([one.item.key, one.action, one.split or "", group, findings])
     path.write_text(file.getvalue(), encoding="utf-8")
-
-
-def _uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
 def format_counts(values: Mapping[str, int]) -> str:

@@ -1,135 +1,159 @@
-"""The evaluation report: one self-contained HTML file."""
+"""The evaluation report: the scores as JSON, and one self-contained HTML file."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
-from PIL import Image
 
-from segjax.report import overlays
-from segjax.report.curves import line_chart
+from segjax.data.records import Source
+from segjax.evaluation.evaluate import Evaluation
+from segjax.files import atomic_write, write_json
+from segjax.metrics.scores import Scores
+from segjax.report.charts import line_chart
+from segjax.report.overlays import draw_outlines, resized
+from segjax.report.page import class_legend, jpeg_uri, png_uri, render
 from segjax.report.table import OVERALL, comparison, format_score, per_class
-from segjax.segmentation import Segmentation
 
-# Wide enough to inspect outlines, small enough that a report of fifty images can be mailed.
+# Wide enough to inspect outlines, small enough that the report can be mailed.
 IMAGE_WIDTH = 512
+MAX_EXAMPLES = 40
 CARDS = ("IoU", "AP 0.5", "PQ")
+
+# Captions and pictures [H, W, 3] uint8 of the intermediate stages of each method.
+Stages = Mapping[str, Sequence[tuple[str, np.ndarray]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Example:
-    """A test image with its ground truth, predictions and scores.
+class EvaluationReport:
+    """Results of methods on a split, and their circumstances.
 
     Attributes:
-      name: name of the image.
-      image: [H, W, C] image, any real dtype.
-      truth: ground truth of the same height and width.
-      predictions: segmentation by method, in the order of the report.
-      scores: score by method, None if undefined. Examples are sorted by the first method's score.
-    """
-
-    name: str
-    image: np.ndarray
-    truth: Segmentation
-    predictions: Mapping[str, Segmentation]
-    scores: Mapping[str, float | None]
-
-
-def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    class_names: Sequence[str],
-    metrics: Mapping[str, Any],
-    examples: Sequence[Example],
-    score_name: str = "AP 0.5",
-    curve: Sequence[Mapping[str, float]] = (),
-    stages: tuple[str, Mapping[str, Sequence[tuple[str, np.ndarray]]]] | None = None,
-    environment: Mapping[str, Any] | None = None,
-    warnings: Sequence[str] = (),
-    max_examples: int = 40,
-) -> None:
-    """Writes the report.
-
-    Args:
-      path: path of the HTML file; its folder must exist.
-      title: page title.
-      class_names: K names, background first.
-      metrics: `split`, its name; `methods`, the result of `Scores.compute` by method, the evaluated one
-        first, optionally with `reference` for comparison; optionally `seconds`, a mapping.
-      examples: test images; shown are the best, the worst, then the others by descending score.
-      score_name: name of the score in `Example.scores`.
-      curve: training log, one mapping per logged step with `step` and any numbers such as `loss`; each number
-        gets a chart.
-      stages: the name of one image and, by method, captions and pictures [H, W, 3] uint8 of its intermediate
-        stages.
-      environment: hardware, versions and config, as a nested mapping of printable values.
+      data_set: name of the data set.
+      split: name of the split.
+      source: the images with their truth.
+      evaluations: by method, with predictions; the most important method first. One may be named
+        "reference": the others are compared with it.
+      environment: hardware and versions.
+      config: of the run.
+      split_facts: the digest of the split, if there is one.
       warnings: sentences shown prominently at the top.
-      max_examples: maximum number of examples shown; the page says if some are left out.
+      train_seconds: duration of the training.
+      step: training step of the parameters.
+      curve: training log, one mapping per logged step, with `step` and any numbers such as `loss`; each
+        number gets a chart.
+      proposals: scores of the region proposals.
+      stages: name of one image, and pictures of its intermediate stages.
     """
-    ordered = _ordered(examples)
-    shown = ordered[:max_examples]
+
+    data_set: str
+    split: str
+    source: Source
+    evaluations: Mapping[str, Evaluation]
+    environment: Mapping[str, Any]
+    config: Mapping[str, Any]
+    split_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    train_seconds: float | None = None
+    step: int | None = None
+    curve: Sequence[Mapping[str, float]] = ()
+    proposals: Mapping[str, float | None] | None = None
+    stages: tuple[str, Stages] | None = None
+
+    @property
+    def scores(self) -> dict[str, Scores]:
+        """The pooled scores of each method."""
+        return {name: evaluation.scores for name, evaluation in self.evaluations.items()}
+
+    @property
+    def seconds(self) -> dict[str, Any]:
+        """The durations of training and evaluation."""
+        by_method = {name: evaluation.seconds for name, evaluation in self.evaluations.items()}
+        return {
+            "train": self.train_seconds,
+            "evaluate": next(iter(by_method.values()), None),
+            "by_method": by_method,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the content of `metrics.json`."""
+        return {
+            "split": self.split,
+            "methods": {name: scores.as_dict() for name, scores in self.scores.items()},
+            "seconds": self.seconds,
+            "step": self.step,
+            "images": len(self.source),
+            **self.split_facts,
+            "per_image": {
+                name: {image: scores.as_dict() for image, scores in evaluation.per_image.items()}
+                for name, evaluation in self.evaluations.items()
+            },
+            "environment": self.environment,
+            **({} if self.proposals is None else {"proposals": self.proposals}),
+        }
+
+
+def write_report(folder: Path, report: EvaluationReport) -> None:
+    """Writes `metrics.json` and `index.html`."""
+    write_json(folder / "metrics.json", report.as_dict())
+    scores, examples = report.scores, _ordered_examples(report.evaluations)
+    environment = {"seconds": report.seconds, "proposals": report.proposals, **report.environment}
     page = render(
         "report.html",
-        title=title,
-        split=metrics["split"],
-        headline=next((scores["instances"] for scores in metrics["methods"].values()), ""),
-        cards=_cards(metrics["methods"]),
-        tables=[
-            ("Comparison of methods", comparison(metrics)),
-            ("By class", per_class(metrics)),
-        ],
-        digits=format_score,
-        charts=_charts(curve),
-        legend=[
-            (name, "#{:02x}{:02x}{:02x}".format(*overlays.colour_of(index)))
-            for index, name in enumerate(class_names[1:], start=1)
-        ],
-        examples=[(example, place, _pictures(example, class_names)) for example, place in shown],
-        staged=stages[0] if stages else "",
-        stages=_stage_pictures(stages[1] if stages else {}),
+        report=report,
+        title=f"{report.data_set}: {report.split} split",
+        cards=_cards(scores),
+        tables=[("Comparison of methods", comparison(scores)), ("By class", per_class(scores))],
+        charts=_charts(report.curve),
+        legend=class_legend(report.source.class_names),
+        examples=[_example(report, index, badge) for index, badge in examples[:MAX_EXAMPLES]],
         num_examples=len(examples),
-        score_name=score_name,
-        environment=_flat({"seconds": metrics.get("seconds") or {}, **(environment or {})}),
-        warnings=list(warnings),
+        environment=_flat({**environment, **report.split_facts, "config": report.config}),
+        format_score=format_score,
+        jpeg_uri=jpeg_uri,
     )
-    Path(path).write_text(page, encoding="utf-8")
+    with atomic_write(folder / "index.html") as tmp_path:
+        tmp_path.write_text(page, encoding="utf-8")
 
 
-def render(template: str, **values: Any) -> str:
-    """Renders a template from this package."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.PackageLoader("segjax", "report")
-    )
-    return environment.get_template(template).render(**values)
+def _ordered_examples(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
+    """Sorts images by AP 0.5 of the first method: best, worst, then descending; undefined last.
+
+    Returns:
+      Index of each image, and "best", "worst" or "".
+    """
+    if not evaluations:
+        return []
+    scores = [scores.ap[0.5] for scores in next(iter(evaluations.values())).per_image.values()]
+    order = sorted(range(len(scores)), key=lambda i: math.inf if math.isnan(scores[i]) else -scores[i])
+    num_scored = len(scores) - sum(map(math.isnan, scores))
+    if num_scored < 2:
+        return [(index, "") for index in order]
+    order.insert(1, order.pop(num_scored - 1))
+    return [*zip(order, ["best", "worst", *[""] * len(order)], strict=False)]
 
 
-def _ordered(examples: Sequence[Example]) -> list[tuple[Example, str]]:
-    """Sorts examples: best, worst, the others by descending score, and finally those without score."""
+def _example(report: EvaluationReport, index: int, badge: str) -> dict[str, Any]:
+    """Returns name, badge, scores and captioned pictures of an image: itself, the truth, the predictions."""
+    record = report.source[index]
+    # Small images are enlarged by an integer factor so that outlines do not hide small instances.
+    width = record.image.shape[1]
+    width = min(IMAGE_WIDTH, width * max(1, IMAGE_WIDTH // (2 * width)))
+    named, scores = {"truth": record.truth}, {}
+    for method, evaluation in report.evaluations.items():
+        named[f"by {method}"] = evaluation.predictions[record.name]
+        scores[method] = evaluation.per_image[record.name].ap[0.5]
+    picture, segmentations = resized(record.image, list(named.values()), width)
+    drawn = [draw_outlines(picture, segmentation, thickness=2) for segmentation in segmentations]
+    pictures = [("image", picture), *zip(named, drawn, strict=True)]
+    return {"name": record.name, "badge": badge, "scores": scores, "pictures": pictures}
 
-    def rank(example: Example) -> float:
-        score = next(iter(example.scores.values()), None)
-        return math.inf if score is None else -score
 
-    falling = sorted(examples, key=rank)
-    scored = [example for example in falling if rank(example) < math.inf]
-    if len(scored) < 2:
-        return [(example, "") for example in falling]
-    best, worst = scored[0], scored[-1]
-    others = [example for example in falling if example not in (best, worst)]
-    return [(best, "best"), (worst, "worst"), *((example, "") for example in others)]
-
-
-def _cards(methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def _cards(methods: Mapping[str, Scores]) -> list[dict[str, str]]:
     """Returns the headline scores of a single method, each with the reference's score in the note."""
     if not methods or len(methods) > 2:
         return []
@@ -137,63 +161,28 @@ def _cards(methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     cards = []
     for name in CARDS:
         value = OVERALL[name](methods[first])
-        card = {"name": name, "value": format_score(value), "note": ""}
+        note = ""
         if first != "reference" and "reference" in methods:
-            other = OVERALL[name](methods["reference"])
-            card["note"] = f"reference {format_score(other)}"
-            if value is not None and other is not None:
-                card["note"] += f" ({value - other:+.3f})"
-        cards.append(card)
+            reference = OVERALL[name](methods["reference"])
+            difference = value - reference
+            note = f"reference {format_score(reference)}"
+            note += "" if math.isnan(difference) else f" ({difference:+.3f})"
+        cards.append({"name": name, "value": format_score(value), "note": note})
     return cards
 
 
-def _charts(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, Markup]]:
-    """Draws a chart for each logged number, the loss first."""
+def _charts(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, str, str]]:
+    """Returns name, data URI and description of a chart for each logged number, the loss first."""
     names = dict.fromkeys(name for entry in curve for name in entry if name != "step")
     charts = []
     for name in sorted(names, key=lambda name: name != "loss"):
         points = [
             (float(entry["step"]), float(entry[name])) for entry in curve if entry.get(name) is not None
         ]
-        svg = line_chart(points, name=name)
-        if svg:
-            charts.append((name, Markup(svg)))  # line_chart escapes the name
+        if chart := line_chart(points):
+            last = next(value for _, value in reversed(points) if math.isfinite(value))
+            charts.append((name, png_uri(chart), f"{name} at {len(points)} steps, last {last:.4g}"))
     return charts
-
-
-def _pictures(example: Example, class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns captions and data URIs of the image, the truth and every prediction."""
-    # Small images are enlarged by an integer factor so that outlines do not hide small instances.
-    width = example.image.shape[1]
-    width = min(IMAGE_WIDTH, width * max(1, IMAGE_WIDTH // (2 * width)))
-    named = {"truth": example.truth, **{f"by {name}": made for name, made in example.predictions.items()}}
-    picture, segmentations = overlays.resized(example.image, list(named.values()), width)
-    drawn = [
-        overlays.draw_outlines(picture, segmentation, class_names, thickness=2)
-        for segmentation in segmentations
-    ]
-    return [("image", data_uri(picture)), *zip(named, map(data_uri, drawn), strict=True)]
-
-
-def _stage_pictures(
-    stages: Mapping[str, Sequence[tuple[str, np.ndarray]]],
-) -> dict[str, list[tuple[str, str]]]:
-    """Returns captions and data URIs of stage pictures, no wider than the example pictures."""
-    small: dict[str, list[tuple[str, str]]] = {}
-    for method, pictures in stages.items():
-        small[method] = []
-        for caption, picture in pictures:
-            drawn = Image.fromarray(picture)
-            drawn.thumbnail((IMAGE_WIDTH, 4 * IMAGE_WIDTH), Image.Resampling.LANCZOS)
-            small[method].append((caption, data_uri(np.asarray(drawn))))
-    return small
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """Encodes a picture as JPEG, without chroma subsampling, which would blur thin outlines."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Visualization of segmentations: outlines, legends and side-by-side panels."""
+"""Pictures of images and segmentations: outlines and legends."""
 
 from __future__ import annotations
 
@@ -51,58 +51,41 @@ def to_display_rgb(image: np.ndarray) -> np.ndarray:
     return np.round(255 * stretched).astype(np.uint8)
 
 
-def overlay(
-    image: np.ndarray, segmentation: Segmentation, class_names: Sequence[str], *, alpha: float = 0.0
-) -> np.ndarray:
+def draw_outlines(picture: np.ndarray, segmentation: Segmentation, *, thickness: int = 1) -> np.ndarray:
     """Outlines every instance in the colour of its class.
 
     Args:
-      image: [H, W, C] image, any real dtype; see `to_display_rgb`.
+      picture: [H, W, 3] uint8, as from `to_display_rgb`.
       segmentation: of the same height and width. Pixels with a class but without instance are outlined by
         class; ignored pixels are greyed out.
-      class_names: K names, background first.
-      alpha: how much of the class's colour also covers its inside, 0..1.
+      thickness: of the outlines, pixels.
 
     Returns:
       [H, W, 3] uint8.
 
     Raises:
-      ValueError: if image and segmentation differ in shape, or a class has no name.
+      ValueError: if picture and segmentation differ in shape.
     """
-    return draw_outlines(to_display_rgb(image), segmentation, class_names, alpha=alpha)
-
-
-def draw_outlines(
-    picture: np.ndarray,
-    segmentation: Segmentation,
-    class_names: Sequence[str],
-    *,
-    alpha: float = 0.0,
-    thickness: int = 1,
-) -> np.ndarray:
-    """Outlines instances on a display-ready picture [H, W, 3] uint8; otherwise as `overlay`."""
     if picture.shape[:2] != segmentation.shape:
         raise ValueError(f"image {picture.shape[:2]} and segmentation {segmentation.shape} differ in shape")
-    instance_classes = np.concatenate([[0], segmentation.classes])[segmentation.labels]
-    classes = np.where(segmentation.labels > 0, instance_classes, np.maximum(segmentation.semantic, 0))
-    if classes.max(initial=0) >= len(class_names):
-        raise ValueError(f"class {classes.max()} has no name among {', '.join(class_names)}")
-    colours = np.array([(0, 0, 0), *(colour_of(index) for index in range(1, len(class_names)))], float)
-    picture = np.where((classes > 0)[..., None], (1 - alpha) * picture + alpha * colours[classes], picture)
+    has_instance = segmentation.labels > 0
+    classes = np.where(has_instance, segmentation.class_map, np.maximum(segmentation.semantic, 0))
+    highest = int(classes.max(initial=0))
+    colours = np.array([(0, 0, 0), *(colour_of(index) for index in range(1, highest + 1))])
     ignored = (segmentation.semantic == IGNORE)[..., None]
-    picture = np.where(ignored, 0.4 * picture + 0.6 * np.array(IGNORED), picture)
+    drawn = np.where(ignored, 0.4 * picture + 0.6 * np.array(IGNORED), picture)
     # Pixels without instance use their class as region id, below all instance ids.
-    regions = np.where(segmentation.labels > 0, segmentation.labels + len(class_names), classes)
+    regions = np.where(has_instance, segmentation.labels + highest, classes)
     edges = find_boundaries(regions, connectivity=2, mode="inner")
     edges = ndimage.maximum_filter(edges, 2 * thickness - 1) & (classes > 0)
-    picture[edges] = colours[classes[edges]]
-    return np.round(picture).astype(np.uint8)
+    drawn[edges] = colours[classes[edges]]
+    return np.round(drawn).astype(np.uint8)
 
 
 def resized(
     image: np.ndarray, segmentations: Sequence[Segmentation], width: int
 ) -> tuple[np.ndarray, list[Segmentation]]:
-    """Resizes an image and its segmentations to a width, so that outlines drawn later stay thin.
+    """Resizes an image and its segmentations, so that outlines drawn later stay thin.
 
     Instances smaller than a pixel of the result may disappear.
 
@@ -112,17 +95,17 @@ def resized(
       width: of the result.
 
     Returns:
-      The image as [h, width, 3] uint8, ready to be seen, and the segmentations.
+      The image as [h, width, 3] uint8 for display, and the segmentations.
     """
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     rows = ((np.arange(height) + 0.5) * image.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * image.shape[1] / width).astype(int)
     picture = Image.fromarray(to_display_rgb(image)).resize((width, height), Image.Resampling.LANCZOS)
-    smaller = []
+    result = []
     for segmentation in segmentations:
         labels = segmentation.labels[np.ix_(rows, columns)]
         present = np.unique(labels[labels > 0]) - 1
-        smaller.append(
+        result.append(
             Segmentation.from_labels(
                 labels,
                 classes=segmentation.classes[present],
@@ -130,7 +113,7 @@ def resized(
                 semantic=segmentation.semantic[np.ix_(rows, columns)],
             )
         )
-    return np.asarray(picture), smaller
+    return np.asarray(picture), result
 
 
 def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -138,7 +121,7 @@ def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
 
     Args:
       picture: [H, W, 3] uint8.
-      class_names: K names, background first. What does not fit in a line goes to the next.
+      class_names: K names, background first.
 
     Returns:
       [H + strip, W, 3] uint8.
@@ -146,11 +129,11 @@ def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     font = ImageFont.load_default(TEXT)
     entries, x, line = [], GAP, 0
     for index, name in enumerate(class_names[1:], start=1):
-        needed = TEXT + GAP + round(font.getlength(name))
-        if x > GAP and x + needed > picture.shape[1]:
+        width = TEXT + GAP + round(font.getlength(name))
+        if x > GAP and x + width > picture.shape[1]:
             x, line = GAP, line + 1
         entries.append((x, line, index, name))
-        x += needed + 2 * GAP
+        x += width + 2 * GAP
     strip = Image.new("RGB", (picture.shape[1], (line + 1) * (TEXT + GAP) + GAP), "white")
     draw = ImageDraw.Draw(strip)
     for x, line, index, name in entries:
@@ -158,41 +141,3 @@ def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         draw.rectangle((x, y, x + TEXT - 1, y + TEXT - 1), fill=colour_of(index), outline="black")
         draw.text((x + TEXT + GAP, y + TEXT // 2), name, fill="black", font=font, anchor="lm")
     return np.concatenate([picture, np.asarray(strip)])
-
-
-def triptych(
-    image: np.ndarray,
-    truth: Segmentation,
-    prediction: Segmentation,
-    class_names: Sequence[str],
-    *,
-    alpha: float = 0.0,
-    width: int = 384,
-    captions: tuple[str, str, str] = ("image", "truth", "prediction"),
-) -> np.ndarray:
-    """Image, truth and prediction side by side, with captions above and the legend below.
-
-    Args:
-      image: [H, W, C] image, any real dtype.
-      truth: of the same H and W.
-      prediction: of the same H and W.
-      class_names: K names, background first.
-      alpha: as in `overlay`.
-      width: of each of the three, pixels.
-      captions: of each.
-
-    Returns:
-      [h, w, 3] uint8.
-    """
-    shown, (true, predicted) = resized(image, (truth, prediction), width)
-    panels = [shown, *(draw_outlines(shown, part, class_names, alpha=alpha) for part in (true, predicted))]
-    gap = np.full((shown.shape[0], GAP, 3), 255, np.uint8)
-    row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
-    header = Image.new("RGB", (row.shape[1], TEXT + 2 * GAP), "white")
-    draw = ImageDraw.Draw(header)
-    for index, caption in enumerate(captions):
-        middle = index * (width + GAP) + width // 2
-        draw.text(
-            (middle, TEXT // 2 + GAP), caption, fill="black", font=ImageFont.load_default(TEXT), anchor="mm"
-        )
-    return legend(np.concatenate([np.asarray(header), row]), class_names)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from segjax.data.records import Record, Source
 from segjax.report.overlays import draw_outlines, resized, to_display_rgb
@@ -17,8 +16,8 @@ CELL = 224  # width of a picture, pixels
 COLUMNS = 6
 TEXT = 13
 GAP = 6
-# The window around an instance that is shown on its own: pixels at least, and times its longer side.
-SMALLEST, CONTEXT = 32, 2.0
+# Side of the window around a single instance: at least so many pixels, and times its longer side.
+MIN_WINDOW, CONTEXT = 32, 2.0
 
 Captioned = tuple[str, np.ndarray]
 
@@ -27,7 +26,7 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
     """Arranges pictures in a grid.
 
     Args:
-      pictures: captions and [h, w, 3] uint8; each is fitted into a square, never distorted.
+      pictures: captions and [h, w, 3] uint8; each is fitted into a square without distortion.
       columns: maximum number of columns.
       width: side of a square, pixels.
 
@@ -49,9 +48,8 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
         drawn = Image.fromarray(picture)
         scale = width / max(drawn.size)
         size = (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale)))
-        # Strong enlargement keeps pixels sharp.
-        way = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
-        drawn = drawn.resize(size, way)
+        # When strongly enlarged, pixels stay sharp.
+        drawn = drawn.resize(size, Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS)
         sheet.paste(drawn, (left + (width - size[0]) // 2, top + (width - size[1]) // 2))
         draw.text((left, top + width + 2), _shortened(caption, font, width), fill="black", font=font)
     return np.asarray(sheet)
@@ -59,8 +57,7 @@ def contact_sheet(pictures: Sequence[Captioned], *, columns: int = COLUMNS, widt
 
 def evenly_spaced(source: Source, count: int) -> list[Record]:
     """Returns at most `count` records, evenly spaced over a source."""
-    picked = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
-    return [source[int(index)] for index in picked]
+    return [source[index] for index in _evenly_spaced_indices(len(source), count)]
 
 
 def raw(records: Iterable[Record]) -> list[Captioned]:
@@ -68,49 +65,45 @@ def raw(records: Iterable[Record]) -> list[Captioned]:
     return [(record.name, to_display_rgb(record.image)) for record in records]
 
 
-def outlines(records: Iterable[Record], class_names: Sequence[str]) -> list[Captioned]:
-    """Images with the outline of every instance in the colour of its class."""
-    return [(record.name, _outlined(record, class_names)) for record in records]
+def outlines(records: Iterable[Record]) -> list[Captioned]:
+    """Returns images with the outline of every instance in the colour of its class."""
+    return [(record.name, _outlined(record)) for record in records]
 
 
-def by_group(records: Iterable[Record], class_names: Sequence[str], *, count: int) -> list[Captioned]:
-    """The first image of each group, at most `count`."""
+def by_group(records: Iterable[Record], *, count: int) -> list[Captioned]:
+    """Returns the first image of each group, at most `count`."""
     first: dict[str, Record] = {}
     for record in records:
         first.setdefault(record.group, record)
         if len(first) == count:
             break
-    return [(group, _outlined(record, class_names)) for group, record in sorted(first.items())]
+    return [(group, _outlined(record)) for group, record in sorted(first.items())]
 
 
-def by_class(
-    records: Iterable[Record], class_names: Sequence[str], index: int, *, count: int
-) -> list[Captioned]:
-    """Instances of one class with what is around them, at most `count`, a few of each image."""
-    cut: list[Captioned] = []
-    records = list(records)
-    each = max(1, math.ceil(count / max(len(records), 1)))
+def by_class(records: Sequence[Record], index: int, *, count: int) -> list[Captioned]:
+    """Returns instances of one class with their surroundings, at most `count`, a few of each image."""
+    pictures: list[Captioned] = []
+    per_image = max(1, math.ceil(count / max(len(records), 1)))
     for record in records:
-        for box, number in _some_boxes(record.truth, index, each):
-            window = _around(box, record.truth.shape)
-            labels = record.truth.labels[window]
-            alone = Segmentation.from_labels((labels == number).astype(np.int32), classes=[index])
+        instances, boxes = np.flatnonzero(record.truth.classes == index), record.truth.boxes
+        for instance in instances[_evenly_spaced_indices(len(instances), per_image)]:
+            window = _around(boxes[instance], record.truth.shape)
+            alone = (record.truth.labels[window] == instance + 1).astype(np.int32)
             # Enlarged before it is outlined: at its own size the line would hide a small instance.
-            picture, (alone,) = resized(record.image[window], [alone], CELL)
-            cut.append((record.name, draw_outlines(picture, alone, class_names, thickness=2)))
-    return cut[:count]
+            picture, (truth,) = resized(
+                record.image[window], [Segmentation.from_labels(alone, classes=[index])], CELL
+            )
+            pictures.append((record.name, draw_outlines(picture, truth, thickness=2)))
+    return pictures[:count]
 
 
-def patch(
-    image: np.ndarray, labels: np.ndarray, semantic: np.ndarray, class_names: Sequence[str]
-) -> np.ndarray:
-    """A training patch with its outlines.
+def patch(image: np.ndarray, labels: np.ndarray, semantic: np.ndarray) -> np.ndarray:
+    """Draws a training patch with its outlines.
 
     Args:
       image: [S, S, C] float, as the network sees it.
       labels: [S, S] int, ids with gaps.
-      semantic: [S, S] int, of each pixel.
-      class_names: background first.
+      semantic: [S, S] int, class of each pixel.
 
     Returns:
       [h, w, 3] uint8.
@@ -120,29 +113,27 @@ def patch(
     classes = np.maximum(semantic.ravel()[first], 1)[ids > 0]
     truth = Segmentation.from_labels(labels, classes=classes, semantic=semantic)
     picture, (truth,) = resized(image, [truth], CELL)
-    return draw_outlines(picture, truth, class_names)
+    return draw_outlines(picture, truth)
 
 
-def _outlined(record: Record, class_names: Sequence[str]) -> np.ndarray:
+def _outlined(record: Record) -> np.ndarray:
     width = min(2 * CELL, record.image.shape[1])
     picture, (truth,) = resized(record.image, [record.truth], width)
-    return draw_outlines(picture, truth, class_names, thickness=1 if width <= CELL else 2)
+    return draw_outlines(picture, truth, thickness=1 if width <= CELL else 2)
 
 
-def _some_boxes(truth: Segmentation, index: int, count: int) -> Iterator[tuple[tuple[slice, ...], int]]:
-    numbers = np.flatnonzero(truth.classes == index) + 1
-    if len(numbers) > count:
-        numbers = numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
-    boxes = ndimage.find_objects(truth.labels)
-    for number in numbers:
-        yield boxes[number - 1], int(number)
+def _evenly_spaced_indices(length: int, count: int) -> list[int]:
+    indices: list[int] = np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+    return indices
 
 
-def _around(box: tuple[slice, ...], shape: tuple[int, int]) -> tuple[slice, ...]:
-    side = max(SMALLEST, math.ceil(CONTEXT * max(part.stop - part.start for part in box)))
+def _around(box: np.ndarray, shape: tuple[int, int]) -> tuple[slice, ...]:
+    """Returns row and column slices of a square around a box, inside the image."""
+    x0, y0, x1, y1 = box.tolist()
+    side = max(MIN_WINDOW, math.ceil(CONTEXT * max(x1 - x0, y1 - y0)))
     starts = (
-        min(max((part.start + part.stop - side) // 2, 0), max(length - side, 0))
-        for part, length in zip(box, shape, strict=True)
+        min(max((low + high - side) // 2, 0), max(length - side, 0))
+        for low, high, length in ((y0, y1, shape[0]), (x0, x1, shape[1]))
     )
     return tuple(slice(start, start + side) for start in starts)
 
@@ -151,5 +142,5 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"…{text}") > width:
-        text = text[1:]  # names in a data set share their prefix
+        text = text[1:]  # names in a data set have the same prefix
     return f"…{text}"

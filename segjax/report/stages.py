@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
@@ -11,8 +9,6 @@ from segjax.classical.stages import Stages
 from segjax.report.overlays import draw_outlines, to_display_rgb
 
 SEED = (255, 40, 40)
-
-
 # Side of the displayed window, pixels: large enough for some cells, small enough to see outlines.
 WINDOW = 256
 
@@ -22,18 +18,16 @@ def busiest(foreground: np.ndarray) -> tuple[slice, slice]:
     sides = [min(WINDOW, side) for side in foreground.shape]
     density = ndimage.uniform_filter(foreground.astype(np.float32), sides, mode="constant")
     y, x = np.unravel_index(density.argmax(), density.shape)
-    corners = [
+    top, left = (
         min(max(int(centre) - side // 2, 0), length - side)
         for centre, side, length in zip((y, x), sides, foreground.shape, strict=True)
-    ]
-    top, left = corners
+    )
     return slice(top, top + sides[0]), slice(left, left + sides[1])
 
 
 def draw_stages(
     image: np.ndarray,
     stages: Stages,
-    class_names: Sequence[str],
     *,
     window: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> list[tuple[str, np.ndarray]]:
@@ -42,21 +36,18 @@ def draw_stages(
     Args:
       image: [H, W, C] image, any real dtype.
       stages: intermediate results of the same height and width.
-      class_names: K names, background first.
       window: rows and columns to show.
 
     Returns:
       `(caption, picture [h, w, 3] uint8)` of every feature map, the foreground, the seeds and the instances.
     """
-    shown = to_display_rgb(image)
-    pictures = [(name, _map(values)) for name, values in stages.features.items()]
-    pictures.append(("foreground", np.where(stages.foreground[..., None], shown, shown // 4)))
-    pictures.append((f"{len(stages.seeds)} seeds", _with_seeds(shown, stages.seeds)))
-    segmentation = stages.segmentation
-    pictures.append(
-        (f"{segmentation.num_instances} instances", draw_outlines(shown, segmentation, class_names))
-    )
-    return [(caption, picture[window]) for caption, picture in pictures]
+    shown, segmentation = to_display_rgb(image), stages.segmentation
+    pictures = {name: _map(values) for name, values in stages.features.items()} | {
+        "foreground": np.where(stages.foreground[..., None], shown, shown // 4),
+        f"{len(stages.seeds)} seeds": _with_seeds(shown, stages.seeds),
+        f"{segmentation.num_instances} instances": draw_outlines(shown, segmentation),
+    }
+    return [(caption, picture[window]) for caption, picture in pictures.items()]
 
 
 def _map(values: np.ndarray) -> np.ndarray:

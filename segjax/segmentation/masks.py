@@ -64,6 +64,24 @@ def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: 
     return labels
 
 
+def remove_small(labels: np.ndarray, min_area: int) -> np.ndarray:
+    """Removes instances of fewer than `min_area` pixels and renumbers the others, in the same order.
+
+    Args:
+      labels: [H, W] int, 0 for background; ids may have gaps.
+      min_area: smallest area to keep, pixels.
+
+    Returns:
+      [H, W] int32 labels 1..N.
+
+    >>> remove_small(np.array([[1, 2, 2, 0, 7, 7]]), 2).tolist()
+    [[0, 1, 1, 0, 2, 2]]
+    """
+    is_large = np.bincount(labels.ravel()) >= max(min_area, 1)
+    is_large[0] = False
+    return np.where(is_large, np.cumsum(is_large), 0)[labels].astype(np.int32)
+
+
 def colour_ids(colours: np.ndarray) -> np.ndarray:
     """Converts a picture with one colour per instance to a label map whose ids have gaps.
 

@@ -1,20 +1,12 @@
-"""Pastes detections into a label map on the host; the best-scoring instance wins each pixel."""
+"""Pastes detections into a label map on the host; the instance of the highest score wins each pixel."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Pixels processed at once: bounds the memory where hundreds of boxes overlap.
-CHUNK = 2**22
-
 
 def paste_masks(
-    boxes: np.ndarray,
-    masks: np.ndarray | None,
-    shape: tuple[int, int],
-    *,
-    threshold: float = 0.5,
-    whole_pixels: bool = False,
+    boxes: np.ndarray, masks: np.ndarray | None, shape: tuple[int, int], *, threshold: float = 0.5
 ) -> np.ndarray:
     """Paints instances into a label map; earlier ones overwrite later ones.
 
@@ -22,88 +14,61 @@ def paste_masks(
 
     Args:
       boxes: [N, 4] float, pixels, best first.
-      masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 beyond the rim;
-        None to paint the ellipse that fits each box.
+      masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 outside; None to
+        paint the ellipse that fits each box.
       shape: `(H, W)`.
-      threshold: a pixel belongs to an instance whose probability reaches it.
-      whole_pixels: whether the boxes, grown by one pixel of the mask, are first cut to whole pixels, as
-        torchvision does; it moves outlines by up to a pixel.
+      threshold: a pixel belongs to an instance whose probability is at least this.
 
     Returns:
       [H, W] int32, i + 1 where box i won, else 0.
 
     References:
-      torchvision.models.detection.roi_heads.paste_masks_in_image.
+      torchvision.models.detection.roi_heads.paste_masks_in_image, which first rounds the boxes to integer
+      pixels; this moves outlines by up to a pixel, so it is left out here.
     """
     labels = np.zeros(shape, np.int32)
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    if masks is not None:
-        size = masks.shape[-1] + 2
-        masks = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-        boxes = _grown(boxes, size / (size - 2))
-        if whole_pixels:
-            boxes = np.trunc(boxes) + np.array([0, 0, 1, 1], np.float32)
-    first, last = _pixels(boxes, shape)
-    areas = np.prod(last - first, axis=1)
     # Worst first, so that better instances overwrite.
-    for part in reversed(_chunks(areas)):
-        index, rows, columns = _coordinates(first[part], last[part], part)
-        u = _relative(columns, boxes[index, 0], boxes[index, 2])
-        v = _relative(rows, boxes[index, 1], boxes[index, 3])
-        if masks is None:
-            inside = (2 * u - 1) ** 2 + (2 * v - 1) ** 2 <= 1
-        else:
-            inside = _interpolate(masks, index, v, u) >= threshold
-        labels[rows[inside], columns[inside]] = index[inside] + 1
+    for index in reversed(range(len(boxes))):
+        mask = None if masks is None else masks[index]
+        rows, columns, inside = paste_mask(boxes[index], mask, shape, threshold=threshold)
+        labels[rows, columns][inside] = index + 1
     return labels
 
 
-def _grown(boxes: np.ndarray, factor: float) -> np.ndarray:
-    centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
-    return np.concatenate([centres - halves, centres + halves], axis=1)
+def paste_mask(
+    box: np.ndarray, mask: np.ndarray | None, shape: tuple[int, int], *, threshold: float = 0.5
+) -> tuple[slice, slice, np.ndarray]:
+    """Returns the pixels of one instance, see `paste_masks`: slices of rows and columns, and [h, w] bool."""
+    box = np.asarray(box, np.float32)
+    if mask is not None:
+        size = mask.shape[-1] + 2
+        mask = np.pad(mask, 1)
+        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * (size / (size - 2))
+        box = np.concatenate([centre - half, centre + half])
+    # First and one past the last pixel whose centre lies in the box, as (row, column).
+    limits = np.ceil(box.reshape(2, 2)[:, ::-1] - 0.5)
+    first, last = np.clip(limits, 0, shape).astype(int)
+    last = np.maximum(last, first)
+    rows, columns = slice(first[0], last[0]), slice(first[1], last[1])
+    v = _relative(rows, box[1], box[3])[:, None]
+    u = _relative(columns, box[0], box[2])[None, :]
+    inside = (2 * u - 1) ** 2 + (2 * v - 1) ** 2 <= 1 if mask is None else _sample(mask, v, u) >= threshold
+    return rows, columns, inside
 
 
-def _pixels(boxes: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns first and one past last pixel whose centres lie in each box, [N, 2] as (row, column)."""
-    limits = np.array(shape)
-    first = np.clip(np.ceil(boxes[:, [1, 0]] - 0.5), 0, limits).astype(int)
-    last = np.clip(np.ceil(boxes[:, [3, 2]] - 0.5), 0, limits).astype(int)
-    return first, np.maximum(last, first)
-
-
-def _chunks(areas: np.ndarray) -> list[np.ndarray]:
-    """Splits box indices into groups of about `CHUNK` pixels in total."""
-    if not len(areas):
-        return []
-    group = np.cumsum(areas) // CHUNK
-    return np.split(np.arange(len(areas)), np.flatnonzero(np.diff(group)) + 1)
-
-
-def _coordinates(
-    first: np.ndarray, last: np.ndarray, part: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns box index, row and column of every pixel of every box, worst box first."""
-    order = np.arange(len(part))[::-1]
-    sides = (last - first)[order]
-    areas = np.prod(sides, axis=1)
-    owner = np.repeat(order, areas)
-    within = np.arange(areas.sum()) - np.repeat(np.cumsum(areas) - areas, areas)
-    widths = np.repeat(np.maximum(sides[:, 1], 1), areas)
-    rows, columns = np.divmod(within, widths)
-    return part[owner], rows + first[owner, 0], columns + first[owner, 1]
-
-
-def _relative(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _relative(pixels: slice, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Returns pixel centres relative to the box: 0 at `low`, 1 at `high`."""
-    return (pixels + 0.5 - low) / np.maximum(high - low, 1e-6)
+    return (np.arange(pixels.start, pixels.stop) + 0.5 - low) / np.maximum(high - low, 1e-6)
 
 
-def _interpolate(masks: np.ndarray, index: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
-    size = masks.shape[-1]
-    y, x = (np.clip(place * size - 0.5, 0, size - 1) for place in (v, u))
+def _sample(mask: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Returns the mask [M, M] at relative rows [h, 1] and columns [1, w], interpolated bilinearly."""
+    size = mask.shape[-1]
+    y, x = (np.clip(position * size - 0.5, 0, size - 1) for position in (v, u))
     top, left = y.astype(int), x.astype(int)
     bottom, right = np.minimum(top + 1, size - 1), np.minimum(left + 1, size - 1)
     down, along = y - top, x - left
-    upper = masks[index, top, left] * (1 - along) + masks[index, top, right] * along
-    lower = masks[index, bottom, left] * (1 - along) + masks[index, bottom, right] * along
+    upper = mask[top, left] * (1 - along) + mask[top, right] * along
+    lower = mask[bottom, left] * (1 - along) + mask[bottom, right] * along
     return upper * (1 - down) + lower * down

@@ -6,17 +6,22 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from scipy import ndimage
 from skimage.draw import polygon as fill_polygon
 
-from segjax.segmentation.masks import Cutout, colour_ids, paint
+from segjax.segmentation.masks import Cutout, paint
 from segjax.typing import IGNORE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Instances and classes of one image, on the host.
+    """Instances and classes of one image, on the host: a prediction of any method, or an annotation.
 
-    Used alike for predictions of any method and for annotations.
+    >>> segmentation = Segmentation.from_labels(np.array([[0, 7, 7], [4, 7, 7]]), classes=[2, 1])
+    >>> segmentation.num_instances, segmentation.labels.tolist()
+    (2, [[0, 2, 2], [1, 2, 2]])
+    >>> segmentation.class_map.tolist(), segmentation.boxes.tolist()
+    ([[0, 1, 1], [2, 1, 1]], [[0, 1, 1, 2], [1, 0, 3, 2]])
 
     Attributes:
       labels: [H, W] int32, 0 where there is no instance, 1..N the instances, without gaps.
@@ -115,21 +120,6 @@ class Segmentation:
         return cls(dense.astype(np.int32), per_instance, confidence, np.asarray(semantic).astype(np.int32))
 
     @classmethod
-    def from_colours(cls, colours: np.ndarray, **fields: np.ndarray) -> Segmentation:
-        """Makes a segmentation from a picture with one colour per instance.
-
-        Args:
-          colours: [H, W, 3 or 4] uint8. Background is where alpha is 0, or, if no pixel is transparent,
-            black.
-          **fields: `classes`, `scores`, `semantic` as in `from_labels`, in ascending order of
-            `(red, green, blue)`.
-
-        Returns:
-          The segmentation; instances are numbered by ascending colour.
-        """
-        return cls.from_labels(colour_ids(colours), **fields)
-
-    @classmethod
     def from_polygons(
         cls,
         polygons: Sequence[np.ndarray],
@@ -153,8 +143,7 @@ class Segmentation:
         for index, vertices in enumerate(polygons, start=1):
             x, y = np.asarray(vertices, float).T
             labels[fill_polygon(y, x, shape)] = index
-        per_polygon = np.ones(len(polygons), np.int32) if classes is None else np.asarray(classes, np.int32)
-        return cls.from_labels(labels, classes=per_polygon[np.unique(labels[labels > 0]) - 1])
+        return cls._from_indices(labels, classes)
 
     @classmethod
     def from_masks(
@@ -175,10 +164,17 @@ class Segmentation:
         Returns:
           The segmentation; ids follow the order of the masks.
         """
-        cutouts = [Cutout.of(mask) for mask in masks]
-        labels = paint(cutouts, shape)
-        per_mask = np.ones(len(cutouts), np.int32) if classes is None else np.asarray(classes, np.int32)
-        return cls.from_labels(labels, classes=per_mask[np.unique(labels[labels > 0]) - 1])
+        return cls._from_indices(paint([Cutout.of(mask) for mask in masks], shape), classes)
+
+    @classmethod
+    def _from_indices(
+        cls, labels: np.ndarray, classes: Sequence[int] | np.ndarray | None = None
+    ) -> Segmentation:
+        """Makes a segmentation from labels that are 1 + an index into `classes`."""
+        visible = (
+            None if classes is None else np.asarray(classes, np.int32)[np.unique(labels[labels > 0]) - 1]
+        )
+        return cls.from_labels(labels, classes=visible)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -190,13 +186,24 @@ class Segmentation:
         """N."""
         return len(self.classes)
 
+    @property
+    def class_map(self) -> np.ndarray:
+        """[H, W] int32, the class of each pixel's instance, 0 where there is none."""
+        return np.concatenate([np.zeros(1, np.int32), self.classes])[self.labels]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """[N, 4] int, the bounding box `(x0, y0, x1, y1)` of every instance, pixels."""
+        slices = ndimage.find_objects(self.labels)
+        return np.array([(x.start, y.start, x.stop, y.stop) for y, x in slices], int).reshape(-1, 4)
+
     def of_class(self, index: int) -> Segmentation:
         """Returns only the instances of one class, renumbered; `IGNORE` pixels of `semantic` stay."""
-        kept = self.classes == index
-        labels = np.where(np.concatenate([[False], kept])[self.labels], self.labels, 0)
+        selected = self.classes == index
+        labels = np.where(self.class_map == index, self.labels, 0)
         semantic = np.where((self.semantic == index) | (self.semantic == IGNORE), self.semantic, 0)
         return Segmentation.from_labels(
-            labels, classes=self.classes[kept], scores=self.scores[kept], semantic=semantic
+            labels, classes=self.classes[selected], scores=self.scores[selected], semantic=semantic
         )
 
 

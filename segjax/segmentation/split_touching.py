@@ -9,6 +9,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed as flood
 
 from segjax.errors import InputError
+from segjax.segmentation.masks import remove_small
 
 
 def split_touching(
@@ -61,12 +62,9 @@ def split_touching(
         return np.zeros(foreground.shape, np.int32)
     if smoothing > 0:
         distance = ndimage.gaussian_filter(distance, smoothing)
-    markers = peaks(distance, foreground, h) if seeds is None else _planted(seeds, foreground)
+    markers = peaks(distance, foreground, h) if seeds is None else _complete_seeds(seeds, foreground)
     labels = flood(-distance, markers, mask=foreground, connectivity=2)
-    areas = np.bincount(labels.ravel())
-    kept = areas >= min_area
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0)[labels].astype(np.int32)
+    return remove_small(labels, min_area)
 
 
 def background_distance(foreground: np.ndarray) -> np.ndarray:
@@ -85,7 +83,7 @@ def background_distance(foreground: np.ndarray) -> np.ndarray:
 def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
     """Finds the h-maxima: regional maxima of the reconstruction of `distance - h` under `distance`.
 
-    The background and the padding are set below all of it, so every connected part has at least one peak.
+    The background and the padding get a value below the foreground, so every connected part has a peak.
 
     Args:
       distance: [H, W] float.
@@ -105,12 +103,12 @@ def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
     return label(plateaus, connectivity=2)
 
 
-def _planted(seeds: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+def _complete_seeds(seeds: np.ndarray, foreground: np.ndarray) -> np.ndarray:
     """Returns the seeds [H, W], plus one seed for each part of the foreground that has none."""
     parts = label(foreground, connectivity=2)
-    bare = np.bincount(parts.ravel(), weights=(seeds > 0).ravel()) == 0
-    bare[0] = False
-    return np.where(bare[parts], parts + seeds.max(), seeds)
+    seedless = np.bincount(parts.ravel(), weights=(seeds > 0).ravel()) == 0
+    seedless[0] = False
+    return np.where(seedless[parts], parts + seeds.max(), seeds)
 
 
 def fill_holes(foreground: np.ndarray, max_hole: int) -> np.ndarray:

@@ -1,38 +1,44 @@
-"""The contract of a task: four pure functions that training and prediction are written against."""
+"""The interface of a task: four functions and the targets they need."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Protocol
 
 from segjax.segmentation import Segmentation
-from segjax.typing import Array, Batch, Outputs, Params, PyTree
+from segjax.typing import Array, Batch, Outputs, Params
 
 
-class Task(NamedTuple):
-    """Four pure functions and what must not be trained.
+class Task(Protocol):
+    """A network with its loss and the interpretation of its outputs.
 
-    Attributes:
-      init: `(key, batch) -> params`; only the shapes of the batch matter.
-      loss: `(params, batch, key) -> (loss [], {term: value []})`, on the device, differentiable.
-      predict: `(params, images [B, H, W, C]) -> outputs`, on the device; each output leads with B, H, W if
-        they are maps, else with B.
-      segment: `outputs of one image, as NumPy -> Segmentation`; the only one on the host. What are no maps
-        come with "shape", the `(H, W)` of the image.
-      frozen: `params -> tree of bool`, True for the leaves that no optimizer may change.
-      maps: whether outputs are maps, which windows of an image are blended from, or lists of objects, which
-        are joined.
-      proposals: whether `predict` has to be given boxes in which to look.
-      propose: `(params, images [B, H, W, C], size) -> outputs` as of `predict`, the boxes in which it looks
-        on its own; None if there are none.
-      describe: `(params, images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]` of boxes, None where a
-        task has no boxes.
+    Training and prediction are written against this interface. All functions are pure; `segment` is the only
+    one that runs on the host.
     """
 
-    init: Callable[[Array, Batch], Params]
-    loss: Callable[[Params, Batch, Array], tuple[Array, Mapping[str, Array]]]
-    predict: Callable[..., Outputs]
-    segment: Callable[[Outputs], Segmentation]
-    frozen: Callable[[Params], PyTree]
-    maps: bool = True
-    proposals: bool = False
-    propose: Callable[..., Outputs] | None = None
-    describe: Callable[[Params, Array, Array], Array] | None = None
+    @property
+    def targets(self) -> frozenset[str]:
+        """The optional keys of a batch that `loss` reads, see `segjax.typing.Batch`."""
+
+    @property
+    def maps(self) -> bool:
+        """Whether outputs are maps, blended from windows, or lists of objects, merged over windows."""
+
+    def init(self, key: Array, batch: Batch) -> Params:
+        """Returns initial parameters; only the shape of `batch["image"]` matters."""
+
+    def loss(self, params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the loss [] and its terms, each [], on the device and differentiable."""
+
+    @property
+    def predict(self) -> Callable[..., Outputs]:
+        """`(params, images [B, H, W, C]) -> outputs`, each [B, H, W, ...] if they are maps, else [B, ...].
+
+        Detectors take further arguments, see `DetectionTask.predict`.
+        """
+
+    def segment(self, outputs: Outputs) -> Segmentation:
+        """Makes the segmentation of one image from its outputs, given as NumPy arrays without B.
+
+        Outputs that are no maps come with "shape", the `(H, W)` of the image.
+        """

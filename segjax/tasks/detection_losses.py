@@ -1,4 +1,4 @@
-"""What detectors learn from: boxes that are drawn, what they are to say, and how far off they are."""
+"""RoI sampling, targets and losses of the detectors."""
 
 from __future__ import annotations
 
@@ -8,31 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.losses import mean_where, smooth_l1
+from segjax.losses.combine import mean_where
+from segjax.losses.pixel import smooth_l1
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS, RPN_WEIGHTS, Proposals
-from segjax.ops.matching import IGNORED, NEGATIVE, Sample, match, sample
+from segjax.ops.matching import IGNORED, NEGATIVE, POSITIVE, Sample, match, sample
 from segjax.ops.roi_masks import crop_masks
+from segjax.tasks.detection_config import SamplingConfig
 from segjax.typing import IGNORE, Array
 
-# Of smooth L1, in torchvision and Detectron.
+# Transition point of smooth L1 in torchvision and Detectron.
 BETA = 1 / 9
-
-
-class SamplingConfig(NamedTuple):
-    """How boxes are drawn to learn from.
-
-    Attributes:
-      high: a box holds an object from this IoU.
-      low: and none below this one.
-      batch: how many are drawn of an image.
-      positive_fraction: of them, at most.
-    """
-
-    high: float
-    low: float
-    batch: int
-    positive_fraction: float
 
 
 class Targets(NamedTuple):
@@ -43,7 +29,7 @@ class Targets(NamedTuple):
       classes: [N] int32.
       valid: [N] bool.
       labels: [H, W] int32, ids 1..N.
-      ignore: [H, W] bool, not to be judged.
+      ignore: [H, W] bool, pixels that no loss counts.
     """
 
     boxes: Array
@@ -54,88 +40,92 @@ class Targets(NamedTuple):
 
 
 def make_targets(labels: Array, classes: Array, semantic: Array) -> Targets:
-    """The objects of one image, from its label map [H, W], the classes [N] of ids, and those of pixels."""
+    """Makes the targets from a label map [H, W], the class [N] of each id and the class map [H, W]."""
     boxes, present = box_ops.boxes_from_labels(labels, capacity=len(classes))
     return Targets(boxes, classes, present & (classes > 0), labels, semantic == IGNORE)
 
 
-def rpn_losses(outputs: Any, targets: Targets, keys: Array, drawing: SamplingConfig) -> dict[str, Array]:
-    """What an RPN gets wrong: "objectness" and "proposals", of a batch.
+def rpn_losses(outputs: Any, targets: Targets, keys: Array, config: SamplingConfig) -> dict[str, Array]:
+    """Returns the losses "objectness" and "proposals" of a batch.
 
     Args:
-      outputs: of `RCNN.propose`.
-      targets: of a batch.
-      keys: one for each image.
-      drawing: of the anchors; those that overlap an object most are positive, too.
+      outputs: of `RCNN.rpn_outputs`.
+      targets: of the batch.
+      keys: [B] PRNG keys.
+      config: sampling of the anchors.
     """
     logits, deltas, anchors = outputs
     anchors = jnp.concatenate(anchors)
 
-    def of_image(logits: Array, deltas: Array, target: Targets, key: Array) -> tuple[Array, ...]:
+    def sums_of_image(logits: Array, deltas: Array, target: Targets, key: Array) -> tuple[Array, ...]:
         matches = match(
-            anchors, target.boxes, target.valid, high=drawing.high, low=drawing.low, low_quality=True
+            anchors, target.boxes, target.valid, high=config.high, low=config.low, low_quality=True
         )
-        state = _unless_ignored(matches.state, anchors, target.ignore)
-        drawn = sample(key, state, count=drawing.batch, positive_fraction=drawing.positive_fraction)
-        goal = drawn.positive.astype(jnp.float32)
-        judged = optax.losses.sigmoid_binary_cross_entropy(logits[drawn.chosen], goal)
-        wanted = box_ops.encode(
-            target.boxes[matches.target[drawn.chosen]], anchors[drawn.chosen], weights=RPN_WEIGHTS
+        state = _ignore_centres(matches.state, anchors, target.ignore)
+        sampled = sample(key, state, count=config.batch_size, positive_fraction=config.positive_fraction)
+        index = sampled.indices
+        class_loss = optax.losses.sigmoid_binary_cross_entropy(
+            logits[index], sampled.positive.astype(jnp.float32)
         )
-        missed = smooth_l1(deltas[drawn.chosen], wanted, beta=BETA).sum(-1)
-        return _sums(judged, missed, drawn)
+        target_deltas = box_ops.encode(
+            target.boxes[matches.target[index]], anchors[index], weights=RPN_WEIGHTS
+        )
+        box_loss = smooth_l1(deltas[index], target_deltas, beta=BETA).sum(-1)
+        return _sums(class_loss, box_loss, sampled)
 
-    sums = jax.vmap(of_image)(jnp.concatenate(logits, axis=1), jnp.concatenate(deltas, axis=1), targets, keys)
+    sums = jax.vmap(sums_of_image)(
+        jnp.concatenate(logits, axis=1), jnp.concatenate(deltas, axis=1), targets, keys
+    )
     objectness, proposals = _means(sums)
     return {"objectness": objectness, "proposals": proposals}
 
 
 def sample_rois(
-    key: Array, proposals: Proposals, target: Targets, drawing: SamplingConfig
+    key: Array, proposals: Proposals, target: Targets, config: SamplingConfig
 ) -> tuple[Array, Array, Sample]:
-    """Draws the RoIs [T, 4] of one image, the object [T] of each, and which of them are what."""
-    # The objects themselves are among the candidates: early on, nothing else would be positive.
+    """Samples RoIs of one image; returns their boxes [T, 4], the index [T] of their objects, the sample."""
+    # The true boxes are candidates too: early in training, no proposal would be positive.
     boxes = jnp.concatenate([target.boxes, proposals.boxes])
     valid = jnp.concatenate([target.valid, proposals.valid])
-    matches = match(boxes, target.boxes, target.valid, high=drawing.high, low=drawing.low)
-    state = _unless_ignored(matches.state, boxes, target.ignore)
+    matches = match(boxes, target.boxes, target.valid, high=config.high, low=config.low)
+    state = _ignore_centres(matches.state, boxes, target.ignore)
     state = jnp.where(valid, state, IGNORED)
-    drawn = sample(key, state, count=drawing.batch, positive_fraction=drawing.positive_fraction)
-    return boxes[drawn.chosen], matches.target[drawn.chosen], drawn
+    sampled = sample(key, state, count=config.batch_size, positive_fraction=config.positive_fraction)
+    return boxes[sampled.indices], matches.target[sampled.indices], sampled
 
 
 def roi_losses(
     outputs: tuple[Array, Array],
     rois: Array,
     matched: Array,
-    drawn: Sample,
+    sampled: Sample,
     targets: Targets,
     *,
     num_classes: int,
 ) -> dict[str, Array]:
-    """What a box head gets wrong: "classes" and "boxes", of a batch.
+    """Returns the losses "classes" and "boxes" of a batch.
 
     Args:
-      outputs: of `RCNN.classify`.
-      rois: [B, T, 4], from `sample_rois`, as the two that follow.
-      matched: [B, T].
-      drawn: of each image.
+      outputs: logits [B, T, K] and deltas [B, T, K, 4] of `RCNN.predict_boxes`.
+      rois: [B, T, 4] boxes from `sample_rois`.
+      matched: [B, T] index of the object of each RoI.
+      sampled: which RoIs are positive and which are valid.
       targets: of the batch.
       num_classes: K, background included.
     """
     logits, deltas = outputs
 
-    def of_image(
-        logits: Array, deltas: Array, rois: Array, matched: Array, drawn: Sample, target: Targets
+    def sums_of_image(
+        logits: Array, deltas: Array, rois: Array, matched: Array, sampled: Sample, target: Targets
     ) -> tuple[Array, ...]:
-        classes = jnp.where(drawn.positive, target.classes[matched], 0)
-        judged = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
-        own = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
-        wanted = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
-        missed = smooth_l1(own, wanted, beta=BETA).sum(-1)
-        return _sums(judged, missed, drawn)
+        classes = jnp.where(sampled.positive, target.classes[matched], 0)
+        class_loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
+        class_deltas = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
+        target_deltas = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
+        box_loss = smooth_l1(class_deltas, target_deltas, beta=BETA).sum(-1)
+        return _sums(class_loss, box_loss, sampled)
 
-    sums = jax.vmap(of_image)(logits, deltas, rois, matched, drawn, targets)
+    sums = jax.vmap(sums_of_image)(logits, deltas, rois, matched, sampled, targets)
     classes, boxes = _means(sums)
     return {"classes": classes, "boxes": boxes}
 
@@ -143,17 +133,38 @@ def roi_losses(
 def mask_loss(
     logits: Array, rois: Array, matched: Array, positive: Array, targets: Targets, *, aligned: bool
 ) -> Array:
-    """What a mask head gets wrong in the RoIs [B, T, 4] that hold an object; its logits are [B, T, M, M]."""
+    """Returns the mean mask loss [] of positive RoIs.
+
+    Args:
+      logits: [B, T, M, M] mask logits for the class of each RoI.
+      rois: [B, T, 4] boxes.
+      matched: [B, T] index of the object of each RoI.
+      positive: [B, T] bool.
+      targets: of the batch.
+      aligned: whether the RoIAlign of the mask head is aligned.
+    """
     bins = logits.shape[-1]
-    goals = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(
+    masks = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(
         targets.labels, matched + 1, rois
     )
-    missed = optax.losses.sigmoid_binary_cross_entropy(logits, goals).mean((-2, -1))
-    return mean_where(missed, positive)
+    loss = optax.losses.sigmoid_binary_cross_entropy(logits, masks).mean((-2, -1))
+    return mean_where(loss, positive)
 
 
-def _unless_ignored(state: Array, boxes: Array, ignore: Array) -> jax.Array:
-    """Of boxes that hold no object, those whose centre is not to be judged are ignored."""
+def recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
+    """Returns the number of objects with a proposal of IoU 0.5, and the number of objects."""
+    boxes = jnp.where(proposals.valid[:, None], proposals.boxes, 0)
+    state = match(target.boxes, boxes, proposals.valid, high=0.5, low=0.5).state
+    return jnp.sum((state == POSITIVE) & target.valid), jnp.sum(target.valid)
+
+
+def ratio(total: Array, count: Array) -> jax.Array:
+    """Returns `total / count`, 0 if `count` is 0."""
+    return jnp.divide(total, jnp.maximum(count, 1))
+
+
+def _ignore_centres(state: Array, boxes: Array, ignore: Array) -> jax.Array:
+    """Ignores negative boxes whose centre lies on an ignored pixel."""
     height, width = ignore.shape
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     column = jnp.clip(centres[:, 0].astype(jnp.int32), 0, width - 1)
@@ -161,28 +172,16 @@ def _unless_ignored(state: Array, boxes: Array, ignore: Array) -> jax.Array:
     return jnp.where((state == NEGATIVE) & ignore[row, column], IGNORED, state)
 
 
-def recall(proposals: Proposals, target: Targets) -> tuple[Array, Array]:
-    """How many objects have a proposal of IoU 0.5, and how many there are."""
-    boxes = jnp.where(proposals.valid[:, None], proposals.boxes, 0)
-    found = match(target.boxes, boxes, proposals.valid, high=0.5, low=0.5).state == 1
-    return jnp.sum(found & target.valid), jnp.sum(target.valid)
-
-
-def _sums(judged: Array, missed: Array, drawn: Sample) -> tuple[Array, ...]:
-    """Of one image: the losses [S] of classes and, of what holds an object, of boxes; how many were drawn."""
+def _sums(class_loss: Array, box_loss: Array, sampled: Sample) -> tuple[Array, ...]:
+    """Returns the sums of one image over valid and over positive boxes, and the number of valid boxes."""
     return (
-        jnp.sum(jnp.where(drawn.valid, judged, 0)),
-        jnp.sum(jnp.where(drawn.positive, missed, 0)),
-        jnp.sum(drawn.valid),
+        jnp.sum(jnp.where(sampled.valid, class_loss, 0)),
+        jnp.sum(jnp.where(sampled.positive, box_loss, 0)),
+        jnp.sum(sampled.valid),
     )
 
 
 def _means(sums: tuple[Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """Of a batch: both losses for each box that was drawn."""
-    judged, missed, count = (part.sum() for part in sums)
-    return ratio(judged, count), ratio(missed, count)
-
-
-def ratio(total: Array, count: Array) -> jax.Array:
-    """A mean; 0 of nothing."""
-    return jnp.divide(total, jnp.maximum(count, 1))
+    """Returns both losses of a batch per sampled box."""
+    class_loss, box_loss, count = (part.sum() for part in sums)
+    return ratio(class_loss, count), ratio(box_loss, count)

@@ -1,10 +1,10 @@
-"""The last stage of R-CNN: a linear SVM for each class and a ridge regression of boxes, on its features."""
+"""The last stage of R-CNN: one linear SVM per class and a ridge regression of the boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,37 +17,47 @@ from tqdm import tqdm
 from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Source
 from segjax.errors import InputError
+from segjax.files import atomic_write
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
+from segjax.tasks.detection import DetectionTask
 from segjax.typing import Array, Params
 
 FILE = "svm.safetensors"
-# The numbers of Girshick et al., appendices B and C: regularisation, weights of bias and positives, norm of
-# features, overlaps of negatives and of boxes to be regressed, strength of the ridge.
+# Values of Girshick et al., appendices B and C: regularisation, weights of the bias and of positives, mean
+# norm of the features, IoU of negatives and of boxes for the regression, strength of the ridge.
 COST, BIAS_SCALE, POSITIVE_WEIGHT = 1e-3, 10.0, 2.0
 FEATURE_NORM = 20.0
 NEGATIVE_BELOW, REGRESSED_ABOVE = 0.3, 0.6
 RIDGE = 1000.0
-# Negatives of each image that the first SVM is fitted with; a second one gets all that the first finds hard.
+# Negatives per image for the first SVM. The second one also gets the hard negatives: those that score higher.
 FIRST_NEGATIVES = 50
 HARD = -1.0
-# Boxes that are described at once.
+# Number of boxes whose features are computed at once.
 CHUNK = 32
 
 # `(images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]`
-Describe = Callable[[Array, Array], jax.Array]
+RoIFeatures = Callable[[Array, Array], jax.Array]
 
 
-class Described(NamedTuple):
-    """What is known of the boxes of one image.
+class SVMTask(DetectionTask):
+    """R-CNN whose logits are the margins of one SVM per class."""
+
+    def probabilities(self, logits: Array) -> Array:
+        """Returns the logistic functions of the margins [..., K]."""
+        return jax.nn.sigmoid(logits)
+
+
+class ImageBoxes(NamedTuple):
+    """Boxes of one image with their features and overlaps, P objects and proposals.
 
     Attributes:
       features: [P, D] float32.
       boxes: [P, 4] float32, pixels of the network's input.
-      target: [P, 4] float32, the object that each box overlaps most.
-      iou: [P] float32, with it.
-      classes: [P] int, its class.
-      overlap: [P, K] float32, the largest IoU with an object of each class.
+      target: [P, 4] float32, box of the object with the highest IoU.
+      iou: [P] float32, IoU with that object.
+      classes: [P] int, class of that object.
+      overlap: [P, K] float32, highest IoU with an object of each class.
     """
 
     features: np.ndarray
@@ -59,18 +69,18 @@ class Described(NamedTuple):
 
 
 def fit_predictor(
-    described: Iterable[Described], *, num_classes: int, seed: int
+    images: Iterable[ImageBoxes], *, num_classes: int, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Fits what takes the place of the parameters of a `BoxPredictor`.
+    """Fits parameters that replace those of a `BoxPredictor`.
 
     Args:
-      described: the images; all their features are held in memory.
+      images: from `describe_images`; all features are held in memory.
       num_classes: K, background included.
-      seed: of the draw of the first negatives.
+      seed: of the sampling of the first negatives.
 
     Returns:
-      "logits" and "deltas", each with "kernel" and "bias". Logits are the margins of the SVMs, that of the
-      background is 0.
+      "logits" and "deltas", each with "kernel" and "bias". The logits are the margins of the SVMs; that of
+      the background is 0.
 
     Raises:
       InputError: if no image has an object.
@@ -78,9 +88,9 @@ def fit_predictor(
     References:
       Girshick et al., https://arxiv.org/abs/1311.2524.
     """
-    images = list(described)
+    images = list(images)
     if not any((image.iou >= 1).any() for image in images):
-        raise InputError("there is no object to fit SVMs to; give another split or data set")
+        raise InputError("no image has an object to fit SVMs to: give another split or data set")
     scale = FEATURE_NORM / np.mean([np.linalg.norm(image.features, axis=1).mean() for image in images])
     depth = images[0].features.shape[1]
     logits = np.zeros((depth, num_classes)), np.zeros(num_classes)
@@ -92,10 +102,10 @@ def fit_predictor(
             continue
         negatives = [image.features[image.overlap[:, index] < NEGATIVE_BELOW] for image in images]
         rng = np.random.default_rng([seed, index])
-        some = [rng.permutation(part)[:FIRST_NEGATIVES] for part in negatives]
-        weight, bias = _svm(positive * scale, np.concatenate(some) * scale)
+        first = [rng.permutation(part)[:FIRST_NEGATIVES] for part in negatives]
+        weight, bias = _svm(positive * scale, np.concatenate(first) * scale)
         hard = [part[part @ (weight * scale) + bias > HARD] for part in negatives]
-        weight, bias = _svm(positive * scale, np.concatenate([*some, *hard]) * scale)
+        weight, bias = _svm(positive * scale, np.concatenate([*first, *hard]) * scale)
         logits[0][:, index], logits[1][index] = weight * scale, bias
         deltas[0][:, index], deltas[1][index] = _regression(images, index, scale)
     logits[1][~np.isfinite(logits[1])] = -1e4
@@ -123,109 +133,101 @@ def _svm(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, float]
     return svm.coef_[0], float(svm.intercept_[0])
 
 
-def _regression(images: list[Described], index: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _regression(images: list[ImageBoxes], index: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     near = [(i.iou > REGRESSED_ABOVE) & (i.classes == index) for i in images]
     boxes, target, features = (
         np.concatenate([getattr(image, name)[mask] for image, mask in zip(images, near, strict=True)])
         for name in ("boxes", "target", "features")
     )
-    wanted = np.asarray(box_ops.encode(target, boxes, weights=HEAD_WEIGHTS))
-    ridge = Ridge(alpha=RIDGE).fit(features * scale, wanted)
+    deltas = np.asarray(box_ops.encode(target, boxes, weights=HEAD_WEIGHTS))
+    ridge = Ridge(alpha=RIDGE).fit(features * scale, deltas)
     return ridge.coef_.T * scale, ridge.intercept_
 
 
 def describe_images(
     source: Source,
-    describe: Describe,
+    roi_features: RoIFeatures,
     *,
     propose: Callable[[np.ndarray], np.ndarray],
     max_proposals: int,
-    scale: float,
-    percentiles: tuple[float, float],
-    stain: str | None = None,
-) -> Iterator[Described]:
-    """Describes the objects and the proposals of every image, as they are, without augmentation.
+    **preprocessing: Any,
+) -> Iterator[ImageBoxes]:
+    """Computes features and overlaps of the objects and the proposals of each image that has an object.
 
     Args:
       source: of records.
-      describe: features of boxes.
+      roi_features: computes the features of boxes.
       propose: `image as stored -> boxes [P, 4]` in its pixels.
-      max_proposals: of an image; of more, evenly spread ones are taken.
-      scale: of the images' sides, as in training.
-      percentiles: likewise.
-      stain: likewise.
-
-    Yields:
-      What is known of the boxes of each image that has an object.
+      max_proposals: per image; evenly spaced ones are used if there are more.
+      **preprocessing: arguments of `preprocess_example`, as in training.
     """
     num_classes = len(source.class_names)
     for number in tqdm(range(len(source)), desc="describe", unit="image", leave=False):
         record = source[number]
-        example = preprocess_example(
-            record, num_classes=num_classes, scale=scale, percentiles=percentiles, stain=stain
-        )
+        example = preprocess_example(record, num_classes=num_classes, **preprocessing)
         objects, present = box_ops.boxes_from_labels(example["labels"], capacity=record.truth.num_instances)
         objects, classes = np.asarray(objects)[np.asarray(present)], record.truth.classes[np.asarray(present)]
         if not len(objects):
             continue
-        proposals = propose(record.image) * np.float32(scale)
-        chosen = np.linspace(0, len(proposals) - 1, min(max_proposals, len(proposals))).astype(int)
-        boxes = np.concatenate([objects, proposals[chosen]]).astype(np.float32)
+        proposals = propose(record.image) * np.float32(preprocessing["scale"])
+        selected = np.linspace(0, len(proposals) - 1, min(max_proposals, len(proposals))).astype(int)
+        boxes = np.concatenate([objects, proposals[selected]]).astype(np.float32)
         overlap = np.array(box_ops.pairwise_iou(boxes, objects))
         best = overlap.argmax(1)
-        # An object's own box overlaps it entirely, but for rounding.
+        # The IoU of an object with itself, without rounding errors.
         overlap[np.arange(len(objects)), np.arange(len(objects))] = 1
-        of_class = np.stack(
+        per_class = np.stack(
             [overlap[:, classes == index].max(1, initial=0) for index in range(num_classes)], axis=1
         )
-        yield Described(
-            _features(describe, example["image"], boxes),
+        yield ImageBoxes(
+            _features(roi_features, example["image"], boxes),
             boxes,
             objects[best],
             overlap.max(1),
             classes[best],
-            of_class,
+            per_class,
         )
 
 
-def _features(describe: Describe, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    # Images of few sizes and boxes in chunks of one: few programs to compile.
+def _features(roi_features: RoIFeatures, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    # Few image sizes and one number of boxes: few programs to compile.
     margins = [(0, -side % 256) for side in image.shape[:2]]
     padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")[None]
     count = len(boxes)
     boxes = np.pad(boxes, ((0, -count % CHUNK), (0, 0)))
-    parts = [np.asarray(describe(padded, part[None]))[0] for part in boxes.reshape(-1, CHUNK, 4)]
+    parts = [np.asarray(roi_features(padded, part[None]))[0] for part in boxes.reshape(-1, CHUNK, 4)]
     return np.concatenate(parts)[:count]
 
 
 def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int) -> None:
-    """Writes what `fit_predictor` made of the parameters of a step, whole or not at all."""
+    """Writes the result of `fit_predictor` for the parameters of a step."""
     flat = {f"{layer}/{name}": value for layer, part in predictor.items() for name, value in part.items()}
-    draft = workdir / f".{FILE}"
-    save_file(flat, draft, metadata={"step": str(step)})
-    draft.replace(workdir / FILE)
+    with atomic_write(workdir / FILE) as tmp_path:
+        save_file(flat, tmp_path, metadata={"step": str(step)})
 
 
 def load(params: Params, workdir: Path, step: int) -> Params:
-    """Puts the SVMs of a run in the place of the classes that were trained.
+    """Replaces the trained classifier by the SVMs of a run.
 
     Raises:
-      InputError: if they are not there, are damaged, or belong to another step.
+      InputError: if they are missing, damaged, or belong to another step.
     """
     path = workdir / FILE
-    again = f"delete {path}, and scripts/train.py makes it anew"
+    remedy = f"delete {path} and run segjax train again"
     if not path.exists():
-        raise InputError(f"there is no {path} yet: the end of scripts/train.py makes it")
+        raise InputError(f"{path} does not exist yet: segjax train makes it at its end")
     try:
         with safe_open(path, framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            of_step = int((file.metadata() or {})["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            saved_step = int((file.metadata() or {})["step"])
     except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): {again}") from error
-    if of_step != step:
-        raise InputError(f"{path} belongs to step {of_step}, but the checkpoint is of step {step}: {again}")
+        raise InputError(f"{path} is damaged ({error}): {remedy}") from error
+    if saved_step != step:
+        raise InputError(
+            f"{path} belongs to step {saved_step}, but the checkpoint is of step {step}: {remedy}"
+        )
     predictor = {
-        layer: {name: found[f"{layer}/{name}"] for name in ("kernel", "bias")}
+        layer: {name: tensors[f"{layer}/{name}"] for name in ("kernel", "bias")}
         for layer in ("logits", "deltas")
     }
     return {**params, "box_predictor": predictor}

@@ -1,5 +1,8 @@
-"""A class for every pixel, and instances from that: a watershed parts what touches."""
+"""Semantic classes, and instances by a watershed on the predicted distance or boundary map."""
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -7,137 +10,174 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from segjax.errors import InputError
-from segjax.losses import mean_where, smooth_l1, weighted_sum
-from segjax.models.layers import frozen
+from segjax.errors import InputError, choose
+from segjax.losses.combine import mean_where, weighted_sum
+from segjax.losses.pixel import smooth_l1
 from segjax.ops.masks import boundaries
 from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import split_touching
-from segjax.tasks.base import Task
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 
-# How instances are told apart, and the channels of the extra output that it takes.
+# Instance representations, and the number of output channels that each takes.
 INSTANCES = {"components": 0, "boundary": 1, "distance": 1}
 
 
-def output_channels(instances: str, num_classes: int) -> dict[str, int]:
-    """The outputs a network needs for this task: name -> channels.
+@dataclasses.dataclass(frozen=True)
+class SemanticConfig:
+    """Settings of `SemanticTask`.
+
+    Attributes:
+      instances: how touching cells are separated. `components`: connected pixels of a class are one instance.
+        `boundary`: a second output predicts the boundaries of instances; what they enclose are the seeds of
+        a watershed. `distance`: a second output predicts the distance transform of each instance, scaled to
+        1 at its maximum; the h-maxima are the seeds.
+      losses: weight of each loss on the classes, see `segjax.losses.combine`.
+      class_weights: weight of each class in these losses; None for 1.
+      instance_weight: weight of the loss on the second output.
+      smoothing: standard deviation, in pixels, of the Gaussian that smooths the flooded map.
+      h: minimum height of a maximum above the saddle to the next one, to be an instance.
+      min_area: minimum number of pixels of an instance: one number, or one per foreground class.
+      boundary_threshold: probability from which a pixel is a boundary.
+    """
+
+    instances: str = "distance"
+    losses: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0}
+    )
+    class_weights: tuple[float, ...] | None = None
+    instance_weight: float = 1.0
+    smoothing: float = 1.0
+    h: float = 0.1
+    min_area: tuple[int, ...] = (20,)
+    boundary_threshold: float = 0.5
+
+    @property
+    def instance_channels(self) -> int:
+        """Number of channels of the second output, which is named like `instances`.
+
+        Raises:
+          InputError: if `instances` is unknown.
+        """
+        return choose(INSTANCES, "instances", self.instances)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SemanticTask:
+    """An encoder-decoder with its loss and its post-processing, see `Task`.
+
+    Attributes:
+      model: has the outputs of `output_channels`.
+      num_classes: K, background included.
+      config: the settings.
 
     Raises:
-      InputError: if `instances` is none of `INSTANCES`.
+      InputError: if a setting is unknown, or does not fit the number of classes.
     """
-    if instances not in INSTANCES:
-        raise InputError(
-            f"config.task.instances={instances!r} is unknown: choose one of {', '.join(INSTANCES)}"
-        )
-    extra = INSTANCES[instances]
-    return {"classes": num_classes} | ({instances: extra} if extra else {})
 
+    model: Model
+    num_classes: int
+    config: SemanticConfig = SemanticConfig()
 
-def make_semantic(
-    model: Model,
-    *,
-    num_classes: int,
-    instances: str = "distance",
-    losses: Mapping[str, float],
-    class_weights: tuple[float, ...] | None = None,
-    instance_weight: float = 1.0,
-    smoothing: float = 1.0,
-    h: float = 0.1,
-    min_area: tuple[int, ...] = (20,),
-    boundary_threshold: float = 0.5,
-) -> Task:
-    """Makes the task.
+    def __post_init__(self) -> None:
+        output_channels(self.config, self.num_classes)
+        # Checks the names of the losses.
+        weighted_sum(self.config.losses, class_weights=self.config.class_weights)
+        if len(self.config.min_area) not in (1, self.num_classes - 1):
+            raise InputError(
+                f"min_area has {len(self.config.min_area)} values for {self.num_classes - 1} foreground"
+                " classes: give one number, or one per class",
+                field="min_area",
+            )
 
-    Args:
-      model: gives the outputs that `output_channels` names.
-      num_classes: K, background included.
-      instances: "components" (connected pixels of a class), "boundary" (a second output marks the rims
-        of instances; what is left of a cell inside its rim is the seed of a watershed), or "distance"
-        (a second output estimates the distance transform, 1 at the heart of each instance; its
-        h-maxima are the seeds).
-      losses: weight of each loss on the classes, see `segjax.losses.LOSSES`.
-      class_weights: of each class in those losses; all 1 if None.
-      instance_weight: of the loss on the second output.
-      smoothing: sigma in pixels of the Gaussian over the map that is flooded.
-      h: how far a maximum of that map must rise above the pass to the next to be an instance of its own.
-      min_area: instances of fewer pixels are dropped; one number for all classes, or one for each but
-        the background.
-      boundary_threshold: probability above which a pixel is a rim.
+    @property
+    def maps(self) -> bool:
+        """True: outputs are maps."""
+        return True
 
-    Returns:
-      The task.
-    """
-    output_channels(instances, num_classes)
-    classification = weighted_sum(losses, class_weights=class_weights)
-    areas = tuple(min_area) * (num_classes - 1 if len(min_area) == 1 else 1)
-    if len(areas) != num_classes - 1:
-        raise InputError(
-            f"config.task.min_area has {len(areas)} values for {num_classes - 1} foreground classes:"
-            " give one number, or one for each"
-        )
+    @property
+    def targets(self) -> frozenset[str]:
+        """The distance map, if the network predicts it."""
+        return frozenset({"distance"} & {self.config.instances})
 
-    def init(key: Array, batch: Batch) -> Params:
-        return model.init(key, batch["image"])["params"]
+    def init(self, key: Array, batch: Batch) -> Params:
+        """Returns initial parameters."""
+        return self.model.init(key, batch["image"])["params"]
 
-    def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
+    def loss(self, params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the weighted sum of the losses on classes and instances, and each of them."""
         del key
-        outputs = model.apply({"params": params}, batch["image"])
-        total, terms = classification(outputs["classes"], batch)
-        if instances != "components":
-            values = instance_loss(outputs[instances][..., 0], batch)
+        config = self.config
+        outputs = self.model.apply({"params": params}, batch["image"])
+        class_loss = weighted_sum(config.losses, class_weights=config.class_weights)
+        total, terms = class_loss(outputs["classes"], batch)
+        if config.instances != "components":
+            values = self._instance_loss(outputs[config.instances][..., 0], batch)
             mean = mean_where(values, batch["semantic"] != IGNORE)
-            total, terms = total + instance_weight * mean, {**terms, instances: mean}
+            total, terms = total + config.instance_weight * mean, {**terms, config.instances: mean}
         return total, terms
 
-    def instance_loss(estimate: Array, batch: Batch) -> Array:
-        """[B, H, W] loss of the second output."""
-        if instances == "distance":
-            return smooth_l1(estimate, batch["distance"], beta=0.1)
-        rims = jax.vmap(boundaries)(batch["labels"])
-        return jnp.logaddexp(0, jnp.where(rims, -estimate, estimate))  # binary cross-entropy
+    def predict(self, params: Params, images: Array) -> Outputs:
+        """Returns class probabilities "classes" [B, H, W, K], and "distance" or "boundary" [B, H, W]."""
+        outputs = self.model.apply({"params": params}, images)
+        maps: dict[str, Array] = {"classes": jax.nn.softmax(outputs["classes"])}
+        if self.config.instances == "distance":
+            maps["distance"] = outputs["distance"][..., 0]
+        if self.config.instances == "boundary":
+            maps["boundary"] = jax.nn.sigmoid(outputs["boundary"][..., 0])
+        return maps
 
-    def predict(params: Params, images: Array) -> Outputs:
-        outputs = model.apply({"params": params}, images)
-        result: dict[str, Array] = {"classes": jax.nn.softmax(outputs["classes"])}
-        if instances == "distance":
-            result["distance"] = outputs["distance"][..., 0]
-        if instances == "boundary":
-            result["boundary"] = jax.nn.sigmoid(outputs["boundary"][..., 0])
-        return result
-
-    def split(foreground: np.ndarray, outputs: Outputs, area: int) -> np.ndarray:
-        if instances == "distance":
-            height = np.asarray(outputs["distance"])
-            return split_touching(foreground, height, smoothing=smoothing, h=h, min_area=area)
-        if instances == "boundary":
-            interior = foreground & (np.asarray(outputs["boundary"]) < boundary_threshold)
-            seeds, _ = connected_components(interior)
-            return split_touching(foreground, None, seeds=seeds, smoothing=smoothing, h=h, min_area=area)
-        labels, _ = connected_components(foreground)
-        kept = np.bincount(labels.ravel()) >= area
-        kept[0] = False
-        return np.where(kept[labels], labels, 0)
-
-    def segment(outputs: Outputs) -> Segmentation:
+    def segment(self, outputs: Outputs) -> Segmentation:
+        """Gives each pixel its most probable class, and separates the instances of each class."""
         probabilities = np.asarray(outputs["classes"])
         semantic = probabilities.argmax(-1).astype(np.int32)
         labels = np.zeros(semantic.shape, np.int32)
         classes: list[int] = []
-        for index, area in enumerate(areas, start=1):
-            parts = split(semantic == index, outputs, area)
-            ids = np.unique(parts[parts > 0])
-            renumbered = np.searchsorted(ids, parts) + 1 + len(classes)
-            labels = np.where(parts > 0, renumbered, labels).astype(np.int32)
+        for index in range(1, self.num_classes):
+            min_area = self.config.min_area[min(index, len(self.config.min_area)) - 1]
+            instances = self._split(semantic == index, outputs, min_area)
+            ids = np.unique(instances[instances > 0])
+            renumbered = np.searchsorted(ids, instances) + 1 + len(classes)
+            labels = np.where(instances > 0, renumbered, labels).astype(np.int32)
             classes += [index] * len(ids)
         scores = mean_probabilities(probabilities, labels, np.array(classes, np.int32))
         return Segmentation.from_labels(labels, classes=classes, scores=scores, semantic=semantic)
 
-    return Task(init, loss, predict, segment, frozen)
+    def _instance_loss(self, outputs: Array, batch: Batch) -> Array:
+        """Returns the loss [B, H, W] of the second output."""
+        if self.config.instances == "distance":
+            return smooth_l1(outputs, batch["distance"], beta=0.1)
+        is_boundary = jax.vmap(boundaries)(batch["labels"])
+        return jnp.logaddexp(0, jnp.where(is_boundary, -outputs, outputs))  # binary cross-entropy
+
+    def _split(self, foreground: np.ndarray, outputs: Outputs, min_area: int) -> np.ndarray:
+        config = self.config
+        if config.instances == "components":
+            labels, _ = connected_components(foreground)
+            keep = np.bincount(labels.ravel()) >= min_area
+            keep[0] = False
+            return np.where(keep[labels], labels, 0)
+        if config.instances == "distance":
+            height, seeds = np.asarray(outputs["distance"]), None
+        else:
+            interior = foreground & (np.asarray(outputs["boundary"]) < config.boundary_threshold)
+            height, (seeds, _) = None, connected_components(interior)
+        return split_touching(
+            foreground, height, seeds=seeds, smoothing=config.smoothing, h=config.h, min_area=min_area
+        )
+
+
+def output_channels(config: SemanticConfig, num_classes: int) -> dict[str, int]:
+    """Returns the outputs that a network needs for `SemanticTask`: name -> number of channels.
+
+    >>> output_channels(SemanticConfig(instances="distance"), 3)
+    {'classes': 3, 'distance': 1}
+    """
+    channels = config.instance_channels
+    return {"classes": num_classes} | ({config.instances: channels} if channels else {})
 
 
 def mean_probabilities(probabilities: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The mean probability, over the pixels of each instance, of the instance's class.
+    """Returns the score of each instance: the mean probability of its class over its pixels.
 
     Args:
       probabilities: [H, W, K] float.

@@ -1,12 +1,13 @@
-"""The loop that every method is trained by."""
+"""The training loop of every network."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,20 +20,40 @@ from segjax.train.checkpoint import Checkpoints
 from segjax.train.log import Log, NoLog
 from segjax.train.sharding import batch_sharding
 from segjax.train.state import State
-from segjax.train.step import Step
-from segjax.typing import Array, Params
+from segjax.typing import Array, Batch, Params
 
-# Batches from a step on, decoded ahead while they are open.
+# Opens an iterator over `(step, batch)` from a step on; batches are made ahead while it is open.
 Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str, Any]]]]]
 
 
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Settings of `fit`.
+
+    Attributes:
+      steps: number of steps of the run.
+      log_every: steps between lines of the log.
+      checkpoint_every: steps between checkpoints; 0 for checkpoints after validations and at the end only.
+      validate_every: steps between validations; 0 for none. The last step is always validated.
+      patience: number of validations without improvement after which the run stops; 0 for never.
+      max_consecutive_skips: number of consecutive steps with non-finite gradients that ends the run.
+    """
+
+    steps: int
+    log_every: int = 20
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    patience: int = 0
+    max_consecutive_skips: int = 20
+
+
 class Result(NamedTuple):
-    """What a finished run leaves.
+    """Result of a finished run.
 
     Attributes:
       state: after the last step.
-      seconds: spent in the loop, earlier attempts at the same run included.
-      stopped_early: whether validation stopped getting better before the last step.
+      seconds: duration of the loop, including earlier attempts at the same run.
+      stopped_early: whether validation stopped to improve before the last step.
     """
 
     state: State
@@ -41,138 +62,151 @@ class Result(NamedTuple):
 
 
 def fit(
-    step: Step,
+    step: Callable[[State, Batch], tuple[State, Mapping[str, Array]]],
     state: State,
     batches: Batches,
     checkpoints: Checkpoints,
+    config: FitConfig,
     *,
-    steps: int,
-    key: jax.Array,
-    mesh: jax.sharding.Mesh,
     folder: Path,
     validate: Callable[[Params], dict[str, Any]] | None,
-    validate_every: int,
-    checkpoint_every: int,
-    log_every: int,
-    patience: int,
-    max_consecutive_skips: int,
-    facts: Mapping[str, Any] | None = None,
+    run_metadata: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Trains until `steps`, going on from the newest good checkpoint if there is one.
+    """Trains up to `config.steps`, resuming from the newest intact checkpoint if there is one.
 
-    The order within a step: take the batch, start the step on the device, and only then read the log of the
-    step before, so that the device never waits for the host. Validation sees the state after its step, and
-    the checkpoint of a step is saved after its validation, because it carries the score.
+    The order within a step: take the batch, start the step on the device, and only then read the metrics of
+    the step before, so that the device never waits for the host. Validation uses the state after the step.
+    The checkpoint of a step is saved after its validation, as it contains the score.
 
     Args:
-      step: from `make_step`.
-      state: the state at the beginning, sharded.
+      step: `(state, batch) -> (state, metrics)`, from `make_step`.
+      state: the initial state, sharded.
       batches: opens the batches from a given step on.
-      checkpoints: where to go on from and to save to.
-      steps: where to end.
-      key: of the run.
-      mesh: for the batches.
-      folder: for the log.
-      validate: parameters to metrics, of which "score" (higher is better) picks the best checkpoint.
-      validate_every: steps between validations; 0 for none. The last step is always validated.
-      checkpoint_every: steps between checkpoints; 0 for none but after a validation and at the end.
-      log_every: steps between lines of the log.
-      patience: validations without a better score after which the run stops; 0 for never.
-      max_consecutive_skips: steps with a gradient that is not finite, one after the other, that end the run.
-      facts: what every checkpoint says of the run, such as the digest of its data's split, as JSON. A run
-        goes on only with the facts it was begun with.
-
-    Returns:
-      The result.
+      checkpoints: of the run.
+      config: the settings.
+      folder: of the log.
+      validate: parameters -> metrics; "score", higher is better, determines the best checkpoint.
+      run_metadata: stored in every checkpoint, such as the digest of the split, as JSON. A run resumes only
+        with equal metadata.
 
     Raises:
-      InputError: if the gradients stay infinite, a checkpoint can be neither written nor read, or a fact has
-        changed.
-      Interrupted: after SIGTERM or Ctrl-C, when all is saved.
+      InputError: if the gradients stay non-finite, a checkpoint can be neither written nor read, or the
+        metadata changed.
+      Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
-    facts = dict(facts or {})
-    progress: dict[str, Any] = {
-        "seconds": 0.0,
-        "best": None,
-        "since_best": 0,
-        "stopped": False,
-        "facts": facts,
-    }
-    restored = checkpoints.restore(state, mesh)
-    if restored is not None:
-        state, progress = restored
-        _check_facts(progress.get("facts", {}), facts)
-        checkpoints.forget_after(int(state.step))
+    mesh = jax.tree.leaves(state)[0].sharding.mesh
+    state, progress = _resume(state, checkpoints, mesh, dict(run_metadata or {}))
     first = int(state.step)
-    main = jax.process_index() == 0
-    log: Log | NoLog = Log(folder, start=first) if main else NoLog()
-    bar = tqdm(total=steps, initial=first, unit="step", desc="train", disable=not main, dynamic_ncols=True)
-    spent, began = progress["seconds"], time.monotonic()
-
-    def save(score: float | None = None) -> None:
-        progress["seconds"] = spent + time.monotonic() - began
-        checkpoints.save(state, progress, score)
-
-    def report(number: int, on_device: Mapping[str, Array], size: int) -> None:
-        values = {name: float(value) for name, value in jax.device_get(on_device).items()}
-        bar.update()
-        rate = bar.format_dict["rate"]
-        bar.set_postfix_str(f"loss {values['loss']:.4f}, {(rate or 0) * size:.1f} images/s", refresh=False)
-        if values["consecutive_skips"] >= max_consecutive_skips:
-            raise InputError(
-                f"the gradient was not finite {max_consecutive_skips} times in a row, up to step {number}:"
-                " lower config.optimizer.learning_rate or config.optimizer.clip, or look at the data"
-            )
-        if number % log_every == 0 or number == steps:
-            log.write(number, {"train": values, "images_per_second": (rate or 0) * size})
-
-    with bar, _asked_to_stop() as asked, batches(first) as stream:
-        late: tuple[int, Mapping[str, Array], int] | None = None
-        for number, batch in stream:
-            if number >= steps or progress["stopped"]:
+    before, began = progress["seconds"], time.monotonic()
+    with ExitStack() as stack:
+        reporter = stack.enter_context(_Reporter(config, folder, first))
+        is_interrupted = stack.enter_context(_interruption())
+        for number, batch in stack.enter_context(batches(first)):
+            if number >= config.steps or progress["stopped"]:
                 break
             size = len(batch["image"]) * jax.process_count()
-            batch = {name: _put(values, mesh) for name, values in batch.items()}
-            state, values = step(state, batch, key)
-            if late is not None:
-                report(*late)
-            late = (number + 1, values, size)
+            state, metrics = step(state, {name: _put(values, mesh) for name, values in batch.items()})
             done = number + 1
-            last = done == steps
-            stopping = asked(done) and not last
-            validating = validate is not None and (last or _due(done, validate_every))
-            if validating or stopping or last or _due(done, checkpoint_every):
-                # The log before the checkpoint: a run that goes on from there does not repeat this step.
-                report(done, values, size)
-                late, score = None, None
+            reporter.report_previous()
+            reporter.previous = done, metrics, size
+            last = done == config.steps
+            stopping = is_interrupted(done) and not last
+            validating = validate is not None and (last or _is_due(done, config.validate_every))
+            if validating or stopping or last or _is_due(done, config.checkpoint_every):
+                # The log is written before the checkpoint, so a run that resumes here does not repeat it.
+                reporter.report_previous()
+                score = None
                 if validate is not None and validating:
-                    metrics = validate(state.eval_params)
-                    score = metrics["score"]
-                    log.write(done, {"validation": metrics})
-                    _keep_score(progress, done, score, patience)
-                save(score)
+                    validation = validate(state.eval_params)
+                    score = validation["score"]
+                    reporter.log.write(done, {"validation": validation})
+                    _update_best(progress, done, score, config.patience)
+                progress["seconds"] = before + time.monotonic() - began
+                checkpoints.save(state, progress, score)
             if stopping:
                 checkpoints.wait()
                 raise Interrupted(
-                    f"stopped after step {done} of {steps}; the same command goes on from there"
+                    f"stopped after step {done} of {config.steps}; the same command resumes from there"
                 )
-        if late is not None:
-            report(*late)
-    log.close()
+        reporter.report_previous()
     checkpoints.wait()
     return Result(state, progress["seconds"], progress["stopped"])
 
 
-def _check_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in before.keys() & now.keys():
-        if before[name] != now[name]:
+class _Reporter:
+    """Progress bar and log; `previous` is a step whose metrics may still be computed by the device."""
+
+    def __init__(self, config: FitConfig, folder: Path, first: int) -> None:
+        is_main = jax.process_index() == 0
+        self.log: Log | NoLog = Log(folder, start=first) if is_main else NoLog()
+        self.previous: tuple[int, Mapping[str, Array], int] | None = None
+        self._config = config
+        self._bar = tqdm(
+            total=config.steps,
+            initial=first,
+            unit="step",
+            desc="train",
+            disable=not is_main,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> _Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self.log.close()
+
+    def report_previous(self) -> None:
+        """Reports `previous`, if it is not reported yet.
+
+        Raises:
+          InputError: if too many consecutive steps were skipped.
+        """
+        if self.previous is None:
+            return
+        number, metrics, size = self.previous
+        self.previous = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self._bar.update()
+        rate = (self._bar.format_dict["rate"] or 0) * size
+        self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f} images/s", refresh=False)
+        limit = self._config.max_consecutive_skips
+        if values["consecutive_skips"] >= limit:
             raise InputError(
-                f"this run was begun with {name} {before[name]}, which now is {now[name]}: its data have"
-                " changed, so train anew in another --workdir"
+                f"the gradient was not finite {limit} times in a row, up to step {number}: lower"
+                " config.optimizer.learning_rate or config.optimizer.clip, or look at the data"
             )
+        if number % self._config.log_every == 0 or number == self._config.steps:
+            self.log.write(number, {"train": values, "images_per_second": rate})
 
 
-def _due(step: int, every: int) -> bool:
+def _resume(
+    state: State, checkpoints: Checkpoints, mesh: jax.sharding.Mesh, run_metadata: dict[str, Any]
+) -> tuple[State, dict[str, Any]]:
+    """Returns the state and the progress to start from."""
+    restored = checkpoints.restore(state, mesh)
+    if restored is None:
+        return state, {
+            "seconds": 0.0,
+            "best": None,
+            "since_best": 0,
+            "stopped": False,
+            "run_metadata": run_metadata,
+        }
+    state, progress = restored
+    saved = progress["run_metadata"]
+    for name in saved.keys() & run_metadata.keys():
+        if saved[name] != run_metadata[name]:
+            raise InputError(
+                f"the run was started with {name} {saved[name]}, the data now have {run_metadata[name]}:"
+                " start again with another --workdir"
+            )
+    checkpoints.forget_after(int(state.step))
+    return state, progress
+
+
+def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
@@ -180,7 +214,7 @@ def _put(values: Any, mesh: jax.sharding.Mesh) -> jax.Array:
     return jax.make_array_from_process_local_data(batch_sharding(mesh), values)
 
 
-def _keep_score(progress: dict[str, Any], step: int, score: float, patience: int) -> None:
+def _update_best(progress: dict[str, Any], step: int, score: float, patience: int) -> None:
     best = progress["best"]
     if best is None or score > best["score"]:
         progress["best"], progress["since_best"] = {"step": step, "score": score}, 0
@@ -190,25 +224,26 @@ def _keep_score(progress: dict[str, Any], step: int, score: float, patience: int
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[int], bool]]:
-    """Turns SIGTERM and the first Ctrl-C into a question that the loop asks after each step.
+def _interruption() -> Iterator[Callable[[int], bool]]:
+    """Catches SIGTERM and the first Ctrl-C; yields a function that tells after a step whether to stop.
 
-    Of several processes one may be asked; JAX's coordinator then makes all of them stop after the same step.
+    Of several processes, any may receive the signal; JAX's coordinator makes all of them stop after the same
+    step.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
-    heard = []
+    received = []
 
-    def hear(number: int, _: object) -> None:
-        heard.append(number)
+    def handle(number: int, _: object) -> None:
+        received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere signals are not ours to handle
-        before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda _: bool(heard)
+        yield lambda _: bool(received)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

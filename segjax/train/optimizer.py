@@ -1,66 +1,72 @@
-"""AdamW or SGD under warm-up and cosine decay, with clipping, and nothing that is frozen touched."""
+"""AdamW or SGD with warm-up, cosine decay and clipping; frozen parameters stay as they are."""
+
+from __future__ import annotations
+
+import dataclasses
 
 import jax
 import optax
 
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.typing import Params, PyTree
 
-OPTIMIZERS = ("adamw", "sgd")
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Settings of `make_optimizer`.
+
+    Attributes:
+      name: `adamw`, or `sgd` with Nesterov momentum.
+      learning_rate: peak learning rate.
+      warmup: number of steps with a linearly increasing learning rate; the first one is above 0.
+      end_lr_fraction: learning rate of the last step of the cosine, as a fraction of the peak.
+      weight_decay: decoupled weight decay; on kernels only, not on biases and norms.
+      momentum: of SGD; the first beta of AdamW.
+      clip: global norm to which larger gradients are scaled down; 0 for no clipping.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    end_lr_fraction: float = 0.01
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    clip: float = 1.0
 
 
-def make_optimizer(
-    *,
-    name: str,
-    learning_rate: float,
-    steps: int,
-    warmup: int,
-    end_lr_fraction: float,
-    weight_decay: float,
-    momentum: float,
-    clip: float,
-    frozen: PyTree,
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, *, steps: int, frozen: PyTree) -> optax.GradientTransformation:
     """Makes the optimizer.
 
     Args:
-      name: one of `OPTIMIZERS`.
-      learning_rate: the peak, reached after warm-up.
-      steps: of the whole run.
-      warmup: steps over which the rate rises to it, the first of them not lost to a rate of zero.
-      end_lr_fraction: of the peak, at the last step of the cosine.
-      weight_decay: decoupled; on kernels only, not on biases, norms or anything frozen.
-      momentum: of SGD, and Adam's first beta.
-      clip: the global norm above which a gradient is scaled down; 0 turns it off.
-      frozen: tree of bool like the parameters, True where they must not change.
-
-    Returns:
-      The transformation.
+      config: the settings.
+      steps: number of steps of the run.
+      frozen: tree of bool like the parameters, True for parameters that are not trained.
 
     Raises:
-      InputError: if the name is unknown or `warmup` leaves no step for the decay.
+      InputError: if the name is unknown, or `warmup` leaves no step for the decay.
     """
-    if warmup >= steps:
+    choose(("adamw", "sgd"), "name", config.name)
+    if config.warmup >= steps:
         raise InputError(
-            f"config.optimizer.warmup={warmup} must be smaller than config.steps={steps}: lower the first"
-            " or raise the second"
+            f"warmup={config.warmup} must be smaller than config.steps={steps}: lower the first or raise the"
+            " second",
+            field="warmup",
         )
+    peak = config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(
-        learning_rate / (warmup + 1), learning_rate, warmup, steps, end_lr_fraction * learning_rate
+        peak / (config.warmup + 1), peak, config.warmup, steps, config.end_lr_fraction * peak
     )
 
-    def decayed(params: Params) -> PyTree:
+    def is_decayed(params: Params) -> PyTree:
         return jax.tree.map(lambda leaf, fixed: leaf.ndim > 1 and not fixed, params, frozen)
 
-    if name == "adamw":
-        descent = optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=decayed)
-    elif name == "sgd":
-        descent = optax.chain(
-            optax.add_decayed_weights(weight_decay, mask=decayed),
-            optax.sgd(schedule, momentum=momentum, nesterov=True),
-        )
+    if config.name == "adamw":
+        descent = optax.adamw(schedule, b1=config.momentum, weight_decay=config.weight_decay, mask=is_decayed)
     else:
-        raise InputError(f"config.optimizer.name={name!r} is unknown: choose one of {', '.join(OPTIMIZERS)}")
-    held = optax.masked(optax.set_to_zero(), frozen)
-    clipped = optax.clip_by_global_norm(clip) if clip > 0 else optax.identity()
-    return optax.chain(held, clipped, descent, held)
+        descent = optax.chain(
+            optax.add_decayed_weights(config.weight_decay, mask=is_decayed),
+            optax.sgd(schedule, momentum=config.momentum, nesterov=True),
+        )
+    freeze = optax.masked(optax.set_to_zero(), frozen)
+    clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
+    return optax.chain(freeze, clip, descent, freeze)

@@ -80,6 +80,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
     parts = mesh.size * accumulate
     if batch_size % parts:
         raise InputError(
-            f"config.batch_size={batch_size} cannot be split over {mesh.size} devices x"
-            f" {accumulate} microbatches: make it a multiple of {parts}"
+            f"batch_size={batch_size} cannot be split over {mesh.size} devices x"
+            f" {accumulate} microbatches: make it a multiple of {parts}",
+            field="batch_size",
         )

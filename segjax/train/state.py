@@ -1,4 +1,4 @@
-"""Everything that a step changes: the whole of what a checkpoint holds."""
+"""The training state, and digests of it."""
 
 import dataclasses
 import functools
@@ -22,12 +22,12 @@ class State:
     """The state of a training run.
 
     Attributes:
-      step: [] int32, steps taken, skipped ones included.
-      params: what is trained.
-      ema_params: exponential moving average of `params`, or None where none is kept.
-      optimizer: the state of the optimizer.
-      skipped: [] int32, steps whose gradient was not finite and was not applied.
-      consecutive_skips: [] int32, how many of them just now, one after the other.
+      step: [] int32, number of steps, including skipped ones.
+      params: the trained parameters.
+      ema_params: exponential moving average of `params`, or None.
+      optimizer: state of the optimizer.
+      skipped: [] int32, number of steps whose gradient was not finite and was not applied.
+      consecutive_skips: [] int32, number of the latest steps that were all skipped.
     """
 
     step: Array
@@ -39,19 +39,19 @@ class State:
 
     @property
     def eval_params(self) -> Params:
-        """The parameters to evaluate: the average where one is kept."""
+        """The parameters for evaluation: the moving average if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
 
 def make_state(params: Params, optimizer: optax.GradientTransformation, *, keep_ema: bool) -> State:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     ema = jax.tree.map(jnp.copy, params) if keep_ema else None
     zero = functools.partial(jnp.zeros, (), jnp.int32)
     return State(zero(), params, ema, optimizer.init(params), zero(), zero())
 
 
 def digests(tree: PyTree) -> dict[str, str]:
-    """The sha256 of each leaf of a tree, with its shape and type, by its path."""
+    """Returns the sha256 of each leaf, its shape and its dtype, by the path of the leaf."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): _digest(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -59,7 +59,7 @@ def digests(tree: PyTree) -> dict[str, str]:
 
 
 def fingerprint(tree: PyTree) -> str:
-    """One sha256 for a whole tree: equal if and only if all leaves are, bit by bit."""
+    """Returns one sha256 of a tree, which changes with any bit of any leaf."""
     lines = "".join(f"{path} {digest}\n" for path, digest in sorted(digests(tree).items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

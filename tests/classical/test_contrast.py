@@ -3,6 +3,7 @@ import pytest
 from skimage.color import hed2rgb
 
 from segjax.classical.contrast import contrast, is_stained, otsu_foreground, stretch
+from segjax.classical.settings import Foreground
 from segjax.errors import InputError
 
 CELL = np.zeros((40, 50), bool)
@@ -63,12 +64,12 @@ def test_gamma_lets_dim_cells_count():
     intensity = np.full((60, 60), 0.001)
     intensity[5:15, 5:15] = np.linspace(0.1, 0.2, 10)
     intensity[30:50, 30:50] = np.linspace(0.8, 1.0, 20)
-    assert not otsu_foreground(intensity, sigma=0, gamma=1.0)[10, 8]
-    assert otsu_foreground(intensity, sigma=0, gamma=0.3).sum() == 100 + 400
+    assert not otsu_foreground(intensity, Foreground(gamma=1.0), sigma=0)[10, 8]
+    assert otsu_foreground(intensity, Foreground(gamma=0.3), sigma=0).sum() == 100 + 400
     # Or what is brighter than its surroundings, and at least a fifth of the threshold.
-    found = otsu_foreground(intensity, sigma=0, gamma=1.0, window=31, share=0.2)
-    assert found.sum() == 100 + 400
-    assert not otsu_foreground(np.full((4, 4), 0.5), sigma=1, gamma=1, window=3).any()
+    local = otsu_foreground(intensity, Foreground(gamma=1.0), sigma=0, window=31, fraction=0.2)
+    assert local.sum() == 100 + 400
+    assert not otsu_foreground(np.full((4, 4), 0.5), Foreground(), sigma=1, window=3).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 3), (9, 9, 2)])

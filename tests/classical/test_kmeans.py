@@ -2,19 +2,34 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.classical import METHODS, STAGES
-from segjax.classical.features import hand_made, hand_made_of
+from segjax.classical import make_stages
+from segjax.classical.features import FEATURES
 from segjax.classical.kmeans import SAMPLE, suggest_clusters
+from segjax.classical.settings import KMeans
 from segjax.errors import InputError
 from tests.classical.cells import COUNT, FIELD, fluorescence
 
 IMAGE = fluorescence(FIELD)
-kmeans = STAGES["kmeans"]
 
 
-def test_padding_does_not_change_features():
-    values = np.random.default_rng(0).uniform(size=(70, 45)).astype(np.float32)
-    np.testing.assert_allclose(hand_made_of(values), jax.jit(hand_made)(values), atol=1e-6)
+def kmeans(image, **settings):
+    return make_stages("kmeans", **settings)(image)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_any_features_can_be_clustered(name):
+    stages = kmeans(np.repeat(IMAGE, 3, axis=-1), features=(name, "rgb"), stained=False)
+    assert (
+        list(stages.features)
+        == [*FEATURES[name].maps, "red", "green", "blue", "cluster", "distance"][3 * (name == "rgb") :]
+    )
+    assert stages.features["cluster"].max() == 2
+
+
+def test_other_features_give_other_clusters():
+    default, gabor = kmeans(IMAGE), kmeans(IMAGE, features=("basic", "gabor"))
+    assert gabor.segmentation.num_instances == COUNT
+    assert (default.features["cluster"] != gabor.features["cluster"]).any()
 
 
 def test_clusters_are_named_by_brightness():
@@ -46,11 +61,13 @@ def test_suggests_the_number_that_is_there():
     points = np.zeros((SAMPLE, 7), np.float32)
     points[:3000] = rng.normal(size=(3, 7))[rng.integers(0, 3, 3000)] * 8 + rng.normal(size=(3000, 7)) * 0.3
     assert suggest_clusters(jax.random.key(0), points, np.arange(SAMPLE) < 3000) == 3
-    assert METHODS["kmeans"](IMAGE, num_clusters=None).num_instances == COUNT
+    assert kmeans(IMAGE, num_clusters=None).segmentation.num_instances == COUNT
 
 
 def test_says_which_numbers_make_sense():
+    with pytest.raises(InputError, match=r"choose one of basic, .*hed"):
+        kmeans(IMAGE, features=("smell",))
     with pytest.raises(InputError, match="at least 2"):
-        kmeans(IMAGE, num_clusters=1)
+        KMeans(num_clusters=1)
     with pytest.raises(InputError, match="below num_clusters=3"):
-        kmeans(IMAGE, foreground_clusters=3)
+        KMeans(foreground_clusters=3)

@@ -2,21 +2,25 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from segjax.classical import METHODS, STAGES
+from segjax.classical import make_stages
 from segjax.classical.mean_shift import merge_modes
+from segjax.classical.settings import MeanShift
 from segjax.errors import InputError
 from tests.classical.cells import COUNT, FIELD, fluorescence
 
 IMAGE = fluorescence(FIELD)
-mean_shift = STAGES["mean_shift"]
+
+
+def mean_shift(image, **settings):
+    return make_stages("mean_shift", **settings)(image)
 
 
 @pytest.mark.parametrize("distance", [0.5, 2.5, 8.0])
 def test_modes_are_merged_as_by_single_linkage(distance):
     modes = np.round(np.random.default_rng(0).uniform(0, 40, (80, 2)), 1)
-    ours = merge_modes(modes, distance=distance)
-    theirs = fcluster(linkage(modes, "single"), distance, "distance")
-    np.testing.assert_array_equal(ours[:, None] == ours[None], theirs[:, None] == theirs[None])
+    clusters = merge_modes(modes, distance=distance)
+    expected = fcluster(linkage(modes, "single"), distance, "distance")
+    np.testing.assert_array_equal(clusters[:, None] == clusters[None], expected[:, None] == expected[None])
     assert merge_modes(np.zeros((0, 2)), distance=1.0).shape == (0,)
 
 
@@ -45,11 +49,11 @@ def test_position_and_brightness_together_find_the_cells():
     group = stages.features["group"]
     assert stages.features["contrast"][group == group.max()].mean() > 0.5
     for shape in ((1, 1, 1), (32, 32, 1)):
-        assert METHODS["mean_shift"](np.ones(shape), space="colour").num_instances == 0
+        assert mean_shift(np.ones(shape), space="colour").segmentation.num_instances == 0
 
 
 def test_says_what_makes_no_sense():
     with pytest.raises(InputError, match="grid, colour"):
-        mean_shift(IMAGE, space="time")
+        MeanShift(space="time")
     with pytest.raises(InputError, match="above 0"):
-        mean_shift(IMAGE, bandwidth=0.0)
+        MeanShift(bandwidth=0.0)

@@ -34,16 +34,16 @@ SHARED = {
 
 def test_every_shared_column_is_that_of_scikit_image():
     regions = regionprops(LABELS, IMAGE)
-    for ours, theirs in SHARED.items():
-        np.testing.assert_allclose(TABLE[ours], [getattr(region, theirs) for region in regions], err_msg=ours)
+    for name, prop in SHARED.items():
+        np.testing.assert_allclose(TABLE[name], [getattr(region, prop) for region in regions], err_msg=name)
     for axis, name in enumerate("yx"):
         np.testing.assert_allclose(TABLE[f"centroid_{name}_px"], [r.centroid[axis] for r in regions])
     for index, name in enumerate(("y0", "x0", "y1", "x1")):
         np.testing.assert_array_equal(TABLE[f"{name}_px"], [r.bbox[index] for r in regions])
     for channel in range(2):
-        for ours, theirs in (("mean", "mean"), ("min", "min"), ("max", "max"), ("std", "std")):
-            expected = [getattr(region, f"intensity_{theirs}")[channel] for region in regions]
-            np.testing.assert_allclose(TABLE[f"{ours}_{channel}"], expected, rtol=1e-6, err_msg=ours)
+        for column, prop in (("mean", "mean"), ("min", "min"), ("max", "max"), ("std", "std")):
+            expected = [getattr(region, f"intensity_{prop}")[channel] for region in regions]
+            np.testing.assert_allclose(TABLE[f"{column}_{channel}"], expected, rtol=1e-6, err_msg=column)
         expected = [np.median(region.image_intensity[region.image][:, channel]) for region in regions]
         np.testing.assert_allclose(TABLE[f"median_{channel}"], expected)
 

@@ -2,23 +2,26 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from segjax.classical import STAGES
-from segjax.classical.radius import cluster_circles, inscribed_circles, power_diagram
+from segjax.classical.radius import (
+    cluster_circles,
+    inscribed_circles,
+    power_diagram,
+    radius,
+)
+from segjax.classical.settings import Radius
 from segjax.errors import InputError
 from segjax.segmentation.split_touching import background_distance
 from tests.classical.cells import COUNT, FIELD, discs, fluorescence
 from tests.oracles import circles as oracle
 
-radius = STAGES["radius"]
-
 
 def test_the_largest_circle_in_a_disc_is_the_disc():
     foreground = discs((50, 80), (25, 20, 12), (25, 60, 8))
-    found = inscribed_circles(background_distance(foreground), label(foreground), min_radius=6)
-    assert {(25, 20), (25, 60)} <= {tuple(place) for place in found}
+    centres = inscribed_circles(background_distance(foreground), label(foreground), min_radius=6)
+    assert {(25, 20), (25, 60)} <= {tuple(centre) for centre in centres}
     # Too small for the radius asked for, it is still a part.
-    found = inscribed_circles(background_distance(foreground), label(foreground), min_radius=11)
-    assert sorted(map(tuple, found)) == [(25, 20), (25, 60)]
+    centres = inscribed_circles(background_distance(foreground), label(foreground), min_radius=11)
+    assert sorted(map(tuple, centres)) == [(25, 20), (25, 60)]
     nothing = np.zeros((4, 5), bool)
     assert inscribed_circles(background_distance(nothing), label(nothing), min_radius=1).shape == (0, 2)
 
@@ -27,10 +30,10 @@ def test_the_largest_circle_in_a_disc_is_the_disc():
 def test_circles_are_joined_by_chains(eps):
     rng = np.random.default_rng(0)
     centres, radii = rng.uniform(0, 60, (40, 2)), rng.uniform(2, 12, 40)
-    ours, theirs = cluster_circles(centres, radii, eps=eps), oracle.cluster_circles(centres, radii, eps)
-    same = ours[:, None] == ours[None]
-    np.testing.assert_array_equal(same, theirs[:, None] == theirs[None])
-    assert 1 < len(np.unique(ours)) <= 40
+    clusters, expected = cluster_circles(centres, radii, eps=eps), oracle.cluster_circles(centres, radii, eps)
+    same = clusters[:, None] == clusters[None]
+    np.testing.assert_array_equal(same, expected[:, None] == expected[None])
+    assert 1 < len(np.unique(clusters)) <= 40
 
 
 def test_a_small_circle_beside_a_large_one_is_a_cell_of_its_own():
@@ -44,11 +47,11 @@ def test_power_diagram_agrees_with_the_oracle():
     rng = np.random.default_rng(1)
     points, centres = rng.integers(0, 50, (300, 2)), rng.uniform(0, 50, (12, 2))
     radii, parts = rng.uniform(1, 20, 12), rng.integers(1, 4, 300)
-    of_centre = np.arange(12) % 3 + 1
-    owner, away = power_diagram(points, centres, radii, parts, of_centre)
-    np.testing.assert_array_equal(owner, oracle.power_diagram(points, centres, radii, parts, of_centre))
+    centre_parts = np.arange(12) % 3 + 1
+    owner, away = power_diagram(points, centres, radii, parts, centre_parts)
+    np.testing.assert_array_equal(owner, oracle.power_diagram(points, centres, radii, parts, centre_parts))
     np.testing.assert_allclose(away, np.linalg.norm(points - centres[owner], axis=1))
-    np.testing.assert_array_equal(of_centre[owner], parts)
+    np.testing.assert_array_equal(centre_parts[owner], parts)
 
 
 def test_the_border_between_two_circles_is_their_radical_axis():
@@ -59,11 +62,12 @@ def test_the_border_between_two_circles_is_their_radical_axis():
     assert owner.tolist() == [0, 1]
 
 
-def test_growth_shares_out_or_ends_at_a_circle():
+def test_growth_fills_the_foreground_or_ends_at_a_circle():
     image = fluorescence(FIELD)
-    shared, capped = radius(image), radius(image, growth="circle", alpha=0.9)
-    np.testing.assert_array_equal(shared.segmentation.labels > 0, shared.foreground)
+    full = radius(image, Radius())
+    capped = radius(image, Radius(growth="circle", alpha=0.9))
+    np.testing.assert_array_equal(full.segmentation.labels > 0, full.foreground)
     assert capped.segmentation.num_instances == COUNT
     assert (capped.segmentation.labels > 0).sum() < 0.95 * capped.foreground.sum()
     with pytest.raises(InputError, match="power, circle"):
-        radius(image, growth="slow")
+        Radius(growth="slow")

@@ -20,10 +20,10 @@ def boxes_of(labels):
 def test_finds_cells_among_what_it_proposes(method):
     pytest.importorskip("cv2", reason="the proposals extra is not installed")
     truth = label(APART)
-    found = PROPOSALS[method](fluorescence(APART))
-    assert found.dtype == np.float32
-    assert len(np.unique(found, axis=0)) == len(found)
-    best = np.asarray(pairwise_iou(boxes_of(truth), found)).max(1)
+    boxes = PROPOSALS[method](fluorescence(APART))
+    assert boxes.dtype == np.float32
+    assert len(np.unique(boxes, axis=0)) == len(boxes)
+    best = np.asarray(pairwise_iou(boxes_of(truth), boxes)).max(1)
     assert (best >= 0.5).mean() >= 0.8
 
 
@@ -33,13 +33,13 @@ def test_a_constant_image_has_nothing_to_propose():
 
 def test_leaves_out_what_is_too_small_or_too_large():
     image = fluorescence(FIELD)
-    found = watershed_proposals(image, min_side=6, max_fraction=0.05)
-    sides = found[:, 2:] - found[:, :2]
+    boxes = watershed_proposals(image, min_side=6, max_fraction=0.05)
+    sides = boxes[:, 2:] - boxes[:, :2]
     assert sides.min() >= 6
     assert sides.prod(1).max() <= 0.05 * image.shape[0] * image.shape[1]
 
 
 def test_without_opencv_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(InputError, match=r"segjax\[proposals\].*config.proposals.method=segmentations"):
+    with pytest.raises(InputError, match=r"segjax\[proposals\].*config.proposals.method=watershed"):
         selective_search(np.zeros((20, 20, 1), np.uint8))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from segjax.classical import METHODS
+from segjax.classical import METHODS, make_method
 
 # AP at 0.5 of a first prototype of each on the same image, which has 125 nuclei. The watershed's own defaults
 # are for nuclei twice as wide.
@@ -29,5 +29,5 @@ def test_reaches_its_prototype_on_the_sample_of_stardist(name):
     folder = Path(spec.submodule_search_locations[0]) / "data" / "images"
     image, truth = (tifffile.imread(folder / f"{what}2d.tif") for what in ("img", "mask"))
     expected, settings = PROTOTYPES[name]
-    labels = METHODS[name](image[..., None], **settings).labels
+    labels = make_method(name, **settings)(image[..., None]).labels
     assert matching(truth, labels, thresh=0.5).accuracy >= expected

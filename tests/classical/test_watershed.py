@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.classical import METHODS
+from segjax.classical import make_method
 from segjax.errors import InputError
 from segjax.segmentation.split_touching import split_touching
 from tests.classical.cells import discs, fluorescence
@@ -10,7 +10,10 @@ from tests.classical.cells import discs, fluorescence
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 
 
-watershed = METHODS["watershed"]
+def watershed(image, **settings):
+    return make_method("watershed", **settings)(image)
+
+
 PAIR = discs((40, 60), (20, 20, 10), (20, 37, 10))
 
 
@@ -101,7 +104,7 @@ def test_nothing_and_everything(shape):
 
 def test_finds_dim_and_bright_cells():
     foreground = discs((60, 200), (20, 20, 9), (20, 37, 9), (40, 90, 12), (30, 150, 10), (30, 168, 10))
-    made = METHODS["watershed"](fluorescence(foreground))
+    made = watershed(fluorescence(foreground))
     assert made.num_instances == 5
     assert (made.classes == 1).all()
     overlap = (made.semantic == 1) & foreground

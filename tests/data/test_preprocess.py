@@ -145,18 +145,18 @@ def test_an_example_has_the_types_and_shapes_that_training_expects():
 
 
 def test_a_class_without_a_name_is_refused_by_the_name_of_the_record():
-    with pytest.raises(InputError, match="img3 holds class 2, but the data set has the classes 0 to 1; name"):
+    with pytest.raises(InputError, match="img3 has class 2, but the data set has the classes 0 to 1: name"):
         preprocess_example(record(), num_classes=2)
     painted = np.full((12, 16), 7, np.int32)
     truth = dataclasses.replace(record().truth, semantic=painted)
-    with pytest.raises(InputError, match="img3 holds class 7"):
+    with pytest.raises(InputError, match="img3 has class 7"):
         preprocess_example(dataclasses.replace(record(), truth=truth), num_classes=3)
 
 
 def test_impossible_settings_are_named():
     for scale in (0, -1, 17, float("nan")):
-        with pytest.raises(InputError, match=r"config\.data\.scale is"):
+        with pytest.raises(InputError, match="scale is"):
             preprocess_image(np.zeros((4, 4, 1), np.uint8), scale=scale)
     for percentiles in ((99.0, 1.0), (-1.0, 50.0), (0.0, 101.0)):
-        with pytest.raises(InputError, match=r"config\.data\.percentiles is"):
+        with pytest.raises(InputError, match="percentiles is"):
             preprocess_image(np.zeros((4, 4, 1), np.uint8), percentiles=percentiles)

@@ -244,7 +244,7 @@ def test_missing_and_unknown_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.png does not exist"):
         read_labels(tmp_path / "none.png")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"a\.txt is not of a known kind"):
+    with pytest.raises(InputError, match=r"a\.txt is of an unknown type"):
         read_image(tmp_path / "a.txt")
     for shape in [(3,), (2, 2, 2, 2)]:
         with pytest.raises(InputError, match="holds an array of shape"):

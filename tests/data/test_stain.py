@@ -58,7 +58,7 @@ def test_prediction_and_training_prepare_alike():
     plain, normalised = preprocess_image(tissue()), preprocess_image(tissue(), stain="macenko")
     assert plain.shape == normalised.shape
     assert (plain != normalised).any()
-    with pytest.raises(InputError, match=r"config.data.stain='vahadane' is unknown: choose one of macenko"):
+    with pytest.raises(InputError, match=r"stain='vahadane' is unknown: choose one of macenko"):
         preprocess_image(tissue(), stain="vahadane")
 
 

@@ -5,9 +5,10 @@ import time
 import numpy as np
 import pytest
 
+from segjax.data.prefetch import prefetch
 from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Record
-from segjax.data.stream import Stream, prefetch
+from segjax.data.stream import Stream, StreamConfig
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
@@ -15,6 +16,17 @@ from segjax.typing import IGNORE
 
 SOURCE = SyntheticSource("train", train_size=5, image_size=48, kinds=2)
 SETTINGS = {"seed": 3, "batch_size": 4, "patch_size": 24, "margin": 1.5, "foreground_fraction": 0.5}
+
+
+def make_stream(source, *, process_index=0, process_count=1, propose=None, targets=("distance",), **settings):
+    return Stream(
+        source,
+        StreamConfig(**settings),
+        process_index=process_index,
+        process_count=process_count,
+        propose=propose,
+        targets=targets,
+    )
 
 
 @dataclasses.dataclass
@@ -52,7 +64,7 @@ def numbered(shape=(40, 30), count=1, name="flat"):
 
 
 def test_shapes_and_types_of_a_batch():
-    stream = Stream(SOURCE, **SETTINGS)
+    stream = make_stream(SOURCE, **SETTINGS)
     assert (stream.window_size, stream.channels) == (36, 1)
     shapes = {name: (array.shape, array.dtype) for name, array in stream.batch(0).items()}
     assert shapes == {
@@ -64,21 +76,21 @@ def test_shapes_and_types_of_a_batch():
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
-    stream = Stream(SOURCE, **SETTINGS)
+    stream = make_stream(SOURCE, **SETTINGS)
     forwards = [stream.batch(step) for step in range(5)]
-    fresh = Stream(SOURCE, **SETTINGS, cache_bytes=0)
+    fresh = make_stream(SOURCE, **SETTINGS, cache_bytes=0)
     for step in reversed(range(5)):
         assert_same(fresh.batch(step), forwards[step])
-    other = Stream(SOURCE, **(SETTINGS | {"seed": 4}))
+    other = make_stream(SOURCE, **(SETTINGS | {"seed": 4}))
     assert not np.array_equal(other.batch(0)["image"], forwards[0]["image"])
     assert not np.array_equal(forwards[0]["image"], forwards[1]["image"])
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_processes_share_the_rows_of_the_same_batch(process_count):
-    whole = Stream(SOURCE, **SETTINGS).batch(7)
+    whole = make_stream(SOURCE, **SETTINGS).batch(7)
     parts = [
-        Stream(SOURCE, **SETTINGS, process_index=index, process_count=process_count).batch(7)
+        make_stream(SOURCE, **SETTINGS, process_index=index, process_count=process_count).batch(7)
         for index in range(process_count)
     ]
     assert_same({name: np.concatenate([part[name] for part in parts]) for name in whole}, whole)
@@ -86,12 +98,12 @@ def test_processes_share_the_rows_of_the_same_batch(process_count):
 
 @pytest.mark.parametrize(("workers", "depth"), [(0, 1), (1, 1), (3, 4), (3, 1)])
 def test_the_number_of_threads_changes_nothing(workers, depth):
-    stream = Stream(SOURCE, **SETTINGS)
+    stream = make_stream(SOURCE, **SETTINGS)
     with prefetch(stream, 2, workers=workers, depth=depth) as batches:
         for expected in range(2, 9):
             step, batch = next(batches)
             assert step == expected
-            assert_same(batch, Stream(SOURCE, **SETTINGS).batch(step))
+            assert_same(batch, make_stream(SOURCE, **SETTINGS).batch(step))
     assert not any(thread.name.startswith("batch") for thread in threading.enumerate())
 
 
@@ -116,7 +128,7 @@ def test_leaving_drops_what_is_not_begun():
 
 def test_each_epoch_shows_every_image_once_in_another_order():
     source = Listed(numbered(count=5))
-    stream = Stream(source, seed=0, batch_size=5, patch_size=8, cache_bytes=0)
+    stream = make_stream(source, seed=0, batch_size=5, patch_size=8, cache_bytes=0)
     orders = []
     for step in range(4):
         source.asked.clear()
@@ -129,7 +141,7 @@ def test_each_epoch_shows_every_image_once_in_another_order():
 def test_windows_show_the_image_and_beyond_its_border_a_reflection_that_is_not_judged():
     (record,) = numbered()
     example = preprocess_example(record, num_classes=2)
-    stream = Stream(Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=20, margin=2.0)
+    stream = make_stream(Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=20, margin=2.0)
     assert stream.window_size == 40
     padded = {
         name: np.pad(array, ((20, 20), (20, 20), (0, 0))[: array.ndim], mode="reflect")
@@ -161,23 +173,30 @@ def scattered():
     return Record("rare", "g", image, Segmentation.from_labels(labels, classes=[1] + [2] * 40))
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.0, 0.25), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)])
-def test_the_share_of_patches_with_an_instance_is_as_asked(share, low, high):
-    stream = Stream(Listed([scattered()]), seed=0, batch_size=200, patch_size=9, foreground_fraction=share)
+@pytest.mark.parametrize(("fraction", "low", "high"), [(0.0, 0.0, 0.25), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)])
+def test_the_fraction_of_patches_with_an_instance(fraction, low, high):
+    stream = make_stream(
+        Listed([scattered()]), seed=0, batch_size=200, patch_size=9, foreground_fraction=fraction
+    )
     labels = stream.batch(0)["labels"]
     assert low <= labels.any(axis=(1, 2)).mean() <= high
 
 
-@pytest.mark.parametrize(("balanced", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
-def test_classes_are_drawn_evenly_or_by_their_instances(balanced, low, high):
+def test_classes_are_drawn_evenly_whatever_the_number_of_their_instances():
     settings = {"seed": 0, "batch_size": 200, "patch_size": 9, "foreground_fraction": 1.0}
-    semantic = Stream(Listed([scattered()]), **settings, balanced=balanced).batch(0)["semantic"]
-    assert low <= (semantic == 1).any(axis=(1, 2)).mean() <= high
+    semantic = make_stream(Listed([scattered()]), **settings).batch(0)["semantic"]
+    assert 0.4 <= (semantic == 1).any(axis=(1, 2)).mean() <= 0.6
+
+
+def test_only_the_targets_of_the_task_are_computed(monkeypatch):
+    monkeypatch.setattr("segjax.data.preprocess.instance_distance", lambda labels: pytest.fail("computed"))
+    batch = make_stream(SOURCE, **SETTINGS, targets=()).batch(0)
+    assert set(batch) == {"image", "labels", "semantic"}
 
 
 def test_patches_around_an_instance_are_centred_on_one_of_its_pixels():
     settings = {"seed": 0, "batch_size": 50, "patch_size": 9, "foreground_fraction": 1.0}
-    batch = Stream(Listed([scattered()]), **settings).batch(0)
+    batch = make_stream(Listed([scattered()]), **settings).batch(0)
     large = (batch["labels"] == 1).any(axis=(1, 2))
     assert (batch["labels"][large][:, 4, 4] == 1).all()
     assert len(np.unique(batch["labels"][large].sum(axis=(1, 2)))) > 3  # not always its centre
@@ -185,7 +204,7 @@ def test_patches_around_an_instance_are_centred_on_one_of_its_pixels():
 
 def test_an_image_without_instances_gives_patches_anywhere():
     empty = Record("empty", "g", np.zeros((30, 30, 1), np.uint8), Segmentation.empty((30, 30)))
-    batch = Stream(Listed([empty]), seed=0, batch_size=2, patch_size=8, foreground_fraction=1.0).batch(0)
+    batch = make_stream(Listed([empty]), seed=0, batch_size=2, patch_size=8, foreground_fraction=1.0).batch(0)
     assert not batch["semantic"].any()
 
 
@@ -194,31 +213,29 @@ def test_images_are_prepared_once_while_they_fit():
     size = sum(array.nbytes for array in preprocess_example(records[0], num_classes=2).values())
     for fits, expected in ((3, 3), (2, 7)):
         source = Listed(records)
-        stream = Stream(source, seed=0, batch_size=1, patch_size=8, cache_bytes=fits * size)
+        stream = make_stream(source, seed=0, batch_size=1, patch_size=8, cache_bytes=fits * size)
         source.asked.clear()
         for index in (0, 1, 2, 0, 1, 2, 2, 0):
-            stream._prepared(index)
+            stream._example(index)
         assert len(source.asked) == expected
-        assert stream._cache._size <= fits * size
+        assert stream._cache.currsize <= fits * size
 
 
 def test_small_images_and_other_channels_are_named_with_the_way_out():
     small = numbered(shape=(20, 50), name="small")
     with pytest.raises(InputError) as caught:
-        Stream(Listed(small), seed=0, batch_size=1, patch_size=16, scale=0.5).batch(0)
-    assert "small0 is 10 x 25 pixels at config.data.scale 0.5, smaller than config.data.patch_size 16" in str(
-        caught.value
-    )
-    Stream(Listed(small), seed=0, batch_size=1, patch_size=20, margin=2.0).batch(0)
+        make_stream(Listed(small), seed=0, batch_size=1, patch_size=16, scale=0.5).batch(0)
+    assert "small0 is 10 x 25 pixels at scale 0.5, smaller than patch_size=16" in str(caught.value)
+    make_stream(Listed(small), seed=0, batch_size=1, patch_size=20, margin=2.0).batch(0)
     colour = dataclasses.replace(small[0], name="colour", image=np.zeros((20, 50, 3), np.uint8))
     with pytest.raises(InputError, match="colour has 3 channels, but the first image has 1"):
-        Stream(Listed([*small, colour]), seed=0, batch_size=2, patch_size=16).batch(0)
+        make_stream(Listed([*small, colour]), seed=0, batch_size=2, patch_size=16).batch(0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(workers):
     small = numbered(shape=(20, 50), name="small")
-    stream = Stream(Listed(numbered() + small), seed=0, batch_size=1, patch_size=24)
+    stream = make_stream(Listed(numbered() + small), seed=0, batch_size=1, patch_size=24)
     bad = next(step for step in range(2) if stream._order(0)[step] == 1)
     with prefetch(stream, workers=workers) as batches:
         for _ in range(bad):
@@ -231,26 +248,26 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(work
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"batch_size": 0}, r"config\.batch_size is 0"),
-        ({"process_count": 3}, r"config\.batch_size is 4; it must be a multiple of the 3 processes"),
-        ({"patch_size": 0}, r"config\.data\.patch_size is 0"),
-        ({"foreground_fraction": 1.5}, r"config\.data\.foreground_fraction is 1\.5"),
-        ({"margin": 0.5}, r"config\.data\.margin is 0\.5"),
-        ({"seed": -1}, r"config\.seed is -1"),
+        ({"batch_size": 0}, r"batch_size is 0"),
+        ({"process_count": 3}, r"batch_size is 4; it must be a multiple of the 3 processes"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"foreground_fraction": 1.5}, r"foreground_fraction is 1\.5"),
+        ({"margin": 0.5}, r"margin is 0\.5"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_arguments_out_of_range_are_named(bad, message):
     with pytest.raises(InputError, match=message):
-        Stream(SOURCE, **(SETTINGS | bad))
+        make_stream(SOURCE, **(SETTINGS | bad))
 
 
 def test_no_images_no_threads_no_depth():
     with pytest.raises(InputError, match="no image to train on"):
-        Stream(Listed([]), **SETTINGS)
+        make_stream(Listed([]), **SETTINGS)
     for bad in ({"workers": -1}, {"depth": 0}):
         with (
-            pytest.raises(InputError, match=r"config\.data\.workers is"),
-            prefetch(Stream(SOURCE, **SETTINGS), **bad),
+            pytest.raises(InputError, match="workers is"),
+            prefetch(make_stream(SOURCE, **SETTINGS), **bad),
         ):
             pass
 
@@ -266,7 +283,7 @@ def crowd(count=12):
 
 
 def test_instances_of_a_window_are_numbered_and_have_their_classes():
-    stream = Stream(crowd(), seed=0, batch_size=1, patch_size=64, max_instances=16)
+    stream = make_stream(crowd(), seed=0, batch_size=1, patch_size=64, max_instances=16)
     batch = stream.batch(0)
     labels, classes = batch["labels"][0], batch["classes"][0]
     assert classes.shape == (16,)
@@ -278,11 +295,11 @@ def test_instances_of_a_window_are_numbered_and_have_their_classes():
 
 
 def test_of_too_many_instances_the_smallest_are_left_out_and_counted(caplog):
-    stream = Stream(crowd(), seed=0, batch_size=2, patch_size=64, max_instances=5)
+    stream = make_stream(crowd(), seed=0, batch_size=2, patch_size=64, max_instances=5)
     with caplog.at_level("WARNING"):
         batch = stream.batch(0)
     assert stream.overfull == {"crowd": 7}
-    assert caplog.text.count("crowd has 7 instances more than config.data.max_instances=5") == 1
+    assert caplog.text.count("crowd has 7 instances more than max_instances=5") == 1
     labels = batch["labels"][0]
     areas = np.bincount(labels.ravel())[1:]
     assert len(areas) == 5
@@ -294,8 +311,8 @@ def test_proposals_move_with_the_window():
     boxes = np.array([[0, 0, 20, 10], [30, 30, 40, 44], [60, 0, 64, 4]], np.float32)
     source = Listed(numbered(shape=(50, 70)))
     settings = {"seed": 0, "batch_size": 8, "patch_size": 32, "margin": 1.25, "max_proposals": 4}
-    batch = Stream(source, **settings, propose=lambda image: boxes).batch(0)
-    plain = Stream(source, seed=0, batch_size=8, patch_size=32, margin=1.25).batch(0)
+    batch = make_stream(source, **settings, propose=lambda image: boxes).batch(0)
+    plain = make_stream(source, seed=0, batch_size=8, patch_size=32, margin=1.25).batch(0)
     np.testing.assert_array_equal(batch["image"], plain["image"])
     seen = 0
     for found, valid in zip(batch["proposals"], batch["proposals_valid"], strict=True):
@@ -315,7 +332,7 @@ def test_of_too_many_proposals_some_are_drawn_by_chance_and_the_same_again():
     boxes = np.array([[4 * i, 4 * j, 4 * i + 4, 4 * j + 4] for i in range(10) for j in range(10)], np.float32)
     settings = {"seed": 0, "batch_size": 4, "patch_size": 30, "max_proposals": 7}
     one, two = (
-        Stream(Listed(numbered()), **settings, propose=lambda image: boxes).batch(3) for _ in range(2)
+        make_stream(Listed(numbered()), **settings, propose=lambda image: boxes).batch(3) for _ in range(2)
     )
     np.testing.assert_array_equal(one["proposals"], two["proposals"])
     assert one["proposals_valid"].all()
@@ -324,4 +341,4 @@ def test_of_too_many_proposals_some_are_drawn_by_chance_and_the_same_again():
 
 def test_a_capacity_of_nothing_is_refused():
     with pytest.raises(InputError, match="max_instances is 0"):
-        Stream(SOURCE, **SETTINGS, max_instances=0)
+        make_stream(SOURCE, **SETTINGS, max_instances=0)

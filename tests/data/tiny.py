@@ -72,7 +72,7 @@ def as_bytes(pixels, **options):
 
 
 class TinyFinder(Mnfinder):
-    """Reads the wheel above; a test sets WHEEL."""
+    """Reads the wheel above; a test sets ARCHIVE."""
 
 
 class Fragile(CellBuilder):

@@ -62,8 +62,8 @@ def test_xml_is_read(tmp_path):
     [
         (b'<!DOCTYPE a [<!ENTITY x "lol">]><a>&x;</a>', "declares a document type"),
         ('<!DOCTYPE a [<!ENTITY x "lol">]><a>&x;</a>'.encode("utf-16"), "not in UTF-8"),
-        (b"<a><b></a>", "no XML"),
-        (b"<?xml version='1.0' encoding='nonsense'?><a/>", "no XML"),
+        (b"<a><b></a>", "not XML"),
+        (b"<?xml version='1.0' encoding='nonsense'?><a/>", "not XML"),
         (b"<a>" + b" " * 100 + b"</a>", "more than 100 bytes"),
     ],
 )

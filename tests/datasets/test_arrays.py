@@ -47,7 +47,7 @@ def test_a_member_that_ends_too_early_says_where(tmp_path):
     [
         (b"no array", "magic string"),
         (written(NUMBERS)[:-1], "x.npy cannot be read"),
-        (written(np.asfortranarray(NUMBERS)), "in the order of Fortran"),
+        (written(np.asfortranarray(NUMBERS)), "in Fortran order"),
         (written(NUMBERS.reshape(3, 2, 4)), r"its shape is \(3, 2, 4\), not \(N, 4, 2\)"),
         (written(NUMBERS[0, 0, 0]), r"its shape is \(\)"),
         (written(np.array([{}] * 3), allow_pickle=True), "holds object, not numbers"),

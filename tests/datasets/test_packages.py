@@ -33,7 +33,7 @@ def test_a_wrong_wheel_put_by_hand_is_named(tmp_path):
     wheel = tiny.write_wheel(tmp_path / "manual")
     with (tmp_path / "manual" / tiny.FILENAME).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(InputError, match=f"manual/{tiny.FILENAME} has not the sha256 {wheel.sha256}"):
+    with pytest.raises(InputError, match=f"manual/{tiny.FILENAME} does not have the sha256 {wheel.sha256}"):
         wheel.obtain(tmp_path)
 
 
@@ -52,7 +52,7 @@ def test_pip_downloads_once_with_the_users_settings_and_repairs_what_is_torn(tmp
 def test_another_file_of_that_name_is_refused(tmp_path, offline):
     wheel = dataclasses.replace(tiny.write_wheel(offline), sha256="0" * 64)
     with pytest.raises(
-        InputError, match=f"from pip has not the sha256 {'0' * 64}; download .* into .*manual"
+        InputError, match=f"from pip does not have the sha256 {'0' * 64}; download .* into .*manual"
     ):
         wheel.obtain(tmp_path / "downloads")
     assert not (tmp_path / "downloads" / tiny.FILENAME).exists()

@@ -1,7 +1,7 @@
 import pytest
 
-from configs import datasets, rcnn
-from segjax.datasets.catalog import DATASETS, open_source
+from segjax.configs import datasets, rcnn
+from segjax.datasets.catalog import DATASETS, PUBLIC, open_source, public_builder
 from segjax.datasets.sources import PreparedSource, split_slices
 from segjax.errors import InputError
 from tests.data import tiny
@@ -53,22 +53,21 @@ def test_opens_by_name_with_options():
 
 def test_what_configs_know_of_data_sets_is_true():
     for name, defaults in (datasets.DATASETS | datasets.BOXES).items():
-        if name in ("folder", "synthetic"):
+        if name not in PUBLIC:
             continue
-        builder = DATASETS[name].args[0]
+        builder = public_builder(name)
         assert defaults.headline in (None, *builder.CLASS_NAMES[1:])
         assert rcnn.get_config(f"dataset={name}").dataset.name == name
     assert set(DATASETS) == set(datasets.DATASETS) | set(datasets.BOXES)
 
 
 def test_every_data_set_on_disk_says_what_it_is():
-    for name, opener in DATASETS.items():
-        if name not in ("folder", "synthetic"):
-            builder = opener.args[0]
-            assert builder.name == name
-            assert builder.CLASS_NAMES[0] == "background"
-            assert all((builder.LICENSE, builder.HOMEPAGE.startswith("https://"), builder.DESCRIPTION))
-            assert builder.CITATION.startswith("@")
+    for name in PUBLIC:
+        builder = public_builder(name)
+        assert builder.name == name
+        assert builder.CLASS_NAMES[0] == "background"
+        assert all((builder.LICENSE, builder.HOMEPAGE.startswith("https://"), builder.DESCRIPTION))
+        assert builder.CITATION.startswith("@")
 
 
 def test_unknown_names_and_options_list_the_known_ones():

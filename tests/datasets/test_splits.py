@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from segjax.datasets.splits import SHARES, assign, digest, leaks
+from segjax.datasets.splits import FRACTIONS, assign, digest, leaks
 from segjax.errors import InputError
 from tests.datasets.checks.planted import summary
 
@@ -48,7 +48,7 @@ def splits_of_groups(summaries, split_of):
     return found
 
 
-def shares_of(summaries, split_of):
+def fractions_of(summaries, split_of):
     """[S, 3] of images and of the instances of both classes."""
     totals = {split: np.zeros(3) for split in sorted(set(split_of.values()))}
     for each in summaries:
@@ -62,8 +62,8 @@ def test_groups_stay_whole_and_classes_are_shared(seed):
     split_of = assign(summaries, seed=seed)
     assert set(split_of) == {each.name for each in summaries}
     assert all(len(splits) == 1 for splits in splits_of_groups(summaries, split_of).values())
-    for split, share in shares_of(summaries, split_of).items():
-        np.testing.assert_allclose(share, SHARES[split], atol=0.06)
+    for split, fraction in fractions_of(summaries, split_of).items():
+        np.testing.assert_allclose(fraction, FRACTIONS[split], atol=0.06)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -72,8 +72,8 @@ def test_folds_are_equal(seed):
     split_of = assign(summaries, seed=seed, folds=5)
     assert set(split_of.values()) == {f"fold_{index}" for index in range(5)}
     assert all(len(splits) == 1 for splits in splits_of_groups(summaries, split_of).values())
-    for share in shares_of(summaries, split_of).values():
-        np.testing.assert_allclose(share, 0.2, atol=0.06)
+    for fraction in fractions_of(summaries, split_of).values():
+        np.testing.assert_allclose(fraction, 0.2, atol=0.06)
 
 
 def test_the_result_depends_on_the_seed_and_not_on_the_order():
@@ -131,7 +131,7 @@ def test_a_test_set_of_its_own_stays_out_of_the_folds():
 @pytest.mark.parametrize("count", [3, 4, 7])
 def test_few_groups_fill_every_split(count):
     summaries = [made(f"i{index}", counts={1: 1 + 100 * (index == 0)}) for index in range(count)]
-    assert set(assign(summaries).values()) == set(SHARES)
+    assert set(assign(summaries).values()) == set(FRACTIONS)
 
 
 def test_one_group_is_split_only_if_the_user_says_so():
@@ -141,21 +141,21 @@ def test_one_group_is_split_only_if_the_user_says_so():
     ):
         assign(summaries)
     assert Counter(assign(summaries, by="image").values()) == {"train": 14, "validation": 3, "test": 3}
-    assert set(assign(summaries, shares={"train": 1.0, "test": 0.0}).values()) == {"train"}
+    assert set(assign(summaries, fractions={"train": 1.0, "test": 0.0}).values()) == {"train"}
 
 
 def test_splits_that_are_all_given_are_complete():
     summaries = [made("a", split="train"), made("b", split="test")]
     assert assign(summaries) == {"a": "train", "b": "test"}
-    assert assign([], shares={"train": 1.0}) == {}
+    assert assign([], fractions={"train": 1.0}) == {}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shares": {"train": 0.5, "test": 0.6}}, "sum is 1"),
-        ({"shares": {"train": 1.5, "test": -0.5}}, "from 0 on"),
-        ({"shares": {}}, "none"),
+        ({"fractions": {"train": 0.5, "test": 0.6}}, "their sum 1"),
+        ({"fractions": {"train": 1.5, "test": -0.5}}, "at least 0"),
+        ({"fractions": {}}, "none"),
         ({"folds": 1}, "at least 2"),
         ({"folds": 9}, "4 groups without a split cannot fill fold_0"),
     ],
@@ -200,5 +200,5 @@ def test_digests_tell_assignments_apart():
 
 def test_what_is_held_out_elsewhere_is_not_shared():
     summaries = [made(f"i{index:02}", split="elsewhere" if index < 20 else None) for index in range(40)]
-    split_of = assign(summaries, shares={"train": 0.8, "test": 0.2})
+    split_of = assign(summaries, fractions={"train": 0.8, "test": 0.2})
     assert Counter(split_of.values()) == {"elsewhere": 20, "train": 16, "test": 4}

@@ -64,7 +64,7 @@ def plant(images, masks, names):
     pixels[3, 3] = np.nan
     np.save(image.with_suffix(".npy"), pixels)
     image.unlink()
-    _, mask = damaged("other_size")
+    _, mask = damaged("size_mismatch")
     write(mask, read(mask)[:, :-1])
     _, mask = damaged("missing_mask")
     mask.unlink()
@@ -85,9 +85,9 @@ def plant(images, masks, names):
     write(mask, inverted)
     _, mask = damaged("background_id")
     write(mask, (read(mask) + 1).astype(np.uint16))
-    _, mask = damaged("gaps")
+    _, mask = damaged("id_gaps")
     write(mask, (read(mask).astype(np.int32) * 7).astype(np.uint16))
-    _, mask = damaged("pieces")
+    _, mask = damaged("disconnected_instances")
     labels = read(mask).copy()
     first, second = [index for index in np.argsort(-np.bincount(labels.ravel())) if index][:2]
     labels[labels == second] = first
@@ -99,7 +99,7 @@ def plant(images, masks, names):
     y, x = free[rng.integers(len(free))]
     labels[y, x] = largest
     write(mask, labels)
-    _, mask = damaged("dots")
+    _, mask = damaged("stray_pixels")
     labels = read(mask).copy()
     free = np.argwhere(ndimage.uniform_filter((labels == 0).astype(float), 5) > 0.999)
     y, x = free[rng.integers(len(free))]
@@ -118,7 +118,7 @@ def plant(images, masks, names):
     write(image, np.ascontiguousarray(brighter.astype(np.uint8)))
     write(mask, np.ascontiguousarray(np.rot90(read(masks / f"{other}.png"))))
     planted[other] = "near_duplicate"
-    image, _ = damaged("other_channels")
+    image, _ = damaged("unusual_channels")
     pixels = read(image)
     if pixels.ndim == 2:
         write(image, np.dstack([pixels, pixels // 2, pixels]))

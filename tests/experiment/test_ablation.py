@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import classical, semantic
+from segjax.configs import classical, semantic
 from segjax.errors import InputError
 from segjax.experiment.ablation import InMemorySubset, search
 

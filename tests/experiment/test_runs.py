@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 from pyarrow import parquet
 
-from configs import classical, semantic
 from segjax.classical.classifier import fit
+from segjax.configs import classical, semantic
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
@@ -134,7 +134,7 @@ def test_a_classifier_of_other_classes_is_refused(tmp_path):
     config.dataset.test = "test[:1]"
     config.classifier.file = str(tmp_path / "other.json")
     fit([], [], class_names=("background", "nucleus")).save(config.classifier.file)
-    with pytest.raises(InputError, match="tells background, nucleus apart"):
+    with pytest.raises(InputError, match="classifies background, nucleus, but the data have"):
         evaluate_classical(config, "test", tmp_path)
 
 
@@ -148,9 +148,9 @@ def test_refuses_to_guess_the_method(run, tmp_path):
     for pair in ((None, None), (workdir, config)):
         with pytest.raises(InputError, match="either"):
             select_method(*pair)
-    with pytest.raises(InputError, match="has to be trained"):
+    with pytest.raises(InputError, match="must be trained first"):
         select_method(None, config)
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         select_method(tmp_path, None)
 
 

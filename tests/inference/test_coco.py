@@ -17,7 +17,7 @@ NAMES = ("background", "nucleus", "micronucleus")
 def outputs(masks=True):
     """Three objects that overlap; one reaches beyond the image, one has no pixel."""
     rng = np.random.default_rng(0)
-    found = {
+    detections = {
         "boxes": np.array(
             [[5, 4, 25.5, 30], [10.25, 10, 30, 35], [50, 30, 66, 44], [1, 1, 9, 9]], np.float32
         ),
@@ -26,9 +26,9 @@ def outputs(masks=True):
         "shape": np.array(SHAPE),
     }
     if masks:
-        found["masks"] = rng.random((4, 14, 14)).astype(np.float32)
-        found["masks"][3] = 0
-    return found
+        detections["masks"] = rng.random((4, 14, 14)).astype(np.float32)
+        detections["masks"][3] = 0
+    return detections
 
 
 def segmentation():
@@ -42,40 +42,40 @@ def read(images, tmp_path):
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(coco.data_set(images, NAMES)))
     with contextlib.redirect_stdout(io.StringIO()):
-        whole = COCO(path)
+        coco_api = COCO(path)
         annotations = json.loads(path.read_text())["annotations"]
-        results = whole.loadRes(annotations) if annotations else None
-    return whole, results
+        results = coco_api.loadRes(annotations) if annotations else None
+    return coco_api, results
 
 
 def test_masks_of_objects_are_read_back(tmp_path):
-    found = outputs()
+    detections = outputs()
     images = [
         coco.Image("empty.png", (7, 5), []),
-        coco.Image("cells.png", SHAPE, coco.of_objects(found, threshold=0.5)),
+        coco.Image("cells.png", SHAPE, coco.detection_annotations(detections, threshold=0.5)),
     ]
-    whole, results = read(images, tmp_path)
-    assert [image["file_name"] for image in whole.loadImgs([1, 2])] == ["empty.png", "cells.png"]
-    assert [category["name"] for category in whole.loadCats([1, 2])] == ["nucleus", "micronucleus"]
+    coco_api, results = read(images, tmp_path)
+    assert [image["file_name"] for image in coco_api.loadImgs([1, 2])] == ["empty.png", "cells.png"]
+    assert [category["name"] for category in coco_api.loadCats([1, 2])] == ["nucleus", "micronucleus"]
     assert not results.getAnnIds(imgIds=[1])
     annotations = results.loadAnns(results.getAnnIds(imgIds=[2]))
     # The fourth has no pixel.
     assert len(annotations) == 3
     for index, annotation in enumerate(annotations):
         one = slice(index, index + 1)
-        expected = paste_masks(found["boxes"][one], found["masks"][one], SHAPE)
+        expected = paste_masks(detections["boxes"][one], detections["masks"][one], SHAPE)
         np.testing.assert_array_equal(results.annToMask(annotation), expected)
-        assert annotation["score"] == pytest.approx(found["scores"][index])
-        assert annotation["category_id"] == found["classes"][index]
+        assert annotation["score"] == pytest.approx(detections["scores"][index])
+        assert annotation["category_id"] == detections["classes"][index]
         # As results, annotations get the area of their box.
-        assert whole.loadAnns(annotation["id"])[0]["area"] == expected.sum()
+        assert coco_api.loadAnns(annotation["id"])[0]["area"] == expected.sum()
     assert annotations[0]["bbox"] == [5, 4, 20.5, 26]
-    # Masks are whole, also where another one lies above.
+    # Masks are complete, also where another one lies above.
     assert (results.annToMask(annotations[0]) & results.annToMask(annotations[1])).any()
 
 
 def test_boxes_alone_have_no_masks(tmp_path):
-    annotations = coco.of_objects(outputs(masks=False), threshold=0.5)
+    annotations = coco.detection_annotations(outputs(masks=False), threshold=0.5)
     assert len(annotations) == 4
     assert all("segmentation" not in annotation for annotation in annotations)
     _, results = read([coco.Image("cells.png", SHAPE, annotations)], tmp_path)
@@ -84,8 +84,8 @@ def test_boxes_alone_have_no_masks(tmp_path):
 
 def test_label_maps_are_read_back(tmp_path):
     truth = segmentation()
-    whole, results = read([coco.Image("cells.png", SHAPE, coco.of_segmentation(truth))], tmp_path)
-    for source in (whole, results):
+    coco_api, results = read([coco.Image("cells.png", SHAPE, coco.segmentation_annotations(truth))], tmp_path)
+    for source in (coco_api, results):
         annotations = source.loadAnns(source.getAnnIds())
         labels = sum(number * source.annToMask(a).astype(int) for number, a in enumerate(annotations, 1))
         np.testing.assert_array_equal(labels, truth.labels)
@@ -93,7 +93,7 @@ def test_label_maps_are_read_back(tmp_path):
     assert annotations[2]["bbox"] == [59, 39, 1, 1]
 
 
-def test_nothing_found_is_a_data_set_too(tmp_path):
+def test_an_image_without_instances_is_part_of_the_data_set(tmp_path):
     nothing = Segmentation.from_labels(np.zeros(SHAPE, np.int32))
-    whole, _ = read([coco.Image("dark.png", SHAPE, coco.of_segmentation(nothing))], tmp_path)
-    assert not whole.getAnnIds()
+    coco_api, _ = read([coco.Image("dark.png", SHAPE, coco.segmentation_annotations(nothing))], tmp_path)
+    assert not coco_api.getAnnIds()

@@ -1,11 +1,14 @@
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tifffile
 
+from segjax.errors import InputError
 from segjax.inference.exports import write_label_images
-from segjax.inference.predictor import Predictor
+from segjax.inference.predictor import Detector, create_predictor
 from segjax.segmentation import Segmentation
-from segjax.tasks import Task
 from segjax.typing import IGNORE
 
 
@@ -13,7 +16,7 @@ def task(predict):
     def segment(outputs):
         return Segmentation.from_labels((outputs["p"] > 0.5).astype(int))
 
-    return Task(None, None, predict, segment, None)
+    return SimpleNamespace(maps=True, predict=predict, segment=segment)
 
 
 def brighter(params, images):
@@ -27,17 +30,19 @@ def halved(image):
 def test_segments_at_the_resolution_of_the_image():
     image = np.zeros((50, 70, 1), np.uint8)
     image[10:30, 20:50] = 1
-    predictor = Predictor(task(brighter), jnp.float32(1), prepare=halved, tile=128)
-    outputs = predictor.outputs(image)
+    predictor = create_predictor(task(brighter), jnp.float32(1), prepare=halved, tile=128)
+    outputs = predictor.predict_maps(image)
     assert outputs["p"].shape == (50, 70)
     assert outputs["pair"].shape == (50, 70, 2)
-    found = predictor(image)
-    assert found.num_instances == 1
-    assert abs((found.labels > 0).sum() - 600) < 60
+    segmentation = predictor(image)
+    assert segmentation.num_instances == 1
+    assert abs((segmentation.labels > 0).sum() - 600) < 60
 
 
-def test_parameters_are_replaced_without_compiling_anew():
-    predictor = Predictor(task(brighter), jnp.float32(1), prepare=lambda image: image.astype(np.float32))
+def test_parameters_are_replaced_without_compiling_again():
+    predictor = create_predictor(
+        task(brighter), jnp.float32(1), prepare=lambda image: image.astype(np.float32)
+    )
     image = np.ones((20, 20, 1), np.uint8)
     assert predictor(image).num_instances == 1
     predictor.params = jnp.float32(0)
@@ -54,11 +59,76 @@ def test_mirrored_predictions_are_turned_back_before_they_are_averaged():
         return {"p": images[..., 0] + ramp}
 
     image = np.random.default_rng(0).random((128, 128, 1)).astype(np.float32)
-    plain = Predictor(task(leaning), None, prepare=lambda image: image).outputs(image)["p"]
-    mean = Predictor(task(leaning), None, prepare=lambda image: image, flips=True).outputs(image)["p"]
+    plain = create_predictor(task(leaning), None, prepare=lambda image: image).predict_maps(image)["p"]
+    mean = create_predictor(task(leaning), None, prepare=lambda image: image, flips=True).predict_maps(image)[
+        "p"
+    ]
     ramp = plain - image[..., 0]
     turned = [ramp, ramp[:, ::-1], ramp[::-1], ramp[::-1, ::-1]]
     np.testing.assert_allclose(mean, image[..., 0] + np.mean(turned, 0), rtol=1e-5)
+
+
+class Detections:
+    """A detector that detects every proposal, or, without any, one box in the middle of the window."""
+
+    maps = False
+
+    def predict(self, params, images, size, proposals=None):
+        if proposals is None:
+            proposals = self.middle(size), jnp.ones((1, 1), bool)
+        boxes, valid = proposals
+        scores = jnp.arange(boxes.shape[1], dtype=jnp.float32)[None] * params
+        classes = jnp.ones(boxes.shape[:2], int)
+        return {
+            "boxes": boxes,
+            "classes": classes,
+            "scores": scores,
+            "valid": valid,
+            "dropped": jnp.ones(1, int),
+        }
+
+    def propose(self, params, images, size):
+        boxes = self.middle(size)
+        ones = jnp.ones((1, 1))
+        return {"boxes": boxes, "classes": jnp.zeros((1, 1), int), "scores": ones, "valid": ones > 0}
+
+    @staticmethod
+    def middle(size):
+        height, width = size
+        return jnp.array([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]], jnp.float32)[None]
+
+    def segment(self, outputs):
+        labels = np.zeros(outputs["shape"], int)
+        for index, (x0, y0, x1, y1) in enumerate(np.round(outputs["boxes"]).astype(int), 1):
+            labels[y0:y1, x0:x1] = index
+        return Segmentation.from_labels(labels)
+
+
+def test_objects_are_detected_in_pixels_of_the_image_best_first():
+    image = np.zeros((50, 70, 1), np.uint8)
+    boxes = np.array([[2, 4, 12, 14], [30, 20, 50, 40]], np.float32)
+    detector = create_predictor(Detections(), jnp.float32(1), prepare=halved, propose=lambda image: boxes)
+    assert isinstance(detector, Detector)
+    assert not isinstance(create_predictor(task(brighter), None, prepare=halved), Detector)
+    np.testing.assert_array_equal(detector.propose(image), boxes)
+    outputs = detector.detect(image)
+    np.testing.assert_allclose(outputs["boxes"], boxes[::-1], atol=1e-5)
+    assert outputs["shape"].tolist() == [50, 70]
+    assert outputs["valid"].tolist() == [True, True]
+    assert detector(image).labels[30, 40] == 1
+
+
+def test_a_detector_proposes_its_own_boxes():
+    image = np.zeros((50, 70, 1), np.uint8)
+    detector = create_predictor(Detections(), jnp.float32(1), prepare=halved)
+    middle = [[17.5, 12.5, 52.5, 37.5]]
+    np.testing.assert_allclose(detector.propose(image), middle, atol=1e-5)
+    np.testing.assert_allclose(detector.detect(image)["boxes"], middle, atol=1e-5)
+
+
+def test_detections_are_not_averaged_over_flips():
+    with pytest.raises(InputError, match="flips=True averages maps"):
+        create_predictor(Detections(), None, prepare=halved, flips=True)
 
 
 def test_written_labels_are_read_back(tmp_path):

@@ -4,23 +4,23 @@ import pytest
 from segjax.inference.tile_merging import predict_and_merge
 
 
-def finder(boxes, *, capacity=20):
+def fake_detector(boxes, *, capacity=20):
     """A network that finds those of some boxes that show in a window, cut by its edges, anywhere it looks."""
     calls = []
 
-    def predict(windows, size, given):
-        calls.append((windows.shape, size.tolist(), given))
+    def predict(windows, size, proposals):
+        calls.append((windows.shape, size.tolist(), proposals))
         left, top = windows[0, 0, 0]  # the image says where it is
         moved = boxes - np.array([left, top, left, top])
         clipped = np.clip(moved, 0, np.array([size[1], size[0], size[1], size[0]]))
         shows = ((clipped[:, 2:] - clipped[:, :2]) > 2).all(1)
-        found = np.zeros((1, capacity, 4), np.float32)
-        found[0, : shows.sum()] = clipped[shows]
-        share = np.prod(clipped[:, 2:] - clipped[:, :2], 1) / np.prod(boxes[:, 2:] - boxes[:, :2], 1)
+        merged = np.zeros((1, capacity, 4), np.float32)
+        merged[0, : shows.sum()] = clipped[shows]
+        fraction = np.prod(clipped[:, 2:] - clipped[:, :2], 1) / np.prod(boxes[:, 2:] - boxes[:, :2], 1)
         scores = np.zeros((1, capacity), np.float32)
-        scores[0, : shows.sum()] = 0.5 + 0.1 * share[shows]
+        scores[0, : shows.sum()] = 0.5 + 0.1 * fraction[shows]
         return {
-            "boxes": found,
+            "boxes": merged,
             "classes": np.ones((1, capacity), int),
             "scores": scores,
             "valid": (np.arange(capacity) < shows.sum())[None],
@@ -40,40 +40,40 @@ def test_an_object_in_several_windows_is_found_once():
     rng = np.random.default_rng(0)
     corners = np.stack(np.meshgrid(np.arange(10, 580, 45), np.arange(5, 380, 45)), -1).reshape(-1, 2)
     boxes = np.concatenate([corners, corners + rng.uniform(10, 40, corners.shape)], axis=1)
-    predict, calls = finder(boxes, capacity=200)
-    found = predict_and_merge(predict, where(420, 620), tile=256, overlap=64)
+    predict, calls = fake_detector(boxes, capacity=200)
+    merged = predict_and_merge(predict, where(420, 620), tile=256, overlap=64)
     assert len(calls) == 6
-    assert found["dropped"] == 6
+    assert merged["dropped"] == 6
     np.testing.assert_allclose(
-        found["boxes"][np.lexsort(found["boxes"].T)], boxes[np.lexsort(boxes.T)], atol=1e-4
+        merged["boxes"][np.lexsort(merged["boxes"].T)], boxes[np.lexsort(boxes.T)], atol=1e-4
     )
 
 
 def test_a_small_image_is_one_window_whose_size_is_told():
     boxes = np.array([[10.0, 10, 30, 40], [60, 2, 90, 20]])
-    predict, calls = finder(boxes)
-    found = predict_and_merge(predict, where(50, 100), tile=256, overlap=64)
+    predict, calls = fake_detector(boxes)
+    merged = predict_and_merge(predict, where(50, 100), tile=256, overlap=64)
     assert [call[:2] for call in calls] == [((1, 128, 128, 2), [50, 100])]
-    np.testing.assert_allclose(found["boxes"], boxes, atol=1e-4)
+    np.testing.assert_allclose(merged["boxes"], boxes, atol=1e-4)
 
 
 def test_a_large_object_is_kept_in_the_largest_piece():
     boxes = np.array([[100.0, 100, 500, 200]])
-    predict, _ = finder(boxes)
-    found = predict_and_merge(predict, where(256, 600), tile=256, overlap=64)
-    assert len(found["boxes"]) >= 1
+    predict, _ = fake_detector(boxes)
+    merged = predict_and_merge(predict, where(256, 600), tile=256, overlap=64)
+    assert len(merged["boxes"]) >= 1
 
 
-def test_nothing_found():
-    predict, _ = finder(np.zeros((0, 4)))
-    found = predict_and_merge(predict, where(300, 300), tile=256, overlap=64)
-    assert found["boxes"].shape == (0, 4)
+def test_no_detections():
+    predict, _ = fake_detector(np.zeros((0, 4)))
+    merged = predict_and_merge(predict, where(300, 300), tile=256, overlap=64)
+    assert merged["boxes"].shape == (0, 4)
 
 
 @pytest.mark.parametrize("capacity", [3, 50])
 def test_proposals_are_handed_to_the_windows_that_show_them(capacity):
     proposals = np.array([[4.0 * i, 10, 4 * i + 20, 30] for i in range(140)])
-    predict, calls = finder(np.zeros((0, 4)))
+    predict, calls = fake_detector(np.zeros((0, 4)))
     predict_and_merge(
         predict, where(256, 600), tile=256, overlap=64, proposals=proposals, max_proposals=capacity
     )

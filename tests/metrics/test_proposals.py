@@ -13,7 +13,7 @@ def truth():
 
 
 @pytest.mark.parametrize(
-    ("boxes", "found"),
+    ("boxes", "recalled"),
     [
         ([[0, 0, 10, 10]], 1),
         ([[0, 0, 10, 5]], 1),  # half of it: exactly 0.5
@@ -24,9 +24,9 @@ def truth():
         ([], 0),
     ],
 )
-def test_counts_by_hand(boxes, found):
+def test_counts_by_hand(boxes, recalled):
     counts = ProposalStatistics.of(truth(), np.array(boxes, np.float32).reshape(-1, 4))
-    assert counts == ProposalStatistics(1, len(boxes), 3, found)
+    assert counts == ProposalStatistics(1, len(boxes), 3, recalled)
 
 
 def test_pools_images():
@@ -41,4 +41,4 @@ def test_pools_images():
 def test_counts_beyond_a_round_number():
     boxes = np.zeros((513, 4), np.float32)
     boxes[512] = [0, 0, 10, 10]
-    assert ProposalStatistics.of(truth(), boxes).found == 1
+    assert ProposalStatistics.of(truth(), boxes).recalled == 1

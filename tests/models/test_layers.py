@@ -12,9 +12,9 @@ from segjax.models.layers import (
     Interpolation,
     TransposedConvolution,
     divisor,
-    double,
     frozen,
     max_pool,
+    upsample2x,
 )
 from tests.models.quick import jit
 
@@ -23,37 +23,37 @@ def normal(seed: int, *shape: int):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-def assert_same_function(ours, theirs, *arguments, rtol=1e-5):
+def assert_same_function(function, reference, *arguments, rtol=1e-5):
     """The same values, and the same gradients of a weighted sum of them."""
-    weights = normal(99, *jax.eval_shape(theirs, *arguments).shape)
+    weights = normal(99, *jax.eval_shape(reference, *arguments).shape)
 
     def values_and_gradients(function):
         values, gradient = jax.vjp(function, *arguments)
         return values, gradient(weights)
 
-    found, expected = (jit(functools.partial(values_and_gradients, f))() for f in (ours, theirs))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-5)
+    actual, expected = (jit(functools.partial(values_and_gradients, f))() for f in (function, reference))
+    for result, known in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(result, known, rtol=rtol, atol=1e-5)
 
 
 def test_transposed_convolution_is_that_of_lax():
-    def ours(x, kernel, bias):
+    def function(x, kernel, bias):
         return TransposedConvolution(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
 
-    def theirs(x, kernel, bias):
+    def reference(x, kernel, bias):
         # Of the two conventions lax's default is the one with the flipped kernel.
         y = jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID")
         return y + bias.reshape(1, 1, 1, -1)
 
-    assert_same_function(ours, theirs, normal(0, 2, 3, 5, 4), normal(1, 2, 2, 4, 6), normal(2, 6))
+    assert_same_function(function, reference, normal(0, 2, 3, 5, 4), normal(1, 2, 2, 4, 6), normal(2, 6))
 
 
 def test_transposed_convolution_puts_each_tap_in_its_place():
     kernel = jnp.arange(1.0, 5).reshape(2, 2, 1, 1)
     params = {"kernel": kernel, "bias": jnp.zeros(1)}
     x = jnp.array([[1.0, 10]]).reshape(1, 1, 2, 1)
-    found = TransposedConvolution(1).apply({"params": params}, x)[0, :, :, 0]
-    np.testing.assert_array_equal(found, [[1, 2, 10, 20], [3, 4, 30, 40]])
+    actual = TransposedConvolution(1).apply({"params": params}, x)[0, :, :, 0]
+    np.testing.assert_array_equal(actual, [[1, 2, 10, 20], [3, 4, 30, 40]])
 
 
 def test_transposed_convolution_keeps_the_variance():
@@ -65,12 +65,12 @@ def test_transposed_convolution_keeps_the_variance():
 @pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 7, 9, 2), (1, 1, 4, 2)])
 @pytest.mark.parametrize(("window", "padding"), [(2, "SAME"), (3, ((1, 1), (1, 1)))])
 def test_max_pool_is_that_of_flax(shape, window, padding):
-    def theirs(x):
+    def reference(x):
         return nn.max_pool(x, (window, window), strides=(2, 2), padding=padding)
 
     # All below zero, so that a padding of zeros would be seen.
     x = normal(3, *shape) - 10
-    assert_same_function(lambda x: max_pool(x, window=window), theirs, x)
+    assert_same_function(lambda x: max_pool(x, window=window), reference, x)
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
@@ -78,7 +78,7 @@ def test_max_pool_is_that_of_flax(shape, window, padding):
 def test_double_is_the_resize_of_jax(method, shape):
     size = (shape[0], 2 * shape[1], 2 * shape[2], shape[3])
     assert_same_function(
-        lambda x: double(x, method=method), lambda x: jax.image.resize(x, size, method), normal(4, *shape)
+        lambda x: upsample2x(x, method=method), lambda x: jax.image.resize(x, size, method), normal(4, *shape)
     )
 
 
@@ -87,7 +87,7 @@ def test_interpolation_may_convolve_before_it_doubles():
     layer = Interpolation(3)
     variables = jit(layer.init)(jax.random.key(0), x)
     kernel = variables["params"]["projection"]["kernel"][0, 0]
-    after = jnp.einsum("bhwc,co->bhwo", double(x, method="bilinear"), kernel)
+    after = jnp.einsum("bhwc,co->bhwo", upsample2x(x, method="bilinear"), kernel)
     np.testing.assert_allclose(layer.apply(variables, x), after, rtol=1e-4, atol=1e-5)
 
 
@@ -97,10 +97,10 @@ def test_interpolation_may_convolve_before_it_doubles():
 def test_group_norm_is_that_of_flax_with_groups_that_fit(channels, groups):
     x = normal(5, 2, 4, 3, channels) * 3 + 1
     parameters = {"scale": normal(6, channels), "bias": normal(7, channels)}
-    theirs = nn.GroupNorm(num_groups=groups, epsilon=1e-5, use_fast_variance=False)
+    reference = nn.GroupNorm(num_groups=groups, epsilon=1e-5, use_fast_variance=False)
     np.testing.assert_allclose(
         jit(GroupNorm().apply)({"params": parameters}, x),
-        jit(theirs.apply)({"params": parameters}, x),
+        jit(reference.apply)({"params": parameters}, x),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -121,8 +121,8 @@ def test_frozen_batch_norm_by_hand():
     vectors = {"scale": [2.0, 1], "bias": [0.5, 0], "mean": [1.0, -1], "var": [4.0, 1]}
     variables = {"params": {name: jnp.array(value) for name, value in vectors.items()}}
     x = jnp.array([[5.0, 1], [1, -1]]).reshape(1, 2, 1, 2)
-    found = FrozenBatchNorm(epsilon=0.0).apply(variables, x)
-    np.testing.assert_allclose(found[0, :, 0], [[4.5, 2], [0.5, 0]], rtol=1e-6)
+    actual = FrozenBatchNorm(epsilon=0.0).apply(variables, x)
+    np.testing.assert_allclose(actual[0, :, 0], [[4.5, 2], [0.5, 0]], rtol=1e-6)
     assert FrozenBatchNorm(epsilon=12.0).apply(variables, x)[0, 0, 0, 0] == 2.5  # 2 * 4 / sqrt(16) + 0.5
 
 

@@ -19,7 +19,7 @@ TINY = {
     "anchor_sizes": ((4,), (8,), (16,), (32,)),
     "crop_side": 24,
     "crop_context": 4,
-    "num_classes": 3,
+    "classes": 3,
 }
 IMAGES = jax.ShapeDtypeStruct((2, 40, 56, 2), jnp.float32)
 BOXES = jax.ShapeDtypeStruct((2, 5, 4), jnp.float32)
@@ -83,7 +83,12 @@ def test_has_as_many_parameters_as_torchvision_publishes(architecture, parameter
     second = "head" in architecture
     norm = "frozen_batch" if second else "none"
     model = create_detector(
-        **architecture, norm="frozen_batch", pyramid_norm=norm, head_norm=norm, num_classes=91
+        **architecture,
+        norm="frozen_batch",
+        pyramid_norm=norm,
+        head_norm=norm,
+        anchor_sizes=((32,), (64,), (128,), (256,), (512,)),
+        classes=91,
     )
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]

@@ -90,23 +90,25 @@ def test_agrees_with_torchvision_stage_by_stage(name, size, tmp_path):
     from segjax.models.weights.readers import read_checkpoint
 
     torch.manual_seed(0)
-    theirs = getattr(models, name)(weights=None).eval()
-    for module in theirs.modules():
+    torch_model = getattr(models, name)(weights=None).eval()
+    for module in torch_model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor, low in ((module.weight, 0.5), (module.running_var, 0.5), (module.running_mean, -0.1)):
                 torch.nn.init.uniform_(tensor, low, low + 0.3)
-    torch.save({"state_dict": theirs.state_dict(), "epoch": 3}, tmp_path / "resnet.pth")
+    torch.save({"state_dict": torch_model.state_dict(), "epoch": 3}, tmp_path / "resnet.pth")
     weights = convert(read_checkpoint(tmp_path / "resnet.pth"), name)
     module = ResNet(**VARIANTS[name], norm=FrozenBatchNorm)
 
     images = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
     features = jit(module.apply)({"params": weights.params}, images)
     with torch.no_grad():
-        x = theirs.relu(theirs.bn1(theirs.conv1(torch.from_numpy(images.transpose(0, 3, 1, 2)))))
+        x = torch_model.relu(
+            torch_model.bn1(torch_model.conv1(torch.from_numpy(images.transpose(0, 3, 1, 2))))
+        )
         expected = [x]
-        x = theirs.maxpool(x)
-        for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+        x = torch_model.maxpool(x)
+        for stage in (torch_model.layer1, torch_model.layer2, torch_model.layer3, torch_model.layer4):
             x = stage(x)
             expected.append(x)
-    for found, known in zip(features, (e.numpy().transpose(0, 2, 3, 1) for e in expected), strict=True):
-        np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-4 * np.abs(known).max())
+    for actual, known in zip(features, (e.numpy().transpose(0, 2, 3, 1) for e in expected), strict=True):
+        np.testing.assert_allclose(actual, known, rtol=1e-4, atol=1e-4 * np.abs(known).max())

@@ -76,11 +76,11 @@ def test_gradients_are_finite_and_reach_all_that_is_trained(encoder, norm, decod
         return jnp.abs(model.apply({"params": params}, x)["classes"] - target).mean()
 
     params = random_variables(model, x)["params"]
-    found = jit(jax.grad(loss))(params)
-    del found["head_distance"]  # takes no part in this loss
+    actual = jit(jax.grad(loss))(params)
+    del actual["head_distance"]  # takes no part in this loss
     for (path, gradient), constant in zip(
-        jax.tree.leaves_with_path(found),
-        jax.tree.leaves({name: tree for name, tree in frozen(params).items() if name in found}),
+        jax.tree.leaves_with_path(actual),
+        jax.tree.leaves({name: tree for name, tree in frozen(params).items() if name in actual}),
         strict=True,
     ):
         assert jnp.isfinite(gradient).all(), path
@@ -103,8 +103,8 @@ def test_remat_changes_nothing_but_the_memory(encoder, norm):
     if encoder == "resnet18":
         return  # Enough to have run one.
     values = [jit(jax.value_and_grad(loss(model)))(variables) for model in (plain, remat)]
-    for found, expected in zip(*map(jax.tree.leaves, values), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    for actual, expected in zip(*map(jax.tree.leaves, values), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_is_float32_but_for_its_precision():
@@ -139,6 +139,8 @@ def test_begins_neither_decided_nor_asleep():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"depth": 3}, "setting='depth' is unknown: choose one of encoder, decoder, width"),
+        ({"classes": 3}, "classes is short for outputs"),
         ({"encoder": "vgg17"}, "encoder='vgg17' is unknown: choose one of vgg11, vgg13, .*"),
         ({"decoder": "unet"}, "decoder='unet' is unknown: choose one of transposed, upsample"),
         ({"norm": "batch"}, "norm=.* is unknown: choose one of group, frozen_batch, none"),

@@ -68,12 +68,12 @@ def test_agrees_with_torchvision_stage_by_stage(name, tmp_path):
     from segjax.models.weights.readers import read_checkpoint
 
     torch.manual_seed(0)
-    theirs = getattr(models, name)(weights=None).eval()
-    for module in theirs.modules():
+    torch_model = getattr(models, name)(weights=None).eval()
+    for module in torch_model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor, low in ((module.weight, 0.5), (module.running_var, 0.5), (module.running_mean, -0.1)):
                 torch.nn.init.uniform_(tensor, low, low + 0.3)
-    torch.save(theirs.state_dict(), tmp_path / "vgg16.pth")
+    torch.save(torch_model.state_dict(), tmp_path / "vgg16.pth")
     weights = convert(read_checkpoint(tmp_path / "vgg16.pth"), "vgg16")
     module = VGG(norm=functools.partial(FrozenBatchNorm) if weights.norm == "frozen_batch" else None)
 
@@ -81,10 +81,10 @@ def test_agrees_with_torchvision_stage_by_stage(name, tmp_path):
     features = jit(module.apply)({"params": weights.params}, images)
     x, expected = torch.from_numpy(images.transpose(0, 3, 1, 2)), []
     with torch.no_grad():
-        for layer in theirs.features:
+        for layer in torch_model.features:
             if isinstance(layer, torch.nn.MaxPool2d):
                 expected.append(x.numpy().transpose(0, 2, 3, 1))
             x = layer(x)
     assert len(features) == len(expected) == 5
-    for found, known in zip(features, expected, strict=True):
-        np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-4 * np.abs(known).max())
+    for actual, known in zip(features, expected, strict=True):
+        np.testing.assert_allclose(actual, known, rtol=1e-4, atol=1e-4 * np.abs(known).max())

@@ -13,10 +13,10 @@ def test_cells_by_hand():
 
 def test_grid_is_row_by_row_with_the_anchors_of_a_place_together():
     cells = np.array([[-1, -1, 1, 1], [-2, -1, 2, 1]], np.float32)
-    found = grid_anchors(cells, shape=(2, 3), strides=(8, 4))
-    assert found.shape == (12, 4)
-    np.testing.assert_array_equal(found[:4], [[-1, -1, 1, 1], [-2, -1, 2, 1], [3, -1, 5, 1], [2, -1, 6, 1]])
-    np.testing.assert_array_equal(found[6], [-1, 7, 1, 9])
+    actual = grid_anchors(cells, shape=(2, 3), strides=(8, 4))
+    assert actual.shape == (12, 4)
+    np.testing.assert_array_equal(actual[:4], [[-1, -1, 1, 1], [-2, -1, 2, 1], [3, -1, 5, 1], [2, -1, 6, 1]])
+    np.testing.assert_array_equal(actual[6], [-1, 7, 1, 9])
 
 
 def test_strides_follow_from_the_shapes():
@@ -36,5 +36,5 @@ def test_agrees_with_torchvision():
     images = ImageList(torch.zeros(1, 3, 96, 160), [(96, 160)])
     maps = [torch.zeros(1, 1, *shape) for shape in shapes]
     expected = AnchorGenerator(sizes, (ratios,) * 3)(images, maps)[0]
-    found = pyramid_anchors(shapes, image_shape=(96, 160), sizes=sizes, ratios=ratios)
-    np.testing.assert_array_equal(np.concatenate(found), expected)
+    actual = pyramid_anchors(shapes, image_shape=(96, 160), sizes=sizes, ratios=ratios)
+    np.testing.assert_array_equal(np.concatenate(actual), expected)

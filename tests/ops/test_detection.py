@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.ops.detection import Proposals, detect, propose
+from segjax.ops.detection import DetectConfig, Proposals, ProposeConfig, detect, propose
 
 SIZE = (64.0, 64.0)
 BOXES = jnp.array([[0.0, 0, 20, 20], [1, 0, 21, 20], [40, 40, 60, 60], [30, 0, 50, 20], [0, 0, 0, 0]])
@@ -15,16 +15,9 @@ def proposals(valid=(True, True, True, True, False)):
 
 
 @partial(jax.jit, static_argnames=("candidates", "max_detections"))
-def found(probabilities, deltas, given, candidates=50, max_detections=6):
-    return detect(
-        probabilities,
-        deltas,
-        given,
-        size=SIZE,
-        score_threshold=0.1,
-        candidates=candidates,
-        max_detections=max_detections,
-    )
+def detections(scores, deltas, proposals, candidates=50, max_detections=6):
+    config = DetectConfig(score_threshold=0.1, candidates=candidates, max_detections=max_detections)
+    return detect(scores, deltas, proposals, size=SIZE, config=config)
 
 
 PROBABILITIES = jnp.array(
@@ -33,7 +26,7 @@ PROBABILITIES = jnp.array(
 
 
 def test_keeps_the_best_of_each_class():
-    result = found(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals())
+    result = detections(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals())
     # Box 1 is suppressed by box 0; 0.1 and 0.05 are not above the threshold; the last box is padding.
     np.testing.assert_allclose(result.scores, [0.85, 0.8, 0.15, 0, 0, 0], rtol=1e-6)
     assert result.classes.tolist() == [2, 1, 1, 0, 0, 0]
@@ -45,25 +38,25 @@ def test_keeps_the_best_of_each_class():
 
 
 def test_counts_what_exceeds_a_capacity():
-    result = found(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals(), max_detections=2)
+    result = detections(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals(), max_detections=2)
     assert result.dropped == 1
     assert result.valid.sum() == 2
     # Of four eligible pairs two are looked at, the better box of class 1 among them.
-    result = found(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals(), candidates=2)
+    result = detections(PROBABILITIES, jnp.zeros((5, 3, 4)), proposals(), candidates=2)
     assert result.dropped == 2
     np.testing.assert_allclose(result.scores[:2], [0.85, 0.8], rtol=1e-6)
 
 
 def test_moves_each_box_by_the_deltas_of_its_class():
     deltas = jnp.zeros((5, 3, 4)).at[2, 2].set(jnp.array([5.0, 0, 0, 0]))  # half a width to the right
-    result = found(PROBABILITIES, deltas, proposals())
+    result = detections(PROBABILITIES, deltas, proposals())
     np.testing.assert_allclose(result.boxes[0], [50, 40, 64, 60])  # clipped
     np.testing.assert_allclose(result.boxes[2], [40, 40, 60, 60])
 
 
 def test_boxes_that_are_not_finite_are_left_out():
     deltas = jnp.zeros((5, 3, 4)).at[2, 2].set(jnp.nan)
-    result = found(PROBABILITIES, deltas, proposals())
+    result = detections(PROBABILITIES, deltas, proposals())
     np.testing.assert_allclose(result.scores[:2], [0.8, 0.15], rtol=1e-6)
     assert np.isfinite(result.boxes).all()
 
@@ -76,8 +69,7 @@ def test_proposes_the_best_anchors_of_every_level():
         [jnp.zeros((3, 4)), jnp.zeros((2, 4))],
         [fine, coarse],
         size=SIZE,
-        pre_nms=2,
-        post_nms=4,
+        config=ProposeConfig(pre_nms=2, post_nms=4),
     )
     # The anchor outside of the image is dropped; the third of the fine level does not enter; levels do not
     # suppress each other, although the first boxes of both are the same.
@@ -87,6 +79,6 @@ def test_proposes_the_best_anchors_of_every_level():
 
 
 def test_an_image_without_anything():
-    result = found(jnp.zeros((5, 3)), jnp.zeros((5, 3, 4)), proposals((False,) * 5))
+    result = detections(jnp.zeros((5, 3)), jnp.zeros((5, 3, 4)), proposals((False,) * 5))
     assert not result.valid.any()
     assert result.dropped == 0

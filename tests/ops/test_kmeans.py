@@ -24,39 +24,39 @@ EVERY = np.ones(300, bool)
 def test_agrees_with_the_oracle_and_with_scikit_learn(offset):
     points = blobs(offset=offset)
     begin = points[:5]
-    found = lloyd(points, EVERY, begin)
+    clusters = lloyd(points, EVERY, begin)
     centres, assignment, inertia = oracle.lloyd(points, begin)
-    np.testing.assert_allclose(found.centres, centres, atol=1e-3)
-    np.testing.assert_array_equal(found.assignment, assignment)
-    np.testing.assert_allclose(found.inertia, inertia, rtol=1e-4)
-    theirs = KMeans(5, init=begin.astype(float), n_init=1, algorithm="lloyd").fit(points.astype(float))
-    np.testing.assert_allclose(found.inertia, theirs.inertia_, rtol=1e-4)
+    np.testing.assert_allclose(clusters.centres, centres, atol=1e-3)
+    np.testing.assert_array_equal(clusters.assignment, assignment)
+    np.testing.assert_allclose(clusters.inertia, inertia, rtol=1e-4)
+    expected = KMeans(5, init=begin.astype(float), n_init=1, algorithm="lloyd").fit(points.astype(float))
+    np.testing.assert_allclose(clusters.inertia, expected.inertia_, rtol=1e-4)
 
 
 def test_by_hand():
     points = np.array([[0.0], [1], [9], [11], [10], [500]], np.float32)
     valid = np.array([1, 1, 1, 1, 1, 0], bool)
-    found = lloyd(points, valid, np.array([[0.0], [1.0]]))
-    np.testing.assert_allclose(found.centres, [[0.5], [10]], atol=1e-5)
-    assert found.assignment.tolist()[:5] == [0, 0, 1, 1, 1]
-    assert found.inertia == pytest.approx(0.5 + 2)
+    clusters = lloyd(points, valid, np.array([[0.0], [1.0]]))
+    np.testing.assert_allclose(clusters.centres, [[0.5], [10]], atol=1e-5)
+    assert clusters.assignment.tolist()[:5] == [0, 0, 1, 1, 1]
+    assert clusters.inertia == pytest.approx(0.5 + 2)
 
 
 def test_padding_changes_nothing():
     points = blobs()
     padded = np.concatenate([points, np.full((40, 3), 1e3, np.float32)])
     valid = np.arange(340) < 300
-    ours, alone = lloyd(padded, valid, points[:3]), lloyd(points, EVERY, points[:3])
-    np.testing.assert_allclose(ours.centres, alone.centres, atol=1e-4)
-    np.testing.assert_allclose(ours.inertia, alone.inertia, rtol=1e-5)
+    padded_clusters, alone = lloyd(padded, valid, points[:3]), lloyd(points, EVERY, points[:3])
+    np.testing.assert_allclose(padded_clusters.centres, alone.centres, atol=1e-4)
+    np.testing.assert_allclose(padded_clusters.inertia, alone.inertia, rtol=1e-5)
     drawn = np.asarray(seed(KEY, padded, valid, num_clusters=8))
     assert drawn.max() < 1e2
 
 
 def test_a_centre_without_points_stays():
-    found = lloyd(blobs(), EVERY, np.array([[0, 0, 0], [1e4, 0, 0], [2, 2, 2]], np.float32))
-    np.testing.assert_allclose(found.centres[1], [1e4, 0, 0])
-    assert not (found.assignment == 1).any()
+    clusters = lloyd(blobs(), EVERY, np.array([[0, 0, 0], [1e4, 0, 0], [2, 2, 2]], np.float32))
+    np.testing.assert_allclose(clusters.centres[1], [1e4, 0, 0])
+    assert not (clusters.assignment == 1).any()
 
 
 def test_seeds_are_distinct_points_far_apart():
@@ -71,25 +71,25 @@ def test_seeds_are_distinct_points_far_apart():
 
 def test_the_best_of_several_restarts_is_kept():
     points = blobs(seed=3)
-    found = clustering.kmeans(KEY, points, EVERY, num_clusters=4, restarts=6)
+    clusters = clustering.kmeans(KEY, points, EVERY, num_clusters=4, restarts=6)
     each = [
         lloyd(points, EVERY, seed(key, points, EVERY, num_clusters=4)).inertia
         for key in jax.random.split(KEY, 6)
     ]
-    assert found.inertia == pytest.approx(float(min(each)), rel=1e-5)
+    assert clusters.inertia == pytest.approx(float(min(each)), rel=1e-5)
     assert max(each) > 1.05 * min(each)
     same = clustering.kmeans(KEY, points, EVERY, num_clusters=4, restarts=6)
-    np.testing.assert_array_equal(found.centres, same.centres)
+    np.testing.assert_array_equal(clusters.centres, same.centres)
 
 
 def test_what_won_on_a_sample_comes_to_rest_among_all():
     points = blobs(count=1000, seed=5)
     every = np.ones(1000, bool)
-    found = clustering.kmeans(KEY, points, every, num_clusters=4, restarts=3, sample=100)
+    clusters = clustering.kmeans(KEY, points, every, num_clusters=4, restarts=3, sample=100)
     begin = clustering.kmeans(KEY, points[::10], every[::10], num_clusters=4, restarts=3).centres
     _, assignment, inertia = oracle.lloyd(points, begin)
-    np.testing.assert_allclose(found.inertia, inertia, rtol=1e-4)
-    np.testing.assert_array_equal(found.assignment, assignment)
+    np.testing.assert_allclose(clusters.inertia, inertia, rtol=1e-4)
+    np.testing.assert_array_equal(clusters.assignment, assignment)
 
 
 def test_a_batch_is_clustered_as_each_alone():

@@ -36,18 +36,18 @@ def test_two_cells_that_touch_have_a_boundary_but_the_edge_of_the_image_is_none(
     np.testing.assert_array_equal(boundaries(labels * 0), labels * 0 == 1)
 
 
-@pytest.mark.parametrize("reach", [1, 2, 4])
-def test_crowded_agrees_with_one_pixel_at_a_time(reach):
-    labels = patchwork(reach)
-    expected = oracle.crowded(labels, reach=reach)
+@pytest.mark.parametrize("radius", [1, 2, 4])
+def test_near_two_instances_agrees_with_one_pixel_at_a_time(radius):
+    labels = patchwork(radius)
+    expected = oracle.near_two_instances(labels, radius=radius)
     assert 0 < expected.sum() < expected.size
-    np.testing.assert_array_equal(near_two_instances(labels, reach=reach), expected)
+    np.testing.assert_array_equal(near_two_instances(labels, radius=radius), expected)
 
 
-def test_crowded_marks_the_gap_between_two_cells_and_not_the_far_side():
+def test_near_two_instances_marks_the_gap_between_two_cells_and_not_the_far_side():
     labels = np.array([[1, 1, 0, 0, 2, 2, 0, 0]], np.int32)
-    np.testing.assert_array_equal(near_two_instances(labels, reach=2)[0], [0, 0, 1, 1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(near_two_instances(labels, reach=1)[0], np.zeros(8))
+    np.testing.assert_array_equal(near_two_instances(labels, radius=2)[0], [0, 0, 1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(near_two_instances(labels, radius=1)[0], np.zeros(8))
 
 
 def test_a_batch_by_vmap_is_its_images_one_by_one():

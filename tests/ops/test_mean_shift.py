@@ -4,10 +4,11 @@ import pytest
 from sklearn.cluster import MeanShift
 
 from segjax.errors import InputError
-from segjax.ops import mean_shift as climbing
+from segjax.ops import grid_mean_shift
+from segjax.ops import mean_shift as point_mean_shift
 from tests.oracles import mean_shift as oracle
 
-mean_shift = jax.jit(climbing.mean_shift, static_argnames="max_steps")
+mean_shift = jax.jit(point_mean_shift.mean_shift, static_argnames="max_steps")
 
 
 def blobs(seed=0, count=300):
@@ -24,12 +25,12 @@ def test_modes_are_those_of_the_oracle_and_of_scikit_learn():
     starts = points[:12]
     ends = np.asarray(mean_shift(points, EVERY, starts, bandwidth=4.0))
     np.testing.assert_allclose(ends, oracle.mean_shift(points, starts, 4.0), atol=1e-3)
-    theirs = MeanShift(bandwidth=4.0, seeds=starts.astype(float)).fit(points.astype(float)).cluster_centers_
-    assert len(theirs) == 4
-    for mode in theirs:
+    expected = MeanShift(bandwidth=4.0, seeds=starts.astype(float)).fit(points.astype(float)).cluster_centers_
+    assert len(expected) == 4
+    for mode in expected:
         assert np.linalg.norm(ends - mode, axis=1).min() < 1e-3
     for end in ends:
-        assert np.linalg.norm(theirs - end, axis=1).min() < 1e-3
+        assert np.linalg.norm(expected - end, axis=1).min() < 1e-3
 
 
 def test_by_hand():
@@ -57,30 +58,32 @@ def test_padding_and_blocks_change_nothing():
 def test_the_field_is_that_of_the_oracle(bandwidth):
     weights = np.random.default_rng(0).uniform(size=(17, 12)) ** 3
     weights[:6, :6] = 0
-    field = climbing.grid_shift(weights, bandwidth=bandwidth)
+    field = grid_mean_shift.grid_shift(weights, bandwidth=bandwidth)
     np.testing.assert_allclose(field, oracle.grid_shift(weights, bandwidth), atol=1e-4)
 
 
 def test_all_climb_to_the_peaks():
     y, x = np.mgrid[:40, :60]
     weights = np.exp(-((y - 20) ** 2 + (x - 15) ** 2) / 50) + np.exp(-((y - 18) ** 2 + (x - 44) ** 2) / 50)
-    field = climbing.grid_shift(weights, bandwidth=2.0)
-    ends = climbing.follow(field, np.array([[25.0, 12], [10, 20], [20, 50]]), steps=500, tolerance=1e-4)
+    field = grid_mean_shift.grid_shift(weights, bandwidth=2.0)
+    ends = grid_mean_shift.follow(
+        field, np.array([[25.0, 12], [10, 20], [20, 50]]), steps=500, tolerance=1e-4
+    )
     np.testing.assert_allclose(ends, [[20, 15], [20, 15], [18, 44]], atol=0.05)
 
 
 def test_a_mode_at_the_edge_is_not_left():
     weights = np.zeros((9, 9))
     weights[0, 8] = 1
-    ends = climbing.follow(
-        climbing.grid_shift(weights, bandwidth=2.0), np.array([[4.0, 4.0]]), steps=50, tolerance=1e-3
+    ends = grid_mean_shift.follow(
+        grid_mean_shift.grid_shift(weights, bandwidth=2.0), np.array([[4.0, 4.0]]), steps=50, tolerance=1e-3
     )
     np.testing.assert_allclose(ends, [[0, 8]], atol=1e-2)
-    nowhere = climbing.grid_shift(np.zeros((9, 9)), bandwidth=2.0)
+    nowhere = grid_mean_shift.grid_shift(np.zeros((9, 9)), bandwidth=2.0)
     assert not np.asarray(nowhere).any()
 
 
 def test_says_which_bandwidths_there_are():
     for bandwidth in (0, -1.0, float("nan"), (1.0, 2.0, 3.0)):
         with pytest.raises(InputError, match="bandwidth must be above 0"):
-            climbing.grid_shift(np.ones((3, 3)), bandwidth=bandwidth)
+            grid_mean_shift.grid_shift(np.ones((3, 3)), bandwidth=bandwidth)

@@ -70,7 +70,7 @@ def test_both_ways_of_computing_agree(seed):
     boxes, scores, valid, classes = crowded(seed, 200)
     order = np.argsort(-scores, kind="stable")
     ranked = boxes[order], valid[order], classes[order], jnp.float32(0.3)
-    np.testing.assert_array_equal(module._one_by_one(*ranked), module._at_once(*ranked))
+    np.testing.assert_array_equal(module._sequential(*ranked), module._parallel(*ranked))
 
 
 def test_cpus_go_box_by_box_and_others_make_all_steps_at_once():

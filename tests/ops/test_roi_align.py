@@ -21,11 +21,11 @@ def some(seed=0, count=12):
     """Boxes of an image of 44 x 56, also across its borders, outside, empty and inverted."""
     rng = np.random.default_rng(seed)
     centres, sides = rng.uniform(-10, 60, (count, 2)), rng.uniform(1, 40, (count, 2))
-    found = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
-    found[0] = [20, 20, 20, 20]
-    found[1] = [30, 30, 10, 20]
-    found[2] = [200, 200, 240, 240]
-    return found.astype(np.float32)
+    actual = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    actual[0] = [20, 20, 20, 20]
+    actual[1] = [30, 30, 10, 20]
+    actual[2] = [200, 200, 240, 240]
+    return actual.astype(np.float32)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
@@ -87,20 +87,18 @@ def test_levels_by_hand():
     # Of 224 pixels and a little less, of half as many, and far too large and small.
     sides = np.array([224, 223, 112, 111, 5000, 1, 0], np.float32)
     boxes = np.stack([sides * 0, sides * 0, sides, sides], axis=1)
-    found = pyramid_level(boxes, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32))
-    assert found.tolist() == [2, 1, 1, 0, 3, 0, 0]
+    actual = pyramid_level(boxes, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32))
+    assert actual.tolist() == [2, 1, 1, 0, 3, 0, 0]
 
 
 def test_a_pyramid_takes_each_box_from_its_level():
     maps = [feature_map(0), feature_map(1)[:6, :7]]
     boxes = np.array([[2, 2, 20, 14], [1, 3, 42, 40], [4, 4, 44, 30]], np.float32)
     options = {"bins": 2, "sampling_ratio": 2, "aligned": False}
-    found = pyramid_roi_align(
-        maps, boxes, scales=(0.25, 0.125), canonical_size=32.0, canonical_level=3, **options
-    )
+    actual = pyramid_roi_align(maps, boxes, scales=(0.25, 0.125), canonical_size=64.0, **options)
     fine, coarse = (roi_align(m, boxes, scale=s, **options) for m, s in zip(maps, (0.25, 0.125), strict=True))
-    np.testing.assert_allclose(found[0], fine[0], atol=1e-6)
-    np.testing.assert_allclose(found[1:], coarse[1:], atol=1e-6)
+    np.testing.assert_allclose(actual[0], fine[0], atol=1e-6)
+    np.testing.assert_allclose(actual[1:], coarse[1:], atol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
@@ -145,8 +143,8 @@ def test_a_pyramid_agrees_with_torchvision():
     pool = ops.MultiScaleRoIAlign(["2", "3", "4", "5"], 7, 2)
     given = {name: torch.tensor(m).permute(2, 0, 1)[None] for name, m in maps.items()}
     expected = pool(given, [torch.tensor(boxes)], [(256, 320)]).permute(0, 2, 3, 1)
-    found = pyramid_roi_align(list(maps.values()), boxes, bins=7, scales=[2.0**-n for n in (2, 3, 4, 5)])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    actual = pyramid_roi_align(list(maps.values()), boxes, bins=7, scales=[2.0**-n for n in (2, 3, 4, 5)])
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 @pytest.mark.peers
@@ -158,6 +156,6 @@ def test_boxes_at_the_boundary_of_two_levels_go_where_torchvision_has_them():
     sides = sides.astype(np.float32).ravel()
     boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
     expected = poolers.LevelMapper(2, 5)([torch.tensor(boxes)])
-    found = pyramid_level(boxes, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32))
-    np.testing.assert_array_equal(found, expected.numpy())
-    assert len(set(found.tolist())) == 4
+    actual = pyramid_level(boxes, scales=(1 / 4, 1 / 8, 1 / 16, 1 / 32))
+    np.testing.assert_array_equal(actual, expected.numpy())
+    assert len(set(actual.tolist())) == 4

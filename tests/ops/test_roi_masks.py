@@ -37,18 +37,18 @@ def test_agrees_with_roi_align_of_one_binary_mask_at_a_time():
 def test_of_half_a_box_is_half_ones():
     labels = np.zeros((16, 16), np.int32)
     labels[:, :8] = 7
-    found = crop_masks(labels, np.array([7]), np.array([[0, 0, 16, 16.0]], np.float32), bins=4)
-    np.testing.assert_allclose(found[0, 1], [1, 1, 0, 0], atol=0.26)
-    assert found[0, 1, 0] == 1
-    assert found[0, 1, 3] == 0
+    actual = crop_masks(labels, np.array([7]), np.array([[0, 0, 16, 16.0]], np.float32), bins=4)
+    np.testing.assert_allclose(actual[0, 1], [1, 1, 0, 0], atol=0.26)
+    assert actual[0, 1, 0] == 1
+    assert actual[0, 1, 3] == 0
 
 
 def test_pasting_undoes_cropping():
     labels = scene()
     boxes = BOXES[:2]
     masks = crop_masks(labels, IDS[:2], boxes, bins=28, aligned=True)
-    found = paste_masks(masks, boxes, shape=labels.shape) >= 0.5
-    for mask, index in zip(found, IDS, strict=False):
+    actual = paste_masks(masks, boxes, shape=labels.shape) >= 0.5
+    for mask, index in zip(actual, IDS, strict=False):
         truth = labels == index
         assert (mask & truth).sum() / (mask | truth).sum() > 0.9
 
@@ -58,8 +58,8 @@ def test_overlap_of_masks_by_hand():
     masks = np.ones((3, 4, 4), np.float32)
     boxes = np.array([[0, 0, 16, 16], [0, 0, 8, 16], [20, 20, 30, 30]], np.float32)
     for stride in (1, 2):
-        found = pairwise_mask_iou(masks, boxes, shape=(32, 32), stride=stride)
-        np.testing.assert_allclose(found, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], atol=1e-6)
+        actual = pairwise_mask_iou(masks, boxes, shape=(32, 32), stride=stride)
+        np.testing.assert_allclose(actual, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], atol=1e-6)
 
 
 def test_empty_masks_do_not_overlap():

@@ -33,8 +33,8 @@ def test_comparing_and_scattering_give_the_same_gradient():
     for row, values in zip(at, gradient, strict=True):
         for channel, pixel in enumerate(row):
             expected[pixel, channel] += values[channel] * (pixel >= 0)
-    np.testing.assert_allclose(module._by_scatter(at, gradient, 12), expected, atol=1e-5)
-    np.testing.assert_allclose(module._by_comparison(at, gradient, 12), expected, atol=1e-5)
+    np.testing.assert_allclose(module._scatter_add(at, gradient, 12), expected, atol=1e-5)
+    np.testing.assert_allclose(module._compare_and_sum(at, gradient, 12), expected, atol=1e-5)
 
 
 @pytest.mark.peers

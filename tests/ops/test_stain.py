@@ -26,9 +26,9 @@ def colours():
 
 
 def test_cielab_is_scikit_images():
-    ours = jax.jit(stain.rgb_to_lab)(colours())
-    np.testing.assert_allclose(ours, color.rgb2lab(colours()), atol=2e-3)
-    np.testing.assert_allclose(jax.jit(stain.lab_to_rgb)(ours), colours(), atol=1e-4)
+    lab = jax.jit(stain.rgb_to_lab)(colours())
+    np.testing.assert_allclose(lab, color.rgb2lab(colours()), atol=2e-3)
+    np.testing.assert_allclose(jax.jit(stain.lab_to_rgb)(lab), colours(), atol=1e-4)
 
 
 def test_colours_out_of_reach_are_clipped_as_by_scikit_image():
@@ -60,12 +60,12 @@ def test_values_that_one_can_compute_by_hand():
 
 def test_estimated_stains_are_the_oracles_and_near_those_that_made_the_slide():
     light = slide(white=0.0)
-    found, count = jax.jit(stain.stain_matrix)(stain.optical_density(light), EVERY)
+    stains, count = jax.jit(stain.stain_matrix)(stain.optical_density(light), EVERY)
     expected, number = oracle.stain_matrix(light)
     assert count == number
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(stains, expected, atol=2e-3)
     truth = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
-    assert (np.sum(np.asarray(found) * truth, axis=1) > 0.98).all()
+    assert (np.sum(np.asarray(stains) * truth, axis=1) > 0.98).all()
 
 
 @pytest.mark.parametrize("padding", [0, 100])
@@ -74,11 +74,11 @@ def test_both_ways_to_normalise_are_the_oracles_whatever_the_padding(padding):
     padded = np.concatenate([light, np.full((padding, 3), 0.5, np.float32)])
     valid = np.arange(len(padded)) < len(light)
     target = {"stains": np.float32([[0.56, 0.72, 0.41], [0.22, 0.80, 0.56]]), "strongest": np.float32([2, 1])}
-    found = jax.jit(stain.macenko)(padded, valid, **target)[: len(light)]
-    np.testing.assert_allclose(found, oracle.macenko(light, **target), atol=5e-3)
+    normalised = jax.jit(stain.macenko)(padded, valid, **target)[: len(light)]
+    np.testing.assert_allclose(normalised, oracle.macenko(light, **target), atol=5e-3)
     target = {"mean": np.float32([65, 19, -25]), "deviation": np.float32([14, 16, 16])}
-    found = jax.jit(stain.reinhard)(padded, valid, **target)[: len(light)]
-    np.testing.assert_allclose(found, oracle.reinhard(light, **target), atol=2e-3)
+    normalised = jax.jit(stain.reinhard)(padded, valid, **target)[: len(light)]
+    np.testing.assert_allclose(normalised, oracle.reinhard(light, **target), atol=2e-3)
 
 
 @pytest.mark.parametrize("shades", [np.zeros((1, 3)), STAINS[:1]], ids=["no stain", "one stain"])
@@ -92,8 +92,8 @@ def test_what_has_not_two_stains_stays_as_it_is(shades):
 
 def test_a_flat_image_stays_finite():
     flat = np.full((600, 3), 0.4, np.float32)
-    found = jax.jit(stain.reinhard)(
+    normalised = jax.jit(stain.reinhard)(
         flat, EVERY, mean=np.float32([65, 19, -25]), deviation=np.float32([14, 16, 16])
     )
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, found[:1].repeat(600, axis=0))
+    assert np.isfinite(normalised).all()
+    np.testing.assert_allclose(normalised, normalised[:1].repeat(600, axis=0))

@@ -9,13 +9,6 @@ def iou(a, b):
     return both / either if either > 0 else 0.0
 
 
-def giou(a, b):
-    both = overlap(a, b)
-    either = area(a) + area(b) - both
-    hull = area((min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])))
-    return iou(a, b) - ((hull - either) / hull if hull > 0 else 0.0)
-
-
 def overlap(a, b):
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])

@@ -1,4 +1,4 @@
-"""Boundaries and crowds, one pixel at a time."""
+"""Boundaries and gaps, one pixel at a time."""
 
 import numpy as np
 
@@ -14,9 +14,9 @@ def boundaries(labels, *, connectivity, width):
     return marked
 
 
-def crowded(labels, *, reach):
+def near_two_instances(labels, *, radius):
     marked = np.zeros(labels.shape, bool)
     for y, x in np.ndindex(labels.shape):
-        window = labels[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+        window = labels[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
         marked[y, x] = len(set(window.flat) - {0}) > 1
     return marked

@@ -1,5 +1,8 @@
 import base64
+import dataclasses
 import io
+import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -7,17 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.metrics import Scores
-from segjax.report import Example, write_report
+from segjax.data.records import Record
+from segjax.evaluation.evaluate import Evaluation
+from segjax.metrics.scores import Statistics
+from segjax.report import evaluation_page
+from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.segmentation import Segmentation
 
 NAMES = ("background", "nucleus", "micronucleus")
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'
-VOID = {"meta", "link", "img", "input", "br", "line", "polyline", "circle"}
+VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags, attributes, text, and that every tag is closed."""
+    """Tags, attributes and text of a page; checks that every tag is closed."""
 
     def __init__(self, path):
         super().__init__()
@@ -49,41 +55,60 @@ class Page(HTMLParser):
         return [value for _, name, value in self.attributes if name in names]
 
 
-def example(seed: int, *, shape=(40, 50), channels=1, name=None, hit=0.9) -> Example:
+class Images(list):
+    """A source of records."""
+
+    def __init__(self, records, class_names=NAMES):
+        super().__init__(records)
+        self.class_names = class_names
+
+
+def record(seed: int, *, shape=(40, 50), channels=1, name=None) -> Record:
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.int32)
     labels[4:20, 4:20], labels[24:30, 30:36] = 1, 2
-    truth = Segmentation.from_labels(labels, classes=[1, 2])
     image = rng.integers(0, 4000, (*shape, channels)).astype(np.uint16)
-    shifted = np.roll(labels, 3, axis=1)
-    shifted[30:36, 4:10] = 3  # invented
-    predictions = {"model": truth, "reference": Segmentation.from_labels(shifted, classes=[1, 2, 1])}
-    return Example(name or f"image {seed}", image, truth, predictions, {"model": hit, "reference": 0.25})
+    return Record(name or f"image {seed}", "g", image, Segmentation.from_labels(labels, classes=[1, 2]))
 
 
-def metrics_of(examples):
-    methods = {}
-    for name in ("model", "reference"):
-        parts = (Scores.of(e.truth, e.predictions[name], NAMES) for e in examples)
-        methods[name] = sum(parts, start=Scores.empty(NAMES)).compute()
-    return {"split": "test", "methods": methods, "seconds": {"train": 12.5, "evaluate": None}}
+def shifted(truth: Segmentation) -> Segmentation:
+    labels = np.roll(truth.labels, 3, axis=1)
+    labels[30:36, 4:10] = 3  # a false positive
+    return Segmentation.from_labels(labels, classes=[1, 2, 1])
 
 
-def written(path, examples, *, metrics=None, **others) -> Page:
-    metrics = metrics_of(examples) if metrics is None else metrics
-    fields = {"title": "a run", "class_names": NAMES, "metrics": metrics, "examples": examples}
-    write_report(path / "index.html", **(fields | others))
+def evaluated(source, predict, aps=None) -> Evaluation:
+    """Evaluates predictions; `aps` replaces the AP 0.5 of each image."""
+    predictions = {one.name: predict(one.truth) for one in source}
+    counts = [Statistics.of(one.truth, predictions[one.name], source.class_names) for one in source]
+    scores = sum(counts, start=Statistics.empty(source.class_names)).compute()
+    per_image = {one.name: count.compute() for one, count in zip(source, counts, strict=True)}
+    for (name, one), ap in zip(per_image.items(), aps or [], strict=bool(aps)):
+        per_image[name] = dataclasses.replace(one, ap=one.ap | {0.5: ap})
+    return Evaluation(scores, per_image, predictions, 1.5)
+
+
+def both(source, aps=None):
+    return {"model": evaluated(source, lambda truth: truth, aps), "reference": evaluated(source, shifted)}
+
+
+def written(path, source, evaluations, **others) -> Page:
+    fields = {"data_set": "cells", "split": "test", "environment": {}, "config": {}, "train_seconds": 12.5}
+    report = EvaluationReport(source=source, evaluations=evaluations, **(fields | others))
+    write_report(path, report)
     return Page(path / "index.html")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    examples = [example(seed, hit=hit) for seed, hit in enumerate((0.5, None, 0.9, 0.1, 0.7))]
+    source = Images(record(seed) for seed in range(5))
     return written(
         tmp_path_factory.mktemp("report"),
-        examples,
+        source,
+        both(source, aps=[0.5, math.nan, 0.9, 0.1, 0.7]),
         curve=[{"step": s, "loss": 1 / (s + 1), "dice": 0.5} for s in range(5)],
-        environment={"hardware": "one CPU", "versions": {"jax": "0.10.2"}, "config": {"rate": 0.0003}},
+        environment={"hardware": "one CPU", "versions": {"jax": "0.10.2"}},
+        config={"rate": 0.0003},
         warnings=["Two of five images are of one patient."],
     )
 
@@ -102,6 +127,9 @@ def test_nothing_comes_from_outside(page):
 
 def test_pictures_decode_and_are_named(page):
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    charts = [uri for uri in pictures if uri.startswith("data:image/png")]
+    assert len(charts) == 2
+    pictures = [uri for uri in pictures if uri not in charts]
     assert len(pictures) == 5 * 4
     for uri in pictures:
         kind, _, content = uri.partition(";base64,")
@@ -111,22 +139,23 @@ def test_pictures_decode_and_are_named(page):
         assert picture.width % 50 == 0  # a small image grows by whole steps
         assert picture.width * 40 == picture.height * 50
     names = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert names[:4] == ["image 2: image", "image 2: truth", "image 2: by model", "image 2: by reference"]
+    assert names[:2] == ["loss at 5 steps, last 0.2", "dice at 5 steps, last 0.5"]
+    assert names[2:6] == ["image 2: image", "image 2: truth", "image 2: by model", "image 2: by reference"]
 
 
-def test_numbers_are_those_of_the_metrics(page):
-    metrics = metrics_of([example(seed) for seed in range(5)])["methods"]
-    better, worse = metrics["model"], metrics["reference"]
-    for key in ("pq", "aji", "f1", "mean_iou", "pixel_accuracy"):
-        assert (f"{better[key]:.3f}", True) in page.cells
-        assert (f"{worse[key]:.3f}", False) in page.cells
-        assert (f"{worse[key]:.3f}", True) not in page.cells
+def test_numbers_are_those_of_the_scores(page):
+    evaluations = both(Images(record(seed) for seed in range(5)))
+    better, worse = (evaluations[name].scores for name in ("model", "reference"))
+    for name in ("pq", "aji", "f1", "mean_iou", "pixel_accuracy"):
+        assert (f"{getattr(better, name):.3f}", True) in page.cells
+        assert (f"{getattr(worse, name):.3f}", False) in page.cells
+        assert (f"{getattr(worse, name):.3f}", True) not in page.cells
     text = " ".join("".join(page.text).split())
-    assert f"AP 0.5{better['ap']['0.5']:.3f}reference {worse['ap']['0.5']:.3f}" in text
-    assert "about instances and pixels of nucleus" in text
+    assert f"AP 0.5{better.ap[0.5]:.3f}reference {worse.ap[0.5]:.3f}" in text
+    assert "refer to instances and pixels of nucleus" in text
 
 
-def test_best_and_worst_come_first_and_what_was_not_judged_last(page):
+def test_best_and_worst_come_first_and_undefined_scores_last(page):
     titles = re.findall(r"image \d(?=\s|best|worst|enlarge|AP)", " ".join("".join(page.text).split()))
     assert list(dict.fromkeys(titles)) == ["image 2", "image 3", "image 4", "image 0", "image 1"]
 
@@ -134,54 +163,76 @@ def test_best_and_worst_come_first_and_what_was_not_judged_last(page):
 def test_warnings_curves_and_environment_are_there(page):
     text = "".join(page.text)
     assert "Two of five images are of one patient." in text
-    assert page.tags.count("svg") == 2
-    for piece in ("versions.jax", "0.10.2", "config.rate", "0.0003", "seconds.train", "12.5"):
+    for piece in (
+        "versions.jax",
+        "0.10.2",
+        "config.rate",
+        "0.0003",
+        "seconds.train",
+        "12.5",
+        "seconds.evaluate",
+    ):
         assert piece in text
-    assert "seconds.evaluate" not in text
 
 
 def test_hostile_names_are_text(tmp_path):
-    names = ("background", HOSTILE, "b")
-    one = example(0, name=HOSTILE)
-    scores = {HOSTILE: Scores.of(one.truth, one.truth, names).compute()}
-    hostile = Example(HOSTILE, one.image, one.truth, {HOSTILE: one.truth}, {HOSTILE: 0.5})
+    source = Images([record(0, name=HOSTILE)], ("background", HOSTILE, "b"))
     page = written(
         tmp_path,
-        [hostile],
-        title=HOSTILE,
-        class_names=names,
-        metrics={"split": HOSTILE, "methods": scores},
+        source,
+        {HOSTILE: evaluated(source, lambda truth: truth)},
+        data_set=HOSTILE,
+        split=HOSTILE,
         curve=[{"step": 0, HOSTILE: 1.0}, {"step": 1, HOSTILE: 2.0}],
         environment={HOSTILE: HOSTILE},
         warnings=[HOSTILE],
-        score_name=HOSTILE,
+        stages=(HOSTILE, {HOSTILE: [(HOSTILE, np.zeros((4, 4, 3), np.uint8))]}),
     )
     assert "script" not in page.tags
     assert not page.values("onerror")
     assert "".join(page.text).count(HOSTILE) > 10
 
 
-def test_of_many_images_the_first_in_order_are_shown(tmp_path):
-    examples = [example(seed, hit=seed / 10) for seed in range(6)]
-    page = written(tmp_path, examples, max_examples=3)
+def test_of_many_images_the_first_in_order_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation_page, "MAX_EXAMPLES", 3)
+    source = Images(record(seed) for seed in range(6))
+    page = written(tmp_path, source, both(source, aps=[seed / 10 for seed in range(6)]))
     assert page.tags.count("article") == 3
     assert "3 of 6 are shown" in "".join(page.text)
 
 
-def test_without_examples_curve_or_reference_there_is_still_a_report(tmp_path):
-    metrics = metrics_of([example(0)])
-    del metrics["methods"]["reference"]
-    page = written(tmp_path, [], metrics=metrics)
+def test_without_images_curve_or_reference_there_is_still_a_report(tmp_path):
+    nothing = Images([])
+    page = written(tmp_path, nothing, {"model": evaluated(nothing, None)})
     assert page.tags.count("table") == 2
     assert not any(bold for _, bold in page.cells)
     assert "img" not in page.tags
-    page = written(tmp_path, [], metrics={"split": "test", "methods": {}})
+    page = written(tmp_path, nothing, {})
     assert "table" in page.tags
+
+
+def test_the_metrics_file_has_the_scores_of_each_method_and_image(tmp_path):
+    source = Images(record(seed) for seed in range(2))
+    evaluations = both(source)
+    written(tmp_path, source, evaluations, step=7, split_facts={"split_sha256": "ab"}, environment={"a": 1})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    keys = ["split", "methods", "seconds", "step", "images", "split_sha256", "per_image", "environment"]
+    assert list(metrics) == keys
+    assert metrics["methods"]["reference"] == evaluations["reference"].scores.as_dict()
+    assert metrics["per_image"]["model"]["image 1"]["ap"]["0.5"] == 1
+    assert metrics["seconds"] == {
+        "train": 12.5,
+        "evaluate": 1.5,
+        "by_method": {"model": 1.5, "reference": 1.5},
+    }
+    written(tmp_path, source, evaluations, proposals={"recall": None})
+    assert json.loads((tmp_path / "metrics.json").read_text())["proposals"] == {"recall": None}
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((700, 900), 3), ((40, 2000), 1), ((38, 40), 2)])
 def test_images_of_any_shape_are_embedded_small(tmp_path, shape, channels):
-    page = written(tmp_path, [example(0, shape=shape, channels=channels)])
+    source = Images([record(0, shape=shape, channels=channels)])
+    page = written(tmp_path, source, both(source))
     uri = next(value for tag, name, value in page.attributes if (tag, name) == ("img", "src"))
     width, height = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size
     assert width <= 512

@@ -16,7 +16,7 @@ def test_draws_every_stage():
         np.array([[14.6, 20.2]]),
         Segmentation.from_labels(labels),
     )
-    pictures = dict(draw_stages(image, stages, ("background", "nucleus")))
+    pictures = dict(draw_stages(image, stages))
     assert list(pictures) == ["ramp", "flat", "foreground", "1 seeds", "1 instances"]
     assert all(picture.shape == (40, 60, 3) and picture.dtype == np.uint8 for picture in pictures.values())
     assert pictures["ramp"][0, 0, 0] == 0
@@ -35,11 +35,11 @@ def test_shows_where_most_cells_are():
     assert (rows.stop - rows.start, columns.stop - columns.start) == (256, 256)
     assert busiest(np.zeros((5, 7), bool)) == (slice(0, 5), slice(0, 7))
     image = np.zeros((300, 1000, 1), np.uint8)
-    pictures = draw_stages(image, Stages.nothing((300, 1000)), ("background",), window=(rows, columns))
+    pictures = draw_stages(image, Stages.nothing((300, 1000)), window=(rows, columns))
     assert {picture.shape for _, picture in pictures} == {(256, 256, 3)}
 
 
 def test_nothing_can_be_drawn():
     nothing = Stages.nothing((8, 9))
-    pictures = dict(draw_stages(np.zeros((8, 9, 3), np.float32), nothing, ("background", "nucleus")))
+    pictures = dict(draw_stages(np.zeros((8, 9, 3), np.float32), nothing))
     assert list(pictures) == ["foreground", "0 seeds", "0 instances"]

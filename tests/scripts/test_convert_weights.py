@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from segjax.models.weights.loading import load
+from segjax.models.weights.file import load
 from tests.models.weights.test_encoders import parameters, torch_vgg11
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,6 @@ def test_an_error_is_one_sentence_and_exit_code_2(tmp_path):
     out = tmp_path / "out.safetensors"
     done = convert(f"--source={tmp_path / 'w.safetensors'}", "--architecture=vgg11", f"--out={out}")
     assert done.returncode == 2
-    assert "not a vgg11: it has no layer features.0" in done.stderr
+    assert "not a vgg11: missing layer features.0" in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()

@@ -57,7 +57,7 @@ def test_what_is_missing_is_said_in_one_sentence(folder, environment):  # noqa: 
     assert code == 2
     assert "give --images and --masks, or --dataset=NAME" in err
     code, _, err = finish(
-        start("prepare", "--out=x", "--images=a", "--masks=b", "--shares=a,b", environment=environment)
+        start("prepare", "--out=x", "--images=a", "--masks=b", "--fractions=a,b", environment=environment)
     )
     assert code == 2
-    assert "--shares=a,b are no numbers: such as 0.7,0.15,0.15" in err
+    assert "--fractions=a,b are not numbers such as 0.7,0.15,0.15" in err

@@ -138,9 +138,9 @@ NEEDS = {
         ("ablate", ("--config=configs/synthetic.py",), ["has no sweep", "--sweep"]),
         ("ablate", ("--score=beauty",), ["beauty", "AJI"]),
         ("evaluate", (), ["--workdir", "--config"]),
-        ("evaluate", ("--workdir=nowhere",), ["nowhere", "scripts/train.py"]),
+        ("evaluate", ("--workdir=nowhere",), ["nowhere", "segjax train"]),
         ("evaluate", ("--config=configs/classical.py:method=magic",), ["magic", "watershed"]),
-        ("predict", (), ["nowhere", "scripts/train.py"]),
+        ("predict", (), ["nowhere", "segjax train"]),
     ],
 )
 def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):
@@ -161,8 +161,39 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if "cli.r
 def test_help_helps(script, environment):
     code, out, _ = finish(start(script, "--help", environment=environment))
     assert code in (0, 1)  # absl's own is 1
-    assert "python scripts/" in out
-    assert "--" in out
+    assert f"segjax {script.partition('_')[0]} --" in out or f"python scripts/{script}.py" in out
+    for flag in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / f"{script}.py").read_text()):
+        assert f"{flag}:" in out
+
+
+def test_the_command_segjax_runs_the_scripts(environment, tmp_path):
+    command = [sys.executable, "-m", "segjax"]
+
+    def run(*arguments):
+        return finish(
+            subprocess.Popen(
+                [*command, *arguments],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+
+    code, out, err = run("train", "--help")
+    assert "--workdir:" in out
+    assert "--config:" in out
+    # Configs by name, from any folder.
+    for arguments in (("--config=synthetic",), ("--config", "synthetic:dataset=synthetic")):
+        code, out, err = run("evaluate", *arguments, "--out=nowhere")
+        assert code == 2, err
+        assert err.strip().splitlines()[-1].startswith("error: ")
+        assert "--config names a network, which has to be trained first" in err
+    code, out, err = run("train", "--config=nothing", "--workdir=nowhere")
+    assert code == 2
+    assert "nothing" in err
+    assert err.strip().endswith("one of classical, quickstart, rcnn, semantic, synthetic")
 
 
 def test_importing_segjax_stays_light(environment):

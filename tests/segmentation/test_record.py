@@ -31,21 +31,19 @@ def test_colours_become_instances_and_transparent_pixels_background():
     picture[0, 0] = (0, 0, 0, 255)  # opaque black is an instance
     picture[0, 1:] = (1, 2, 3, 255)
     picture[1, 0] = (1, 2, 3, 0)  # transparent is not
-    made = Segmentation.from_colours(picture)
-    np.testing.assert_array_equal(made.labels, [[1, 2, 2], [0, 0, 0]])
-    np.testing.assert_array_equal(colour_ids(picture)[0], [1, 0x010203 + 1, 0x010203 + 1])
+    np.testing.assert_array_equal(colour_ids(picture), [[1, 0x010203 + 1, 0x010203 + 1], [0, 0, 0]])
 
 
 def test_without_alpha_black_is_background():
     picture = np.zeros((1, 2, 3), np.uint8)
     picture[0, 1] = 255
-    np.testing.assert_array_equal(Segmentation.from_colours(picture).labels, [[0, 1]])
+    np.testing.assert_array_equal(colour_ids(picture) > 0, [[False, True]])
 
 
 def test_an_alpha_that_is_nowhere_transparent_says_nothing():
     picture = np.full((1, 2, 4), 255, np.uint8)
     picture[0, 0, :3] = 0
-    np.testing.assert_array_equal(Segmentation.from_colours(picture).labels, [[0, 1]])
+    np.testing.assert_array_equal(colour_ids(picture) > 0, [[False, True]])
 
 
 def test_later_polygons_win_and_hidden_ones_leave_with_their_class():
@@ -99,6 +97,18 @@ def test_of_class_keeps_one_class_and_what_is_ignored():
     np.testing.assert_array_equal(only.labels, [[0, 1, 0, 0]])
     np.testing.assert_array_equal(only.semantic, [[0, 2, IGNORE, 0]])
     assert only.classes.tolist() == [2]
+
+
+def test_the_class_map_and_the_boxes_are_those_of_the_instances():
+    labels = np.zeros((6, 9), int)
+    labels[1:4, 2:8], labels[3:5, 0:1], labels[5, 8] = 5, 9, 7
+    made = Segmentation.from_labels(labels, classes=[2, 1, 3], semantic=np.zeros((6, 9), int))
+    np.testing.assert_array_equal(
+        made.class_map, np.select([labels == 5, labels == 9, labels == 7], [2, 3, 1])
+    )
+    assert made.class_map.dtype == np.int32
+    assert made.boxes.tolist() == [[2, 1, 8, 4], [8, 5, 9, 6], [0, 3, 1, 5]]
+    assert Segmentation.empty((3, 4)).boxes.shape == (0, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -6,19 +7,20 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.models.detectors import METHODS, create_detector
-from segjax.tasks.detection import make_instance
+from segjax.ops.detection import DetectConfig, ProposeConfig
+from segjax.tasks.detection import DetectionTask
+from segjax.tasks.detection_config import DetectionConfig, SamplingConfig
 from tests.models import quick
 
 SIDE = 48
 CAPACITY = 6
-TASK = {
-    "pre_nms": 20,
-    "post_nms": 16,
-    "rpn_batch": 16,
-    "roi_batch": 8,
-    "candidates": 20,
-    "max_detections": 10,
-}
+CONFIG = DetectionConfig(
+    propose=ProposeConfig(pre_nms=20, post_nms=16),
+    anchors=SamplingConfig(0.7, 0.3, batch_size=16, positive_fraction=0.5),
+    rois=SamplingConfig(batch_size=8),
+    detect=DetectConfig(score_threshold=0.05, candidates=20, max_detections=10),
+    min_area=1,
+)
 
 
 def batch(seed=0, count=4, size=2):
@@ -59,13 +61,13 @@ def detector(method):
         aligned=True,
         crop_side=16,
         crop_context=2,
-        num_classes=3,
+        classes=3,
     )
 
 
 @functools.cache
-def task(method, **settings):
-    return make_instance(detector(method), num_classes=3, aligned=True, **TASK, **settings)
+def task(method, detect=CONFIG.detect, **settings):
+    return DetectionTask(detector(method), 3, dataclasses.replace(CONFIG, detect=detect, **settings))
 
 
 @functools.cache
@@ -180,7 +182,7 @@ def test_predictions_become_a_segmentation(method):
     assert (np.diff(result.scores) <= 0).all()
 
 
-def test_many_crops_are_encoded_in_turns():
+def test_many_crops_are_encoded_in_chunks():
     given = batch()
     model, weights = detector("r_cnn"), params("r_cnn")
     boxes = np.tile(given["proposals"], (1, 4, 1))[:, :70]
@@ -189,7 +191,7 @@ def test_many_crops_are_encoded_in_turns():
     one = quick.jit(lambda p, b: model.apply({"params": p}, [image], b, method="predict_boxes"))(
         weights, boxes
     )[0]
-    outputs = quick.jit(task("r_cnn", score_threshold=0.0).predict)(
+    outputs = quick.jit(task("r_cnn", dataclasses.replace(CONFIG.detect, score_threshold=0.0)).predict)(
         weights, image, None, (boxes, np.ones(boxes.shape[:2], bool))
     )
     probabilities = np.asarray(jax.nn.softmax(one))[..., 1:]
@@ -210,8 +212,9 @@ def test_masks_suppress_masks():
     np.testing.assert_array_equal(result.classes, [1, 1])
     np.testing.assert_allclose(result.scores, [0.9, 0.7])
     given = batch()["image"]
-    loose = task("mask_r_cnn", score_threshold=0.0, nms=0.99)
-    strict = task("mask_r_cnn", score_threshold=0.0, nms=0.99, suppression="masks", mask_nms=0.1)
+    detect = dataclasses.replace(CONFIG.detect, score_threshold=0.0, iou_threshold=0.99)
+    loose = task("mask_r_cnn", detect)
+    strict = task("mask_r_cnn", detect, suppression="masks", mask_nms=0.1)
     weights = params("mask_r_cnn")
     full = weights | {"mask_head": weights["mask_head"] | {"bias": np.full(3, 50.0, np.float32)}}
     every, few = (quick.jit(t.predict)(full, given)["valid"].sum() for t in (loose, strict))
@@ -220,12 +223,10 @@ def test_masks_suppress_masks():
 
 def test_what_is_impossible_is_named():
     with pytest.raises(InputError, match="choose one of boxes, masks"):
-        make_instance(detector("mask_r_cnn"), num_classes=3, suppression="soft")
+        task("mask_r_cnn", suppression="soft")
     with pytest.raises(InputError, match="needs masks"):
-        make_instance(detector("faster_r_cnn"), num_classes=3, suppression="masks")
-    with pytest.raises(InputError, match="it has boxes, classes"):
-        make_instance(detector("faster_r_cnn"), num_classes=3, weights={"dice": 1.0})
-    with pytest.raises(InputError, match="has to be given proposals"):
+        task("faster_r_cnn", suppression="masks")
+    with pytest.raises(InputError, match="no RPN: give proposals"):
         jax.eval_shape(task("fast_r_cnn").predict, params("fast_r_cnn"), batch()["image"])
 
 
@@ -250,8 +251,8 @@ def test_losses_are_torchvisions():
     from tests.models.weights import test_detectors as conversion
 
     name = "maskrcnn_resnet50_fpn"
-    net = conversion.theirs(name)
-    model, weights, _ = conversion.ours(name)
+    net = conversion.torch_model(name)
+    model, weights, _ = conversion.segjax_model(name)
     rng = np.random.default_rng(0)
     image = rng.random((96, 128, 3), np.float32)
     labels = np.zeros((96, 128), np.int32)
@@ -280,9 +281,12 @@ def test_losses_are_torchvisions():
         net.eval()
         net.rpn._pre_nms_top_n = {"training": 2000, "testing": 1000}
         net.rpn._post_nms_top_n = {"training": 2000, "testing": 1000}
-    mine = make_instance(
-        model, num_classes=5, pre_nms=300, post_nms=200, rpn_batch=everything, roi_batch=everything
+    config = DetectionConfig(
+        propose=ProposeConfig(pre_nms=300, post_nms=200),
+        anchors=SamplingConfig(0.7, 0.3, batch_size=everything, positive_fraction=0.5),
+        rois=SamplingConfig(batch_size=everything),
     )
+    mine = DetectionTask(model, 5, config)
     given = {
         "image": image[None],
         "labels": labels[None],

@@ -5,7 +5,7 @@ from segjax.errors import InputError
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
 from segjax.tasks import rcnn_svm
-from segjax.tasks.rcnn_svm import Described, fit_predictor
+from segjax.tasks.rcnn_svm import ImageBoxes, fit_predictor
 
 DEPTH = 12
 
@@ -27,7 +27,7 @@ def image(seed, *, classes=(1, 2), count=60):
     features[:, 6:8] += 10 * shift
     iou = np.where(of > 0, np.where(exact, 1, 0.8), 0.1)
     overlap = np.where(of[:, None] == np.arange(3)[None], iou[:, None], 0.05)
-    return Described(features.astype(np.float32), boxes, target, iou, np.where(of > 0, of, 1), overlap)
+    return ImageBoxes(features.astype(np.float32), boxes, target, iou, np.where(of > 0, of, 1), overlap)
 
 
 def predicted(predictor, features):
@@ -75,7 +75,7 @@ def test_a_class_without_objects_is_never_found():
 
 def test_without_objects_there_is_nothing_to_fit():
     nothing = image(0)._replace(iou=np.zeros(60))
-    with pytest.raises(InputError, match="no object to fit SVMs to"):
+    with pytest.raises(InputError, match="no image has an object to fit SVMs to"):
         fit_predictor([nothing], num_classes=3, seed=0)
 
 
@@ -89,5 +89,5 @@ def test_is_kept_with_its_step(tmp_path, fitted):
     with pytest.raises(InputError, match="is damaged"):
         rcnn_svm.load({}, tmp_path, 7)
     (tmp_path / rcnn_svm.FILE).unlink()
-    with pytest.raises(InputError, match=r"there is no .* yet"):
+    with pytest.raises(InputError, match="does not exist yet"):
         rcnn_svm.load({}, tmp_path, 7)

@@ -7,8 +7,13 @@ from scipy.special import softmax
 from segjax.data.preprocess import instance_distance
 from segjax.errors import InputError
 from segjax.ops.masks import boundaries
-from segjax.tasks import make_semantic
-from segjax.tasks.semantic import INSTANCES, mean_probabilities, output_channels
+from segjax.tasks.semantic import (
+    INSTANCES,
+    SemanticConfig,
+    SemanticTask,
+    mean_probabilities,
+    output_channels,
+)
 from segjax.typing import IGNORE
 
 
@@ -23,9 +28,8 @@ class Echo:
 
 
 def make(instances, **options):
-    return make_semantic(
-        Echo(), num_classes=3, instances=instances, losses={"cross_entropy": 1.0}, min_area=(4,), **options
-    )
+    options = {"losses": {"cross_entropy": 1.0}, "min_area": (4,)} | options
+    return SemanticTask(Echo(), 3, SemanticConfig(instances=instances, **options))
 
 
 def scene():
@@ -94,7 +98,7 @@ def test_the_loss_is_least_for_the_truth_and_blind_to_what_is_ignored(instances)
 def test_small_instances_are_dropped_by_class():
     labels, semantic = scene()
     for areas, expected in (((4, 100), [1, 1]), ((1000, 4), [2])):
-        task = make_semantic(Echo(), num_classes=3, losses={"dice": 1.0}, min_area=areas)
+        task = make("distance", losses={"dice": 1.0}, min_area=areas)
         outputs = perfect(labels, semantic, "distance")
         outputs = {"classes": softmax(outputs["classes"][0], -1), "distance": outputs["distance"][0, ..., 0]}
         assert task.segment(outputs).classes.tolist() == expected
@@ -116,6 +120,6 @@ def test_scores_are_mean_probabilities_of_the_instances_class():
 
 def test_refuses_what_it_does_not_know():
     with pytest.raises(InputError, match="components, boundary, distance"):
-        output_channels("stars", 3)
+        output_channels(SemanticConfig(instances="stars"), 3)
     with pytest.raises(InputError, match="3 values for 2"):
-        make_semantic(Echo(), num_classes=3, losses={"dice": 1.0}, min_area=(1, 2, 3))
+        make("distance", min_area=(1, 2, 3))

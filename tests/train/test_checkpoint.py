@@ -12,6 +12,16 @@ from segjax.train.sharding import make_mesh
 from segjax.train.state import digests, fingerprint
 from tests.train import toy
 
+# Orbax leaves its other reads unfinished when it finds a damaged file.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def unfinished_reads_end_here():
+    """They would otherwise raise in a later test."""
+    yield
+    gc.collect()
+
 
 def states(count, **options):
     mesh, state, step = toy.setup(**options)
@@ -24,19 +34,18 @@ def states(count, **options):
 
 def damage(folder, how):
     """Changes the data of a checkpoint behind Orbax's back."""
-    files = [path for path in (folder / "state").rglob("*") if path.is_file() and "/d/" in str(path)]
-    largest = max(files, key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    if how == "flip":
-        content[len(content) // 2] ^= 1
-        largest.write_bytes(content)
-    elif how == "zero":
-        largest.write_bytes(bytes(len(content)))
-    elif how == "truncate":
-        largest.write_bytes(content[: len(content) // 2])
-    elif how == "delete":
-        largest.unlink()
-    elif how == "empty":
+    for path in [path for path in (folder / "state").rglob("*") if path.is_file() and "/d/" in str(path)]:
+        content = bytearray(path.read_bytes())
+        if how == "flip":
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        elif how == "zero":
+            path.write_bytes(bytes(len(content)))
+        elif how == "truncate":
+            path.write_bytes(content[: len(content) // 2])
+        elif how == "delete":
+            path.unlink()
+    if how == "empty":
         shutil.rmtree(folder)
         folder.mkdir()
 
@@ -69,8 +78,6 @@ def test_keeps_the_latest_and_the_best(tmp_path):
         assert checkpoints.best() == 2
 
 
-# Orbax leaves its other reads unfinished when one finds a damaged file; they must complain here, if anywhere.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["flip", "zero", "truncate", "delete", "empty"])
 def test_goes_back_past_a_damaged_checkpoint(tmp_path, how, caplog):
     mesh, made = states(3)
@@ -87,16 +94,50 @@ def test_goes_back_past_a_damaged_checkpoint(tmp_path, how, caplog):
     with Checkpoints(tmp_path) as checkpoints:
         state, _ = checkpoints.restore(made[0], mesh)
     assert fingerprint(state) == fingerprint(made[3])
-    gc.collect()
 
 
-def test_never_begins_anew_where_every_checkpoint_is_damaged(tmp_path):
+def test_never_starts_from_scratch_where_every_checkpoint_is_damaged(tmp_path):
     mesh, made = states(1)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(made[1], {})
     damage(tmp_path / "1", "flip")
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match="can be trusted"):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(InputError, match=r"all checkpoints \[1\] .* are damaged"),
+    ):
         checkpoints.restore(made[0], mesh)
+
+
+@pytest.mark.parametrize("keep_ema", [True, False])
+def test_prediction_restores_the_parameters_for_evaluation_alone(tmp_path, keep_ema):
+    _, made = states(2, keep_ema=keep_ema)
+    expected = jax.device_get(made[2].eval_params)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(made[2], {})
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), expected)
+    with Checkpoints(tmp_path) as checkpoints:
+        params, step = checkpoints.restore_params(shapes, [2])
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    assert {leaf.sharding for leaf in jax.tree.leaves(params)} == {
+        jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    }
+
+
+@pytest.mark.parametrize("how", ["flip", "zero", "truncate", "delete", "empty"])
+def test_prediction_falls_back_to_an_intact_checkpoint(tmp_path, how):
+    _, made = states(2)
+    with Checkpoints(tmp_path) as checkpoints:
+        for state in made[1:]:
+            checkpoints.save(state, {})
+    damage(tmp_path / "2", how)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), made[1].eval_params)
+    with Checkpoints(tmp_path) as checkpoints:
+        params, step = checkpoints.restore_params(shapes, [2, 1])
+        assert step == 1
+        with pytest.raises(InputError, match=r"all checkpoints \[2\] .* are damaged"):
+            checkpoints.restore_params(shapes, [2])
+    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(made[1].eval_params))
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from segjax.errors import InputError, Interrupted
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.log import read_log
-from segjax.train.loop import fit
+from segjax.train.loop import FitConfig, fit
 from segjax.train.state import fingerprint
 from tests.train import toy
 
@@ -28,26 +28,26 @@ def batches(start, *, before=lambda step: None, make=toy.batch):
     return contextlib.nullcontext(forever())
 
 
-def train(folder, *, scores=None, patience=0, steps=STEPS, facts=None, **options):
-    mesh, state, step = toy.setup(steps=STEPS)
+def train(folder, *, scores=None, patience=0, steps=STEPS, run_metadata=None, **options):
+    _, state, step = toy.setup(steps=STEPS)
     validations = iter(scores or [])
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return fit(
-            step,
+            lambda state, batch: step(state, batch, jax.random.key(1)),
             state,
             lambda start: batches(start, **options),
             checkpoints,
-            steps=steps,
-            key=jax.random.key(1),
-            mesh=mesh,
+            FitConfig(
+                steps=steps,
+                validate_every=3,
+                checkpoint_every=2,
+                log_every=1,
+                patience=patience,
+                max_consecutive_skips=3,
+            ),
             folder=folder,
             validate=(lambda params: {"score": next(validations), "iou": {"cell": 0.5}}) if scores else None,
-            validate_every=3,
-            checkpoint_every=2,
-            log_every=1,
-            patience=patience,
-            max_consecutive_skips=3,
-            facts=facts,
+            run_metadata=run_metadata,
         )
 
 
@@ -126,11 +126,11 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
     assert read_log(path) == [{"step": 1}]
 
 
-def test_a_run_goes_on_only_with_the_facts_it_was_begun_with(tmp_path):
-    train(tmp_path, steps=4, facts={"split_sha256": "a"})
+def test_a_run_resumes_only_with_the_metadata_it_was_started_with(tmp_path):
+    train(tmp_path, steps=4, run_metadata={"split_sha256": "a"})
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.progress(4)["facts"] == {"split_sha256": "a"}
-    with pytest.raises(InputError, match=r"begun with split_sha256 a, which now is b: .*another --workdir"):
-        train(tmp_path, steps=6, facts={"split_sha256": "b"})
-    train(tmp_path, steps=6, facts={"split_sha256": "a"})
+        assert checkpoints.progress(4)["run_metadata"] == {"split_sha256": "a"}
+    with pytest.raises(InputError, match=r"with split_sha256 a, the data now have b: .*another --workdir"):
+        train(tmp_path, steps=6, run_metadata={"split_sha256": "b"})
+    train(tmp_path, steps=6, run_metadata={"split_sha256": "a"})
     train(tmp_path, steps=8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.train.optimizer import make_optimizer
+from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
 from segjax.train.state import fingerprint
 from tests.train import toy
@@ -43,12 +43,12 @@ def test_microbatches_average_to_the_whole_batch():
     def still(key, example):
         return example
 
-    def quiet():
-        task = toy.task()
-        return task._replace(loss=lambda params, batch, key: task.loss(params, batch, jax.random.key(0)))
+    class Quiet(toy.ToyTask):
+        def loss(self, params, batch, key):
+            return super().loss(params, batch, jax.random.key(0))
 
-    whole, _ = run(augment=still, task=quiet)
-    parts, _ = run(augment=still, task=quiet, accumulate=4)
+    whole, _ = run(augment=still, task=Quiet)
+    parts, _ = run(augment=still, task=Quiet, accumulate=4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts.params, whole.params)
 
 
@@ -100,11 +100,11 @@ def test_compiles_once():
     assert step._cache_size() == 1
 
 
-def optimizer_with(**changes):
-    """Plain gradient descent, but for what is changed."""
-    settings = {"name": "sgd", "learning_rate": 1.0, "steps": 10, "warmup": 0, "end_lr_fraction": 0.0}
-    settings |= {"weight_decay": 0.0, "momentum": 0.0, "clip": 0.0, "frozen": {}}
-    return make_optimizer(**(settings | changes))
+def optimizer_with(*, steps=10, frozen=None, **changes):
+    """Plain gradient descent, except for the changes."""
+    settings = {"name": "sgd", "learning_rate": 1.0, "warmup": 0, "end_lr_fraction": 0.0}
+    settings |= {"weight_decay": 0.0, "momentum": 0.0, "clip": 0.0} | changes
+    return make_optimizer(OptimizerConfig(**settings), steps=steps, frozen=frozen or {})
 
 
 def test_decays_kernels_only():

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.segmentation import Segmentation
-from segjax.tasks import Task
-from segjax.train.optimizer import make_optimizer
+from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import make_mesh, state_sharding
 from segjax.train.state import make_state
 from segjax.train.step import make_step
@@ -14,15 +13,18 @@ from segjax.train.step import make_step
 WIDTH = 256
 
 
-def task() -> Task:
+class ToyTask:
     """Regresses the mean of an image; one parameter is frozen."""
 
-    def init(key, batch):
+    targets: frozenset[str] = frozenset()
+    maps = True
+
+    def init(self, key, batch):
         channels = batch["image"].shape[-1]
         kernel = 0.1 * jax.random.normal(key, (channels, WIDTH))
         return {"kernel": kernel, "out": jnp.zeros((WIDTH, 4)), "norm": {"mean": jnp.ones(WIDTH)}}
 
-    def loss(params, batch, key):
+    def loss(self, params, batch, key):
         hidden = (
             jnp.tanh(jnp.einsum("bhwc,cn->bn", batch["image"], params["kernel"]))
             * params["norm"]["mean"][None]
@@ -31,10 +33,15 @@ def task() -> Task:
         error = jnp.mean((hidden @ params["out"] - batch["target"][:, None]) ** 2)
         return error, {"error": error}
 
-    def frozen(params):
-        return jax.tree.map(lambda _: False, params) | {"norm": {"mean": True}}
+    def predict(self, params, images):
+        return {}
 
-    return Task(init, loss, lambda params, images: {}, lambda outputs: Segmentation.empty((1, 1)), frozen)
+    def segment(self, outputs):
+        return Segmentation.empty((1, 1))
+
+
+def frozen(params):
+    return jax.tree.map(lambda _: False, params) | {"norm": {"mean": True}}
 
 
 def batch(step, size=8):
@@ -47,23 +54,16 @@ def augment(key, example):
     return example | {"image": example["image"] + 0.01 * jax.random.normal(key, example["image"].shape)}
 
 
-def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=task):
+def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=ToyTask):
     """The mesh, the sharded first state and the step."""
     made = task()
     mesh = make_mesh(data=data, fsdp=fsdp)
     params = made.init(jax.random.key(0), batch(0))
-    optimizer = make_optimizer(
-        name="adamw",
-        learning_rate=1e-2,
-        steps=steps,
-        warmup=2,
-        end_lr_fraction=0.1,
-        weight_decay=1e-2,
-        momentum=0.9,
-        clip=1.0,
-        frozen=made.frozen(params),
-    )
+    config = OptimizerConfig(learning_rate=1e-2, warmup=2, end_lr_fraction=0.1, weight_decay=1e-2)
+    optimizer = make_optimizer(config, steps=steps, frozen=frozen(params))
     state = make_state(params, optimizer, keep_ema=keep_ema)
     state = jax.device_put(state, state_sharding(mesh, state))
-    step = make_step(made, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, accumulate=accumulate)
+    step = make_step(
+        made, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, num_microbatches=accumulate
+    )
     return mesh, state, step

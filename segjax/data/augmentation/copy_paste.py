@@ -72,8 +72,7 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
 
     # Twice the blurred mask is about 1 at the rim, and fades outside.
     soft = jnp.minimum(2 * gaussian_blur(inside.astype(jnp.float32)[..., None], RIM), 1)
-    floats = jnp.concatenate([example["image"], example["distance"][..., None], soft], axis=-1)
-    floats = floats[rows, columns]
+    image, moved_soft = example["image"][rows, columns], soft[rows, columns]
     covered = inside[rows, columns] & within
     semantic = example["semantic"][rows, columns]
 
@@ -87,14 +86,16 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
     covered &= usable
     # The rim brings background with it, which is to mix with background alone.
     around = within & usable & (pasted["labels"] == 0)
-    weight = jnp.where(covered, 1, jnp.where(around, floats[..., -1], 0))[..., None]
+    weight = jnp.where(covered, 1, jnp.where(around, moved_soft[..., 0], 0))[..., None]
     result = {
         **pasted,
-        "image": pasted["image"] + weight * (floats[..., :-2] - pasted["image"]),
+        "image": pasted["image"] + weight * (image - pasted["image"]),
         "labels": jnp.where(covered, copy.new, pasted["labels"]),
         "semantic": jnp.where(covered, semantic, pasted["semantic"]),
-        "distance": jnp.where(covered, floats[..., -2], pasted["distance"]),
     }
+    if "distance" in pasted:
+        distance = example["distance"][rows, columns]
+        result["distance"] = jnp.where(covered, distance, pasted["distance"])
     if "classes" in pasted:
         kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
         slot = jnp.where(copy.new > 0, copy.new - 1, len(pasted["classes"]))  # beyond the end: dropped

@@ -7,7 +7,7 @@ from segjax.data.augmentation.photometric import between
 from segjax.typing import IGNORE, Array, Batch
 
 
-def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
+def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch:
     """Replaces random rectangles by the mean background intensity.
 
     Erased pixels are ignored in training: there `semantic` is `IGNORE`, `labels` and `distance` are 0. The
@@ -16,7 +16,7 @@ def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
     Args:
       key: random key.
       example: maps {"image" [H, W, C], "labels", "semantic", "distance"}; all else is passed through.
-      share: longest side of a rectangle, as a fraction of the image's; sides are drawn uniformly.
+      fraction: longest side of a rectangle, relative to the image's; sides are drawn uniformly.
       count: number of rectangles.
 
     Returns:
@@ -30,19 +30,21 @@ def cut_out(key: Array, example: Batch, *, share: float, count: int) -> Batch:
     numbers = jax.random.uniform(key, (4, count))
     shape = jnp.array(labels.shape, jnp.float32)
     centres = numbers[:2] * shape[:, None]  # [2, M]
-    halves = between((0.0, share), numbers[2:]) * shape[:, None] / 2
+    halves = between((0.0, fraction), numbers[2:]) * shape[:, None] / 2
     rows, columns = (  # [M, H] and [M, W]
         jnp.abs(jnp.arange(side)[None] + 0.5 - centre[:, None]) < half[:, None]
         for side, centre, half in zip(labels.shape, centres, halves, strict=True)
     )
     hole = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
-    return {
+    erased = {
         **example,
         "image": jnp.where(hole[..., None], _background(image, labels), image),
         "labels": jnp.where(hole, 0, labels),
         "semantic": jnp.where(hole, IGNORE, example["semantic"]),
-        "distance": jnp.where(hole, 0, example["distance"]),
     }
+    if "distance" in example:
+        erased["distance"] = jnp.where(hole, 0, example["distance"])
+    return erased
 
 
 def _background(image: Array, labels: Array) -> jax.Array:

@@ -36,29 +36,31 @@ def warp(
       the source the image is reflected and ignored in training.
 
     Raises:
-      InputError: if it brings proposals, which "elastic" would bend to what is no box.
+      InputError: if it brings proposals, which must stay boxes, and "elastic" bends them.
     """
     if "proposals" in example and "elastic" in names:
         raise InputError(
-            "config.augment.elastic bends proposals to what is no box: set it to (0.0, 1.0), or take elastic"
-            " out of config.augment.policy"
+            "elastic bends proposals, which must stay boxes: set it to (0.0, 1.0), or remove it from policy",
+            field="elastic",
         )
     source_size = len(example["labels"])
     size = source_size if size is None else size
     positions, matrix = _coordinates(key, names, strengths, size)
     positions += (source_size - size) // 2 + (size - 1) / 2
-    floats = jnp.concatenate([example["image"], example["distance"][..., None]], axis=-1)
-    floats = sample(floats, positions, order=1)
+    distance = [example["distance"][..., None]] if "distance" in example else []
+    floats = sample(jnp.concatenate([example["image"], *distance], axis=-1), positions, order=1)
     integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
     integers = sample(integers, positions, order=0, fill=IGNORE)
     labels = jnp.maximum(integers[..., 0], 0)
-    return {
+    warped = {
         **moved_proposals(example, matrix, size),
-        "image": floats[..., :-1],
+        "image": floats[..., : example["image"].shape[-1]],
         "labels": labels,
         "semantic": integers[..., 1],
-        "distance": jnp.where(labels > 0, floats[..., -1], 0),
     }
+    if distance:
+        warped["distance"] = jnp.where(labels > 0, floats[..., -1], 0)
+    return warped
 
 
 def centre(example: Batch, size: int) -> Batch:
@@ -73,7 +75,7 @@ def centre(example: Batch, size: int) -> Batch:
     """
     start = (len(example["labels"]) - size) // 2
     window = slice(start, start + size)
-    cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS}
+    cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS if name in example}
     return {**moved_proposals(example, jnp.eye(2), size), **cut}
 
 

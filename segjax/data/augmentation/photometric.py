@@ -44,7 +44,7 @@ def _splines(size: int, spacing: float) -> np.ndarray:
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
-def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tuple[float, float]) -> Array:
+def glow(key: Array, image: Array, labels: Array, *, strength: float, radius: tuple[float, float]) -> Array:
     """Adds cytoplasmic glow and out-of-focus haze to half of all images.
 
     Adds two things that a nuclear stain is not meant to show, each with a random strength: cell bodies,
@@ -56,7 +56,7 @@ def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tup
       image: [H, W, C] float32.
       labels: [H, W] int, the instances.
       strength: the brightest glow, as a part of the mean brightness of the instances.
-      reach: the range from which the standard deviation of the blur is drawn, pixels.
+      radius: the range from which the standard deviation of the blur is drawn, pixels.
 
     Returns:
       [H, W, C] float32, not normalised any more.
@@ -66,7 +66,7 @@ def glow(key: Array, image: Array, labels: Array, *, strength: float, reach: tup
 
     cells = (labels > 0).astype(image.dtype)[..., None]
     level = jnp.sum(image * cells, axis=(0, 1)) / jnp.maximum(jnp.sum(cells), 1)  # [C]
-    sigma = between(reach, how_far)
+    sigma = between(radius, how_far)
     blurred = gaussian_blur(jnp.concatenate([image, cells], axis=-1), sigma)
     around, haze = blurred[..., -1:], blurred[..., :-1]
 
@@ -110,8 +110,8 @@ def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
     Returns:
       [H, W, C] float32, not normalised any more.
     """
-    share = jax.random.uniform(key, (1, 1, image.shape[-1]))
-    return jnp.maximum(image, 0) ** between(exponents, share, logarithmic=True)
+    position = jax.random.uniform(key, (1, 1, image.shape[-1]))
+    return jnp.maximum(image, 0) ** between(exponents, position, logarithmic=True)
 
 
 def noise(key: Array, image: Array, *, strength: float) -> Array:
@@ -215,12 +215,12 @@ def restore_range(image: Array, low: Array, high: Array) -> Array:
     return (image - now_low) * factor + low
 
 
-def between(bounds: tuple[float, float], share: Array, *, logarithmic: bool = False) -> Array:
+def between(bounds: tuple[float, float], position: Array, *, logarithmic: bool = False) -> Array:
     """Interpolates between two bounds.
 
     Args:
       bounds: `(low, high)`.
-      share: [...] float in [0, 1], the position between the bounds.
+      position: [...] float, 0 at the lower bound, 1 at the upper.
       logarithmic: whether to interpolate on a logarithmic scale.
 
     Returns:
@@ -228,5 +228,5 @@ def between(bounds: tuple[float, float], share: Array, *, logarithmic: bool = Fa
     """
     low, high = bounds
     if logarithmic:
-        return low * (high / low) ** share
-    return low + (high - low) * share
+        return low * (high / low) ** position
+    return low + (high - low) * position

@@ -22,20 +22,20 @@ class Operation(NamedTuple):
     """An operation of a policy.
 
     Attributes:
-      kind: "geometry" moves pixels: what follows each other is one warp. "light" changes the range of
-        intensities, which is restored after all that follow each other. "image" changes the image alone,
-        "example" whatever it likes.
-      slot: number of its random key, so that the numbers of one do not depend on which others there are;
-        geometry has a key of its own, and so any.
+      kind: "geometric" moves pixels; consecutive operations form one warp. "photometric" changes the range
+        of intensities, which is restored after consecutive operations. "image" changes only the image,
+        "example" any key.
+      slot: number of its random key, so that its random numbers do not depend on the other operations.
+        Geometric operations share another key and ignore it.
       parameters: with their defaults. The first is the field `<operation>` of the config, any other
         `<operation>_<parameter>`.
       off: of the first, at which the operation is left out of the program.
       function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
-        **parameters) -> example`; geometry is put together in `segjax.data.augmentation.geometric`.
+        **parameters) -> example`; geometric operations are in `segjax.data.augmentation.geometric`.
       reads: keys of the example that an image operation takes as arguments.
     """
 
-    kind: Literal["geometry", "light", "image", "example"]
+    kind: Literal["geometric", "photometric", "image", "example"]
     slot: int
     parameters: Mapping[str, Any]
     off: Any
@@ -45,25 +45,25 @@ class Operation(NamedTuple):
 
 # In the recommended order of application.
 OPERATIONS = {
-    "scale": Operation("geometry", 0, {"range": (0.7, 1.4)}, (1.0, 1.0)),
-    "shear": Operation("geometry", 0, {"degrees": 10.0}, 0.0),
-    "stretch": Operation("geometry", 0, {"range": (0.8, 1.25)}, (1.0, 1.0)),
-    "rotation": Operation("geometry", 0, {"degrees": 45.0}, 0.0),
-    "rot90": Operation("geometry", 0, {"on": True}, False),
-    "flip": Operation("geometry", 0, {"on": True}, False),
-    "elastic": Operation("geometry", 0, {"displacement": (2.0, 32.0)}, (0.0, 1.0)),
+    "scale": Operation("geometric", 0, {"range": (0.7, 1.4)}, (1.0, 1.0)),
+    "shear": Operation("geometric", 0, {"degrees": 10.0}, 0.0),
+    "stretch": Operation("geometric", 0, {"range": (0.8, 1.25)}, (1.0, 1.0)),
+    "rotation": Operation("geometric", 0, {"degrees": 45.0}, 0.0),
+    "rot90": Operation("geometric", 0, {"on": True}, False),
+    "flip": Operation("geometric", 0, {"on": True}, False),
+    "elastic": Operation("geometric", 0, {"displacement": (2.0, 32.0)}, (0.0, 1.0)),
     "copy_paste": Operation("example", 7, {"count": 4, "overlap": 0.3}, 0, copy_paste),
-    "stain": Operation("light", 6, {"strength": 0.3}, 0.0, stain_jitter),
+    "stain": Operation("photometric", 6, {"strength": 0.3}, 0.0, stain_jitter),
     "glow": Operation(
-        "light", 0, {"strength": 0.6, "reach": (4.0, 16.0)}, 0.0, photometric.glow, ("image", "labels")
+        "photometric", 0, {"strength": 0.6, "radius": (4.0, 16.0)}, 0.0, photometric.glow, ("image", "labels")
     ),
-    "illumination": Operation("light", 1, {"strength": 0.3}, 0.0, photometric.illumination),
-    "gamma": Operation("light", 2, {"exponents": (0.7, 1.5)}, (1.0, 1.0), photometric.gamma),
+    "illumination": Operation("photometric", 1, {"strength": 0.3}, 0.0, photometric.illumination),
+    "gamma": Operation("photometric", 2, {"exponents": (0.7, 1.5)}, (1.0, 1.0), photometric.gamma),
     "blur": Operation("image", 3, {"sigma": (0.0, 1.0)}, (0.0, 0.0), photometric.blur),
     "contrast": Operation("image", 4, {"strength": 0.2}, 0.0, photometric.contrast),
     "brightness": Operation("image", 4, {"strength": 0.1}, 0.0, photometric.brightness),
     "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometric.noise),
-    "cutout": Operation("example", 8, {"share": 0.3, "count": 2}, 0.0, cut_out),
+    "cutout": Operation("example", 8, {"fraction": 0.3, "count": 2}, 0.0, cut_out),
 }
 # Operations that suit only some images, or erase content, are off by default.
 POLICY = tuple(
@@ -108,7 +108,7 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         - elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
         - copy_paste, copy_paste_overlap: see `copy_paste`.
         - stain: see `stain_jitter`.
-        - glow, glow_reach, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
+        - glow, glow_radius, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
         - cutout, cutout_count: see `cut_out`.
 
     Returns:
@@ -133,7 +133,7 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
     stages = [
         (kind, list(members)) for kind, members in itertools.groupby(names, lambda n: OPERATIONS[n].kind)
     ]
-    warps = [index for index, (kind, _) in enumerate(stages) if kind == "geometry"]
+    warps = [index for index, (kind, _) in enumerate(stages) if kind == "geometric"]
 
     def apply(name: str, key: Array, example: Batch) -> Batch:
         operation = OPERATIONS[name]
@@ -154,11 +154,11 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         if not warps:
             example = geometric.centre(example, patch_size)
         for index, (kind, members) in enumerate(stages):
-            if kind == "geometry":
+            if kind == "geometric":
                 size = patch_size if index == warps[-1] else None
                 example = geometric.warp(warp_key, example, members, settings, size=size)
                 continue
-            before = photometric.intensity_range(example["image"]) if kind == "light" else None
+            before = photometric.intensity_range(example["image"]) if kind == "photometric" else None
             for name in members:
                 example = apply(name, other_key, example)
             if before is not None:
@@ -168,27 +168,15 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
     return augment
 
 
-def centre_crop(patch_size: int) -> Augment:
-    """Returns an augmentation that only crops the centre.
-
-    Args:
-      patch_size: side of the patch.
-
-    Returns:
-      A function of a key and an example to an example, as `make_augment` returns it.
-    """
-    return make_augment(patch_size=patch_size, policy=())
-
-
 def _checked_policy(policy: Sequence[str]) -> tuple[str, ...]:
     names = (policy,) if isinstance(policy, str) else tuple(policy)
     for name in names:
         if name not in OPERATIONS:
             raise InputError(
-                f"config.augment.policy has no operation {name!r}: choose among {', '.join(OPERATIONS)}"
+                f"policy has no operation {name!r}: choose among {', '.join(OPERATIONS)}", field="policy"
             )
         if names.count(name) > 1:
-            raise InputError(f"config.augment.policy names {name} twice: leave one of them out")
+            raise InputError(f"policy names {name} twice: leave one of them out", field="policy")
     return names
 
 
@@ -200,26 +188,24 @@ def _checked_strengths(strengths: Strengths) -> Strengths:
     """
     for name, strength in strengths.items():
         if name not in STRENGTHS:
-            raise InputError(f"config.augment.{name} is unknown: choose among policy, {', '.join(STRENGTHS)}")
+            raise InputError(f"{name} is unknown: choose among policy, {', '.join(STRENGTHS)}", field=name)
         if name == "elastic":
             strength, smoothness = strength
             if smoothness <= 0:
                 raise InputError(
-                    f"config.augment.elastic has the smoothness {smoothness}: give pixels above 0"
+                    f"elastic has the smoothness {smoothness}: give pixels above 0", field="elastic"
                 )
         elif isinstance(STRENGTHS[name], tuple):
             low, high = strength
             if high < low or low < 0 or (low == 0 and name != "blur"):
                 raise InputError(
-                    f"config.augment.{name} is ({low}, {high}): give the lower, positive bound first"
+                    f"{name} is ({low}, {high}): give the lower, positive bound first", field=name
                 )
             continue
         if strength < 0:
-            raise InputError(
-                f"config.augment.{name} is {strength}: it must not be negative, 0 switches it off"
-            )
+            raise InputError(f"{name} is {strength}: it must not be negative, 0 switches it off", field=name)
         if strength > LARGEST.get(name, strength):
-            raise InputError(f"config.augment.{name} is {strength}: it must be at most {LARGEST[name]}")
+            raise InputError(f"{name} is {strength}: it must be at most {LARGEST[name]}", field=name)
     return strengths
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from segjax.data.augmentation.policy import make_augment
 from segjax.data.records import Record
-from segjax.data.stream import Stream
+from segjax.data.stream import Stream, StreamConfig
 
 
 class AugmentedPatch(NamedTuple):
@@ -34,7 +34,7 @@ def augmented(
     patch_size: int,
     count: int,
     seed: int = 0,
-    **preparation: Any,
+    **preprocessing: Any,
 ) -> list[AugmentedPatch]:
     """Returns augmented patches of one image, made as in training.
 
@@ -44,7 +44,7 @@ def augmented(
       patch_size: side S of the patches, after scaling; at most that of the image.
       count: number of patches.
       seed: random seed.
-      **preparation: `scale`, `percentiles`, `stain`, `margin`, `foreground_fraction` as of `Stream`.
+      **preprocessing: `scale`, `percentiles`, `stain`, `margin`, `foreground_fraction` as of `Stream`.
 
     Returns:
       The patches.
@@ -52,9 +52,8 @@ def augmented(
     Raises:
       InputError: if the settings are not possible, or the image is smaller than a patch.
     """
-    stream = Stream(
-        _One(record), seed=seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preparation
-    )
+    config = StreamConfig(seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preprocessing)
+    stream = Stream(_One(record), config)
     augment = jax.jit(jax.vmap(make_augment(patch_size=patch_size, **settings)))
     batch = jax.device_get(augment(jax.random.split(jax.random.key(seed), count), stream.batch(0)))
     return [

@@ -1,4 +1,4 @@
-"""What a file says about itself before its pixels are decoded, where readers would not notice."""
+"""Checks of a file before its pixels are decoded, for damage that readers do not report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from segjax.datasets.checks.findings import Finding, finding_of
 
 
 def check_file(path: str | File) -> list[Finding]:
-    """Examines a file that `read_image` is to read.
-
-    Args:
-      path: of an image of any kind.
+    """Checks a file that `read_image` is to read.
 
     Returns:
-      Findings of kinds `unreadable` (there is no such file), `empty_file`, `truncated` and `alpha_only`; what
-      else may be wrong with the file is what `read_image` raises, see `finding_of`.
+      Findings of kinds `unreadable` (no such file), `empty_file`, `truncated` and `alpha_only`. Other damage
+      is raised by `read_image`, see `finding_of`.
     """
     path = Path(path) if isinstance(path, str) else path
     try:
@@ -31,39 +28,33 @@ def check_file(path: str | File) -> list[Finding]:
         return [finding_of(error)]
     if size == 0:
         return [Finding("empty_file", "0 bytes")]
-    suffix = path.suffix.lower()
     try:
-        if suffix in TIFF_SUFFIXES:
-            return _tiff(path, size)
-        if suffix == ".png":
-            return _png(path)
-    except Exception:  # the reader says what is wrong, and better
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            return _check_tiff(path, size)
+        if path.suffix.lower() == ".png":
+            return _check_png(path)
+    except Exception:  # the reader reports it, in more detail
         return []
     return []
 
 
-def _tiff(path: File, size: int) -> list[Finding]:
+def _check_tiff(path: File, size: int) -> list[Finding]:
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
-        pages = [page for page in tiff.series[0].pages if page is not None]
-        starts = [offset for page in pages for offset in page.dataoffsets]
-    # By where they begin: some writers give the last strip more bytes than it has.
+        starts = [offset for page in tiff.series[0].pages if page is not None for offset in page.dataoffsets]
+    # Ends are no evidence: some writers declare more bytes for the last strip than it has.
     beyond = sum(offset >= size for offset in starts)
     if beyond:
         return [Finding("truncated", f"{beyond} of {len(starts)} strips or tiles lie beyond the end")]
     return []
 
 
-def _png(path: File) -> list[Finding]:
-    """Finds drawings on a transparent layer: reading drops transparency, and with it all there is."""
+def _check_png(path: File) -> list[Finding]:
+    """Detects drawings on a transparent layer, which are lost when transparency is dropped."""
     with path.open("rb") as file, Image.open(file, formats=("PNG",)) as picture:
         if picture.mode not in ("LA", "RGBA") or picture.width * picture.height > MAX_PIXELS:
             return []
         *colours, alpha = np.atleast_2d(picture.getextrema())
-    varies = [low != high for low, high in (*colours, alpha)]
-    if varies[-1] and not any(varies[:-1]):
-        return [
-            Finding(
-                "alpha_only", f"every pixel has one colour, transparency goes from {alpha[0]} to {alpha[1]}"
-            )
-        ]
-    return []
+    if alpha[0] == alpha[1] or any(low != high for low, high in colours):
+        return []
+    detail = f"every pixel has one colour, transparency goes from {alpha[0]} to {alpha[1]}"
+    return [Finding("alpha_only", detail)]

@@ -1,4 +1,7 @@
-"""Tells images that are the same, or nearly, whatever way they lie and however they were exposed."""
+"""Finds equal and similar images, regardless of flips, quarter turns and exposure.
+
+A perceptual hash of its own, as no library has one that is invariant under flips and quarter turns.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,30 @@ from scipy.sparse.csgraph import connected_components
 
 from segjax.datasets.checks.pixels import mean_channel
 
-# Cosines of the image's discrete cosine transform that are kept, along each axis.
+# Coefficients of the discrete cosine transform along each axis.
 ORDER = 16
-# Images of more pixels are thinned out before: the kept waves are far longer than the gaps.
+# Larger images are subsampled first: the coefficients describe far longer waves.
 MAX_PIXELS = 2**21
-# Pixels from which quantiles are taken.
+# Number of pixels for quantiles.
 SAMPLE = 2**15
-# Rows of images compared at a time: bounds the memory whatever their number.
+# Number of images compared at a time, which bounds the memory.
 CHUNK = 1024
-# Cosine of the angle between two perceptual fingerprints, from which two images count as alike. Different
-# images of BBBC038 reach 0.49, crops of single cells in the middle 0.89; what JPEG, noise, gamma or a shift
-# of two pixels make of an image stays above 0.93.
+# Cosine similarity of two perceptual fingerprints from which two images are alike. Different images of
+# BBBC038 reach 0.49, crops with a single cell in the middle 0.89; JPEG, noise, gamma or a shift of two pixels
+# leave it above 0.93.
 ALIKE = 0.9
-# The cosine from which they are kept in one split, or one left out; below, chance may do it where all images
-# of a set show one cell in the middle.
+# Similarity from which two images share a split, or one is excluded. Lower values occur by chance if all
+# images of a set show one cell in the middle.
 SAME = 0.95
 
 
 def pixel_digest(image: np.ndarray) -> str:
-    """The sha256 of the values of an image.
+    """Returns the sha256 of the values of an image, in hexadecimal.
 
-    It does not depend on how they are stored: equal channels count as one, 8 bits in 16 as 8.
+    It does not depend on their storage: equal channels count as one, 8 bits in 16 as 8.
 
     Args:
       image: [H, W, C].
-
-    Returns:
-      Hexadecimal.
     """
     if image.shape[-1] > 1 and (image == image[..., :1]).all():
         image = image[..., :1]
@@ -48,7 +48,7 @@ def pixel_digest(image: np.ndarray) -> str:
 
 
 def outline_digest(labels: np.ndarray) -> str:
-    """The sha256 of the outlines of a label map, whatever its ids are; empty if it has no instance.
+    """Returns the sha256 of the outlines of a label map, independent of its ids; empty without instances.
 
     Args:
       labels: [H, W] integer.
@@ -61,30 +61,29 @@ def outline_digest(labels: np.ndarray) -> str:
 
 
 def perceptual(image: np.ndarray) -> np.ndarray:
-    """What an image looks like from afar, in 256 bytes.
+    """Returns a perceptual hash of 256 bytes.
 
-    The lowest waves of its discrete cosine transform, all channels together, each multiplied by its spatial
-    frequency so that uneven illumination, which all images of a microscope share, does not make them alike.
-    Gain, offset, JPEG, noise and size hardly change it; a flip changes signs, a quarter turn also
-    transposes it.
+    The lowest coefficients of the discrete cosine transform of the mean channel, each multiplied by its
+    spatial frequency, so that uneven illumination, which all images of a microscope share, does not dominate.
+    Gain, offset, JPEG, noise and size hardly change it; a flip changes signs, a quarter turn also transposes.
 
     Args:
       image: [H, W, C] of any real type, finite.
 
     Returns:
-      [ORDER, ORDER] int8, its largest value 127; all 0 of a constant image.
+      [ORDER, ORDER] int8, of absolute maximum 127; all 0 for a constant image.
     """
     step = int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / MAX_PIXELS)))
     grey = mean_channel(image[::step, ::step])
-    # A few glowing specks would outshine all cells.
+    # Clip outliers, which would dominate all cells.
     low, high = np.quantile(grey.ravel()[:: -(-grey.size // SAMPLE)], (0.01, 0.99)).astype(np.float32)
     grey = np.clip(grey, low, high) - low
     waves = np.zeros((ORDER, ORDER), np.float32)
     lowest = dct(dct(grey, axis=1)[:, :ORDER], axis=0)[:ORDER]
-    waves[: lowest.shape[0], : lowest.shape[1]] = lowest  # fewer where the image has fewer pixels
+    waves[: lowest.shape[0], : lowest.shape[1]] = lowest  # fewer if the image is smaller
     waves *= np.hypot(*np.mgrid[:ORDER, :ORDER])
     peak = np.abs(waves).max()
-    # What is left of a constant image is rounding.
+    # A constant image has only rounding errors.
     if high <= low or peak <= 1e-6 * grey.size * (high - low):
         return np.zeros((ORDER, ORDER), np.int8)
     return np.round(waves / peak * 127).astype(np.int8)
@@ -94,7 +93,7 @@ class Resemblance(NamedTuple):
     """Which of N images look alike.
 
     Attributes:
-      cluster: [N] integer, equal for images that a chain of resemblances joins.
+      cluster: [N] integer, equal for images that a chain of similar images connects.
       nearest: [N] int64, the most similar other image, -1 if none is alike.
       score: [N] float32, the similarity to it, at most 1.
       superior: [N] int64, the most similar image of a smaller rank, -1 if none is alike.
@@ -111,15 +110,12 @@ class Resemblance(NamedTuple):
 def resemblance(
     fingerprints: np.ndarray, rank: np.ndarray | None = None, *, threshold: float = ALIKE
 ) -> Resemblance:
-    """Compares all images with all, in each of the eight ways one can lie on the other.
+    """Compares all pairs of images under the eight symmetries of a square.
 
     Args:
       fingerprints: [N, ORDER, ORDER] int8 from `perceptual`.
-      rank: [N] integer; all equal if None.
-      threshold: the cosine from which two are alike.
-
-    Returns:
-      Who is like whom.
+      rank: [N] integer, for `Resemblance.superior`; all equal if None.
+      threshold: the similarity from which two images are alike.
     """
     count = len(fingerprints)
     rank = np.zeros(count, np.int64) if rank is None else rank
@@ -128,13 +124,13 @@ def resemblance(
     cluster = np.arange(count)
     best = [(np.full(count, -1, np.int64), np.zeros(count, np.float32)) for _ in range(2)]
 
-    def remember(scores: np.ndarray, first: int, second: int) -> None:
+    def update(scores: np.ndarray, first: int, second: int) -> None:
         above = rank[first : first + len(scores), None] > rank[None, second : second + scores.shape[1]]
-        for (who, score), kept in zip(best, (scores, np.where(above, scores, 0)), strict=True):
-            rows = slice(first, first + len(kept))
-            top = kept.max(axis=1)
+        for (partner, score), eligible in zip(best, (scores, np.where(above, scores, 0)), strict=True):
+            rows = slice(first, first + len(eligible))
+            top = eligible.max(axis=1)
             better = (top >= threshold) & (top > score[rows])
-            who[rows] = np.where(better, second + kept.argmax(axis=1), who[rows])
+            partner[rows] = np.where(better, second + eligible.argmax(axis=1), partner[rows])
             score[rows] = np.where(better, top, score[rows])
 
     for first in range(0, count, CHUNK):
@@ -144,9 +140,9 @@ def resemblance(
                 np.fill_diagonal(scores, 0)
             if scores.max(initial=0) < threshold:
                 continue
-            remember(scores, first, second)
+            update(scores, first, second)
             if first != second:
-                remember(scores.T, second, first)
+                update(scores.T, second, first)
             left, right = np.nonzero(scores >= threshold)
             cluster = _join(cluster, first + left, second + right)
     (nearest, score), (superior, superior_score) = best
@@ -154,10 +150,10 @@ def resemblance(
 
 
 def _similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[L, R] the largest cosine over the eight symmetries of a square.
+    """Returns the largest cosine over the eight symmetries of a square, [L, R].
 
-    A flip along an axis negates the odd waves along it. So four products, of the waves that are even or odd
-    along each axis, give the cosines of four symmetries, and the same with one side transposed the others.
+    A flip along an axis negates the odd coefficients along it. So four products, of the coefficients that are
+    even or odd along each axis, give the cosines of four symmetries; a transpose gives the other four.
     """
     largest = None
     for turned in (right, right.swapaxes(1, 2)):
@@ -173,13 +169,13 @@ def _similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _join(cluster: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Joins the clusters of `first[i]` and `second[i]`."""
+    """Merges the clusters of `first[i]` and `second[i]`."""
     count = len(cluster)
     edges = coo_array((np.ones(len(first), bool), (cluster[first], cluster[second])), (count, count))
     return connected_components(edges, directed=False)[1][cluster]
 
 
 def _sha256(pixels: np.ndarray, shape: tuple[int, ...] = ()) -> str:
-    """Of [H, W, C] values together with their type and shape."""
+    """Returns the digest of [H, W, C] values with their type and shape."""
     head = f"{pixels.dtype.name} {shape or pixels.shape} "
     return hashlib.sha256(head.encode() + pixels.tobytes()).hexdigest()

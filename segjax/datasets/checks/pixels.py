@@ -1,4 +1,4 @@
-"""What the pixels of one image say about how it was taken: range, focus, exposure."""
+"""Checks of the pixels of one image: range, focus, exposure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from segjax.datasets.checks.findings import Finding
 
-# Of floats, quantiles are those of a sample; of integers, which have a histogram, they are exact.
+# Quantiles of floats are those of a sample; those of integers come from a histogram and are exact.
 SAMPLE = 2**18
 BLOCK = 16
 TILE = 1024
-# Fewer grey levels between dark and bright do not carry the texture of a cell.
+# Fewer grey levels between dark and bright cannot show the texture of a cell.
 FEWEST_LEVELS = 4
-# Of the pixels of cells. The brightest nuclei of a healthy image clip a few percent.
+# Fraction of the pixels of cells. The brightest nuclei of a healthy image clip a few percent.
 MOST_CLIPPED = 0.2
-# A plateau below the type's maximum, as of a camera of 12 bits, shows as a pile of pixels at the top.
-PILE = 4.0
-DISTINCT = 32
-# Of `sharpness`. BBBC038 begins at 0.21, MNFinder at 0.50; blurred by six pixels, with or without noise of
-# 1 % of the range, nearly all of their images are below.
+# A plateau below the maximum of the type, as of a 12-bit camera, shows as a peak at the top of the histogram.
+PEAK_RATIO = 4.0
+PEAK_LEVELS = 32
+# Limit of `sharpness`. BBBC038 begins at 0.21, MNFinder at 0.50; blurred by six pixels, with or without noise
+# of 1 % of the range, nearly all of their images are below.
 BLURRED = 0.18
 
 QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)
@@ -31,9 +31,8 @@ class Pixels(NamedTuple):
 
     Attributes:
       quantiles: intensities at `QUANTILES`, all channels together.
-      sharpness: see `sharpness`; None where nothing is said.
-      clipped: the share of pixels at the image's highest value, of the channel that has most; 0 where this
-        value is no plateau.
+      sharpness: see `sharpness`; None without contrast.
+      clipped: see `clipped_fraction`.
     """
 
     quantiles: tuple[float, ...]
@@ -46,50 +45,44 @@ def measure(image: np.ndarray, inside: np.ndarray | None = None) -> Pixels:
 
     Args:
       image: [H, W, C] of any real type, finite.
-      inside: [H, W] bool, the pixels in which clipping matters; all if None, or if there are none.
-
-    Returns:
-      The statistics.
+      inside: [H, W] bool, the pixels in which clipping counts; all if None or if there are none.
     """
-    return Pixels(quantiles(image), sharpness(image), clipped(image, inside))
+    return Pixels(quantiles(image), sharpness(image), clipped_fraction(image, inside))
 
 
-def check(image: np.ndarray, inside: np.ndarray | None = None) -> list[Finding]:
-    """Looks for what is wrong with the pixels of an image.
+def check_pixels(image: np.ndarray, inside: np.ndarray | None = None) -> list[Finding]:
+    """Checks the pixels of an image.
 
     Args:
       image: [H, W, C] of any real type.
       inside: [H, W] bool, the cells.
 
     Returns:
-      Findings of kinds `no_pixels`, `not_finite`, `constant`, `faint`, `saturated`, `blurred`.
+      Findings of kinds `no_pixels`, `not_finite`, `constant`, `low_contrast`, `saturated`, `blurred`.
     """
     if not image.size:
         return [Finding("no_pixels", f"{image.shape[0]} x {image.shape[1]} pixels")]
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         return [Finding("not_finite", f"{int((~np.isfinite(image)).sum())} values are NaN or infinite")]
-    return judge(measure(image, inside), image.dtype)
-
-
-def judge(pixels: Pixels, dtype: np.dtype) -> list[Finding]:
-    """Turns the statistics of an image of this type into findings."""
+    pixels = measure(image, inside)
     lowest, dark, bright, highest = (pixels.quantiles[index] for index in (0, 1, -2, -1))
     if lowest == highest:
         return [Finding("constant", f"every pixel is {lowest:g}")]
-    found = []
-    if dtype.kind in "ui" and bright - dark < FEWEST_LEVELS:
-        found.append(Finding("faint", f"all but 0.2 % of the values lie within {dark:g} to {bright:g}"))
+    findings = []
+    if image.dtype.kind in "ui" and bright - dark < FEWEST_LEVELS:
+        detail = f"99.8 % of the values are between {dark:g} and {bright:g}"
+        findings.append(Finding("low_contrast", detail))
     if pixels.clipped > MOST_CLIPPED:
-        found.append(Finding("saturated", f"{pixels.clipped:.0%} of the pixels of cells are at {highest:g}"))
+        findings.append(Finding("saturated", f"{pixels.clipped:.0%} of the pixels of cells are {highest:g}"))
     if pixels.sharpness is not None and pixels.sharpness < BLURRED:
-        found.append(Finding("blurred", f"sharpness {pixels.sharpness:.3f}, below {BLURRED:g}"))
-    return found
+        findings.append(Finding("blurred", f"sharpness {pixels.sharpness:.3f}, below {BLURRED:g}"))
+    return findings
 
 
 def quantiles(image: np.ndarray) -> tuple[float, ...]:
-    """Intensities at `QUANTILES`."""
+    """Returns the intensities at `QUANTILES`, over all channels."""
     if image.dtype in (np.uint8, np.uint16):
-        # Row by row of tiles: the counts need eight bytes for each value.
+        # Band by band, as bincount converts to eight bytes per value.
         rows = range(0, image.shape[0], TILE)
         levels = np.iinfo(image.dtype).max + 1
         rising = np.cumsum(sum(np.bincount(image[y : y + TILE].ravel(), minlength=levels) for y in rows))
@@ -100,15 +93,15 @@ def quantiles(image: np.ndarray) -> tuple[float, ...]:
     return (float(values.min()), *(float(value) for value in inner), float(values.max()))
 
 
-def clipped(image: np.ndarray, inside: np.ndarray | None = None) -> float:
-    """The share of pixels at the highest value, where that is a plateau.
+def clipped_fraction(image: np.ndarray, inside: np.ndarray | None = None) -> float:
+    """Returns the fraction of pixels at the highest value, 0 unless the histogram has a plateau there.
 
     Args:
       image: [H, W, C].
-      inside: [H, W] bool, the pixels to count: a bright-field background is white, and may be.
+      inside: [H, W] bool, the pixels to count: a bright-field background is white in a healthy image.
 
     Returns:
-      Of the channel with most.
+      The fraction in the channel that has most.
     """
     values = image[inside] if inside is not None and inside.any() else image.reshape(-1, image.shape[-1])
     top = image.max()
@@ -116,26 +109,26 @@ def clipped(image: np.ndarray, inside: np.ndarray | None = None) -> float:
     full = image.dtype.kind in "ui" and top == np.iinfo(image.dtype).max
     if at_top <= MOST_CLIPPED or full:
         return float(at_top)
-    # Rare, so that it may take its time.
+    # Slow, but rarely needed.
     levels, counts = np.unique(image, return_counts=True)
-    plateau = len(levels) > DISTINCT and counts[-1] > PILE * counts[-DISTINCT:-1].max()
+    plateau = len(levels) > PEAK_LEVELS and counts[-1] > PEAK_RATIO * counts[-PEAK_LEVELS:-1].max()
     return float(at_top) if plateau else 0.0
 
 
 def sharpness(image: np.ndarray) -> float | None:
-    """How much of the contrast of an image's strongest structures lies between neighbouring pixels.
+    """Measures how much of the contrast of the strongest structures lies between neighbouring pixels.
 
-    The root of the mean square of the Laplacian over that of the deviation from the local mean, both of the
-    image at half its size, in the tenth of blocks of `BLOCK` pixels with most variance. Empty background,
-    whose noise is sharp whatever the focus, does not count; at half the size noise hardly does. Exposure and
-    gain cancel. Of a large image, its sharpest tile decides.
+    The RMS of the Laplacian divided by the RMS deviation from the local mean, both at half resolution, in the
+    tenth of the blocks of `BLOCK` x `BLOCK` pixels with most variance. This excludes empty background, whose
+    noise is sharp at any focus; half resolution suppresses noise elsewhere. Exposure and gain cancel. The
+    sharpest tile of a large image counts.
 
     Args:
       image: [H, W, C].
 
     Returns:
-      About 0.5 for cells in focus, towards 0 out of focus; None where there is no contrast or the image is
-      smaller than a block.
+      About 0.5 for cells in focus, towards 0 out of focus; None without contrast or for an image smaller than
+      a block.
     """
     height, width = image.shape[:2]
     scores = [
@@ -147,7 +140,7 @@ def sharpness(image: np.ndarray) -> float | None:
 
 
 def mean_channel(image: np.ndarray) -> np.ndarray:
-    """[H, W] float32, the mean over channels of [H, W, C]; several times faster than `mean(axis=-1)`."""
+    """Returns the mean over channels, [H, W] float32; several times faster than `mean(axis=-1)`."""
     grey = image[..., 0].astype(np.float32)
     for channel in range(1, image.shape[-1]):
         grey += image[..., channel]

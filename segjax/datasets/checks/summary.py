@@ -1,4 +1,4 @@
-"""What the checks of a whole data set need to know of one image: a few kilobytes instead of its pixels."""
+"""Summary of one image for the checks of a data set: a few kilobytes instead of its pixels."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from segjax.datasets.checks import fingerprints, pixels
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One image of a data set, in short.
+    """Statistics of one image of a data set.
 
     Attributes:
       name: as in `Record`.
       group: as in `Record`.
-      split: given by the user, or assigned; None where there is none.
+      split: from the user, or assigned; None if there is none.
       shape: `(H, W)`.
       channels: C.
       dtype: `uint8`, `uint16` or `float32`.
-      pixel_size: micrometres, None where unknown.
-      areas: of each class that is present, the pixels of its instances, rising.
-      smallest: of each class, the pixels of the smallest instance that the border does not cut.
+      pixel_size: micrometres, None if unknown.
+      areas: by class that is present, the areas of its instances in pixels, ascending.
+      smallest: by class, the area of the smallest instance that does not touch the border.
       quantiles: intensities at `pixels.QUANTILES`.
       sharpness: see `pixels.sharpness`.
-      clipped: see `pixels.clipped`, of the pixels of cells.
+      clipped: see `pixels.clipped_fraction`, inside cells.
       pixel_digest: see `fingerprints.pixel_digest`.
       outline_digest: see `fingerprints.outline_digest`.
-      perceptual: what `fingerprints.perceptual` gives, base64.
+      perceptual: see `fingerprints.perceptual`, base64.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Summary:
 
     @property
     def counts(self) -> dict[int, int]:
-        """Instances of each class that is present."""
+        """Number of instances by class that is present."""
         return {index: len(areas) for index, areas in self.areas.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """What `json.dumps` takes."""
+        """Returns a JSON-compatible dict."""
         return dataclasses.asdict(self) | {
             "areas": {str(index): list(areas) for index, areas in self.areas.items()},
             "smallest": {str(index): area for index, area in self.smallest.items()},
@@ -65,7 +65,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Summary:
-        """The summary whose `to_json` went through JSON."""
+        """Inverse of `to_json`, after a round trip through JSON."""
         return cls(
             **{
                 **value,
@@ -81,18 +81,15 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
     """Summarises one image with its truth.
 
     Args:
-      record: the image, not empty and finite.
-      split: given by the user, if any.
-
-    Returns:
-      The summary.
+      record: the image, with pixels that are finite.
+      split: from the user, if any.
     """
     image, truth = record.image, record.truth
     measured = pixels.measure(image, truth.labels > 0)
     area = np.bincount(truth.labels.ravel(), minlength=truth.num_instances + 1)[1:]
-    whole = np.ones(truth.num_instances + 1, bool)
+    inner = np.ones(truth.num_instances + 1, bool)
     for side in (truth.labels[0], truth.labels[-1], truth.labels[:, 0], truth.labels[:, -1]):
-        whole[side] = False
+        inner[side] = False
     present = [(int(index), truth.classes == index) for index in np.unique(truth.classes)]
     return Summary(
         name=record.name,
@@ -102,8 +99,12 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
         channels=image.shape[-1],
         dtype=image.dtype.name,
         pixel_size=record.pixel_size,
-        areas={index: tuple(np.sort(area[of]).tolist()) for index, of in present},
-        smallest={index: int(area[of & whole[1:]].min()) for index, of in present if (of & whole[1:]).any()},
+        areas={index: tuple(np.sort(area[selected]).tolist()) for index, selected in present},
+        smallest={
+            index: int(area[selected & inner[1:]].min())
+            for index, selected in present
+            if (selected & inner[1:]).any()
+        },
         quantiles=measured.quantiles,
         sharpness=measured.sharpness,
         clipped=measured.clipped,
@@ -114,7 +115,7 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
 
 
 def perceptual_of(summaries: Sequence[Summary]) -> np.ndarray:
-    """[N, ORDER, ORDER] int8, the perceptual fingerprints of all."""
+    """Returns the perceptual fingerprints of all summaries, [N, ORDER, ORDER] int8."""
     joined = b"".join(base64.b64decode(summary.perceptual) for summary in summaries)
     order = fingerprints.ORDER
     return np.frombuffer(joined, np.int8).reshape(len(summaries), order, order)

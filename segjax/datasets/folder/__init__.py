@@ -1,6 +1,6 @@
-"""From a user's folder of images and masks to a data set on disk.
+"""A user's folder of images and masks as a data set on disk.
 
-The way of an image: `folder` lists it, `examination` reads it with its annotation, repairs what is safe and
-sets aside the rest, `staging` keeps what came of it, `decisions` compares it with all others and gives it to
-a split, and `builder` writes those that stay with TFDS.
+An image passes five stages: `image_files` lists it, `examination` reads it with its annotation, repairs and
+checks it, `staging` caches the result, `decisions` compares it with all other images and assigns it to a
+split or to quarantine, and `builder` writes the selected images with TFDS.
 """

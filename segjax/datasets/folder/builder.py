@@ -1,4 +1,4 @@
-"""Writes what is staged as a data set of TFDS, by its own loop or by Apache Beam."""
+"""Writes staged examples as a TFDS data set, in this process or with Apache Beam."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ NAME = "folder"
 
 
 class Folder(CellBuilder):
-    """A data set made of a user's folder.
+    """A data set from a user's folder.
 
     Args:
-      staging: holds the examples.
-      splits: the items of each.
+      staging: the encoded examples.
+      splits: the images of each split.
       class_names: background first.
-      about: more for the metadata.
-      pipeline: whether examples are written by Apache Beam.
-      **options: of every TFDS builder.
+      about: additional metadata.
+      pipeline: whether Apache Beam writes the examples.
+      **options: keyword arguments of every TFDS builder.
     """
 
     VERSION: ClassVar[Any] = tfds.core.Version("1.0.0")
@@ -57,8 +57,8 @@ class Folder(CellBuilder):
         return info
 
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Has none: examples are encoded already."""
-        raise InputError(f"a folder is prepared by scripts/prepare.py, not from {downloads}")
+        """Not used: the examples are encoded already."""
+        raise InputError(f"a folder is prepared by segjax prepare, not from {downloads}")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager
@@ -82,5 +82,5 @@ def _example(staging: Staging, item: ImageFile) -> tuple[str, Any]:
 
 
 def dataset_dir(out: str | Path) -> Path:
-    """Where the data set lies in the folder that was given to `scripts/prepare.py`."""
+    """Returns the folder of the data set inside the `--out` of `segjax prepare`."""
     return Path(out) / NAME / str(Folder.VERSION)

@@ -1,4 +1,4 @@
-"""What becomes of the images of a folder once all are looked at: kept or set aside, and in which split."""
+"""Decides which images are selected, repaired or quarantined, and their splits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from segjax.datasets import splits
-from segjax.datasets.checks import KINDS, Finding, Summary, check_pairs, check_set, is_excluded
+from segjax.datasets.checks.collection import check_pairs, check_set
+from segjax.datasets.checks.findings import KINDS, Finding, is_excluded
+from segjax.datasets.checks.summary import Summary
 from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.folder.staging import Staging
 from segjax.errors import InputError
 
-# Of the images that a leak is about.
+# Maximum number of images that the description of a leak names.
 NAMED = 4
 
 Action = Literal["kept", "repaired", "quarantined"]
@@ -20,13 +22,13 @@ Action = Literal["kept", "repaired", "quarantined"]
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What becomes of one image.
+    """The decision for one image.
 
     Attributes:
       item: the image.
-      findings: of it, in the order in which they were made.
-      summary: what is known of it, None where it could not be read.
-      split: that it goes to, None where it is set aside.
+      findings: its findings, in the order of the checks.
+      summary: its summary, None if it could not be read.
+      split: its split, None if it is quarantined.
       action: what was done.
     """
 
@@ -39,21 +41,21 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What becomes of a folder.
+    """The decisions for a folder.
 
     Attributes:
-      decisions: of every image, by key.
-      strays: the keys of annotations without image, and the finding that says so.
-      leaks: what one split says of another, one sentence each; empty unless the user has split so.
+      decisions: the decision for every image, by key.
+      orphan_masks: keys of annotations without an image, each with its finding.
+      leaks: leaks between splits, one sentence each; empty unless the user chose the splits.
     """
 
     decisions: tuple[Decision, ...]
-    strays: tuple[tuple[str, Finding], ...]
+    orphan_masks: tuple[tuple[str, Finding], ...]
     leaks: tuple[str, ...]
 
     @property
     def splits(self) -> dict[str, list[ImageFile]]:
-        """The images that are kept, by split: train, validation, test, then any others."""
+        """The selected images by split: train, validation, test, then any others."""
         order = ("train", "validation", "test")
         names = {decision.split for decision in self.decisions if decision.split is not None}
         ordered = sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -67,28 +69,25 @@ def decide(
     staging: Staging,
     *,
     annotated: frozenset[str],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     by: Literal["group", "image"],
     folds: int | None,
     seed: int,
     accept: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Compares all images with each other, and splits those that stay.
+    """Compares all images with each other, and splits those that are not quarantined.
 
-    Images of one group, and images that look alike, go to one split, unless the user has said otherwise.
+    Images of one group and near duplicates go to one split, unless the user chose their splits.
 
     Args:
-      items: all of a folder, all staged.
-      staging: what was found out about each.
-      annotated: the keys of all annotations.
-      shares: of each split.
-      by: whether groups stay whole, or images are split one by one.
-      folds: if given, as many splits for cross-validation instead.
-      seed: of the split.
-      accept: kinds of findings for which an image is not set aside.
-
-    Returns:
-      The plan.
+      items: all images of a folder, all staged.
+      staging: their check results.
+      annotated: keys of all annotations.
+      fractions: fraction of each split.
+      by: `group` keeps groups together, `image` splits image by image.
+      folds: number of splits for cross-validation instead, see `splits.assign`.
+      seed: random seed of the split.
+      accept: kinds of findings that do not exclude an image.
 
     Raises:
       InputError: if no image is left, or there are too few groups for the split.
@@ -98,23 +97,25 @@ def decide(
     findings: dict[str, list[Finding]] = {}
     summaries: dict[str, Summary] = {}
     for item in items:
-        about = staging.find(item)
-        assert about is not None, item
-        findings[item.name] = [Finding(*finding) for finding in about["findings"]]
+        result = staging.find(item)
+        assert result is not None, item
+        findings[item.name] = [Finding(*finding) for finding in result["findings"]]
         findings[item.name] += pairs.get(item.key, ())
-        if about["summary"] is not None:
-            summary = Summary.from_json(about["summary"])
+        if result["summary"] is not None:
+            summary = Summary.from_json(result["summary"])
             summaries[item.name] = dataclasses.replace(summary, split=item.split)
-    for name, found in check_set(list(summaries.values())).items():
-        said = {finding.kind for finding in findings[name]}
-        findings[name] += [finding for finding in found if finding.kind not in said]
-    kept = {name: summary for name, summary in summaries.items() if not is_excluded(findings[name], accept)}
-    if not kept:
-        first = next((found[0] for found in findings.values() if found), None)
+    for name, set_findings in check_set(list(summaries.values())).items():
+        known = {finding.kind for finding in findings[name]}
+        findings[name] += [finding for finding in set_findings if finding.kind not in known]
+    selected = {
+        name: summary for name, summary in summaries.items() if not is_excluded(findings[name], accept)
+    }
+    if not selected:
+        first = next((ones[0] for ones in findings.values() if ones), None)
         reason = f", the first for this: {KINDS[first.kind].title}, {first.detail}" if first else ""
-        raise InputError(f"all {len(items)} images were set aside{reason}")
-    split_of = splits.assign(list(kept.values()), shares=shares, by=by, seed=seed, folds=folds)
-    split = [dataclasses.replace(summary, split=split_of[name]) for name, summary in kept.items()]
+        raise InputError(f"all {len(items)} images were quarantined{reason}")
+    split_of = splits.assign(list(selected.values()), fractions=fractions, by=by, seed=seed, folds=folds)
+    split = [dataclasses.replace(summary, split=split_of[name]) for name, summary in selected.items()]
     return Plan(
         decisions=tuple(
             Decision(
@@ -122,38 +123,35 @@ def decide(
                 tuple(findings[item.name]),
                 summaries.get(item.name),
                 split_of.get(item.name),
-                _action(findings[item.name], kept=item.name in kept),
+                _action(findings[item.name], is_selected=item.name in selected),
             )
             for item in items
         ),
-        strays=tuple((key, pairs[key][0]) for key in sorted(annotated - keys) if key in pairs),
+        orphan_masks=tuple((key, pairs[key][0]) for key in sorted(annotated - keys) if key in pairs),
         leaks=_sentences(split),
     )
 
 
 def compare(decisions: Sequence[Decision]) -> Plan:
-    """What can be said of images that are split already: findings and leaks, and nothing is done about them.
+    """Compares images that are split already, and adds findings and leaks without acting on them.
 
     Args:
-      decisions: of every image, each with its summary.
-
-    Returns:
-      The plan, with what the comparison of all has found.
+      decisions: a decision with a summary for every image.
     """
     summaries = [one.summary for one in decisions if one.summary is not None]
-    found = check_set(summaries)
+    set_findings = check_set(summaries)
     return Plan(
         decisions=tuple(
-            dataclasses.replace(one, findings=(*one.findings, *found.get(one.item.name, ())))
+            dataclasses.replace(one, findings=(*one.findings, *set_findings.get(one.item.name, ())))
             for one in decisions
         ),
-        strays=(),
+        orphan_masks=(),
         leaks=_sentences(summaries),
     )
 
 
 def _sentences(summaries: Sequence[Summary]) -> tuple[str, ...]:
-    """Of each leak what it is, its first images, and the splits that they are in."""
+    """Describes each leak by its reason, its first images and their splits."""
     return tuple(
         f"{leak.detail}, {', '.join(leak.names[:NAMED])}{' ...' if len(leak.names) > NAMED else ''} in"
         f" {' and '.join(leak.splits)}"
@@ -161,7 +159,7 @@ def _sentences(summaries: Sequence[Summary]) -> tuple[str, ...]:
     )
 
 
-def _action(findings: Sequence[Finding], *, kept: bool) -> Action:
-    if not kept:
+def _action(findings: Sequence[Finding], *, is_selected: bool) -> Action:
+    if not is_selected:
         return "quarantined"
     return "repaired" if any(KINDS[finding.kind].action == "repair" for finding in findings) else "kept"

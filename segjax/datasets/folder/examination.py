@@ -1,4 +1,4 @@
-"""Looks at the images of a folder one by one, in several processes, and keeps what comes of each."""
+"""Checks, repairs and stages the images of a folder, in several processes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ import itertools
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import MAX_PIXELS, read_image
-from segjax.data.records import Record, encode
-from segjax.datasets.checks import Finding, check_file, check_image, finding_of, is_excluded, summarise
+from segjax.data.records import Record
+from segjax.datasets.checks.files import check_file
+from segjax.datasets.checks.findings import Finding, finding_of, is_excluded
+from segjax.datasets.checks.image import check_image
+from segjax.datasets.checks.summary import summarise
 from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.folder.staging import Staging
 from segjax.datasets.formats import Annotations
+from segjax.datasets.store.codec import encode
 from segjax.errors import InputError
 
-# In the names of staged entries: a change of what is made of an image must not find what was made before.
-VERSION = 1
-# Images that may wait for a free process: more would only wait longer.
-AHEAD = 4
+# Part of the names of staged entries. Increase it when the result of a check changes.
+VERSION = 2
+# Images queued per process; more would only occupy memory.
+QUEUED = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +40,10 @@ class Options:
 
     Attributes:
       class_names: background first.
-      channel_axis: as in `read_image`.
-      max_pixels: of an image; of more, none is decoded.
-      accept: kinds of findings for which an image is not set aside, where it can be used at all.
-      prefix: of groups, to tell them from those of other data sets.
+      channel_axis: axis of channels, as in `read_image`.
+      max_pixels: larger images are not decoded.
+      accept: kinds of findings that do not exclude an image, if it can be used at all.
+      prefix: prefix of groups, which makes them unique among data sets.
     """
 
     class_names: tuple[str, ...]
@@ -49,43 +54,43 @@ class Options:
 
     @property
     def key(self) -> str:
-        """All of it as text, the same in every process."""
+        """The options as text, the same in every process."""
         return repr((VERSION, dataclasses.replace(self, accept=frozenset()), sorted(self.accept)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Checker:
-    """Looks at one image; a value that travels to other processes.
+    """Checks one image. Picklable, for worker processes.
 
     Attributes:
-      annotations: of the folder.
-      options: of reading.
-      folder: of the staged entries.
-      marks: what else their names depend on: the state of the annotations.
+      annotations: all annotations of the folder.
+      options: how images are read.
+      folder: folder of the staged entries.
+      annotations_digest: digest of the annotation files, part of the names of the entries.
     """
 
     annotations: Annotations
     options: Options
     folder: Path
-    marks: str = ""
+    annotations_digest: str = ""
 
     @property
     def staging(self) -> Staging:
-        """Where entries are kept."""
-        return Staging(self.folder, f"{self.options.key} {self.marks}")
+        """The cache of results."""
+        return Staging(self.folder, f"{self.options.key} {self.annotations_digest}")
 
     def __call__(self, item: ImageFile) -> None:
-        """Looks at an image unless that was done before."""
+        """Checks and stages an image unless it is staged already."""
         staging = self.staging
         if staging.find(item) is None:
-            findings, record = self._examine(item)
+            findings, record = self._check(item)
             about = {
                 "findings": [list(finding) for finding in findings],
                 "summary": None if record is None else summarise(record).to_json(),
             }
             staging.put(item, about, None if record is None else encode(record))
 
-    def _examine(self, item: ImageFile) -> tuple[tuple[Finding, ...], Record | None]:
+    def _check(self, item: ImageFile) -> tuple[tuple[Finding, ...], Record | None]:
         options = self.options
         findings = check_file(item.path)
         if is_excluded(findings, options.accept):
@@ -95,18 +100,19 @@ class Checker:
         except InputError as error:
             return (*findings, finding_of(error)), None
         if item.key not in self.annotations.keys:
-            return tuple(findings), None  # that is found when all keys are compared
+            return tuple(findings), None  # `check_pairs` reports it
         try:
-            drawing = self.annotations.read(item.key, image.shape[:2])
+            annotation = self.annotations.read(item.key, image.shape[:2])
         except InputError as error:
             return (*findings, finding_of(error)), None
         if item.class_name is not None:
             index = options.class_names.index(item.class_name)
-            drawing = dataclasses.replace(drawing, classes=_Always(index))
-        truth, found = check_image(
-            image, drawing, num_classes=len(options.class_names), accept=options.accept
+            ids = np.unique(annotation.labels[annotation.labels > 0]).tolist()
+            annotation = dataclasses.replace(annotation, classes=dict.fromkeys(ids, index))
+        truth, image_findings = check_image(
+            image, annotation, num_classes=len(options.class_names), accept=options.accept
         )
-        findings += found
+        findings += image_findings
         if truth is None:
             return tuple(findings), None
         group = item.name if item.group is None else item.group
@@ -115,50 +121,34 @@ class Checker:
         return tuple(findings), record
 
 
-class _Always(Mapping[int, int]):
-    """One class for whatever id."""
-
-    def __init__(self, value: int) -> None:
-        self._value = value
-
-    def __getitem__(self, key: int) -> int:
-        return self._value
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-def examine_all(examiner: Checker, items: Sequence[ImageFile], *, workers: int) -> Iterator[ImageFile]:
-    """Looks at all images; only what is not staged yet costs time.
+def check_all(checker: Checker, items: Sequence[ImageFile], *, workers: int) -> Iterator[ImageFile]:
+    """Checks all images that are not staged yet.
 
     Args:
-      examiner: of the folder.
-      items: to be looked at.
-      workers: processes; with 0 all is done in this one.
+      checker: checks one image.
+      items: the images.
+      workers: number of processes; 0 uses only this process.
 
     Yields:
-      Each item when it is staged, in no particular order.
+      Each image once it is staged, in no particular order.
 
     Raises:
-      InputError: if a process was ended from outside, as it is when memory runs out.
+      InputError: if a process was killed, as happens when memory runs out.
     """
     if workers == 0:
         for item in items:
-            examiner(item)
+            checker(item)
             yield item
         return
     # Forking a process that runs threads, as JAX does, may hang it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (examiner,)) as pool:
-        left = iter(items)
+    with ProcessPoolExecutor(workers, context, _start_worker, (checker,)) as pool:
+        remaining = iter(items)
         running: dict[Future[None], ImageFile] = {}
         try:
             while True:
-                for item in itertools.islice(left, AHEAD * workers - len(running)):
-                    running[pool.submit(_look, item)] = item
+                for item in itertools.islice(remaining, QUEUED * workers - len(running)):
+                    running[pool.submit(_check_item, item)] = item
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -167,35 +157,35 @@ def examine_all(examiner: Checker, items: Sequence[ImageFile], *, workers: int) 
                     future.result()
                     yield item
         except BrokenProcessPool as error:
-            named = ", ".join(item.key for item in running.values())
+            keys = ", ".join(item.key for item in running.values())
             raise InputError(
-                f"a process was ended from outside, as happens when memory runs out, near {named}: run again"
-                " with fewer --workers; what is done is kept"
+                f"a process was killed, as happens when memory runs out, near {keys}: run again"
+                " with fewer --workers; finished images are not checked again"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-_examiner: Checker | None = None
+_checker: Checker | None = None
 
 
-def _begin(examiner: Checker) -> None:
-    global _examiner
-    _examiner = examiner
-    # There is one process for each core already.
+def _start_worker(checker: Checker) -> None:
+    global _checker
+    _checker = checker
+    # One process per core: more threads would compete.
     threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A process that is killed cannot end those that it has begun, and they would wait for work for ever."""
+def _exit_with_parent() -> None:
+    """Ends a worker whose parent was killed; it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _look(item: ImageFile) -> None:
-    assert _examiner is not None
-    _examiner(item)
+def _check_item(item: ImageFile) -> None:
+    assert _checker is not None
+    _checker(item)

@@ -1,4 +1,4 @@
-"""A user's folder of images, and what a table or their names say: patient, split, class, pixel size."""
+"""Lists the images of a folder, with patient, split, class and pixel size from a table or the file names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segjax.data.readers import SUFFIXES
 from segjax.datasets.formats import without_masks
 from segjax.errors import InputError
 
-# What must not be torn apart by a split, the widest first: the first that is known is the group of an image.
+# Columns that name a group, the widest first. The first one present is the group of an image.
 GROUPS = ("patient", "group", "slide", "well", "acquisition")
 FIELDS = (*GROUPS, "split", "class", "pixel_size")
 SPLITS = {
@@ -32,10 +32,10 @@ class ImageFile:
     Attributes:
       key: its path relative to the folder, without suffix, parts divided by "/".
       path: of the file.
-      group: what must not be torn apart by a split, None where nothing is known.
-      split: that the user gave, None where it is to be drawn.
-      class_name: of all its instances, None where the annotation says it.
-      pixel_size: side of a pixel in micrometres, None where the user gave none.
+      group: images of one group stay in one split; None if unknown.
+      split: the split chosen by the user, None if it is to be assigned.
+      class_name: class of all instances, None if the annotation has classes.
+      pixel_size: side of a pixel in micrometres, None if the table has none.
     """
 
     key: str
@@ -47,7 +47,7 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        """The key as a name for files."""
+        """The key as a valid file name."""
         return self.key.replace("/", "_")
 
 
@@ -59,23 +59,23 @@ def list_items(
     without: Iterable[Path] = (),
     among_masks: bool = False,
 ) -> tuple[Path, list[ImageFile]]:
-    """Lists the images of a folder and of all folders in it.
+    """Lists the images of a folder and its subfolders.
 
     Args:
       images: a folder, or a pattern of files such as `set/*/images/*.png`, whose part before the first
         wildcard is the folder.
       metadata: CSV with a column `image` (path relative to the folder or name of the file, with or without
-        suffix; unique) and any of `FIELDS`; other columns are left alone.
-      pattern: of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` is any text. Its
-        values count where the table has none.
-      without: folders in which images are not looked for, such as that of the masks.
-      among_masks: whether masks lie in the same folders; what is one by its name is left out.
+        suffix; unique) and any of `FIELDS`; other columns are ignored.
+      pattern: pattern of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` matches any
+        text. Values of the table take precedence.
+      without: folders to ignore, such as that of the masks.
+      among_masks: whether masks are in the same folders; files named as masks are ignored.
 
     Returns:
       The folder, and its images sorted by key.
 
     Raises:
-      InputError: if there is no image, two have one name, or the table or the pattern do not fit them.
+      InputError: if there is no image, two images have one name, or the table or the pattern does not match.
     """
     root, files = _find(str(images), [Path(folder).resolve() for folder in without])
     keys: dict[str, Path] = {}
@@ -98,7 +98,7 @@ def list_items(
 
 
 def root_of(images: str | Path) -> Path:
-    """The folder that `list_items` looks through: of a pattern, the part before the first wildcard."""
+    """Returns the folder of the images; of a file pattern the part before the first wildcard."""
     parts = Path(images).parts
     magic = next((index for index, part in enumerate(parts) if glob.has_magic(part)), None)
     return Path(images) if magic is None else Path(*parts[:magic])
@@ -109,13 +109,13 @@ def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
     if not root.is_dir():
         raise InputError(f"--images={root} is not a folder; give one that holds images")
     pattern = str(Path(images).relative_to(root))
-    found = list(root.rglob("*") if pattern == "." else root.glob(pattern))
+    paths = list(root.rglob("*") if pattern == "." else root.glob(pattern))
     files = [
         path
-        for path in found
+        for path in paths
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
-        # Dot files and __MACOSX are what macOS leaves next to what it copies.
+        # macOS leaves dot files and __MACOSX next to the files it copies.
         and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
         and not any(path.resolve().is_relative_to(folder) for folder in without)
     ]
@@ -125,7 +125,7 @@ def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
 
 
 def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """The fields of each image that the table knows."""
+    """Returns the fields of each image in the table."""
     by_word: dict[str, list[str]] = {}
     for key, file in keys.items():
         for word in {key, f"{key}{file.suffix}", Path(key).name, file.name}:
@@ -141,18 +141,18 @@ def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str
                 if number > MAX_ROWS:
                     raise InputError(f"{path} has more than {MAX_ROWS} rows: give the table of these images")
                 word = (row["image"] or "").strip()
-                found = by_word.get(word.removeprefix("./"), [])
-                if len(found) > 1:
+                matches = by_word.get(word.removeprefix("./"), [])
+                if len(matches) > 1:
                     raise InputError(
-                        f"{path}, row {number}: {word!r} may be {found[0]} or {found[1]}; give the path"
+                        f"{path}, row {number}: {word!r} may be {matches[0]} or {matches[1]}; give the path"
                     )
-                if not found:
-                    continue  # tables often know of more images than a folder holds
+                if not matches:
+                    continue  # tables often list more images than a folder holds
                 fields = {name: (row.get(name) or "").strip() for name in FIELDS}
                 fields = {name: value for name, value in fields.items() if value}
-                if known.get(found[0], fields) != fields:
+                if known.get(matches[0], fields) != fields:
                     raise InputError(f"{path}, row {number}: {word!r} had other values in an earlier row")
-                known[found[0]] = fields
+                known[matches[0]] = fields
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--metadata={path} cannot be read as CSV ({error})") from error
     if not known:
@@ -164,25 +164,25 @@ def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str
 
 
 def _match(pattern: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The fields that the pattern finds in each key."""
+    """Returns the fields that the pattern matches in each key."""
     expression, names = "", []
     for literal, name in re.findall(r"([^{]*)(?:\{([^}]*)\})?", pattern):
         expression += re.escape(literal)
         if name:
             if name not in FIELDS:
                 raise InputError(f"--pattern={pattern} names {name!r}: choose among {', '.join(FIELDS)}")
-            # A name that comes twice has to have the same value twice.
+            # A name that occurs twice must match the same text twice.
             expression += f"(?P={name})" if name in names else f"(?P<{name}>[^/]+?)"
             names.append(name)
         elif f"{literal}{{}}" in pattern:
             expression += ".*?"
-    found = {}
+    fields = {}
     for key in keys:
         match = re.fullmatch(expression, key)
         if match is None:
             raise InputError(f"--pattern={pattern} does not fit the image {key!r}: {{}} stands for any text")
-        found[key] = match.groupdict()
-    return found
+        fields[key] = match.groupdict()
+    return fields
 
 
 def _item(key: str, path: Path, fields: Mapping[str, str]) -> ImageFile:

@@ -1,4 +1,4 @@
-"""The same by Apache Beam, for sets beyond one machine; what is staged must lie where all workers see it."""
+"""Preparation with Apache Beam on several machines; all of them must have access to the staging folder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from segjax.datasets.folder.image_files import ImageFile
 from segjax.errors import InputError
 
 
-def examine_all(examiner: Checker, items: Sequence[ImageFile], options: Sequence[str]) -> None:
-    """Looks at all images; only what is not staged yet costs time.
+def check_all(checker: Checker, items: Sequence[ImageFile], options: Sequence[str]) -> None:
+    """Checks all images that are not staged yet.
 
     Args:
-      examiner: of the folder.
-      items: to be looked at.
-      options: of Beam, `--name=value` each; the local runner if they name none.
+      checker: checks one image.
+      items: the images.
+      options: options of Beam, `--name=value` each; the default runner is the local one.
 
     Raises:
       InputError: if Beam is not installed.
     """
     beam = _import()
     with beam.Pipeline(options=_parsed(options)) as pipeline:
-        _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(examiner)
+        _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(checker)
 
 
 def download_config(options: Sequence[str]) -> tfds.download.DownloadConfig:
-    """How TFDS writes a data set by Beam with these options."""
+    """Returns the configuration with which TFDS writes a data set by Beam."""
     return tfds.download.DownloadConfig(beam_options=_parsed(options))
 
 

@@ -1,10 +1,9 @@
-"""What has been made of the images of a folder so far, so that a stopped preparation goes on from there."""
+"""Results of the images processed so far, from which an interrupted preparation resumes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from segjax.datasets.folder.image_files import ImageFile
+from segjax.files import atomic_write
 
 
 class Staging:
-    """Encoded examples and what was found out about them, by item.
+    """A cache of encoded examples and check results, by image.
 
-    An entry is a pair of files. It belongs to an item as it was: its file's size and time of change and all
-    that was said of it are in the entry's name, so that an image that changes is looked at again. The second
-    file is written last and whole: an entry that has it is complete, whenever the process was stopped.
+    An entry is two files. Its name is a hash of the image file's size and modification time, its metadata and
+    the settings, so that a changed image is processed again. The JSON file is written last: an entry that has
+    it is complete, whenever the process was stopped.
 
     Args:
-      folder: of the files; made when the first is written.
-      settings: whatever else decides what becomes of an item; entries made with others are not found.
+      folder: folder of the files, created with the first entry.
+      settings: everything else the result depends on; entries with other settings are not used.
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
@@ -31,12 +31,12 @@ class Staging:
         self._settings = settings
 
     def find(self, item: ImageFile) -> dict[str, Any] | None:
-        """What was found out about an item, None if it was not looked at yet."""
+        """Returns the check results of an image, None if it was not checked yet."""
         path = self._path(item, ".json")
         return json.loads(path.read_text()) if path.exists() else None
 
     def example(self, item: ImageFile) -> dict[str, Any]:
-        """The encoded example of an item that has one."""
+        """Returns the encoded example of an image."""
         with np.load(self._path(item, ".npz"), allow_pickle=False) as stored:
             example: dict[str, Any] = {name: stored[name] for name in stored.files}
         return {
@@ -44,32 +44,26 @@ class Staging:
         }
 
     def put(self, item: ImageFile, about: Mapping[str, Any], example: Mapping[str, Any] | None) -> None:
-        """Keeps what was found out about an item, and its example if there is one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Stores the check results of an image, and its example if it has one."""
         if example is not None:
-            path = self._path(item, ".npz")
-            draft = path.with_suffix(f".{os.getpid()}.tmp")
-            with draft.open("wb") as file:
-                arrays: dict[str, Any] = {name: _as_array(value) for name, value in example.items()}
-                np.savez(file, **arrays)
-            os.replace(draft, path)
-        path = self._path(item, ".json")
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(about))
-        os.replace(draft, path)
+            arrays: dict[str, Any] = {name: _as_array(value) for name, value in example.items()}
+            with atomic_write(self._path(item, ".npz")) as tmp_path:
+                np.savez(tmp_path, **arrays)
+        with atomic_write(self._path(item, ".json")) as tmp_path:
+            tmp_path.write_text(json.dumps(about))
 
     def _path(self, item: ImageFile, suffix: str) -> Path:
         try:
             file = item.path.stat()
             state = (file.st_size, file.st_mtime_ns)
-        except OSError:  # gone meanwhile, or a link to nowhere: whoever reads it will say so
+        except OSError:  # deleted or a broken link: the reader reports it
             state = (0, 0)
         content = repr((item, state, self._settings))
         return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:40]}{suffix}"
 
 
 def _as_array(value: Any) -> np.ndarray:
-    """Bytes and text as uint8, which no other field of an example is."""
+    """Converts bytes and text to uint8, a type that no other field has."""
     if isinstance(value, str):
         value = value.encode()
     return np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.asarray(value)

@@ -1,7 +1,4 @@
-"""What annotators drew, in the formats of their tools.
-
-Every format is read as it is drawn in its tool, and nothing is repaired: what comes out is a `RawAnnotation`.
-"""
+"""Readers of annotation formats. Each reproduces what its tool draws and repairs nothing."""
 
 from __future__ import annotations
 
@@ -9,20 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segjax.data.readers import MAX_PIXELS
-from segjax.datasets.formats.binary import open_binary
+from segjax.datasets.formats.annotation import Annotations, RawAnnotation
+from segjax.datasets.formats.auto_format import detect_format
 from segjax.datasets.formats.coco import open_coco
-from segjax.datasets.formats.colours import open_colours
-from segjax.datasets.formats.detection import detect
-from segjax.datasets.formats.drawing import Annotations, RawAnnotation
 from segjax.datasets.formats.imagej import open_imagej
-from segjax.datasets.formats.instances import open_instances
 from segjax.datasets.formats.labelme import open_labelme
-from segjax.datasets.formats.labels import open_labels
-from segjax.datasets.formats.layout import SUFFIXES, AnnotationSource, absolute
-from segjax.datasets.formats.matching import renamed, without_masks
+from segjax.datasets.formats.layout import SUFFIXES, AnnotationSource, absolute, without_masks
+from segjax.datasets.formats.mask_images import open_binary, open_colours, open_instances, open_labels
 from segjax.datasets.formats.qupath import open_qupath
+from segjax.datasets.formats.remapping import match_by_path_end
 from segjax.datasets.formats.voc import open_voc
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 
 __all__ = ["FORMATS", "SUFFIXES", "Annotations", "RawAnnotation", "open_annotations", "without_masks"]
 
@@ -42,7 +36,7 @@ FORMATS: dict[str, Callable[[AnnotationSource], Annotations]] = {
 def open_annotations(
     path: str | Path,
     *,
-    format: str = "auto",  # noqa: A002 - the word that everybody looks for
+    format: str = "auto",  # noqa: A002 - the obvious name
     class_names: tuple[str, ...] | None = None,
     suffixes: tuple[str, ...] = SUFFIXES,
     max_pixels: int = MAX_PIXELS,
@@ -52,25 +46,24 @@ def open_annotations(
 
     Args:
       path: a folder, searched with its subfolders, or one file.
-      format: one of `FORMATS`, or `auto` to tell by the kinds of files; a foreground mask is never taken for
-        instances unless `binary` is asked for.
-      class_names: background first; None for those that the annotations name, else `background` and `cell`.
-      suffixes: what a file's name may have more than its image's, where there is one file for each image.
-      max_pixels: of one picture.
-      images: the images' files by key, where the caller knows them, see `without_masks`. Then a picture is
-        never taken for its own annotation when both lie in one folder, and images are found whose annotation
-        names them from another folder: `JPEGImages/a.jpg` in a COCO file is the image `a`.
+      format: one of `FORMATS`, or `auto` to detect it; `auto` never takes a foreground mask for instances.
+      class_names: background first; None for the names in the annotations, or `background` and `cell`.
+      suffixes: what the name of an annotation may have after that of its image, in formats with one file for
+        each image.
+      max_pixels: limit for one picture.
+      images: files of the images by key, if known, see `without_masks`. With them an image is never its own
+        annotation, and annotations that name images by another path are matched by its end:
+        `JPEGImages/a.jpg` in a COCO file is the image `a`.
 
     Returns:
-      The annotations by key: an image's path relative to the images' folder, without suffix. They can be
-      pickled.
+      The annotations by key, the path of an image relative to the folder of images, without suffix. They can
+      be pickled.
 
     Raises:
-      InputError: if there is nothing to read, it is damaged, or `auto` is in doubt.
+      InputError: if there is nothing to read, it is damaged, or the format is ambiguous.
     """
     path = Path(path)
-    if format != "auto" and format not in FORMATS:
-        raise InputError(f"there is no annotation format {format!r}; there are auto, {', '.join(FORMATS)}")
+    choose(("auto", *FORMATS), "format", format)
     if not path.exists():
         raise InputError(f"{path} does not exist; give the folder or file of the annotations")
     if class_names is not None and (len(class_names) < 2 or len(set(class_names)) < len(class_names)):
@@ -78,7 +71,6 @@ def open_annotations(
             f"class_names {class_names} must be background and the different names of one class or more"
         )
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
-    place = AnnotationSource(path, class_names, suffixes, max_pixels, known)
-    if format == "auto":
-        format = detect(place, tuple(FORMATS))  # noqa: A001
-    return renamed(FORMATS[format](place), place.images)
+    source = AnnotationSource(path, class_names, suffixes, max_pixels, known)
+    name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
+    return match_by_path_end(FORMATS[name](source), source.images)

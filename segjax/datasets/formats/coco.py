@@ -1,82 +1,148 @@
-"""COCO: one JSON for all images, with polygons or run lengths.
+"""COCO: one JSON file for all images, with polygons or run lengths.
 
-Polygons are drawn by pycocotools, whose pixels are COCO's by definition: pixel edges lie at whole numbers,
-and an outline along them gives back its pixels. Run lengths are decoded here: where they end before the image
-does, pycocotools 2.0.11 returns memory that nobody wrote.
+pycocotools defines the pixels of a polygon: pixel edges lie at integers, and an outline along them gives back
+its pixels. Run lengths are decoded here: where they end before the image does, pycocotools 2.0.11 returns
+uninitialised memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segjax.datasets.formats.classes import class_of
-from segjax.datasets.formats.documents import JsonField, load, numbers
-from segjax.datasets.formats.drawing import Annotations, RawAnnotation, check_shape, rasterize_instances
+from segjax.datasets.formats.annotation import (
+    Annotations,
+    RawAnnotation,
+    check_shape,
+    class_of,
+    rasterize_instances,
+)
+from segjax.datasets.formats.documents import JsonField, numbers
 from segjax.datasets.formats.layout import AnnotationSource
 from segjax.datasets.formats.outlines import check_inside, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from segjax.typing import IGNORE
 
-# Lines through the centres of border pixels leave the image by half a pixel; nothing else has to.
+# Lines through the centres of border pixels leave the image by half a pixel; nothing else has a reason to.
 MARGIN = 1.0
 
 
-def open_coco(place: AnnotationSource) -> Annotations:
-    """One file, or a folder that holds one; classes are its categories by ascending id.
+def open_coco(source: AnnotationSource) -> Annotations:
+    """Opens one file, or a folder that holds one. Classes are the categories in ascending order of ids.
 
-    A crowd (`iscrowd`: 1) is a region to be ignored. Where two instances overlap the smaller one is on top.
+    A crowd (`iscrowd`: 1) is a region to ignore. Where two instances overlap the smaller one is on top.
     """
-    path = place.path
+    path = source.path
     if path.is_dir():
-        found = list(place.files([".json"]))
-        if len(found) != 1:
-            raise InputError(f"{path} holds {len(found)} JSON files, but COCO is one for all images; name it")
-        path = found[0]
-    document = JsonField.of(load(path), str(path))
-    categories = {}
-    for entry in _entries(document, path, "categories"):
-        categories[entry.get("id", int)] = entry.get("name", str)
+        paths = list(source.files([".json"]))
+        if len(paths) != 1:
+            raise InputError(
+                f"{path} holds {len(paths)} JSON files, but COCO has one for all images; name it"
+            )
+        path = paths[0]
+    document = JsonField.load(path)
+    categories = {
+        entry.get("id", int): entry.get("name", str) for entry in _entries(document, "categories", "category")
+    }
     images: dict[str, JsonField] = {}
-    key_of: dict[int, str] = {}
-    for entry in _entries(document, path, "images"):
-        key = _key(entry)
-        if key in images or entry.get("id", int) in key_of:
-            raise entry.complaint("file_name", f"{entry.fields['file_name']!r} or its id is there twice")
-        images[key] = entry
-        key_of[entry.get("id", int)] = key
-    annotations = defaultdict(list)
-    for entry in _entries(document, path, "annotations"):
-        image = entry.get("image_id", int)
-        if image not in key_of:
-            raise entry.complaint("image_id", f"is {image}, which no image has")
-        annotations[key_of[image]].append(entry)
-    names = place.names(categories[index] for index in sorted(categories))
-    return Coco(path, names, images, dict(annotations), categories)
+    annotations: dict[str, list[JsonField]] = {}
+    for image, entries in annotations_by_image(document):
+        key = _key(image)
+        if key in images:
+            raise image.error("file_name", f"{image.fields['file_name']!r} is listed twice")
+        images[key], annotations[key] = image, entries
+    names = source.names(categories[index] for index in sorted(categories))
+    return Coco(path, names, images, annotations, categories)
 
 
-def stems_of_images(path: Path) -> set[str]:
-    """The names, without folder and ending, of the images that a COCO file lists."""
-    document = JsonField.of(load(path), str(path))
-    return {PurePosixPath(_key(entry)).name for entry in _entries(document, path, "images")}
+def annotations_by_image(document: JsonField) -> list[tuple[JsonField, list[JsonField]]]:
+    """Groups the annotations of a COCO document by image.
+
+    Example::
+
+        for image, annotations in annotations_by_image(JsonField.load(path)):
+            shape = (image.get("height", int), image.get("width", int))
+            masks = [instance_mask(annotation, shape) for annotation in annotations]
+
+    Args:
+      document: holds the lists `images` and `annotations`; their entries have an integer `id`.
+
+    Returns:
+      Each entry of `images` with its entries of `annotations`, in the order of the document.
+
+    Raises:
+      InputError: if a list or an id is missing, two images have one id, or an annotation is of no image.
+    """
+    groups: dict[int, tuple[JsonField, list[JsonField]]] = {}
+    for image in _entries(document, "images", "image"):
+        if image.get("id", int) in groups:
+            raise image.error("id", "is used twice")
+        groups[image.get("id", int)] = (image, [])
+    for annotation in _entries(document, "annotations", "annotation"):
+        index = annotation.get("image_id", int)
+        if index not in groups:
+            raise annotation.error("image_id", f"is {index}, which no image has")
+        groups[index][1].append(annotation)
+    return list(groups.values())
+
+
+def instance_mask(annotation: JsonField, shape: tuple[int, int], *, clip: bool = False) -> Cutout:
+    """Rasterises the `segmentation` of one annotation: polygons or run lengths, compressed or not.
+
+    Args:
+      annotation: an entry of `annotations`.
+      shape: `(H, W)` of the image.
+      clip: moves vertices outside the image to its border and skips polygons of fewer than three vertices,
+        for data sets that have them. If False both are errors.
+
+    Returns:
+      The mask, of size 0 if it covers no pixel.
+
+    Raises:
+      InputError: if the segmentation is missing, invalid, or of an image of another shape.
+    """
+    segmentation = annotation.fields.get("segmentation")
+    if isinstance(segmentation, dict):
+        return _decode_runs(_read_runs(annotation.child("segmentation"), shape), shape[0])
+    if not isinstance(segmentation, list) or not (segmentation or clip):
+        raise annotation.error("segmentation", "is missing or empty; a box is not a mask")
+    parts = []
+    for polygon in segmentation:
+        flat = numbers(polygon, annotation, "segmentation")
+        if len(flat) % 2 or (len(flat) < 6 and not clip):
+            raise annotation.error(
+                "segmentation", f"has a polygon of {len(flat)} numbers, not three pairs or more"
+            )
+        points = flat.reshape(-1, 2)
+        if clip:
+            points = np.clip(points, 0, [shape[1], shape[0]])
+        else:
+            check_inside(points, shape, MARGIN, annotation, "segmentation")
+        if len(points) >= 3:
+            compressed = coco_mask.frPyObjects([points.ravel().tolist()], *shape)[0]["counts"].decode()
+            parts.append(_decode_runs(_decompress(compressed, annotation), shape[0]))
+    return union(parts)
+
+
+def image_names(path: Path) -> set[str]:
+    """Returns the names, without folder and suffix, of the images that a COCO file lists."""
+    return {PurePosixPath(_key(entry)).name for entry in _entries(JsonField.load(path), "images", "image")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Coco:
-    """A parsed COCO file.
+    """A parsed COCO file, see `Annotations`.
 
     Attributes:
       path: the file.
       class_names: background first.
-      images: their entries by key.
-      annotations: those of an image by its key.
+      images: entries of the images by key.
+      annotations: entries of the annotations of an image by its key.
       categories: names by id.
     """
 
@@ -88,114 +154,98 @@ class Coco:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Of all images listed, those without an annotation too: nothing is in them."""
+        """Keys of all listed images; one without annotations has no instances."""
         return frozenset(self.images)
 
     def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
-        """Reads what was drawn on one image, see `Annotations`; instances are numbered as they are listed."""
+        """Reads one image, see `Annotations`; instances are numbered in the order of the file."""
         if key not in self.images:
-            raise InputError(f"{self.path} lists no image {key}; its file_name must be the image's path")
+            raise InputError(
+                f"{self.path} lists no image {key}; its file_name must be the image's path",
+                kind="missing_mask",
+            )
         image = self.images[key]
         check_shape(image.where, (image.get("height", int), image.get("width", int)), shape)
-        cutouts, classes = [], []
-        for entry in self.annotations.get(key, []):
-            category = entry.get("category_id", int)
-            if category not in self.categories:
-                raise entry.complaint("category_id", f"is {category}, which no category has")
-            cutouts.append(_cutout(entry, shape))
-            crowd = entry.fields.get("iscrowd") or 0
-            if crowd not in (0, 1):
-                raise entry.complaint("iscrowd", f"is {crowd!r}, neither 0 nor 1")
-            if crowd:
-                classes.append(IGNORE)
-            else:
-                where = f"{entry.where}: the category {category}"
-                classes.append(class_of(self.categories[category], self.class_names, where))
-        return rasterize_instances(cutouts, shape, classes=classes, files=(str(self.path),))
+        annotations = self.annotations[key]
+        return rasterize_instances(
+            [instance_mask(annotation, shape) for annotation in annotations],
+            shape,
+            classes=[self._class_of(annotation) for annotation in annotations],
+            files=(str(self.path),),
+        )
+
+    def _class_of(self, annotation: JsonField) -> int:
+        category = annotation.get("category_id", int)
+        if category not in self.categories:
+            raise annotation.error("category_id", f"is {category}, which no category has")
+        crowd = annotation.fields.get("iscrowd") or 0
+        if crowd not in (0, 1):
+            raise annotation.error("iscrowd", f"is {crowd!r}, neither 0 nor 1")
+        if crowd:
+            return IGNORE
+        where = f"{annotation.where}: the category {category}"
+        return class_of(self.categories[category], self.class_names, where)
 
 
-def _entries(document: JsonField, path: Path, name: str) -> list[JsonField]:
-    """The objects of one of the lists, each with its id to complain by."""
-    made = []
-    for index, value in enumerate(document.get(name, list)):
-        entry = JsonField.of(value, f"{path}: {name}[{index}]")
-        kind = {"categories": "category", "images": "image", "annotations": "annotation"}[name]
-        made.append(JsonField(f"{path}: {kind} {entry.get('id', int)}", entry.fields))
-    return made
+def _entries(document: JsonField, name: str, singular: str) -> list[JsonField]:
+    """Returns the objects of a list, each named by its id in errors."""
+    return [
+        JsonField(f"{document.where}: {singular} {entry.get('id', int)}", entry.fields)
+        for entry in document.children(name)
+    ]
 
 
 def _key(image: JsonField) -> str:
     name = PurePosixPath(image.get("file_name", str).replace("\\", "/"))
     if not name.name or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        raise image.complaint("file_name", f"{str(name)!r} is not a path inside the folder of images")
+        raise image.error("file_name", f"{str(name)!r} is not a path inside the folder of images")
     return name.with_suffix("").as_posix()
 
 
-def _cutout(entry: JsonField, shape: tuple[int, int]) -> Cutout:
-    segmentation = entry.fields.get("segmentation")
-    if isinstance(segmentation, dict):
-        return _from_runs(JsonField(entry.where, segmentation), shape)
-    if isinstance(segmentation, list) and segmentation:
-        return union([_from_polygon(entry, polygon, shape) for polygon in segmentation])
-    raise entry.complaint("segmentation", "is missing or empty; a box is not a mask")
-
-
-def _from_polygon(entry: JsonField, polygon: Any, shape: tuple[int, int]) -> Cutout:
-    flat = numbers(polygon, entry, "segmentation")
-    if len(flat) < 6 or len(flat) % 2:
-        raise entry.complaint(
-            "segmentation", f"has a polygon of {len(flat)} numbers, not three pairs or more"
-        )
-    check_inside(flat.reshape(-1, 2), shape, MARGIN, entry, "segmentation")
-    runs = coco_mask.frPyObjects([flat.tolist()], *shape)
-    return _decoded(_decompressed(runs[0]["counts"].decode(), entry), shape[0])
-
-
-def _from_runs(segmentation: JsonField, shape: tuple[int, int]) -> Cutout:
+def _read_runs(segmentation: JsonField, shape: tuple[int, int]) -> np.ndarray:
     size = segmentation.get("size", list)
     if size != list(shape):
-        raise segmentation.complaint("segmentation.size", f"is {size}, but the image's is {list(shape)}")
+        raise segmentation.error("size", f"is {size}, but the image's is {list(shape)}", kind="size_mismatch")
     counts = segmentation.fields.get("counts")
     if isinstance(counts, str):
-        runs = _decompressed(counts, segmentation)
+        runs = _decompress(counts, segmentation)
     else:
-        runs = numbers(counts, segmentation, "segmentation.counts")
+        runs = numbers(counts, segmentation, "counts")
     total = shape[0] * shape[1]
     if (runs < 0).any() or (runs != np.round(runs)).any() or runs.sum() != total:
-        raise segmentation.complaint(
-            "segmentation.counts", f"is not a list of run lengths that add up to {total}"
-        )
-    return _decoded(runs, shape[0])
+        raise segmentation.error("counts", f"are not run lengths that add up to {total}")
+    return runs
 
 
-def _decoded(runs: np.ndarray, height: int) -> Cutout:
-    """Run lengths go down the columns, background first."""
+def _decode_runs(runs: np.ndarray, height: int) -> Cutout:
+    """Converts run lengths, which go down the columns and begin with background, to a mask."""
     ends = np.cumsum(runs.astype(np.int64))
     stops = ends[1::2]
     starts = ends[::2][: len(stops)]
     starts, stops = starts[stops > starts], stops[stops > starts]
     if not len(starts):
         return Cutout.of(np.zeros((0, 0), bool))
-    # Only the columns it reaches into.
+    # Decode only the columns from the first to the last foreground pixel.
     left, right = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
     flips = np.zeros((right - left) * height + 1, np.int8)
-    # Several runs may begin or end at one pixel, if runs between them are empty.
+    # With empty runs between them, several runs begin or end at one pixel.
     np.add.at(flips, starts - left * height, 1)
     np.add.at(flips, stops - left * height, -1)
     inside = np.cumsum(flips[:-1], dtype=np.int8).astype(bool)
     return Cutout.of(inside.reshape(right - left, height).T, left=left)
 
 
-def _decompressed(text: str, segmentation: JsonField) -> np.ndarray:
-    """COCO's compressed run lengths: five bits a character, the lowest first; a sixth says that more follow.
+def _decompress(text: str, entry: JsonField) -> np.ndarray:
+    """Decodes COCO's compressed run lengths.
 
-    From the fourth on it is the difference to the run before the last that is written.
+    A character holds five bits of a number, the lowest first; its sixth bit is set if more follow. From the
+    fourth number on, the difference to the number before the last is stored.
     """
     runs: list[int] = []
     value = shift = 0
     for code in (ord(character) - 48 for character in text):
         if not 0 <= code < 64 or shift > 30:
-            raise segmentation.complaint("segmentation.counts", "is no compressed run lengths")
+            raise entry.error("counts", "are not compressed run lengths")
         value |= (code & 31) << shift
         shift += 5
         if not code & 32:
@@ -204,5 +254,5 @@ def _decompressed(text: str, segmentation: JsonField) -> np.ndarray:
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0
     if shift:
-        raise segmentation.complaint("segmentation.counts", "ends in the middle of a number")
+        raise entry.error("counts", "end in the middle of a number")
     return np.array(runs, np.float64)

@@ -1,4 +1,4 @@
-"""JSON that strangers wrote: bounded before it is parsed, and every complaint names file, entry and field."""
+"""Validated reading of untrusted JSON: size limits, and errors that name file, entry and field."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import numpy as np
 from segjax.errors import InputError
 
 MAX_JSON_BYTES = 2**29
-KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+TYPE_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number"}
 
 T = TypeVar("T")
 
 
-def load(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Reads a JSON file.
 
-    NaN and infinity, which are no JSON but are written all the same, stay in the result: whoever uses a
-    number asks for it by `JsonField.get` or `coordinates`, which refuse them and can say where they stand.
+    NaN and infinity are not JSON, but many programs write them. They stay in the result: `JsonField.get`,
+    `numbers` and `coordinates` refuse them and name the field.
 
     Raises:
-      InputError: if the file is missing, larger than `max_bytes`, or no JSON.
+      InputError: if the file is missing, larger than `max_bytes`, or not JSON.
     """
     try:
         size = path.stat().st_size
@@ -38,16 +38,16 @@ def load(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no JSON ({error}); export it again") from error
+        raise InputError(f"{path} is not JSON ({error}); export it again") from error
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class JsonField:
     """One object of a JSON file.
 
     Attributes:
-      where: the file and what the object is in it, to begin a complaint with.
-      fields: as parsed.
+      where: the file and the position of the object in it, the first words of every error.
+      fields: the parsed object.
     """
 
     where: str
@@ -55,7 +55,7 @@ class JsonField:
 
     @classmethod
     def of(cls, value: Any, where: str) -> JsonField:
-        """Takes a parsed value for an object.
+        """Checks that a parsed value is an object.
 
         Raises:
           InputError: if it is something else.
@@ -64,67 +64,83 @@ class JsonField:
             raise InputError(f"{where} is not a JSON object; export the file again")
         return cls(where, value)
 
+    @classmethod
+    def load(cls, path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> JsonField:
+        """Reads a file that holds one object, see `load_json`."""
+        return cls.of(load_json(path, max_bytes=max_bytes), str(path))
+
     def get(self, name: str, kind: type[T]) -> T:
-        """A field that must be there.
+        """Returns a required field.
 
         Args:
-          name: of the field.
-          kind: dict, list, str, int or float; a float may be written as a whole number and is finite.
+          name: key of the field.
+          kind: dict, list, str, int or float. A float is finite and may be written as an integer.
 
         Raises:
-          InputError: if it is missing, or of another kind.
+          InputError: if the field is missing or of another type.
         """
         value = self.fields.get(name)
         fits = isinstance(value, kind)
         if kind is float:
             fits = isinstance(value, int | float) and math.isfinite(value)
-        # For Python true is a number.
+        # In Python bool is a subclass of int.
         if not fits or (isinstance(value, bool) and kind in (int, float)):
-            shown = "is missing" if name not in self.fields else f"is {_shortened(value)}"
-            raise self.complaint(name, f"{shown}, not {KINDS[kind]}")
+            shown = "is missing" if name not in self.fields else f"is {_shorten(value)}"
+            raise self.error(name, f"{shown}, not {TYPE_NAMES[kind]}")
         return value  # type: ignore[return-value]
 
     def optional(self, name: str, kind: type[T]) -> T | None:
-        """A field that may be missing or null."""
+        """Returns a field that may be missing or null."""
         return None if self.fields.get(name) is None else self.get(name, kind)
 
-    def complaint(self, name: str, what: str) -> InputError:
-        """The error that a field is wrong."""
-        return InputError(f"{self.where}: {name} {what}; correct it or export the file again")
+    def child(self, name: str) -> JsonField:
+        """Returns a required field that is an object."""
+        return JsonField(f"{self.where}: {name}", self.get(name, dict))
+
+    def children(self, name: str) -> list[JsonField]:
+        """Returns a required field that is a list of objects."""
+        return [
+            JsonField.of(value, f"{self.where}: {name}[{index}]")
+            for index, value in enumerate(self.get(name, list))
+        ]
+
+    def error(self, name: str, problem: str, *, kind: str | None = None) -> InputError:
+        """Returns the error that a field is invalid."""
+        return InputError(f"{self.where}: {name} {problem}; correct it or export the file again", kind=kind)
 
 
-def coordinates(value: Any, where: JsonField, name: str) -> np.ndarray:
-    """Takes a list of pairs for points.
+def coordinates(value: Any, entry: JsonField, name: str) -> np.ndarray:
+    """Converts a JSON list of points to an array.
 
     Args:
-      value: `[[x, y], ...]`; numbers beyond the second, such as a height, are dropped.
-      where: the entry it belongs to, and
-      name: the field, for the complaint.
+      value: `[[x, y], ...]`; further numbers of a point, such as a height, are dropped.
+      entry: the object that holds the list, for errors.
+      name: the field of `entry`, for errors.
 
     Returns:
-      [V, 2] float64, all finite.
+      [V, 2] float64, finite.
 
     Raises:
-      InputError: if it is something else.
+      InputError: if the value is something else.
     """
-    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) >= 2 for pair in value):
-        raise where.complaint(name, "is not a list of points [x, y]")
-    return numbers([number for pair in value for number in pair[:2]], where, name).reshape(-1, 2)
+    if not isinstance(value, list) or not all(isinstance(point, list) and len(point) >= 2 for point in value):
+        raise entry.error(name, "is not a list of points [x, y]")
+    return numbers([number for point in value for number in point[:2]], entry, name).reshape(-1, 2)
 
 
-def numbers(value: Any, where: JsonField, name: str) -> np.ndarray:
-    """Takes a list for numbers, [V] float64, all finite; see `coordinates`."""
+def numbers(value: Any, entry: JsonField, name: str) -> np.ndarray:
+    """Converts a JSON list of numbers to [V] float64, finite; see `coordinates`."""
     if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
-        raise where.complaint(name, "holds something that is no number")
+        raise entry.error(name, "is not a list of numbers")
     try:
-        made = np.array(value, np.float64)
+        array = np.array(value, np.float64)
     except OverflowError as error:
-        raise where.complaint(name, "holds a number too large to be a coordinate") from error
-    if not np.isfinite(made).all():
-        raise where.complaint(name, "holds NaN or an infinite number")
-    return made
+        raise entry.error(name, "holds a number too large for a coordinate") from error
+    if not np.isfinite(array).all():
+        raise entry.error(name, "holds NaN or an infinite number")
+    return array
 
 
-def _shortened(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -5,38 +5,37 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from segjax.data.readers import MAX_PIXELS
-from segjax.data.readers import SUFFIXES as PICTURES
-from segjax.datasets.formats.classes import names_of
-from segjax.datasets.formats.drawing import RawAnnotation
+from segjax.data.readers import SUFFIXES as IMAGE_SUFFIXES
+from segjax.datasets.formats.annotation import BACKGROUND, IGNORED, RawAnnotation
 from segjax.errors import InputError
 
-# What programs append to an image's name to name its annotation.
+# What programs append to the name of an image to name its annotation.
 SUFFIXES = ("_mask", "_masks", "_label", "_labels", "-mask", "_seg", "_cp_masks", "_anno")
 IMAGE_FOLDER = "images"
-# Folders that lie beside that of the images.
+# Siblings of the folder of images.
 MASK_FOLDERS = ("masks", "labels", "annotations")
 
 
 def absolute(path: Path) -> Path:
-    """A path that can be compared with others, wherever the program runs; links are not followed."""
+    """Returns an absolute path, for comparisons; symbolic links are not followed."""
     return Path(os.path.abspath(path))
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationSource:
-    """Where annotations are, and how they are to be read.
+    """The path of annotations and the options of reading them.
 
     Attributes:
-      path: a folder, or one file.
-      class_names: background first; None for those the annotations name.
-      suffixes: of a stem, that the annotation's name may have more than the image's.
-      max_pixels: of one image.
-      images: absolute paths of the images by key, where they are known: none is its own annotation.
+      path: a folder or one file.
+      class_names: background first; None for the names in the annotations.
+      suffixes: what the name of an annotation may have after that of its image.
+      max_pixels: limit for one image.
+      images: absolute paths of the images by key, if known; an image is never its own annotation.
     """
 
     path: Path
@@ -45,35 +44,44 @@ class AnnotationSource:
     max_pixels: int = MAX_PIXELS
     images: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
-    def files(self, endings: Iterable[str]) -> Iterator[Path]:
-        """The annotations' files with one of these endings, sorted; not the images that lie beside them."""
-        endings = tuple(endings)
-        found = [self.path] if self.path.is_file() else sorted(self.path.rglob("*"))
-        for path in found:
-            # Dot files are what macOS leaves next to every file it copies.
-            wanted = path.suffix.lower() in endings and not path.name.startswith(".")
-            picture = path.suffix.lower() in PICTURES
-            if wanted and not (picture and self.beside_masks(path)) and path.is_file():
+    def files(self, suffixes: Iterable[str]) -> Iterator[Path]:
+        """Lists the files with one of these suffixes, sorted, without images next to a folder of masks."""
+        suffixes = tuple(suffixes)
+        for path in [self.path] if self.path.is_file() else sorted(self.path.rglob("*")):
+            # macOS leaves a dot file next to every file it copies.
+            matches = path.suffix.lower() in suffixes and not path.name.startswith(".")
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            if matches and not (is_image and self.is_in_image_folder(path)) and path.is_file():
                 yield path
 
-    def index(self, endings: Iterable[str]) -> FileIndex:
-        """The files with one of these endings, by the images they belong to."""
+    def index(self, suffixes: Iterable[str]) -> FileIndex:
+        """Lists the files with one of these suffixes by the images they belong to."""
         root = self.path.parent if self.path.is_file() else self.path
         files = defaultdict(list)
-        for path in self.files(endings):
+        for path in self.files(suffixes):
             files[path.relative_to(root).with_suffix("").as_posix()].append(path)
         if not files:
-            raise InputError(f"{self.path} holds no annotation; files end in {', '.join(endings)}")
+            raise InputError(f"{self.path} holds no annotation; files end in {', '.join(suffixes)}")
         # The longest first: `a_cp_masks` belongs to `a`, not to `a_cp`.
-        suffixes = tuple(sorted(self.suffixes, key=len, reverse=True))
-        return FileIndex(root, {stem: tuple(paths) for stem, paths in files.items()}, suffixes, self.images)
+        name_suffixes = tuple(sorted(self.suffixes, key=len, reverse=True))
+        return FileIndex(
+            root, {stem: tuple(paths) for stem, paths in files.items()}, name_suffixes, self.images
+        )
 
-    def names(self, found: Iterable[str] = ()) -> tuple[str, ...]:
-        """The names of the classes."""
-        return names_of(found, self.class_names)
+    def names(self, annotated: Iterable[str] = ()) -> tuple[str, ...]:
+        """Returns the names of all classes, background first.
 
-    def beside_masks(self, path: Path) -> bool:
-        """Whether a path lies in `images`, next to a folder of masks: it is no annotation then."""
+        Args:
+          annotated: names in the annotations, in the order of classes 1, 2, ...; repeats are dropped. They
+            count if the user gave none; without any name there is one class, `cell`.
+        """
+        if self.class_names is not None:
+            return self.class_names
+        names = [name for name in dict.fromkeys(annotated) if name not in (*BACKGROUND, IGNORED)]
+        return ("background", *(names or ["cell"]))
+
+    def is_in_image_folder(self, path: Path) -> bool:
+        """Whether a path lies in a folder `images` that is next to a folder of masks."""
         parts = path.relative_to(self.path).parts[:-1]
         return any(
             part == IMAGE_FOLDER
@@ -84,12 +92,12 @@ class AnnotationSource:
 
 @dataclasses.dataclass(frozen=True)
 class FileIndex:
-    """The files of annotations that have one for each image.
+    """Annotation files by image, for formats with one file for each image.
 
     Attributes:
-      root: the folder they are in.
-      files: by path relative to the root, without ending.
-      suffixes: that a stem may have more than the image's, the longest first.
+      root: the folder of the files.
+      files: by path relative to the root, without suffix.
+      suffixes: what a name may have after that of the image, the longest first.
       images: see `AnnotationSource`.
     """
 
@@ -100,29 +108,32 @@ class FileIndex:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Of the images that the files belong to: those given, or as the files' names have it."""
+        """Keys of the annotated images: those of known images, or what the names of the files imply."""
         keys = {key for key in self.images if self._candidates(key)}
         taken = {absolute(path) for key in keys for path in self._candidates(key)}
         taken.update(self.images.values())
         for stem, paths in self.files.items():
             if not taken.issuperset(map(absolute, paths)):
-                keys.add(self._key(stem))
+                keys.add(self._image_key(stem))
         return frozenset(keys)
 
     def find(self, key: str) -> Path:
-        """The file of an image.
+        """Returns the file of an image.
 
         Raises:
-          InputError: if there is none, or more than one that could be meant.
+          InputError: if there is none, or more than one.
         """
-        found = self._candidates(key)
-        if not found:
+        paths = self._candidates(key)
+        if not paths:
             raise InputError(
-                f"{self.root} holds no annotation of {key}; name it as the image, or leave it out"
+                f"{self.root} holds no annotation of {key}; name it like the image, or remove the image",
+                kind="missing_mask",
             )
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]} both annotate {key}; keep one of them")
-        return found[0]
+        if len(paths) > 1:
+            raise InputError(
+                f"{paths[0]} and {paths[1]} both annotate {key}; keep one of them", kind="two_masks"
+            )
+        return paths[0]
 
     def _candidates(self, key: str) -> list[Path]:
         parts = key.split("/")
@@ -138,38 +149,64 @@ class FileIndex:
             if absolute(path) != self.images.get(key)
         ]
 
-    def _key(self, stem: str) -> str:
+    def _image_key(self, stem: str) -> str:
         for suffix in self.suffixes:
             if stem.endswith(suffix) and not stem.endswith("/" + suffix) and stem != suffix:
                 stem = stem.removesuffix(suffix)
                 break
         parts = stem.split("/")
         for depth, part in enumerate(parts[:-1]):
-            beside = [*parts[:depth], IMAGE_FOLDER]
-            if part in MASK_FOLDERS and self.root.joinpath(*beside).is_dir():
-                return "/".join([*beside, *parts[depth + 1 :]])
+            sibling = [*parts[:depth], IMAGE_FOLDER]
+            if part in MASK_FOLDERS and self.root.joinpath(*sibling).is_dir():
+                return "/".join([*sibling, *parts[depth + 1 :]])
         return stem
 
 
 @dataclasses.dataclass(frozen=True)
 class OneFilePerImage:
-    """Annotations that have one file for each image.
+    """Annotations with one file for each image, see `Annotations`.
 
     Attributes:
-      index: finds it.
+      index: finds the file.
       class_names: background first.
-      draw: reads it, `(path, (H, W)) -> Drawing`.
+      read_file: reads it, `(path, (H, W)) -> RawAnnotation`.
     """
 
     index: FileIndex
     class_names: tuple[str, ...]
-    draw: Callable[[Path, tuple[int, int]], RawAnnotation]
+    read_file: Callable[[Path, tuple[int, int]], RawAnnotation]
 
     @property
     def keys(self) -> frozenset[str]:
-        """Of the images that are annotated."""
+        """Keys of the annotated images."""
         return self.index.keys
 
     def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
-        """Reads what was drawn on one image, see `Annotations`."""
-        return self.draw(self.index.find(key), shape)
+        """Reads one image, see `Annotations`."""
+        return self.read_file(self.index.find(key), shape)
+
+
+def without_masks(images: Mapping[str, Path], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """Removes the annotations from the pictures of a folder that holds images and annotations.
+
+    Args:
+      images: pictures by key.
+      suffixes: what the name of an annotation may have after that of its image.
+
+    Returns:
+      The pictures that neither lie in a folder of masks next to `images`, nor have the name of another
+      picture with a suffix.
+    """
+    parts_by_key = {key: key.split("/") for key in images}
+    folders = {
+        tuple(parts[: depth + 1]) for parts in parts_by_key.values() for depth in range(len(parts) - 1)
+    }
+
+    def is_mask(key: str) -> bool:
+        parts = parts_by_key[key]
+        return any(key.endswith(suffix) and key.removesuffix(suffix) in images for suffix in suffixes) or any(
+            part in MASK_FOLDERS and (*parts[:depth], IMAGE_FOLDER) in folders
+            for depth, part in enumerate(parts[:-1])
+        )
+
+    return {key: path for key, path in images.items() if not is_mask(key)}

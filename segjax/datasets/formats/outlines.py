@@ -1,9 +1,9 @@
-"""From outlines to pixels.
+"""Rasterisation of outlines.
 
-Tools differ in what a coordinate means. In COCO, QuPath and ImageJ pixel edges lie at whole numbers, so an
-outline along the edges of pixels gives back just these pixels, and two cells that share an edge share no
-pixel: `fill` takes the pixels whose centre is inside. LabelMe draws through pixel centres at whole numbers,
-and the pixels under the line belong to the shape: `labelme` does that.
+Tools differ in the meaning of a coordinate. In COCO, QuPath and ImageJ pixel edges lie at integers, so an
+outline along the edges of pixels gives back these pixels, and two cells that share an edge share no pixel:
+`fill` takes the pixels whose centre is inside. LabelMe draws through pixel centres at integers, and the
+pixels under the line belong to the shape, see `labelme`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from segjax.segmentation import Cutout
 
 
 def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Cutout:
-    """Fills what lies inside an odd number of closed lines: an outline, its holes, islands in them.
+    """Fills closed lines by the even-odd rule: an outline, its holes, islands in the holes.
 
-    A pixel belongs to it if its centre does; a centre on the line does where the inside is to the right of or
-    below it, so that of two areas that share a line just one has it.
+    A pixel is inside if its centre is. A centre on the line is inside if the area is to the right of or below
+    it, so exactly one of two areas that share a line has it.
 
     Args:
-      rings: each [V, 2] float, `(x, y)` with pixel edges at whole numbers; the last vertex is joined to the
-        first. What is outside the image is cut off.
+      rings: each [V, 2] float, `(x, y)` with pixel edges at integers; the last vertex is joined to the first.
+        Parts outside the image are cut off.
       shape: `(H, W)`.
 
     Returns:
-      What is filled.
+      The mask.
     """
     vertices = np.concatenate([np.zeros((0, 2)), *rings])
     if not len(vertices):
@@ -45,9 +45,9 @@ def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Cutout:
 
 
 def _crossings(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where a closed line crosses the rows of centres: the row, and the first column at or right of it."""
+    """Returns where a closed line crosses the rows of centres: the row, and the first column right of it."""
     start, end = ring, np.roll(ring, -1, axis=0)
-    # Always from above, so that neighbours that share an edge compute the same crossings.
+    # Every edge goes down, so that neighbours that share an edge compute the same crossings.
     swapped = (start[:, 1] > end[:, 1])[:, None]
     above, below = np.where(swapped, end, start), np.where(swapped, start, end)
     first = np.clip(np.ceil(above[:, 1] - 0.5), 0, height).astype(int)
@@ -61,14 +61,14 @@ def _crossings(ring: np.ndarray, height: int, width: int) -> tuple[np.ndarray, n
 
 
 def fill_ellipse(box: np.ndarray, shape: tuple[int, int]) -> Cutout:
-    """Fills the ellipse in a box, pixel edges at whole numbers: the pixels whose centre is inside.
+    """Fills the ellipse in a box, with pixel edges at integers: the pixels whose centre is inside.
 
     Args:
-      box: [2, 2] float, `(x, y)` of its corners, the smaller first.
+      box: [2, 2] float, `(x, y)` of its top left and bottom right corner.
       shape: `(H, W)`.
 
     Returns:
-      What is filled.
+      The mask.
     """
     (left, top), (right, bottom) = box.tolist()
     x0, x1 = (int(np.clip(f(x), 0, shape[1])) for f, x in ((np.floor, left), (np.ceil, right)))
@@ -81,7 +81,7 @@ def fill_ellipse(box: np.ndarray, shape: tuple[int, int]) -> Cutout:
 
 
 def union(cutouts: Sequence[Cutout]) -> Cutout:
-    """Joins the parts of one instance."""
+    """Returns the union of the parts of one instance."""
     parts = [cutout for cutout in cutouts if cutout.mask.size]
     if len(parts) < 2:
         return parts[0] if parts else Cutout.of(np.zeros((0, 0), bool))
@@ -94,12 +94,12 @@ def union(cutouts: Sequence[Cutout]) -> Cutout:
     return Cutout(top, left, mask)
 
 
-# In pixels: no cell has that much of an outline, and every row that a line crosses takes memory.
+# In pixels. No cell has such an outline, and every row that a line crosses takes memory.
 MAX_LENGTH = 2**22
 
 
 def check_inside(
-    points: np.ndarray, shape: tuple[int, int], margin: float, where: JsonField, name: str
+    points: np.ndarray, shape: tuple[int, int], margin: float, entry: JsonField, name: str
 ) -> None:
     """Refuses an outline that cannot have been drawn on this image.
 
@@ -107,8 +107,8 @@ def check_inside(
       points: [V, 2] float, `(x, y)`.
       shape: `(H, W)`.
       margin: how far outside the image a vertex may lie, in pixels.
-      where: the entry it belongs to, and
-      name: the field, for the complaint.
+      entry: the object that holds the outline, for errors.
+      name: the field of `entry`, for errors.
 
     Raises:
       InputError: if a vertex is further out, or the line is longer than `MAX_LENGTH`.
@@ -116,9 +116,7 @@ def check_inside(
     outside = (points < -margin) | (points > np.array([shape[1], shape[0]]) + margin)
     if outside.any():
         x, y = points[outside.any(axis=1)][0]
-        raise where.complaint(
-            name, f"has ({x:g}, {y:g}), outside the image of {shape[0]} x {shape[1]} pixels"
-        )
+        raise entry.error(name, f"has ({x:g}, {y:g}), outside the image of {shape[0]} x {shape[1]} pixels")
     length = np.abs(np.diff(points, axis=0)).sum()
     if length > MAX_LENGTH:
-        raise where.complaint(name, f"draws a line of {length:.0f} pixels, more than {MAX_LENGTH}")
+        raise entry.error(name, f"draws a line of {length:.0f} pixels, more than {MAX_LENGTH}")

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from segjax.data.readers import File, read_image
 from segjax.data.records import Record
-from segjax.datasets.archives import open_archive
 from segjax.datasets.downloads import Download
-from segjax.datasets.public.hash_split import share_of
-from segjax.datasets.store.builder import CellBuilder
-from segjax.errors import InputError
+from segjax.datasets.public.hash_split import hash_fraction
+from segjax.datasets.public.pairs import Files, PairBuilder, check_size, read_texts
 from segjax.segmentation import Segmentation
 
-# By the hash of an image's id: below the first is train, below the second validation, the rest test.
-SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}
+# The interval of hash fractions of each split.
+FRACTIONS = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}
 
 
-class Bbbc038(CellBuilder):
+class Bbbc038(PairBuilder):
     """Builds the data set from the archive as it is downloaded, or from its unpacked folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES = ("background", "nucleus")
-    DESCRIPTION = (
-        "Training images of the 2018 Data Science Bowl, stage 1: nuclei in fluorescence, in bright field and"
-        " in stained tissue, one mask for each nucleus. All images have three channels, those of fluorescence"
-        " three equal ones. Images are split by sha256 of their id, 70 % train, 15 % validation, 15 % test;"
-        " no patient or plate is published, so an image is a group of its own."
-    )
+    DESCRIPTION, CITATION = read_texts("bbbc038")
     HOMEPAGE = "https://bbbc.broadinstitute.org/BBBC038"
-    CITATION = """\
-@article{caicedo2019nucleus,
-  title={Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl},
-  author={Caicedo, Juan C and Goodman, Allen and Karhohs, Kyle W and others},
-  journal={Nature Methods},
-  volume={16},
-  pages={1247--1253},
-  year={2019},
-  doi={10.1038/s41592-019-0612-7}
-}"""
     LICENSE = "CC0 1.0"
     ARCHIVE = Download(
         url="https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
@@ -51,57 +33,37 @@ class Bbbc038(CellBuilder):
         max_bytes=2**28,
     )
 
-    def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Obtains the archive; its members are read where they are and never unpacked."""
-        source = self.ARCHIVE.obtain(downloads)
-        return {split: partial(_read_split, source, split) for split in SHARES}
+    IMAGES = ("*/images/*.png",)
+    LAYOUT = "<id>/images/<id>.png"
+
+    @classmethod
+    def select(cls, images: Sequence[PurePosixPath], split: str) -> list[PurePosixPath]:
+        """Splits by the hash of the id."""
+        return [path for path in images if path.stem == path.parts[-3] and split_of(path.stem) == split]
+
+    @classmethod
+    def read_records(cls, files: Files, images: Sequence[PurePosixPath]) -> Iterator[Record]:
+        """Reads `<id>/images/<id>.png` with every mask `<id>/masks/*.png`."""
+        masks: dict[PurePosixPath, list[File]] = {}
+        for path, file in files.items():
+            if path.match("*/masks/*.png"):
+                masks.setdefault(path.parents[1], []).append(file)
+        for path in images:
+            yield _read_record(path.stem, files[path], masks.get(path.parents[1], []))
 
 
 def split_of(name: str) -> str:
-    """The split of an image by its id: the first 32 bits of sha256, as a share of all."""
-    return next(split for split, (low, high) in SHARES.items() if low <= share_of(name) < high)
+    """Returns the split of an image by the hash fraction of its id."""
+    return next(split for split, (low, high) in FRACTIONS.items() if low <= hash_fraction(name) < high)
 
 
-def _read_split(source: Path, split: str) -> Iterator[Record]:
-    with open_archive(source) as files:
-        images, masks = _sort(files)
-        if not images:
-            raise InputError(
-                f"{source} holds no <id>/images/<id>.png: put the archive there as it is downloaded"
-            )
-        for name in sorted(images):
-            if split_of(name) == split:
-                yield _read_record(name, images[name], masks.get(name, []))
-
-
-def _sort(
-    files: Mapping[PurePosixPath, File],
-) -> tuple[dict[str, File], dict[str, list[tuple[PurePosixPath, File]]]]:
-    """Finds `<anything>/<id>/images/<id>.png`, and `<anything>/<id>/masks/*.png` of each id in order."""
-    images: dict[str, File] = {}
-    masks: dict[str, list[tuple[PurePosixPath, File]]] = {}
-    for path, file in files.items():
-        if len(path.parts) < 3 or path.suffix != ".png":
-            continue
-        name, kind = path.parts[-3:-1]
-        if kind == "images" and path.stem == name:
-            images[name] = file
-        elif kind == "masks":
-            masks.setdefault(name, []).append((path, file))
-    return images, masks
-
-
-def _read_record(name: str, file: File, masks: list[tuple[PurePosixPath, File]]) -> Record:
+def _read_record(name: str, file: File, masks: Sequence[File]) -> Record:
     image = read_image(file)
     if image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
-    found = []
-    for path, mask in masks:
-        pixels = read_image(mask).max(axis=-1) > 0
-        if pixels.shape != image.shape[:2]:
-            raise InputError(
-                f"{path} is {pixels.shape}, but its image is {image.shape[:2]}: download it again"
-            )
-        found.append(pixels)
-    truth = Segmentation.from_masks(found, image.shape[:2])
+    instances = []
+    for mask in masks:
+        instances.append(read_image(mask).max(axis=-1) > 0)
+        check_size(mask, instances[-1].shape, image)
+    truth = Segmentation.from_masks(instances, image.shape[:2])
     return Record(name=name, group=f"bbbc038/{name}", image=image, truth=truth)

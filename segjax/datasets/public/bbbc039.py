@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from segjax.data.records import Record
 from segjax.datasets.archives import open_archive, read_lines
 from segjax.datasets.downloads import Download
-from segjax.datasets.public.pairs import read_components, read_pair
+from segjax.datasets.public.pairs import read_components, read_pair, read_texts
 from segjax.datasets.store.builder import CellBuilder
 from segjax.errors import InputError
 
@@ -24,45 +24,32 @@ class Bbbc039(CellBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES = ("background", "nucleus")
-    DESCRIPTION = (
-        "Nuclei of U2OS cells in a chemical screen, stained with Hoechst: 200 fields of view of 520 x 696"
-        " pixels in 16 bits, in the official splits (100, 50, 50). Regions of one colour of the published"
-        " masks are the nuclei. One field was taken of each compound, so an image is a group of its own."
-    )
+    DESCRIPTION, CITATION = read_texts("bbbc039")
     HOMEPAGE = "https://bbbc.broadinstitute.org/BBBC039"
-    CITATION = """\
-@article{caicedo2019evaluation,
-  title={Evaluation of deep learning strategies for nucleus segmentation in fluorescence images},
-  author={Caicedo, Juan C and Roth, Jonathan and Goodman, Allen and others},
-  journal={Cytometry Part A},
-  volume={95},
-  pages={952--965},
-  year={2019},
-  doi={10.1002/cyto.a.23863}
-}"""
     LICENSE = "CC0 1.0"
-    # Nobody publishes their checksums; the first has 78 MB, the second 3 MB, the third 18 kB.
+    # The checksums are not published. The archives have 78 MB, 3 MB and 18 kB.
     ARCHIVES = tuple(
         Download(url=f"{ADDRESS}/{name}.zip", filename=f"bbbc039/{name}.zip", max_bytes=limit)
         for name, limit in (("images", 2**27), ("masks", 2**24), ("metadata", 2**20))
     )
 
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Obtains the archives; their members are read where they are and never unpacked."""
+        """Obtains the archives. Their members are read where they are and never unpacked."""
         images, masks, metadata = (archive.obtain(downloads) for archive in self.ARCHIVES)
         return {split: partial(_read_split, images, masks, metadata, SPLITS[split]) for split in SPLITS}
 
 
 def _read_split(images: Path, masks: Path, metadata: Path, listing: str) -> Iterator[Record]:
     with open_archive(metadata) as files:
-        found = [file for path, file in files.items() if path.name == listing]
-        if not found:
+        list_file = next((file for path, file in files.items() if path.name == listing), None)
+        if list_file is None:
             raise InputError(f"{metadata} holds no {listing}: put it there as it is downloaded")
-        names = [Path(line).stem for line in read_lines(found[0])]
+        names = [Path(line).stem for line in read_lines(list_file)]
     with open_archive(images) as image_files, open_archive(masks) as mask_files:
-        image_of = {path.stem: file for path, file in image_files.items() if path.suffix == ".tif"}
-        mask_of = {path.stem: file for path, file in mask_files.items() if path.suffix == ".png"}
+        image_by_name = {path.stem: file for path, file in image_files.items() if path.suffix == ".tif"}
+        mask_by_name = {path.stem: file for path, file in mask_files.items() if path.suffix == ".png"}
         for name in names:
-            if name not in image_of:
+            if name not in image_by_name:
                 raise InputError(f"{images} holds no {name}.tif, which {listing} lists: download it again")
-            yield read_pair(name, f"bbbc039/{name}", image_of[name], mask_of.get(name), read=read_components)
+            image, mask = image_by_name[name], mask_by_name.get(name)
+            yield read_pair(name, f"bbbc039/{name}", image, mask, read=read_components)

@@ -15,6 +15,7 @@ from segjax.data.readers import File, read_image
 from segjax.data.records import Record
 from segjax.datasets.archives import open_archive, read_lines, read_xml
 from segjax.datasets.downloads import Download
+from segjax.datasets.public.pairs import read_texts
 from segjax.datasets.store.builder import CellBuilder
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
@@ -30,22 +31,10 @@ class Bccd(CellBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES = ("background", "red blood cell", "white blood cell", "platelet")
-    DESCRIPTION = (
-        "Stained blood smears: 364 pictures of 480 x 640 pixels with a box around each red cell, white cell"
-        " and platelet, in the official splits (205, 87, 72). No cell was outlined: an instance here is the"
-        " ellipse that fits its box, the smaller on top, which serves detection and says little about masks."
-        " Two boxes without extent are left out. No patient is published, so an image is a group of its own."
-    )
+    DESCRIPTION, CITATION = read_texts("bccd")
     HOMEPAGE = "https://github.com/Shenggan/BCCD_Dataset"
-    CITATION = """\
-@misc{bccd,
-  title={BCCD Dataset},
-  author={Shenggan},
-  year={2017},
-  howpublished={https://github.com/Shenggan/BCCD_Dataset}
-}"""
     LICENSE = "MIT"
-    # GitHub makes the archive on demand, so its sha256 is nobody's promise; the commit is.
+    # GitHub makes the archive on demand: its sha256 may change, the commit does not.
     ARCHIVE = Download(
         url=f"https://github.com/Shenggan/BCCD_Dataset/archive/{COMMIT}.zip",
         filename="BCCD_Dataset-master.zip",
@@ -53,7 +42,7 @@ class Bccd(CellBuilder):
     )
 
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Obtains the archive; its members are read where they are and never unpacked."""
+        """Obtains the archive. Its members are read where they are and never unpacked."""
         source = self.ARCHIVE.obtain(downloads)
         return {split: partial(_read_split, source, listing) for split, listing in SPLITS.items()}
 
@@ -65,14 +54,14 @@ def _read_split(source: Path, listing: str) -> Iterator[Record]:
             raise InputError(
                 f"{source} holds no ImageSets/Main/{listing}: put the archive there as it is downloaded"
             )
-        home = lists[0].parents[2]
+        root = lists[0].parents[2]
         for name in sorted(read_lines(files[lists[0]])):
-            yield _read_record(files, home, name, source)
+            yield _read_record(files, root, name, source)
 
 
-def _read_record(files: Mapping[PurePosixPath, File], home: PurePosixPath, name: str, source: Path) -> Record:
+def _read_record(files: Mapping[PurePosixPath, File], root: PurePosixPath, name: str, source: Path) -> Record:
     """Reads `JPEGImages/<name>.jpg` with `Annotations/<name>.xml`."""
-    image_path, boxes_path = home / "JPEGImages" / f"{name}.jpg", home / "Annotations" / f"{name}.xml"
+    image_path, boxes_path = root / "JPEGImages" / f"{name}.jpg", root / "Annotations" / f"{name}.xml"
     for path in (image_path, boxes_path):
         if path not in files:
             raise InputError(f"{source} holds no {path}: download it again")
@@ -88,20 +77,20 @@ def read_boxes(file: File) -> tuple[np.ndarray, np.ndarray]:
       file: `object` elements with a `name` of `CLASSES` and a `bndbox`.
 
     Returns:
-      [N, 4] int64 of (xmin, ymin, xmax, ymax) in pixels, counted from 1 and inclusive; [N] int32 classes. A
-      box that ends where it begins, or before, is left out.
+      [N, 4] int64 of (xmin, ymin, xmax, ymax) in pixels, counted from 1 and inclusive, and [N] int32 classes.
+      Boxes without area are dropped.
 
     Raises:
-      InputError: if the file is no such XML, or names another class.
+      InputError: if the file is not such an XML file, or names another class.
     """
     boxes, classes = [], []
-    for found in read_xml(file).iter("object"):
-        name = found.findtext("name", "").strip()
+    for entry in read_xml(file).iter("object"):
+        name = entry.findtext("name", "").strip()
         if name not in CLASSES:
             raise InputError(
-                f"{file} has an object {name!r}; those of this data set are {', '.join(CLASSES)}"
+                f"{file} has an object {name!r}; the classes of this data set are {', '.join(CLASSES)}"
             )
-        box = _corners(file, found)
+        box = _corners(file, entry)
         if box[0] < box[2] and box[1] < box[3]:
             boxes.append(box)
             classes.append(CLASSES[name])
@@ -109,15 +98,15 @@ def read_boxes(file: File) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fill_boxes(boxes: np.ndarray, classes: np.ndarray, shape: tuple[int, int]) -> Segmentation:
-    """Paints the ellipse that fits each box, the smaller on top.
+    """Fills the ellipse inscribed in each box, the smaller on top.
 
     Args:
-      boxes: [N, 4] as `read_boxes` gives them; what lies outside the image is cut off.
-      classes: [N].
+      boxes: [N, 4] as `read_boxes` returns them; they are clipped to the image.
+      classes: [N] integer.
       shape: `(H, W)`.
 
     Returns:
-      The segmentation; ids follow the order of the boxes, one covered whole is left out.
+      The segmentation. Ids follow the order of the boxes; a fully covered ellipse is dropped.
     """
     labels = np.zeros(shape, np.int32)
     sides = boxes[:, 2:] - boxes[:, :2] + 1
@@ -128,8 +117,8 @@ def fill_boxes(boxes: np.ndarray, classes: np.ndarray, shape: tuple[int, int]) -
     return Segmentation.from_labels(labels, classes=classes[np.unique(labels[labels > 0]) - 1])
 
 
-def _corners(file: File, found: ElementTree.Element) -> tuple[int, ...]:
+def _corners(file: File, entry: ElementTree.Element) -> tuple[int, ...]:
     try:
-        return tuple(int(found.findtext(f"bndbox/{corner}", "")) for corner in CORNERS)
+        return tuple(int(entry.findtext(f"bndbox/{corner}", "")) for corner in CORNERS)
     except ValueError as error:
         raise InputError(f"{file} has a box without {', '.join(CORNERS)} ({error})") from error

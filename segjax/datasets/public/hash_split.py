@@ -1,4 +1,4 @@
-"""Splits where none is official: by a hash, so that they need no list and are everywhere the same."""
+"""Splits by a hash of the name, for data sets without an official split."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import hashlib
 from collections.abc import Iterable
 
 
-def share_of(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone: the first 32 bits of its sha256."""
+def hash_fraction(name: str) -> float:
+    """Returns a number in [0, 1) that depends only on the name: the first 32 bits of its sha256."""
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def split_groups(groups: Iterable[str]) -> dict[str, str]:
     """Splits groups 60 : 20 : 20 into train, validation and test.
 
-    Few groups would not fall evenly by thresholds of their hashes, so the order of the hashes is cut.
-
-    Args:
-      groups: their ids, in any order.
+    The groups are sorted by their hash and cut by position, because thresholds of the hashes would split a
+    few groups unevenly.
 
     Returns:
-      The split of each; with three groups or more no split is empty.
+      The split of each group. With three groups or more no split is empty.
     """
     ordered = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).hexdigest())
     train = max(1, min(round(0.6 * len(ordered)), len(ordered) - 2))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from segjax.data.readers import File, read_image
 from segjax.data.records import Record
-from segjax.datasets.archives import open_archive, read_xml
+from segjax.datasets.archives import read_xml
 from segjax.datasets.downloads import ManualDownload
-from segjax.datasets.public.hash_split import share_of
-from segjax.datasets.store.builder import CellBuilder
+from segjax.datasets.public.hash_split import hash_fraction
+from segjax.datasets.public.pairs import Files, PairBuilder, read_texts
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
@@ -22,60 +22,66 @@ PAGE = "https://monuseg.grand-challenge.org/Data/"
 LICENCE = "CC BY-NC-SA 4.0 (no commercial use)"
 # A barcode of the Cancer Genome Atlas begins with project, site and patient: TCGA-A7-A13E.
 PATIENT_CHARACTERS = 12
-# Of the official training patients, those whose hash is above go into the validation split.
-TRAIN_SHARE = 0.8
+# Official training patients whose hash fraction is higher are the validation split.
+TRAIN_FRACTION = 0.8
 
 
-class Monuseg(CellBuilder):
-    """Builds the data set from its two archives, put by hand."""
+class Monuseg(PairBuilder):
+    """Builds the data set from its two archives, downloaded by hand."""
 
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES = ("background", "nucleus")
-    DESCRIPTION = (
-        "Tissue of several organs, stained with H&E, at 40x: pictures of 1000 x 1000 pixels from the Cancer"
-        " Genome Atlas with the outline of every nucleus, in the official splits (37 and 14 pictures). Of"
-        " the training patients 20 %, by sha256 of the patient's barcode, are the validation split. A"
-        " patient, the first twelve characters of the barcode, is a group. Where outlines overlap the later"
-        " one wins."
-    )
+    DESCRIPTION, CITATION = read_texts("monuseg")
     HOMEPAGE = PAGE
-    CITATION = """\
-@article{kumar2020multi,
-  title={A multi-organ nucleus segmentation challenge},
-  author={Kumar, Neeraj and Verma, Ruchika and Anand, Deepak and others},
-  journal={IEEE Transactions on Medical Imaging},
-  volume={39},
-  pages={1380--1391},
-  year={2020},
-  doi={10.1109/TMI.2019.2947628}
-}"""
     LICENSE = LICENCE
-    TRAINING = ManualDownload("MoNuSeg 2018 Training Data.zip", PAGE, LICENCE)
+    ARCHIVE = ManualDownload("MoNuSeg 2018 Training Data.zip", PAGE, LICENCE)
     TEST = ManualDownload("MoNuSegTestData.zip", PAGE, LICENCE)
 
+    IMAGES = ("*.tif",)
+    LAYOUT = "<barcode>.tif"
+
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Finds the archives; their members are read where they are and never unpacked."""
-        training, test = self.TRAINING.obtain(downloads), self.TEST.obtain(downloads)
+        """Obtains both archives."""
+        training, test = self.ARCHIVE.obtain(downloads), self.TEST.obtain(downloads)
         sources = {"train": training, "validation": training, "test": test}
-        return {split: partial(_read_split, source, split) for split, source in sources.items()}
+        return {split: partial(self.read_split, source, split) for split, source in sources.items()}
+
+    @classmethod
+    def select(cls, images: Sequence[PurePosixPath], split: str) -> list[PurePosixPath]:
+        """Splits the training archive by patient."""
+        if split == "test":
+            return list(images)
+        is_validation = [hash_fraction(patient_of(path.stem)) >= TRAIN_FRACTION for path in images]
+        return [path for path, held in zip(images, is_validation, strict=True) if held == (split != "train")]
+
+    @classmethod
+    def read_records(cls, files: Files, images: Sequence[PurePosixPath]) -> Iterator[Record]:
+        """Reads `<barcode>.tif` with `<barcode>.xml`, which is in another folder."""
+        outlines = {path.stem: file for path, file in files.items() if path.suffix == ".xml"}
+        for path in images:
+            if path.stem not in outlines:
+                raise InputError(f"the archive holds no {path.stem}.xml for {path}: download it again")
+            image = read_image(files[path])
+            truth = Segmentation.from_polygons(read_outlines(outlines[path.stem]), image.shape[:2])
+            yield Record(path.stem, f"monuseg/{patient_of(path.stem)}", image, truth)
 
 
 def patient_of(barcode: str) -> str:
-    """The patient of a picture: `TCGA-A7-A13E` of `TCGA-A7-A13E-01Z-00-DX1`."""
+    """Returns the patient of a barcode: `TCGA-A7-A13E` for `TCGA-A7-A13E-01Z-00-DX1`."""
     return barcode[:PATIENT_CHARACTERS]
 
 
 def read_outlines(file: File) -> list[np.ndarray]:
-    """Reads the regions of Aperio ImageScope's XML.
+    """Reads the outlines of an XML file of Aperio ImageScope.
 
     Args:
-      file: `Region` elements with `Vertex` elements inside, whose attributes X and Y are pixels.
+      file: `Region` elements of `Vertex` elements, whose attributes X and Y are in pixels.
 
     Returns:
-      Each [V, 2] float64, vertices as (x, y); a region of fewer than three vertices is left out.
+      One array [V, 2] float64 of (x, y) per region; regions of fewer than three vertices are dropped.
 
     Raises:
-      InputError: if the file is no such XML.
+      InputError: if the file is not such an XML file.
     """
     outlines = []
     for region in read_xml(file).iter("Region"):
@@ -87,24 +93,7 @@ def read_outlines(file: File) -> list[np.ndarray]:
             raise InputError(f"{file} has a vertex without X and Y ({error}): download it again") from error
         outline = np.array(vertices, np.float64).reshape(-1, 2)
         if not np.isfinite(outline).all():
-            raise InputError(f"{file} has a vertex that is no point: download it again")
+            raise InputError(f"{file} has a vertex that is not finite: download it again")
         if len(outline) >= 3:
             outlines.append(outline)
     return outlines
-
-
-def _read_split(source: Path, split: str) -> Iterator[Record]:
-    with open_archive(source) as files:
-        images = [path for path in files if path.suffix == ".tif"]
-        outlines = {path.stem: file for path, file in files.items() if path.suffix == ".xml"}
-        if not images:
-            raise InputError(f"{source} holds no <barcode>.tif: put the archive there as it is downloaded")
-        for path in images:
-            held_out = share_of(patient_of(path.stem)) >= TRAIN_SHARE
-            if split != "test" and held_out != (split == "validation"):
-                continue
-            if path.stem not in outlines:
-                raise InputError(f"{source} holds no {path.stem}.xml for {path}: download it again")
-            image = read_image(files[path])
-            truth = Segmentation.from_polygons(read_outlines(outlines[path.stem]), image.shape[:2])
-            yield Record(path.stem, f"monuseg/{patient_of(path.stem)}", image, truth)

@@ -1,33 +1,34 @@
-"""What all data sets on disk share: one layout of records, prepared once, safely, without TensorFlow."""
+"""Base class of the data sets on disk, and their preparation by one process at a time, without TensorFlow."""
 
 from __future__ import annotations
 
 import abc
-import fcntl
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
+from filelock import FileLock
 
-from segjax.data.records import Record, encode, features
+from segjax.data.records import Record
 from segjax.datasets import splits
+from segjax.datasets.store.codec import encode, features
 from segjax.datasets.store.shuffling import shuffled_in_a_file
 from segjax.errors import InputError
 
 
 class CellBuilder(tfds.core.GeneratorBasedBuilder):
-    """A TFDS builder of `Record`s; a subclass says what they are and where they come from.
+    """A TFDS builder of `Record`s. A subclass defines the metadata and `records`.
 
     Attributes:
-      CLASS_NAMES: of class 0 (background), 1, ...; stored in the data set's metadata.
+      CLASS_NAMES: names of class 0 (background), 1, ...; stored in the metadata of the data set.
     """
 
-    # Where TFDS would look for checksums of URLs, of which there are none; its search for the path fails
-    # without the package importlib_resources, which TFDS 4.9.10 does not install.
+    # TFDS looks for checksums of URLs there. There are none, and its search needs the package
+    # importlib_resources, which TFDS 4.9.10 does not install.
     code_path = None
 
     VERSION: ClassVar[Any]
@@ -39,21 +40,21 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def membership(self) -> dict[str, str]:
-        """The split of each record that was written, by its name."""
+        """The split of each record written so far, by name."""
         return self.__dict__.setdefault("_membership", {})
 
     @abc.abstractmethod
     def records(self, downloads: Path) -> dict[str, Callable[[], Iterator[Record]]]:
-        """Makes ready what the records are read from.
+        """Obtains the source of the data.
 
         Args:
-          downloads: folder that may keep downloads. What a user puts by hand lies in its subfolder `manual`.
+          downloads: folder for downloads. Files that a user downloads by hand are in its subfolder `manual`.
 
         Returns:
-          For each split what yields its records.
+          For each split a function that yields its records.
 
         Raises:
-          InputError: if the source of the data cannot be had; the message says what to put where.
+          InputError: if the source cannot be obtained; the message names the file and where to put it.
         """
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -69,8 +70,8 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # segjax has its own
-        made = self.records(downloads_of(self))
-        return {split: self._generate_examples(split, records) for split, records in made.items()}
+        readers = self.records(downloads_of(self))
+        return {split: self._generate_examples(split, records) for split, records in readers.items()}
 
     def _generate_examples(
         self, split: str, records: Callable[[], Iterator[Record]]
@@ -87,7 +88,7 @@ class CellBuilder(tfds.core.GeneratorBasedBuilder):
 
 
 def downloads_of(builder: CellBuilder) -> Path:
-    """The folder next to the prepared data that keeps downloads."""
+    """Returns the folder of downloads, next to the prepared data."""
     return Path(builder.data_dir_root) / "downloads"
 
 
@@ -100,42 +101,44 @@ def prepare(
 ) -> CellBuilder:
     """Prepares a data set unless it is prepared already.
 
-    TFDS writes into a temporary folder and renames it at the end, so what exists is whole. A lock lets one
-    process do it while others wait; the system frees it when its holder dies, and what a dead holder left
-    behind is removed.
+    TFDS writes into a temporary folder and renames it at the end, so a data set that exists is complete.
+    A lock lets one process prepare while others wait. The system releases it when the process dies; the next
+    process removes the incomplete files.
 
     Args:
-      builder_class: of the data set.
-      data_dir: where TFDS keeps data sets; None for its default, `~/tensorflow_datasets`.
-      config: how TFDS does it, such as Apache Beam's options.
-      **options: of the builder.
+      builder_class: builder of the data set.
+      data_dir: folder of data sets; None for TFDS's default, `~/tensorflow_datasets`.
+      config: download configuration of TFDS, such as options of Apache Beam.
+      **options: keyword arguments of the builder.
 
     Returns:
-      The builder, ready to be read from.
+      The prepared builder.
 
     Raises:
-      InputError: if the data cannot be had, or the folder not be written to.
+      InputError: if the data cannot be obtained, or the folder cannot be written to.
     """
     builder = _make(builder_class, data_dir, options)
     if Path(builder.data_dir).exists():
         return builder
     try:
-        with _only_one(downloads_of(builder) / f"{builder.name}.lock"):
-            builder = _make(
-                builder_class, data_dir, options
-            )  # another process may have prepared it meanwhile
+        downloads_of(builder).mkdir(parents=True, exist_ok=True)
+        with FileLock(downloads_of(builder) / f"{builder.name}.lock"):
+            # Another process may have prepared it meanwhile.
+            builder = _make(builder_class, data_dir, options)
             if not Path(builder.data_dir).exists():
-                for abandoned in Path(builder.data_dir).parent.glob("incomplete.*"):
-                    shutil.rmtree(abandoned)
-                for abandoned in downloads_of(builder).glob(".pip-*"):
-                    shutil.rmtree(abandoned)
-                # What a script prints is for whoever asked it, not for what TFDS has to say.
+                for folder, pattern in (
+                    (Path(builder.data_dir).parent, "incomplete.*"),
+                    (downloads_of(builder), ".pip-*"),
+                ):
+                    for abandoned in folder.glob(pattern):
+                        shutil.rmtree(abandoned)
+                # TFDS prints messages; the standard output belongs to the script.
                 with redirect_stdout(sys.stderr):
                     builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise InputError(
             f"data set {builder.name} cannot be prepared in {builder.data_dir_root} ({error});"
-            " give a folder with room that you may write to as data_dir"
+            " set data_dir to a folder that you may write to, on a disk with enough space"
         ) from error
     return builder
 
@@ -144,13 +147,5 @@ def _make(
     builder_class: Callable[..., CellBuilder], data_dir: str | Path | None, options: Mapping[str, Any]
 ) -> CellBuilder:
     # The default format, tfrecord, cannot be written without TensorFlow.
-    where = None if data_dir is None else str(data_dir)
-    return builder_class(data_dir=where, file_format="array_record", **options)
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    folder = None if data_dir is None else str(data_dir)
+    return builder_class(data_dir=folder, file_format="array_record", **options)

@@ -1,8 +1,8 @@
-"""The order in which TFDS writes examples, without holding them in memory.
+"""Shuffles the examples of TFDS in a file instead of in memory.
 
-TFDS keeps up to a gigabyte in memory, and beyond that shuffles on disk with functions of TensorFlow's:
-without TensorFlow it cannot write a larger split at all. It also writes the fields of an example in an order
-that differs from process to process; here the same data give the same bytes.
+TFDS shuffles up to a gigabyte in memory, and larger splits on disk with functions of TensorFlow, so without
+TensorFlow it cannot write them. It also writes the fields of an example in an order that differs between
+processes; here equal data give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 
 class FileShuffler:
-    """Takes the place of `tfds.core.shuffle.Shuffler`: the same order of examples, all in one file.
+    """Replaces `tfds.core.shuffle.Shuffler`: the same order of examples, in one file.
 
     Args:
-      dirpath: folder of the file, which has no name and is gone when the process ends.
-      hash_salt: of the keys' hashes, by which examples are sorted.
-      disable_shuffling: whether they are sorted by the keys themselves.
-      ignore_duplicates: whether of examples with one key the first is kept; otherwise it is an error.
+      dirpath: folder of the temporary file.
+      hash_salt: salt of the hashes of the keys, by which examples are sorted.
+      disable_shuffling: whether to sort by the keys themselves.
+      ignore_duplicates: whether to skip examples with a known key instead of raising an error.
     """
 
     def __init__(
@@ -39,49 +39,49 @@ class FileShuffler:
         weakref.finalize(self, self._file.close)
         self._hasher = hashing.Hasher(hash_salt)
         self._disable_shuffling, self._ignore_duplicates = disable_shuffling, ignore_duplicates
-        self._places: dict[int, tuple[int, int]] = {}
+        self._spans: dict[int, tuple[int, int]] = {}
         self.size = 0
 
     @property
     def num_examples(self) -> int:
-        """How many there are."""
-        return len(self._places)
+        """The number of examples."""
+        return len(self._spans)
 
     @property
     def bucket_lengths(self) -> Sequence[int]:
-        """As if all were in one bucket."""
-        return [len(self._places)]
+        """All examples are in one bucket."""
+        return [len(self._spans)]
 
     def add(self, key: Any, data: bytes) -> None:
-        """Keeps an example, a serialized `tf.train.Example`.
+        """Adds an example, a serialized `tf.train.Example`.
 
         Raises:
-          DuplicatedKeysError: if there is one with this key.
+          DuplicatedKeysError: if the key is known already.
         """
-        place = key if self._disable_shuffling else self._hasher.hash_key(key)
-        if place in self._places:
+        position = key if self._disable_shuffling else self._hasher.hash_key(key)
+        if position in self._spans:
             if self._ignore_duplicates:
                 return
-            raise shuffle.DuplicatedKeysError(data, self._read(place))
+            raise shuffle.DuplicatedKeysError(data, self._read(position))
         data = tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-        self._places[place] = (self.size, len(data))
+        self._spans[position] = (self.size, len(data))
         self._file.seek(self.size)
         self._file.write(data)
         self.size += len(data)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        for place in sorted(self._places):
-            yield place, self._read(place)
+        for position in sorted(self._spans):
+            yield position, self._read(position)
 
-    def _read(self, place: int) -> bytes:
-        start, length = self._places[place]
+    def _read(self, position: int) -> bytes:
+        start, length = self._spans[position]
         self._file.seek(start)
         return self._file.read(length)
 
 
 @contextmanager
 def shuffled_in_a_file() -> Iterator[None]:
-    """Within it, TFDS shuffles by `FileShuffler`."""
+    """Makes TFDS use `FileShuffler` inside the context."""
     before = shuffle.Shuffler
     shuffle.Shuffler = FileShuffler
     try:

@@ -1,39 +1,48 @@
-"""From the state dicts of torchvision's Faster and Mask R-CNN to the parameters of our detectors."""
+"""Converts the state dicts of torchvision's Faster and Mask R-CNN."""
 
 import re
 from typing import Any
 
-import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from segjax.errors import InputError, choose
+from segjax.errors import choose
 from segjax.models.detectors import create_detector
-from segjax.models.weights.encoders import EPSILON, TORCH_ROLES, resnet_names
-from segjax.models.weights.loading import PREPROCESSING, Preprocessing, Weights, check_fit, flatten
+from segjax.models.weights import encoders
+from segjax.models.weights.file import PREPROCESSING, Preprocessing, Weights, unflatten
+from segjax.models.weights.loading import check_match, check_names, expected_params
 from segjax.models.weights.readers import Tensors
 
-# What `create_detector` makes of torchvision's models, by their names there.
-FIRST = {"backbone": "resnet50_fpn", "norm": "frozen_batch"}
-SECOND = FIRST | {
-    "pyramid_norm": "frozen_batch",
-    "rpn_convolutions": 2,
-    "head": "conv",
-    "head_norm": "frozen_batch",
-}
+# Settings of `create_detector` for torchvision's first and second version.
+ANCHOR_SIZES = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+V1 = {"backbone": "resnet50_fpn", "norm": "frozen_batch", "aligned": False, "anchor_sizes": ANCHOR_SIZES}
+V2 = V1 | {"pyramid_norm": "frozen_batch", "rpn_convolutions": 2, "head": "conv", "head_norm": "frozen_batch"}
 DETECTORS: dict[str, dict[str, Any]] = {
-    "fasterrcnn_resnet50_fpn": FIRST | {"method": "faster_r_cnn"},
-    "maskrcnn_resnet50_fpn": FIRST | {"method": "mask_r_cnn"},
-    "fasterrcnn_resnet50_fpn_v2": SECOND | {"method": "faster_r_cnn"},
-    "maskrcnn_resnet50_fpn_v2": SECOND | {"method": "mask_r_cnn"},
+    "fasterrcnn_resnet50_fpn": V1 | {"method": "faster_r_cnn"},
+    "maskrcnn_resnet50_fpn": V1 | {"method": "mask_r_cnn"},
+    "fasterrcnn_resnet50_fpn_v2": V2 | {"method": "faster_r_cnn"},
+    "maskrcnn_resnet50_fpn_v2": V2 | {"method": "mask_r_cnn"},
 }
-# Names before torchvision 0.13, as the released weights of the first version have them.
-OLD_NAMES = (
-    (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)", r"\1.0.\2"),
-    (r"rpn\.head\.conv\.(weight|bias)", r"rpn.head.conv.0.0.\1"),
-    (r"roi_heads\.mask_head\.mask_fcn(\d)\.(weight|bias)", lambda m: _old_mask_name(m)),
-)
+# Numbered modules with a convolution and perhaps a norm: name in segjax -> name in torchvision.
+BLOCKS = {
+    "backbone/pyramid/lateral": "backbone.fpn.inner_blocks",
+    "backbone/pyramid/output": "backbone.fpn.layer_blocks",
+    "rpn/conv": "rpn.head.conv",
+    "box_features/conv": "roi_heads.box_head",
+    "mask_head/conv": "roi_heads.mask_head",
+}
+LAYERS = {
+    "rpn/logits": "rpn.head.cls_logits",
+    "rpn/deltas": "rpn.head.bbox_pred",
+    "box_features/fc6": "roi_heads.box_head.fc6",
+    "box_features/fc7": "roi_heads.box_head.fc7",
+    "box_predictor/logits": "roi_heads.box_predictor.cls_score",
+    "box_predictor/deltas": "roi_heads.box_predictor.bbox_pred",
+    "mask_head/double": "roi_heads.mask_predictor.conv5_mask",
+    "mask_head": "roi_heads.mask_predictor.mask_fcn_logits",
+}
+ROLES = {"kernel": "weight"} | {role: torch for torch, role in encoders.TORCH_ROLES.items()}
+BINS = 7  # height and width of a pooled RoI
 
 
 def convert_detector(
@@ -43,131 +52,85 @@ def convert_detector(
     epsilon: float | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Weights:
-    """Makes the weights of a detector from a state dict of torchvision.
+    """Converts a state dict of torchvision.
 
     Args:
-      tensors: as `readers.read_checkpoint` returns them, with today's names or those before version 0.13.
+      tensors: from `readers.read_checkpoint`, with the names of any version of torchvision.
       architecture: a name in `DETECTORS`.
-      epsilon: that the encoder's batch norms were used with; by default 0 for the first version, for which
-        torchvision overwrites it when it loads its COCO weights, and 1e-5 for the second.
+      epsilon: of the encoder's batch norms. By default 1e-5 for the second version; 0 for the first, because
+        torchvision sets it to 0 when it loads its COCO weights.
       preprocessing: of the images; by default torchvision's.
 
     Returns:
       The weights, for `frozen_batch` norms.
 
     Raises:
-      InputError: if the state dict is not of this architecture; names the first layers that do not fit.
+      InputError: if the state dict has another architecture; names the first parameters that do not match.
     """
     settings = choose(DETECTORS, "architecture", architecture)
-    second = settings.get("head") == "conv"
+    version2 = settings.get("head") == "conv"
     if epsilon is None:
-        epsilon = EPSILON if second else 0.0
-    tensors = {_today(name): value for name, value in tensors.items()}
-    if "roi_heads.box_predictor.cls_score.weight" not in tensors:
-        raise InputError(
-            f"the state dict is not a {architecture}: it has no layer roi_heads.box_predictor.cls_score, but"
-            f" {', '.join(list(tensors)[:3])}"
-        )
-    num_classes = len(tensors["roi_heads.box_predictor.cls_score.weight"])
-    num_anchors = len(tensors.get("rpn.head.cls_logits.weight", np.zeros(3)))
-    # Sizes do not matter to the parameters, only how many there are with each ratio.
-    sizes = ((1.0,) * max(num_anchors // 3, 1),) * 5
-    detector = create_detector(**settings, num_classes=num_classes, anchor_sizes=sizes)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    expected = flatten(jax.eval_shape(detector.init, jax.random.key(0), image)["params"])
-    expected = {name: value for name, value in expected.items() if not name.startswith("input/")}
-
-    names = _names(second)
-    found: Tensors = {}
-    unknown = []
-    for name, value in tensors.items():
-        layer, _, role = name.rpartition(".")
-        if role == "num_batches_tracked":
-            continue
-        ours, is_norm = names.get(layer, ("", False))
-        ours += f"/{TORCH_ROLES.get(role) if is_norm or role != 'weight' else 'kernel'}"
-        if ours not in expected:
-            unknown.append(name)
-            continue
-        found[ours] = _layout(layer, role, np.asarray(value, np.float32), expected)
-    lacking = [name for name in expected if name not in found]
-    if unknown or lacking:
-        theirs = {ours: layer for layer, (ours, _) in names.items()}
-        missing = [theirs.get(name.rpartition("/")[0], name) for name in lacking]
-        raise InputError(
-            f"the state dict is not a {architecture}: it lacks {', '.join(missing[:3]) or 'nothing'} and has"
-            f" {', '.join(unknown[:3]) or 'nothing'} too many"
-        )
-    check_fit(found, expected, f"a state dict of {architecture}")
-    for name in [name for name in found if name.startswith("backbone/encoder") and name.endswith("/var")]:
-        # Ours adds its own epsilon: a factor on the scale makes the quotient what it was.
+        epsilon = encoders.EPSILON if version2 else 0.0
+    tensors = {_current_name(k): v for k, v in tensors.items() if not k.endswith(".num_batches_tracked")}
+    expected = _detector_params(tensors, settings)
+    names = _torch_names(expected, version2)
+    source = f"the state dict is not a {architecture}"
+    check_names(tensors, names.values(), source)
+    params = {name: _convert_tensor(name, tensors[torch]) for name, torch in names.items()}
+    check_match(params, expected, source)
+    for name in [name for name in params if name.startswith("backbone/encoder") and name.endswith("/var")]:
+        # `FrozenBatchNorm` adds its own epsilon; a factor on the scale compensates it.
         scale = name.removesuffix("var") + "scale"
-        found[scale] = found[scale] * np.sqrt((found[name] + EPSILON) / (found[name] + epsilon))
-    params = flax.traverse_util.unflatten_dict({name: found[name] for name in expected}, sep="/")
-    return Weights(architecture, params, preprocessing or PREPROCESSING["torchvision"])
+        params[scale] = params[scale] * np.sqrt((params[name] + encoders.EPSILON) / (params[name] + epsilon))
+    return Weights(architecture, unflatten(params), preprocessing or PREPROCESSING["torchvision"])
 
 
-def _names(second: bool) -> dict[str, tuple[str, bool]]:
-    """Our name for each layer of a state dict, and whether it is a norm."""
-    names: dict[str, tuple[str, bool]] = {}
-    for ours, (torch, *_) in resnet_names("resnet50").items():
-        is_norm = ours.rpartition("/")[2].startswith("norm")
-        names[f"backbone.body.{torch}"] = (f"backbone/encoder/{ours}", is_norm)
-    for level in range(4):
-        for theirs, ours in (("inner", "lateral"), ("layer", "output")):
-            names[f"backbone.fpn.{theirs}_blocks.{level}.0"] = (
-                f"backbone/pyramid/{ours}{level + 1}/conv",
-                False,
-            )
-            names[f"backbone.fpn.{theirs}_blocks.{level}.1"] = (
-                f"backbone/pyramid/{ours}{level + 1}/norm",
-                True,
-            )
-        names[f"roi_heads.box_head.{level}.0"] = (f"box_features/conv{level + 1}/conv", False)
-        names[f"roi_heads.box_head.{level}.1"] = (f"box_features/conv{level + 1}/norm", True)
-        names[f"roi_heads.mask_head.{level}.0"] = (f"mask_head/conv{level + 1}/conv", False)
-        names[f"roi_heads.mask_head.{level}.1"] = (f"mask_head/conv{level + 1}/norm", True)
-    for index in range(2):
-        names[f"rpn.head.conv.{index}.0"] = (f"rpn/conv{index + 1}/conv", False)
-    fully_connected = {"5": "fc6"} if second else {"fc6": "fc6", "fc7": "fc7"}
-    for theirs, ours in fully_connected.items():
-        names[f"roi_heads.box_head.{theirs}"] = (f"box_features/{ours}", False)
-    return names | {
-        "rpn.head.cls_logits": ("rpn/logits", False),
-        "rpn.head.bbox_pred": ("rpn/deltas", False),
-        "roi_heads.box_predictor.cls_score": ("box_predictor/logits", False),
-        "roi_heads.box_predictor.bbox_pred": ("box_predictor/deltas", False),
-        "roi_heads.mask_predictor.conv5_mask": ("mask_head/double", False),
-        "roi_heads.mask_predictor.mask_fcn_logits": ("mask_head", False),
+def _current_name(name: str) -> str:
+    """Returns the name since torchvision 0.13; the released weights of the first version have older ones."""
+    name = re.sub(r"(fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2", name)
+    name = re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", name)
+    return re.sub(r"mask_fcn(\d)\.", lambda match: f"{int(match[1]) - 1}.0.", name)
+
+
+def _detector_params(tensors: Tensors, settings: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a detector with the state dict's numbers of classes and anchors."""
+    num_classes = len(tensors.get("roi_heads.box_predictor.cls_score.weight", np.zeros(2)))
+    num_anchors = len(tensors.get("rpn.head.cls_logits.weight", np.zeros(3)))
+    # Parameters depend only on the number of sizes; there are three anchor ratios.
+    sizes = ((1.0,) * max(num_anchors // 3, 1),) * 5
+    detector = create_detector(**(settings | {"anchor_sizes": sizes}), classes=num_classes)
+    return {k: v for k, v in expected_params(detector).items() if not k.startswith("input/")}
+
+
+def _torch_names(expected: dict[str, Any], version2: bool) -> dict[str, str]:
+    """Returns the name of each parameter in a state dict."""
+    layers = {
+        f"backbone/encoder/{layer}": f"backbone.body.{torch}"
+        for layer, (torch, *_) in encoders.resnet_names("resnet50").items()
     }
+    for block, torch in BLOCKS.items():
+        for index in range(4):
+            layers[f"{block}{index + 1}/conv"] = f"{torch}.{index}.0"
+            layers[f"{block}{index + 1}/norm"] = f"{torch}.{index}.1"
+    layers |= LAYERS
+    if version2:
+        layers["box_features/fc6"] = "roi_heads.box_head.5"
+    split_names = {name: name.rpartition("/") for name in expected}
+    return {name: f"{layers[layer]}.{ROLES[role]}" for name, (layer, _, role) in split_names.items()}
 
 
-def _layout(layer: str, role: str, value: np.ndarray, expected: dict[str, Any]) -> np.ndarray:
-    """Turns a tensor to our order of axes."""
-    if role != "weight" or value.ndim == 1:
-        return value
-    if layer.endswith("conv5_mask"):
-        return value.transpose(2, 3, 0, 1)  # [in, out, h, w]
-    if layer.endswith("mask_fcn_logits"):
-        return value[:, :, 0, 0].T
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
-    if layer.endswith(("box_head.fc6", "box_head.5")):
-        # The pooled RoI was flattened with the channels first.
-        kernel = expected["box_features/fc6/kernel"]
-        bins = 7
-        channels = kernel.shape[0] // bins**2
-        if value.shape[1] == kernel.shape[0]:
-            value = value.reshape(-1, channels, bins, bins).transpose(0, 2, 3, 1).reshape(len(value), -1)
-    return value.T
-
-
-def _today(name: str) -> str:
-    for old, new in OLD_NAMES:
-        if match := re.fullmatch(old, name):
-            return new(match) if callable(new) else match.expand(new)
-    return name
-
-
-def _old_mask_name(match: re.Match[str]) -> str:
-    return f"roi_heads.mask_head.{int(match[1]) - 1}.0.{match[2]}"
+def _convert_tensor(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Returns the float32 array of a parameter, with the axes of flax."""
+    array = np.asarray(tensor, np.float32)
+    if not name.endswith("/kernel"):
+        return array
+    if name == "mask_head/double/kernel":
+        return array.transpose(2, 3, 0, 1)  # from [in, out, h, w]
+    if name == "mask_head/kernel":
+        return array[:, :, 0, 0].T
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    if name == "box_features/fc6/kernel" and array.shape[1] % BINS**2 == 0:
+        # Torch flattens the pooled RoI with the channels first.
+        array = array.reshape(len(array), -1, BINS, BINS).transpose(0, 2, 3, 1).reshape(len(array), -1)
+    return array.T

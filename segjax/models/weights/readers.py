@@ -1,4 +1,4 @@
-"""Reads the checkpoints of other libraries: names and arrays, nothing that runs code."""
+"""Reads the names and arrays in checkpoints of other libraries, without executing code in them."""
 
 import pathlib
 from collections.abc import Callable
@@ -18,16 +18,16 @@ def read_checkpoint(path: str | pathlib.Path) -> Tensors:
         (`.h5`, `.hdf5`; needs h5py) or ONNX (`.onnx`; needs onnx).
 
     Returns:
-      The arrays under the names and in the layouts that the file has.
+      The arrays, with the names and layouts of the file.
 
     Raises:
-      InputError: if the file cannot be read, or what reads it is not installed.
+      InputError: if the file cannot be read, or the library that reads it is not installed.
     """
     path = pathlib.Path(path)
     if path.suffix not in READERS:
-        raise InputError(f"{path}: weights are read from files that end in {', '.join(READERS)}")
+        raise InputError(f"{path}: not a weights file: its name must end in {', '.join(READERS)}")
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        raise InputError(f"{path}: no such file")
     try:
         tensors = READERS[path.suffix](path)
     except ImportError as error:
@@ -35,11 +35,11 @@ def read_checkpoint(path: str | pathlib.Path) -> Tensors:
         raise InputError(f"{path}: to read it, install {error.name}: pip install {extra}") from error
     except InputError:
         raise
-    except Exception as error:  # Each library raises its own, down to bare RuntimeErrors.
+    except Exception as error:  # Each library has its own exceptions; some raise a bare RuntimeError.
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"{path}: not a readable {path.suffix} file of weights ({reason})") from error
     if not tensors:
-        raise InputError(f"{path}: there are no arrays in this file")
+        raise InputError(f"{path}: no arrays in this file")
     return tensors
 
 
@@ -51,10 +51,10 @@ def read_safetensors(path: pathlib.Path) -> Tensors:
 
 
 def read_torch(path: pathlib.Path) -> Tensors:
-    """Reads a state dict, also where it is one of several things in the file."""
+    """Reads a state dict, or the state dict in a training checkpoint."""
     import torch
 
-    # `weights_only` refuses every pickle that is more than tensors in plain containers.
+    # `weights_only` rejects pickles with anything but tensors and plain containers.
     state = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
         if isinstance(state.get(key), dict):
@@ -67,7 +67,7 @@ def read_torch(path: pathlib.Path) -> Tensors:
 
 
 def read_keras(path: pathlib.Path) -> Tensors:
-    """Reads the data sets of an HDF5 file, and none that lie in another file."""
+    """Reads the data sets of an HDF5 file, but none that are stored in other files."""
     import h5py
 
     tensors: Tensors = {}

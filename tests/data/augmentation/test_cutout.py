@@ -24,9 +24,9 @@ def example():
     }
 
 
-def every(share=0.5, count=2, one=None):
+def every(fraction=0.5, count=2, one=None):
     one = example() if one is None else one
-    function = jax.jit(jax.vmap(lambda key: cut_out(key, one, share=share, count=count)))
+    function = jax.jit(jax.vmap(lambda key: cut_out(key, one, fraction=fraction, count=count)))
     return jax.tree.map(np.asarray, function(KEYS))
 
 
@@ -43,9 +43,9 @@ def test_what_is_gone_is_background_and_not_judged():
     np.testing.assert_array_equal(after["classes"], np.tile(before["classes"], (len(KEYS), 1)))
 
 
-def test_one_hole_is_a_rectangle_no_longer_than_its_share():
+def test_one_hole_is_a_rectangle_no_longer_than_its_fraction():
     sides = []
-    for hole in every(share=0.4, count=1)["semantic"] == IGNORE:
+    for hole in every(fraction=0.4, count=1)["semantic"] == IGNORE:
         rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
         assert hole.sum() == len(rows) * len(columns)
         sides += [len(rows), len(columns)]

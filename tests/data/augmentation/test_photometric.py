@@ -28,7 +28,7 @@ def every(function):
 
 @jax.jit
 def glows(image, labels):
-    glow = functools.partial(photometric.glow, strength=0.6, reach=(4.0, 8.0))
+    glow = functools.partial(photometric.glow, strength=0.6, radius=(4.0, 8.0))
     return jax.vmap(glow, in_axes=(0, None, None))(KEYS, image, labels)
 
 

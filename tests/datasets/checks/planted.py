@@ -1,30 +1,16 @@
-"""Healthy images with drawings, for tests to damage."""
+"""Healthy images with annotations, for tests to damage."""
 
-import dataclasses
-from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 
 from segjax.data.records import Record
-from segjax.datasets.checks import Summary, summarise
+from segjax.datasets.checks.summary import Summary, summarise
+from segjax.datasets.formats import RawAnnotation
 from segjax.datasets.synthetic import draw
 from segjax.segmentation import Segmentation
 
 NUM_CLASSES = 3
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sketch:
-    """A drawing as the checks see it."""
-
-    labels: np.ndarray
-    classes: Mapping[int, int] = dataclasses.field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    lossy: bool = False
-    binary: bool = False
-    unseen: int = 0
-    ignore: np.ndarray | None = None
 
 
 @cache
@@ -42,9 +28,9 @@ def healthy(seed: int = 0, *, size: int = 128, channels: int = 1, bits: int = 16
     return image.copy(), truth
 
 
-def sketch(truth: Segmentation, **changes) -> Sketch:
+def raw(truth: Segmentation, **changes) -> RawAnnotation:
     fields = {"labels": truth.labels.copy(), "classes": dict(enumerate(truth.classes.tolist(), start=1))}
-    return Sketch(**{**fields, **changes})
+    return RawAnnotation(**{**fields, **changes})
 
 
 def squares(size: int = 64, side: int = 8) -> np.ndarray:

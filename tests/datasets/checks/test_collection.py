@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segjax.datasets.checks import KINDS, Summary, check_pairs, check_set
+from segjax.datasets.checks.collection import check_pairs, check_set
+from segjax.datasets.checks.findings import KINDS
+from segjax.datasets.checks.summary import Summary
 from segjax.segmentation import Segmentation
 from tests.datasets.checks.planted import healthy, kinds, squares, summary
 
@@ -58,7 +60,7 @@ def test_of_exact_copies_the_first_is_kept():
     assert found == {"image03": ["duplicate"], "image03b": ["duplicate"]}
     details = check_set([*healthy_set(), *copies])
     assert details["image03"][0].detail == "same pixels as copy"
-    assert details["image03b"][0].detail == "same pixels as copy, drawn differently"
+    assert details["image03b"][0].detail == "same pixels as copy, annotated differently"
 
 
 def test_of_copies_in_two_splits_the_test_image_is_kept():
@@ -109,18 +111,18 @@ def test_groups_in_two_splits_are_noted():
 def test_other_channels_and_types_are_found():
     images = healthy_set()
     colour = summary("colour", 20, channels=3)
-    assert found_of([*images, colour]) == {"colour": ["other_channels"]}
-    assert found_of([*images, summary("shallow", 20, bits=8)]) == {"shallow": ["other_dtype"]}
+    assert found_of([*images, colour]) == {"colour": ["unusual_channels"]}
+    assert found_of([*images, summary("shallow", 20, bits=8)]) == {"shallow": ["unusual_dtype"]}
     mixed = [summary(f"shallow{seed}", 20 + seed, bits=8) for seed in range(6)]
     assert found_of([*images, *mixed]) == {}, "a mixed set has no odd image"
 
 
 def test_odd_sizes_are_noted():
     images = healthy_set(20)
-    assert found_of([*images, summary("a", 30, size=112)]) == {"a": ["odd_size"]}
+    assert found_of([*images, summary("a", 30, size=112)]) == {"a": ["unusual_size"]}
     mixed = [summary(f"b{seed}", 20 + seed, size=160) for seed in range(12)]
     assert found_of([*images, *mixed]) == {}
-    assert found_of([*images, *mixed, summary("c", 40, size=28)]) == {"c": ["odd_size"]}
+    assert found_of([*images, *mixed, summary("c", 40, size=28)]) == {"c": ["unusual_size"]}
 
 
 def test_images_out_of_focus_beside_others_are_noted():
@@ -138,7 +140,7 @@ def test_cells_far_from_the_usual_size_are_noted():
     huge[16:80, 16:80] = 1
     tiny[60:62, 60:62] = 20
     found = found_of([*images, summary("huge", 20, labels=huge), summary("tiny", 21, labels=tiny)])
-    assert found == {"huge": ["large_cells"], "tiny": ["small_cells"]}
+    assert found == {"huge": ["large_instances"], "tiny": ["small_instances"]}
 
 
 def test_images_and_masks_without_partners():

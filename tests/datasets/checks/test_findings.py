@@ -1,4 +1,6 @@
 import io
+import json
+import re
 import struct
 import zlib
 from functools import partial
@@ -10,8 +12,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from segjax.data import readers
 from segjax.data.readers import read_image, read_labels
-from segjax.datasets.checks import KINDS, check_file, finding_of, findings
+from segjax.datasets.checks import findings
+from segjax.datasets.checks.files import check_file
+from segjax.datasets.checks.findings import KINDS, finding_of
+from segjax.datasets.formats import open_annotations
 from segjax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -19,13 +25,13 @@ GREY = RNG.integers(0, 255, (32, 32), np.uint8)
 COLOUR = RNG.integers(0, 255, (32, 32, 3), np.uint8)
 
 
-def test_every_kind_says_what_is_done_and_what_can_be_done():
+def test_every_kind_has_a_title_an_action_and_a_remedy():
     assert len(KINDS) >= 20
     for kind in KINDS.values():
         assert kind.action in ("note", "repair", "quarantine")
         assert kind.title[0].isupper()
-        assert kind.way_out[0].islower()
-        assert not (kind.title + kind.way_out).endswith(".")
+        assert kind.remedy[0].islower()
+        assert not (kind.title + kind.remedy).endswith(".")
 
 
 def content(suffix):
@@ -125,12 +131,12 @@ def declares(width, height):
         ("unclear_axes", "a.npy", lambda path: np.save(path, np.zeros((2, 2, 900))), read_image),
         ("unclear_axes", "a.tif", lambda path: tifffile.imwrite(path, np.stack([GREY] * 5)), read_image),
         ("lossy_mask", "a.jpg", lambda path: Image.fromarray(GREY).save(path), read_labels),
-        ("bad_ids", "a.npy", lambda path: np.save(path, GREY / 7), read_labels),
-        ("bad_ids", "a.npy", lambda path: np.save(path, GREY.astype(int) - 9), read_labels),
+        ("invalid_ids", "a.npy", lambda path: np.save(path, GREY / 7), read_labels),
+        ("invalid_ids", "a.npy", lambda path: np.save(path, GREY.astype(int) - 9), read_labels),
         ("unreadable", "a.txt", lambda path: path.write_text("x"), read_image),
     ],
 )
-def test_what_readers_say_has_a_kind(tmp_path, kind, name, write, read):
+def test_errors_of_readers_have_a_kind(tmp_path, kind, name, write, read):
     path = tmp_path / name
     write(path)
     with pytest.raises(InputError) as error:
@@ -139,24 +145,59 @@ def test_what_readers_say_has_a_kind(tmp_path, kind, name, write, read):
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "key", "format"),
     [
-        ("other_size", "a.png is 3 x 4 pixels but its image 5 x 6; export it again"),
-        ("bad_class", "a.json is 'nucelus'; the classes are nucleus"),
-        ("two_masks", "a.png and a.tif both annotate a; keep one of them"),
-        ("missing_mask", "masks holds no annotation of a; name it as the image, or leave it out"),
-        ("unreadable", ""),
+        ("size_mismatch", "small", "labels"),
+        ("two_masks", "twice", "labels"),
+        ("missing_mask", "none", "labels"),
+        ("missing_mask", "none", "instances"),
+        ("invalid_ids", "small", "colours"),
+        ("invalid_ids", "ids", "binary"),
+        ("truncated", "short", "labels"),
     ],
 )
-def test_what_annotations_say_has_a_kind(kind, message):
-    assert finding_of(InputError(message)).kind == kind
+def test_errors_of_annotations_have_a_kind(tmp_path, kind, key, format):  # noqa: A002
+    Image.fromarray(GREY[:8]).save(tmp_path / "small.png")
+    Image.fromarray(GREY).save(tmp_path / "ids.png")
+    for suffix in (".png", ".bmp"):
+        Image.fromarray(GREY).save(tmp_path / f"twice{suffix}")
+    (tmp_path / "short.png").write_bytes(content(".png")[:-80])
+    (tmp_path / "folder").mkdir()
+    annotations = open_annotations(tmp_path, format=format)
+    with pytest.raises(InputError) as error:
+        annotations.read(key, GREY.shape)
+    assert finding_of(error.value).kind == kind
 
 
-def test_every_kind_can_be_found():
-    package = Path(findings.__file__).parent
-    elsewhere = "".join(path.read_text() for path in package.glob("*.py") if path.name != "findings.py")
-    said = {kind for kind, _ in findings._SAID}
-    assert [
-        kind for kind in KINDS if f'"{kind}"' not in elsewhere and kind not in said | {"unreadable"}
-    ] == []
-    assert said <= set(KINDS)
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("size_mismatch", {"imageHeight": 9}),
+        (
+            "invalid_class",
+            {"shapes": [{"label": "nucelus", "points": [[1, 1], [4, 4]], "shape_type": "rectangle"}]},
+        ),
+        ("unreadable", {"imagePath": "other.png"}),
+    ],
+)
+def test_errors_of_outlines_have_a_kind(tmp_path, kind, change):
+    document = {"shapes": [], "imagePath": "a.png", "imageHeight": 32, "imageWidth": 32}
+    (tmp_path / "a.json").write_text(json.dumps(document | change))
+    annotations = open_annotations(tmp_path, format="labelme", class_names=("background", "nucleus"))
+    with pytest.raises(InputError) as error:
+        annotations.read("a", GREY.shape)
+    assert finding_of(error.value).kind == kind
+
+
+def test_an_error_without_kind_or_message_is_unreadable():
+    assert finding_of(InputError("")) == ("unreadable", "InputError")
+    assert finding_of(OSError("gone; look elsewhere")) == ("unreadable", "gone")
+
+
+def test_every_kind_is_raised_and_every_raised_kind_exists():
+    package = Path(findings.__file__).parents[1]
+    sources = [*package.glob("checks/*.py"), *package.glob("formats/*.py"), Path(readers.__file__)]
+    text = "".join(path.read_text() for path in sources if path.name != "findings.py")
+    assert [kind for kind in KINDS if f'"{kind}"' not in text and kind != "unreadable"] == []
+    raised = set(re.findall(r'kind="(\w+)"|Finding\("(\w+)"', text))
+    assert {name for pair in raised for name in pair if name} <= set(KINDS)

@@ -3,12 +3,13 @@ import hashlib
 import numpy as np
 import pytest
 
-from segjax.data.records import Record, encode
+from segjax.data.records import Record
 from segjax.datasets.folder.builder import Folder, dataset_dir
 from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.folder.staging import Staging
 from segjax.datasets.sources import FolderSource
 from segjax.datasets.store.builder import prepare
+from segjax.datasets.store.codec import encode
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 
@@ -67,9 +68,9 @@ def test_leaks_are_kept_with_the_data(tmp_path, staged):
 
 
 def test_a_folder_without_prepared_data_says_what_makes_them(tmp_path):
-    with pytest.raises(InputError, match=r"config\.dataset\.data_dir is not set: .*scripts/prepare\.py"):
+    with pytest.raises(InputError, match=r"config\.dataset\.data_dir is not set: .*segjax prepare"):
         FolderSource("train")
-    with pytest.raises(InputError, match=r"holds no prepared folder .*scripts/prepare\.py --images"):
+    with pytest.raises(InputError, match=r"holds no prepared folder .*segjax prepare --images"):
         FolderSource("train", data_dir=tmp_path)
     dataset_dir(tmp_path).mkdir(parents=True)
     with pytest.raises(InputError, match=r"are damaged .*; delete that folder and run again"):

@@ -77,7 +77,7 @@ def test_several_polygons_are_one_instance_and_a_crowd_is_ignored(tmp_path):
     assert drawing.labels.max() == 1
     assert (drawing.labels == 1).sum() == 20
     np.testing.assert_array_equal(np.argwhere(drawing.ignore), [[row, 0] for row in range(9)])
-    assert drawing.unseen == 0
+    assert drawing.num_hidden == 0
 
 
 def test_run_lengths_are_what_pycocotools_makes_of_them(tmp_path):
@@ -88,7 +88,7 @@ def test_run_lengths_are_what_pycocotools_makes_of_them(tmp_path):
         runs["counts"] = runs["counts"].decode()
         drawing = opened(tmp_path, with_segmentation(runs)).read("a", SHAPE)
         np.testing.assert_array_equal(drawing.labels > 0, mask)
-        assert drawing.unseen == (share == 0)
+        assert drawing.num_hidden == (share == 0)
     # Empty runs in between are unusual and right.
     drawing = opened(tmp_path, with_segmentation({"size": [9, 12], "counts": [3, 2, 0, 0, 0, 1, 102]}))
     assert np.flatnonzero(drawing.read("a", SHAPE).labels[:, 0]).tolist() == [3, 4, 5]
@@ -118,18 +118,18 @@ def test_the_smaller_is_on_top_and_the_hidden_counted(tmp_path):
     drawing = opened(tmp_path, with_segmentation([small], [SQUARE], [SQUARE])).read("a", SHAPE)
     assert drawing.labels[3, 3] == 1
     assert (drawing.labels == 3).sum() == 15
-    assert drawing.unseen == 1
+    assert drawing.num_hidden == 1
     assert set(drawing.classes) == {1, 3}
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("[1", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("[1", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ('{"images": [], "annotations": []}', "categories is missing"),
         ({"images": 3, "annotations": [], "categories": []}, "images is 3, not a list"),
-        (changed("images", "id", None), r"images\[0\]: id is None, not a whole number"),
+        (changed("images", "id", None), r"images\[0\]: id is None, not an integer"),
         (
             changed("images", "file_name", "../b.png"),
             r"image 1: file_name '\.\./b\.png' is not a path inside",
@@ -137,10 +137,10 @@ def test_the_smaller_is_on_top_and_the_hidden_counted(tmp_path):
         (changed("images", "file_name", "/b.png"), "is not a path inside"),
         (changed("images", "file_name", "C:\\b.png"), "is not a path inside"),
         (changed("images", "file_name", ""), "is not a path inside"),
-        ({**GOOD, "images": GOOD["images"] * 2}, r"image 1: file_name 'a\.png' or its id is there twice"),
+        ({**GOOD, "images": GOOD["images"] * 2}, r"image 1: id is used twice"),
         (changed("annotations", "image_id", 4), "annotation 7: image_id is 4, which no image has"),
-        (changed("annotations", "image_id", True), "image_id is True, not a whole number"),
-        (changed("categories", "name", 3), "category 5: name is 3, not a text"),
+        (changed("annotations", "image_id", True), "image_id is True, not an integer"),
+        (changed("categories", "name", 3), "category 5: name is 3, not a string"),
     ],
 )
 def test_a_file_that_is_broken_as_a_whole_is_refused_at_once(tmp_path, document, message):
@@ -152,13 +152,13 @@ def test_a_file_that_is_broken_as_a_whole_is_refused_at_once(tmp_path, document,
     ("where", "name", "value", "message"),
     [
         ("images", "height", 10, "image 1 is 10 x 12 pixels but its image 9 x 12"),
-        ("images", "height", float("nan"), "image 1: height is nan, not a whole number"),
+        ("images", "height", float("nan"), "image 1: height is nan, not an integer"),
         ("images", "width", -12, "image 1 is 9 x -12"),
         ("annotations", "category_id", 6, "annotation 7: category_id is 6, which no category has"),
         ("annotations", "category_id", None, "annotation 7: category_id is None"),
         ("annotations", "segmentation", None, "annotation 7: segmentation is missing or empty"),
         ("annotations", "segmentation", [], "annotation 7: segmentation is missing or empty"),
-        ("annotations", "segmentation", ["x"], "segmentation holds something that is no number"),
+        ("annotations", "segmentation", ["x"], "segmentation is not a list of numbers"),
         ("annotations", "segmentation", [[1, 2, 3, 4]], "has a polygon of 4 numbers"),
         ("annotations", "segmentation", [[1, 2, 3, 4, 5, 6, 7]], "has a polygon of 7 numbers"),
         ("annotations", "segmentation", [[1, 2, 3, 4, 5, float("nan")]], "7: segmentation holds NaN"),
@@ -176,8 +176,8 @@ def test_a_file_that_is_broken_as_a_whole_is_refused_at_once(tmp_path, document,
             r"has \(5, 1e\+30\), outside the image of 9 x",
         ),
         ("annotations", "segmentation", [[1, 2, 3, 4, -5, 6]], r"has \(-5, 6\), outside the image"),
-        ("annotations", "segmentation", [[1, 2, 3, 4, True, 6]], "something that is no number"),
-        ("annotations", "segmentation", {"counts": [108]}, "annotation 7: size is missing"),
+        ("annotations", "segmentation", [[1, 2, 3, 4, True, 6]], "is not a list of numbers"),
+        ("annotations", "segmentation", {"counts": [108]}, "annotation 7: segmentation: size is missing"),
         (
             "annotations",
             "segmentation",
@@ -188,10 +188,10 @@ def test_a_file_that_is_broken_as_a_whole_is_refused_at_once(tmp_path, document,
         ("annotations", "segmentation", {"size": [9, 12], "counts": [-1, 109]}, "add up to 108"),
         ("annotations", "segmentation", {"size": [9, 12], "counts": [0.5, 107.5]}, "add up to 108"),
         ("annotations", "segmentation", {"size": [9, 12], "counts": "0"}, "add up to 108"),
-        ("annotations", "segmentation", {"size": [9, 12], "counts": "P"}, "ends in the middle"),
-        ("annotations", "segmentation", {"size": [9, 12], "counts": "ooooooooo"}, "is no compressed"),
-        ("annotations", "segmentation", {"size": [9, 12], "counts": "\u20ac"}, "is no compressed"),
-        ("annotations", "segmentation", {"size": [9, 12]}, "something that is no number"),
+        ("annotations", "segmentation", {"size": [9, 12], "counts": "P"}, "end in the middle"),
+        ("annotations", "segmentation", {"size": [9, 12], "counts": "ooooooooo"}, "are not compressed"),
+        ("annotations", "segmentation", {"size": [9, 12], "counts": "\u20ac"}, "are not compressed"),
+        ("annotations", "segmentation", {"size": [9, 12]}, "is not a list of numbers"),
         ("annotations", "iscrowd", "no", "annotation 7: iscrowd is 'no'"),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_group_is_one_instance_and_what_is_drawn_later_lies_on_top(tmp_path):
     assert drawing.labels[2, 2] == drawing.labels[10, 20] == 1
     assert drawing.labels[11, 21] == 2
     assert drawing.classes == {1: 2, 2: 1, 4: 2}
-    assert drawing.unseen == 1
+    assert drawing.num_hidden == 1
 
 
 def test_what_is_to_be_ignored_is_no_instance(tmp_path):
@@ -78,7 +78,7 @@ def test_what_is_to_be_ignored_is_no_instance(tmp_path):
     drawing = annotations.read("a", SHAPE)
     assert (drawing.labels > 0).sum() == 3
     assert drawing.ignore.sum() == 8 + 4
-    assert drawing.unseen == 0
+    assert drawing.num_hidden == 0
 
 
 def test_labels_are_held_against_the_given_classes(tmp_path):
@@ -104,7 +104,7 @@ def test_only_the_name_of_the_image_counts(tmp_path, path):
         (shape_of([[2, 2], [8, 2], [-3, 8]]), {}, r"points has \(-3, 8\), outside"),
         (shape_of([[2, 2], [8, 2], 3]), {}, "points is not a list of points"),
         (shape_of("abc"), {}, "points is not a list of points"),
-        (shape_of([[2, 2], [8, 2], ["2", 8]]), {}, "points holds something that is no number"),
+        (shape_of([[2, 2], [8, 2], ["2", 8]]), {}, "points is not a list of numbers"),
         (shape_of([[1, 1], [29, 19]], "circle"), {}, "a circle of radius 33.2866, larger"),
         (shape_of([[4, 7], [6, 8]], "mask"), {}, "mask is missing"),
         (shape_of([[4, 7], [6, 8]], "mask", mask="x"), {}, "mask cannot be read"),
@@ -115,7 +115,7 @@ def test_only_the_name_of_the_image_counts(tmp_path, path):
             {},
             r"mask has the size \(3, 2\)",
         ),
-        (shape_of(TRIANGLE, group_id="x"), {}, "group_id is 'x', not a whole number"),
+        (shape_of(TRIANGLE, group_id="x"), {}, "group_id is 'x', not an integer"),
         (shape_of(TRIANGLE), {"imageHeight": 21}, r"a\.json is 21 x 30 pixels but its image 20 x 30"),
         (shape_of(TRIANGLE), {"imageHeight": None}, "imageHeight is None"),
         (shape_of(TRIANGLE), {"imagePath": "b.png"}, "imagePath is 'b.png', another image"),

@@ -119,7 +119,7 @@ def test_says_what_is_missing(tmp_path):
         open_annotations(tmp_path)
     with pytest.raises(InputError, match=r"holds no annotation; files end in \.tif"):
         open_annotations(tmp_path, format="labels")
-    with pytest.raises(InputError, match=r"no annotation format 'label'; there are auto, labels"):
+    with pytest.raises(InputError, match=r"format='label' is unknown: choose one of auto, labels"):
         open_annotations(tmp_path, format="label")
     for names in (("background",), ("background", "a", "a")):
         with pytest.raises(InputError, match="must be background and the different names"):

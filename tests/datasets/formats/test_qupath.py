@@ -70,7 +70,7 @@ def test_a_feature_without_class_among_some_with_one_is_named(tmp_path):
 def test_outlines_outside_are_counted_and_those_far_away_refused(tmp_path):
     drawing = read(tmp_path, feature([square(28, 18, 8)]), feature([square(40, 30, 8)]))
     assert (drawing.labels == 1).sum() == 4
-    assert drawing.unseen == 1
+    assert drawing.num_hidden == 1
     with pytest.raises(
         InputError, match=r"features\[0\]: geometry: coordinates has \(62, 2\), outside the image"
     ):
@@ -100,10 +100,10 @@ def test_regions_in_which_cells_were_looked_for_are_not_taken_for_cells(tmp_path
         (feature([3]), "coordinates is not a list of points"),
         (feature([[[1, 2], [3, 4]]]), "coordinates has a ring of 2 points"),
         (feature([[[1, 2], [3, 4], [float("inf"), 1]]]), "coordinates holds NaN or an infinite"),
-        (feature([[[1, 2], [3, 4], [None, 1]]]), "coordinates holds something that is no number"),
+        (feature([[[1, 2], [3, 4], [None, 1]]]), "coordinates is not a list of numbers"),
         ({"type": "Feature"}, "geometry is missing"),
         ({"type": "Something"}, "type is not Feature"),
-        (feature([square(2, 2, 4)], name=3), "name is 3, not a text"),
+        (feature([square(2, 2, 4)], name=3), "name is 3, not a string"),
     ],
 )
 def test_a_broken_feature_is_named(tmp_path, bad, message):

@@ -69,7 +69,7 @@ def test_what_is_read_is_what_was_written(tmp_path, form, given):
         assert drawing.files
         assert not drawing.lossy
         assert not drawing.binary
-        assert drawing.unseen == 0
+        assert drawing.num_hidden == 0
         assert drawing.ignore is None
         if form == "binary":
             labels, _ = ndimage.label(labels > 0, np.ones((3, 3)))

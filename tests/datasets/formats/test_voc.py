@@ -74,7 +74,7 @@ def test_broken_pairs_are_named(tmp_path):
     with pytest.raises(InputError, match=r"SegmentationClass.a\.png is 2 x 5 pixels"):
         open_annotations(tmp_path).read("a", (3, 5))
     write(tmp_path, picture=lambda pixels: Image.fromarray(np.stack([pixels] * 3, -1)))
-    with pytest.raises(InputError, match="has colours that VOC's palette has not"):
+    with pytest.raises(InputError, match="has colours that are not in VOC's palette"):
         open_annotations(tmp_path, class_names=("background", "x")).read("a", (3, 5))
     write(tmp_path)
     (tmp_path / "SegmentationClass" / "a.png").rename(tmp_path / "SegmentationClass" / "b.png")

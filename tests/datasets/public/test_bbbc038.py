@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segjax.datasets.catalog import open_source
-from segjax.datasets.public.bbbc038 import SHARES, Bbbc038, split_of
+from segjax.datasets.public.bbbc038 import FRACTIONS, Bbbc038, split_of
 from segjax.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_what_is_read_back_is_what_was_drawn(tmp_path, form):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
     seen = []
-    for split in SHARES:
+    for split in FRACTIONS:
         source = open_source("bbbc038", split, data_dir=tmp_path)
         assert source.class_names == ("background", "nucleus")
         for index in range(len(source)):
@@ -80,7 +80,7 @@ def test_what_is_read_back_is_what_was_drawn(tmp_path, form):
 
 
 def test_ids_fall_where_their_hash_says():
-    counts = [sum(split_of(f"{index:x}") == split for index in range(4000)) / 4000 for split in SHARES]
+    counts = [sum(split_of(f"{index:x}") == split for index in range(4000)) / 4000 for split in FRACTIONS]
     np.testing.assert_allclose(counts, (0.7, 0.15, 0.15), atol=0.03)
     # sha256("a") begins with ca978112, sha256("b") with 3e23e816.
     assert split_of("a") == "validation"

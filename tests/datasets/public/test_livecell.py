@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from segjax.datasets.public.livecell import rasterize_outlines, well_of
+from segjax.datasets.public.livecell import well_of
 from segjax.errors import InputError
 from tests.datasets.public import tree
 
@@ -78,8 +78,14 @@ def test_outlines_become_cells_and_wells_groups(tmp_path, form):
             )
 
 
-def test_a_cell_beyond_the_border_is_cut_off():
-    labels = rasterize_outlines([[box(-1e10, -1e10, 3, 2)], [box(13, 10, 1e10, 1e10)]], SHAPE).labels
+def labels_of(data_dir, outlines):
+    """The label map of an image with these outlines."""
+    put(data_dir, test=coco(NAMES["test"], outlines))
+    return tree.read("livecell", data_dir)["test"][0].truth.labels
+
+
+def test_a_cell_beyond_the_border_is_cut_off(tmp_path):
+    labels = labels_of(tmp_path, [[box(-1e10, -1e10, 3, 2)], [box(13, 10, 1e10, 1e10)]])
     expected = np.zeros(SHAPE, np.int32)
     expected[:2, :3], expected[10:, 13:] = 1, 2
     np.testing.assert_array_equal(labels, expected)
@@ -90,12 +96,12 @@ def test_the_well_is_in_the_name():
     assert well_of("image.tif") is None
 
 
-def test_runs_of_pixels_are_read_as_polygons_are():
+def test_runs_of_pixels_are_read_as_polygons_are(tmp_path):
     whole = np.zeros(SHAPE, np.int32)
     whole[1:6, 1:6] = whole[1:3, 8:10] = 1
     # Down the columns, in turn off and on.
     runs = {"size": list(SHAPE), "counts": [13, 5, 7, 5, 7, 5, 7, 5, 7, 5, 31, 2, 10, 2, 81]}
-    np.testing.assert_array_equal(rasterize_outlines([runs], SHAPE).labels, whole)
+    np.testing.assert_array_equal(labels_of(tmp_path, [runs]), whole)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +119,9 @@ def test_runs_of_pixels_are_read_as_polygons_are():
         None,
     ],
 )
-def test_outlines_that_are_none_name_the_image(tmp_path, outline):
+def test_invalid_outlines_name_the_annotation(tmp_path, outline):
     put(tmp_path, val=coco(NAMES["val"], [outline]))
-    with pytest.raises(InputError, match=r"livecell_coco_val\.json cannot be used for SkBr3_Phase_E3_1"):
+    with pytest.raises(InputError, match=r"livecell_coco_val\.json: annotation 1: segmentation"):
         list(tree.stream("livecell", tmp_path))
 
 
@@ -123,10 +129,10 @@ def test_outlines_that_are_none_name_the_image(tmp_path, outline):
     ("changes", "message"),
     [
         ({"missing": NAMES["test"][0]}, r"images\.zip holds no image 'A172_Phase_A7"),
-        ({"val": b"{"}, r"livecell_coco_val\.json is no COCO file"),
-        ({"val": b"[" * 100_000}, r"livecell_coco_val\.json is no COCO file"),
-        ({"val": b"[1]"}, r"livecell_coco_val\.json is no COCO file"),
-        ({"val": coco(NAMES["val"], images=[])}, r"livecell_coco_val\.json is no COCO file"),
+        ({"val": b"{"}, r"livecell_coco_val\.json is not JSON"),
+        ({"val": b"[" * 100_000}, r"livecell_coco_val\.json is not JSON"),
+        ({"val": b"[1]"}, r"livecell_coco_val\.json is not a JSON object"),
+        ({"val": coco(NAMES["val"], images=[])}, r"annotation 1: image_id is 10, which no image has"),
         ({"val": coco(["../evil.tif"])}, r"holds no image '\.\./evil\.tif'"),
         (
             {"val": coco(NAMES["val"]).replace(b'"height": 12', b'"height": 13')},

@@ -12,7 +12,7 @@ from tests.data import tiny
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
     wheel = tiny.write_wheel(tmp_path / "downloads" / "manual")
-    monkeypatch.setattr(tiny.TinyFinder, "WHEEL", wheel)
+    monkeypatch.setattr(tiny.TinyFinder, "ARCHIVE", wheel)
     return tmp_path
 
 
@@ -73,7 +73,7 @@ def test_a_missing_wheel_says_what_to_put_where(data_dir, monkeypatch):
 def test_a_member_that_unpacks_to_too_much_is_refused(data_dir, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 5000)
     wheel = tiny.write_wheel(data_dir / "downloads" / "manual", **{"mnfinder/large": b"\0" * 5001})
-    monkeypatch.setattr(tiny.TinyFinder, "WHEEL", wheel)
+    monkeypatch.setattr(tiny.TinyFinder, "ARCHIVE", wheel)
     with pytest.raises(InputError, match=r"holds mnfinder/large of 5001 bytes"):
         PreparedSource(tiny.TinyFinder, "train", data_dir=data_dir)
     assert not list(data_dir.glob("tiny_finder/*"))

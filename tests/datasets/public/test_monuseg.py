@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.datasets.public.hash_split import share_of
+from segjax.datasets.public.hash_split import hash_fraction
 from segjax.datasets.public.monuseg import patient_of, read_outlines
 from segjax.errors import InputError
 from tests.datasets.public import tree
@@ -52,7 +52,7 @@ def put(data_dir, form="zip", **changes):
 def test_outlines_become_nuclei_and_patients_stay_together(tmp_path, form):
     put(tmp_path, form)
     found = tree.read("monuseg", tmp_path)
-    held_out = [name for name in TRAINING if share_of(name[:12]) >= 0.8]
+    held_out = [name for name in TRAINING if hash_fraction(name[:12]) >= 0.8]
     assert sorted(r.name for r in found["validation"]) == held_out
     assert sorted(r.name for r in found["train"]) == sorted(set(TRAINING) - set(held_out))
     assert 0 < len(held_out) < len(TRAINING)
@@ -95,7 +95,7 @@ def test_an_archive_that_is_not_whole(tmp_path, changes, message):
     [
         (b"<Region><Vertex X='1'/></Region>", "a vertex without X and Y"),
         (b"<Region><Vertex X='1' Y='one'/></Region>", "a vertex without X and Y"),
-        (b"<Region><Vertex X='1' Y='nan'/></Region>", "a vertex that is no point"),
+        (b"<Region><Vertex X='1' Y='nan'/></Region>", "a vertex that is not finite"),
     ],
 )
 def test_outlines_that_are_none(tmp_path, content, message):

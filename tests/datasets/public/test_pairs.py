@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.datasets.public.hash_split import share_of, split_groups
+from segjax.datasets.public.hash_split import hash_fraction, split_groups
 from segjax.errors import InputError
 from tests.datasets.public import tree
 
@@ -65,7 +65,7 @@ def test_bbbc039(tmp_path, form):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"masks/IXMtest_A00_s1_w1AB.png": None}, r"A00.*\.tif has no picture of its labels beside it"),
+        ({"masks/IXMtest_A00_s1_w1AB.png": None}, r"A00.*\.tif has no label picture"),
         ({"images/IXMtest_A04_s1_w1AB.tif": None}, r"holds no IXMtest_A04.*\.tif, which test\.txt lists"),
         ({"metadata/validation.txt": None}, r"metadata\.zip holds no validation\.txt"),
         ({"masks/IXMtest_A01_s1_w1AB.png": b"damaged"}, r"A01.*\.png cannot be read"),
@@ -160,7 +160,7 @@ def test_dsb2018_holds_out_some_of_the_training_images(tmp_path, form):
     tree.put(tmp_path, "dsb2018.zip", dsb2018(), form)
     found = tree.read("dsb2018", tmp_path)
     assert sorted(r.name for r in found["test"]) == ["id09", "id10", "id11"]
-    held_out = [f"id{index:02d}" for index in range(9) if share_of(f"id{index:02d}") >= 0.85]
+    held_out = [f"id{index:02d}" for index in range(9) if hash_fraction(f"id{index:02d}") >= 0.85]
     assert held_out
     assert sorted(r.name for r in found["validation"]) == held_out
     assert len(found["train"]) == 9 - len(held_out)
@@ -195,7 +195,7 @@ def test_one_archive_that_is_missing_damaged_or_another(tmp_path, name):
 
 def test_groups_are_split_by_a_hash_and_no_split_is_empty():
     # sha256("a") begins with ca978112, sha256("b") with 3e23e816.
-    assert round(share_of("a"), 6) == round(0xCA978112 / 2**32, 6)
+    assert round(hash_fraction("a"), 6) == round(0xCA978112 / 2**32, 6)
     assert split_groups(["a", "b", "a"]) == {"b": "train", "a": "validation"}
     for count in range(3, 40):
         split_of = split_groups(map(str, range(count)))

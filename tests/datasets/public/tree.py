@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from segjax.datasets.catalog import DATASETS, open_source
+from segjax.datasets.catalog import open_source, public_builder
 
 FORMS = ("zip", "folder")
 LEFTOVERS = {"__MACOSX/x/images/x.png": b"not a picture", "__MACOSX/._x.xml": b"neither"}
@@ -61,7 +61,7 @@ def put(data_dir, archive, members, form="zip"):
 
 def read(name, data_dir):
     """All records by split, after checks that hold for every data set."""
-    builder = DATASETS[name].args[0]
+    builder = public_builder(name)
     found = {}
     for split in ("train", "validation", "test"):
         source = open_source(name, split, data_dir=data_dir)
@@ -77,6 +77,6 @@ def read(name, data_dir):
 
 def stream(name, data_dir):
     """Reads every record without preparing anything, for the errors of what is read."""
-    builder = DATASETS[name].args[0]
+    builder = public_builder(name)
     for records in builder.records(builder, Path(data_dir) / "downloads").values():
         yield from records()

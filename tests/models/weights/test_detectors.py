@@ -10,9 +10,13 @@ import pytest
 from segjax.errors import InputError
 from segjax.models.detectors import create_detector
 from segjax.models.weights.detectors import DETECTORS, convert_detector
-from segjax.models.weights.loading import PREPROCESSING, Weights, load_detector, save
+from segjax.models.weights.file import PREPROCESSING, Weights, save
+from segjax.models.weights.loading import load_detector
+from segjax.ops.detection import DetectConfig
 from segjax.segmentation.paste_masks import paste_masks
-from segjax.tasks.detection import make_instance
+from segjax.tasks.detection import DetectionTask
+from segjax.tasks.detection_config import DetectionConfig
+from tests.segmentation.test_paste_masks import rounded
 
 SIZES = ((32,), (64,), (128,), (256,), (512,))
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -20,7 +24,7 @@ CLASSES = 5
 
 
 @functools.cache
-def theirs(architecture):
+def torch_model(architecture):
     """A network with random weights, loud enough for there to be detections."""
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     import torchvision
@@ -46,18 +50,19 @@ def theirs(architecture):
 
 
 def state_dict(architecture):
-    return {name: value.numpy() for name, value in theirs(architecture).state_dict().items()}
+    return {name: value.numpy() for name, value in torch_model(architecture).state_dict().items()}
 
 
 @functools.cache
-def ours(architecture):
+def segjax_model(architecture):
     settings = DETECTORS[architecture]
-    model = create_detector(**settings, num_classes=CLASSES, anchor_sizes=SIZES)
+    model = create_detector(**(settings | {"anchor_sizes": SIZES}), classes=CLASSES)
     params = dict(convert_detector(state_dict(architecture), architecture, epsilon=1e-5).params)
     params["input"] = {"scale": 1 / STD, "bias": np.zeros(3), "mean": MEAN, "var": np.ones(3)}
-    task = make_instance(
-        model, num_classes=CLASSES, pre_nms=1000, post_nms=1000, candidates=4000, max_detections=100
+    config = DetectionConfig(
+        detect=DetectConfig(score_threshold=0.05, candidates=4000, max_detections=100), min_area=1
     )
+    task = DetectionTask(model, CLASSES, config)
     return model, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params), jax.jit(task.predict)
 
 
@@ -74,52 +79,52 @@ def padded(image):
 @pytest.mark.parametrize("architecture", list(DETECTORS))
 def test_detects_what_torchvision_detects(architecture, shape):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
-    _, params, predict = ours(architecture)
+    _, params, predict = segjax_model(architecture)
     for seed in range(2):
         image = np.random.default_rng(seed).random((*shape, 3), np.float32)
         with torch.no_grad():
-            expected = theirs(architecture)([torch.tensor(image).permute(2, 0, 1)])[0]
+            expected = torch_model(architecture)([torch.tensor(image).permute(2, 0, 1)])[0]
         expected = {name: value.numpy() for name, value in expected.items()}
-        found = predict(params, padded(image), np.array(shape, np.float32))
-        found = {name: np.asarray(value)[0] for name, value in found.items()}
-        found = {name: value[found["valid"]] for name, value in found.items() if value.ndim}
-        assert len(found["boxes"]) == len(expected["boxes"]) > 0
-        order = nearest(found, expected)
+        actual = predict(params, padded(image), np.array(shape, np.float32))
+        actual = {name: np.asarray(value)[0] for name, value in actual.items()}
+        actual = {name: value[actual["valid"]] for name, value in actual.items() if value.ndim}
+        assert len(actual["boxes"]) == len(expected["boxes"]) > 0
+        order = nearest(actual, expected)
         assert len(set(order)) == len(order)
-        np.testing.assert_allclose(found["boxes"][order], expected["boxes"], atol=0.1)
-        np.testing.assert_allclose(found["scores"][order], expected["scores"], atol=1e-3)
+        np.testing.assert_allclose(actual["boxes"][order], expected["boxes"], atol=0.1)
+        np.testing.assert_allclose(actual["scores"][order], expected["scores"], atol=1e-3)
         if "masks" in expected:
-            compare_masks(found, expected, order, shape)
+            compare_masks(actual, expected, order, shape)
 
 
-def nearest(found, expected):
-    """For each of their detections ours of the same class with the nearest box."""
-    distance = np.abs(found["boxes"][None] - expected["boxes"][:, None]).max(-1)
-    distance += 1e6 * (found["classes"][None] != expected["labels"][:, None])
+def nearest(actual, expected):
+    """Returns, for each detection of torchvision, the index of segjax's nearest box of the same class."""
+    distance = np.abs(actual["boxes"][None] - expected["boxes"][:, None]).max(-1)
+    distance += 1e6 * (actual["classes"][None] != expected["labels"][:, None])
     return distance.argmin(1)
 
 
-def compare_masks(found, expected, order, shape):
+def compare_masks(actual, expected, order, shape):
     for index, mine in enumerate(order):
-        box = found["boxes"][mine : mine + 1]
-        # Where a corner lies within rounding of a whole pixel, theirs and ours are cut to different ones.
+        box = actual["boxes"][mine : mine + 1]
+        # Where a corner is within rounding of an integer, the two masks may be cut at different pixels.
         side = box[0, 2:] - box[0, :2]
         grown = np.concatenate([box[0, :2] - side / 28, box[0, 2:] + side / 28])
         if np.abs(grown - np.round(grown)).min() < 1e-2:
             continue
-        theirs = expected["masks"][index, 0]
-        mask = found["masks"][mine : mine + 1]
+        torch_mask = expected["masks"][index, 0]
+        mask = actual["masks"][mine : mine + 1]
         for threshold in (0.3, 0.5):
-            pasted = paste_masks(box, mask, shape, threshold=threshold, whole_pixels=True) == 1
-            differs = pasted != (theirs >= threshold)
-            assert np.abs(theirs[differs] - threshold).max(initial=0) < 1e-3
+            pasted = paste_masks(rounded(box, 28), mask, shape, threshold=threshold) == 1
+            differs = pasted != (torch_mask >= threshold)
+            assert np.abs(torch_mask[differs] - threshold).max(initial=0) < 1e-3
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("architecture", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
 def test_every_stage_agrees_with_torchvision(architecture):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
-    net, (model, params, _) = theirs(architecture), ours(architecture)
+    net, (model, params, _) = torch_model(architecture), segjax_model(architecture)
     image = np.random.default_rng(3).random((96, 128, 3), np.float32)
     call = functools.partial(model.apply, {"params": params})
     features = call(image[None], method="encode")
@@ -173,23 +178,28 @@ def test_old_names_are_understood():
 @pytest.mark.peers
 def test_epsilon_is_folded_into_the_scale():
     tensors = state_dict("fasterrcnn_resnet50_fpn")
-    found = convert_detector(tensors, "fasterrcnn_resnet50_fpn").params["backbone"]["encoder"]["norm"]
+    actual = convert_detector(tensors, "fasterrcnn_resnet50_fpn").params["backbone"]["encoder"]["norm"]
     var = tensors["backbone.body.bn1.running_var"]
     expected = tensors["backbone.body.bn1.weight"] / np.sqrt(var)
-    np.testing.assert_allclose(found["scale"] / np.sqrt(found["var"] + 1e-5), expected, rtol=1e-6)
+    np.testing.assert_allclose(actual["scale"] / np.sqrt(actual["var"] + 1e-5), expected, rtol=1e-6)
 
 
 @pytest.mark.peers
 def test_another_architecture_is_refused_by_name():
     tensors = state_dict("maskrcnn_resnet50_fpn")
-    with pytest.raises(InputError, match=r"not a maskrcnn_resnet50_fpn_v2: it lacks .* and has .* too many"):
+    with pytest.raises(
+        InputError, match=r"not a maskrcnn_resnet50_fpn_v2: missing .*: .*; unexpected .*: backbone"
+    ):
         convert_detector(tensors, "maskrcnn_resnet50_fpn_v2")
     with pytest.raises(InputError, match=r"roi_heads\.mask_head"):
         convert_detector(tensors, "fasterrcnn_resnet50_fpn")
 
 
 def test_a_classifier_is_no_detector():
-    with pytest.raises(InputError, match="it has no layer roi_heads"):
+    with pytest.raises(
+        InputError,
+        match=r"missing parameters: backbone\.body\.conv1\.weight, .* unexpected parameters: conv1\.weight$",
+    ):
         convert_detector({"conv1.weight": np.zeros((64, 3, 7, 7))}, "maskrcnn_resnet50_fpn")
 
 
@@ -201,7 +211,7 @@ def random_params(num_classes, channels=3):
         pyramid_channels=4,
         head_channels=4,
         mask_channels=4,
-        num_classes=num_classes,
+        classes=num_classes,
     )
     image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
@@ -249,7 +259,7 @@ def test_grey_images_get_an_adapted_first_kernel(saved):
 def test_weights_of_another_backbone_are_refused(saved):
     path, _ = saved
     other = create_detector(
-        method="fast_r_cnn", backbone="vgg11", width=0.05, norm="none", head_channels=4, num_classes=5
+        method="fast_r_cnn", backbone="vgg11", width=0.05, norm="none", head_channels=4, classes=5
     )
     shapes = jax.eval_shape(other.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
     params = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)

@@ -16,7 +16,7 @@ from segjax.models.layers import FrozenBatchNorm
 from segjax.models.resnet import Bottleneck
 from segjax.models.segmenters import create_encoder
 from segjax.models.weights.encoders import convert
-from segjax.models.weights.loading import PREPROCESSING, Preprocessing, flatten
+from segjax.models.weights.file import PREPROCESSING, Preprocessing, flatten
 from segjax.models.weights.readers import read_checkpoint
 from tests.models.quick import jit
 
@@ -40,10 +40,10 @@ def parameters(architecture, norm="none"):
 
 
 def assert_becomes(weights, expected, atol=0.0):
-    found = flatten(weights.params)
-    assert found.keys() == expected.keys()
+    actual = flatten(weights.params)
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+        np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 def torch_vgg11(known, prefix=""):
@@ -51,9 +51,9 @@ def torch_vgg11(known, prefix=""):
     indices = {"1/1": 0, "2/1": 3, "3/1": 6, "3/2": 8, "4/1": 11, "4/2": 13, "5/1": 16, "5/2": 18}
     state = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
     for place, index in indices.items():
-        ours = f"stage{place.replace('/', '/conv')}"
-        state[f"{prefix}features.{index}.weight"] = known[f"{ours}/kernel"].transpose(3, 2, 0, 1)
-        state[f"{prefix}features.{index}.bias"] = known[f"{ours}/bias"]
+        layer = f"stage{place.replace('/', '/conv')}"
+        state[f"{prefix}features.{index}.weight"] = known[f"{layer}/kernel"].transpose(3, 2, 0, 1)
+        state[f"{prefix}features.{index}.bias"] = known[f"{layer}/bias"]
     return {name: np.ascontiguousarray(value) for name, value in state.items()}
 
 
@@ -182,10 +182,10 @@ def test_reads_kerass_resnet_and_folds_what_ours_has_not(names, leaf, epsilon):
     tensors = {}
     for name, value in list(expected.items()):
         *place, layer, role = name.split("/")
-        theirs = names(place, layer)
-        tensors[leaf.format(layer=theirs, role=roles.get(role, role))] = value
+        keras_layer = names(place, layer)
+        tensors[leaf.format(layer=keras_layer, role=roles.get(role, role))] = value
         if role == "kernel":
-            tensors[leaf.format(layer=theirs, role=bias)] = np.full(value.shape[-1], 0.25, np.float32)
+            tensors[leaf.format(layer=keras_layer, role=bias)] = np.full(value.shape[-1], 0.25, np.float32)
         elif role == "mean":
             expected[name] = value - 0.25
         elif role == "var":
@@ -196,19 +196,21 @@ def test_reads_kerass_resnet_and_folds_what_ours_has_not(names, leaf, epsilon):
 
 
 def test_folding_is_exact():
-    """A block as Keras computes it, biases and all, against ours with what `convert` makes of its weights."""
+    """A block as Keras computes it, biases and all, against segjax's with the converted weights."""
     known = parameters("resnet50_v1", "frozen_batch")
     rng = np.random.default_rng(1)
     tensors, block = {}, {}
     for name, value in known.items():
         *place, layer, role = name.split("/")
-        theirs = new_names(place, layer)
+        keras_layer = new_names(place, layer)
         role = {"bias": "beta", "scale": "gamma", "mean": "moving_mean", "var": "moving_variance"}.get(
             role, role
         )
-        tensors[f"{theirs}/{theirs}/{role}:0"] = value
+        tensors[f"{keras_layer}/{keras_layer}/{role}:0"] = value
         if role == "kernel":
-            tensors[f"{theirs}/{theirs}/bias:0"] = rng.standard_normal(value.shape[-1]).astype(np.float32)
+            tensors[f"{keras_layer}/{keras_layer}/bias:0"] = rng.standard_normal(value.shape[-1]).astype(
+                np.float32
+            )
     block = {
         name.split("/")[0].removeprefix("conv3_block1_") + "/" + name.split("/")[-1]: value
         for name, value in tensors.items()
@@ -235,29 +237,33 @@ def test_folding_is_exact():
         tensors[name] = tensors[name] / 10
     params = convert(tensors, "resnet50_v1").params["stage2"]["block1"]
     module = Bottleneck(channels=128, stride=2, stride_first=True, norm=FrozenBatchNorm)
-    found = jit(module.apply)({"params": params}, x)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    actual = jit(module.apply)({"params": params}, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
     ("change", "architecture", "message"),
     [
         (lambda s: s, "vgg12", "architecture=.* is unknown: choose one of vgg11, vgg13"),
-        (lambda s: s, "vgg13", "not a vgg13: it has no layer features.2 or block1_conv2"),
-        (lambda s: s, "resnet18", "not a resnet18: it has no layer conv1 or conv1_conv"),
+        (lambda s: s, "vgg13", "not a vgg13: missing layer features.2 or block1_conv2"),
+        (lambda s: s, "resnet18", "not a resnet18: missing layer conv1 or conv1_conv"),
         (
             lambda s: s | {"features.21.weight": s["features.18.weight"]},
             "vgg11",
-            "a layer features.21 too many",
+            "unexpected layer features.21",
         ),
-        (lambda s: {k: v for k, v in s.items() if k != "features.6.bias"}, "vgg11", "lack stage3/conv1/bias"),
+        (
+            lambda s: {k: v for k, v in s.items() if k != "features.6.bias"},
+            "vgg11",
+            "missing parameters: stage3/conv1/bias; ",
+        ),
         (
             lambda s: s | {"features.0.weight": np.ones((8, 3, 3, 3))},
             "vgg11",
             r"\(3, 3, 3, 8\) in the weights",
         ),
         (lambda s: s | {"features.0.weight": np.ones((64, 1, 3, 3))}, "vgg11", "images of 1 channels"),
-        (lambda s: {"something": np.ones(3)}, "vgg11", "it has no layer features.0 or block1_conv1"),
+        (lambda s: {"something": np.ones(3)}, "vgg11", "missing layer features.0 or block1_conv1"),
     ],
 )
 def test_names_the_first_thing_that_does_not_fit(change, architecture, message):
@@ -271,13 +277,13 @@ def test_refuses_the_wrong_form_of_a_resnet():
         convert(state, "resnet50_v1")
     with pytest.raises(InputError, match=r"convert them as resnet50_v1$"):
         convert({"conv1_conv/conv1_conv/kernel:0": np.ones((7, 7, 3, 64))}, "resnet50")
-    with pytest.raises(InputError, match=r"it has no layer layer3\.6\.conv1"):
+    with pytest.raises(InputError, match=r"missing layer layer3\.6\.conv1"):
         convert(state, "resnet101")
 
 
 def test_a_deeper_network_is_not_cut_to_a_shallower_one():
     state = torch_resnet(parameters("resnet34", "frozen_batch"))
-    with pytest.raises(InputError, match=r"not a resnet18: it has a layer layer1\.2\.conv1 too many"):
+    with pytest.raises(InputError, match=r"not a resnet18: unexpected layer layer1\.2\.conv1"):
         convert(state, "resnet18")
 
 
@@ -289,7 +295,7 @@ def test_preprocessing_can_be_given():
 
 @pytest.mark.peers
 def test_published_vgg16_has_its_known_values_and_activations(tmp_path):
-    """ImageNet's VGG16, as it is published inside a package, in ours and in torchvision's network."""
+    """ImageNet's VGG16, as it is published inside a package, in segjax and in torchvision."""
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     models = pytest.importorskip("torchvision.models", reason="the peers extra is not installed")
     wheel = Wheel(
@@ -312,19 +318,21 @@ def test_published_vgg16_has_its_known_values_and_activations(tmp_path):
     assert sum(leaf.size for leaf in jax.tree.leaves(weights.params)) == 14_714_688
     assert weights.preprocessing == PREPROCESSING["caffe"]
 
-    theirs = models.vgg16(weights=None).features.eval()
-    convolutions = [layer for layer in theirs if isinstance(layer, torch.nn.Conv2d)]
-    ours = [
+    torch_model = models.vgg16(weights=None).features.eval()
+    convolutions = [layer for layer in torch_model if isinstance(layer, torch.nn.Conv2d)]
+    stages = [
         weights.params[f"stage{s}"][f"conv{i + 1}"]
         for s, n in enumerate((2, 2, 3, 3, 3), 1)
         for i in range(n)
     ]
-    for layer, params in zip(convolutions, ours, strict=True):
+    for layer, params in zip(convolutions, stages, strict=True):
         layer.weight.data = torch.from_numpy(np.array(params["kernel"].transpose(3, 2, 0, 1)))
         layer.bias.data = torch.from_numpy(np.array(params["bias"]))
     images = np.random.default_rng(0).uniform(-120, 130, (1, 64, 64, 3)).astype(np.float32)
-    found = jax.jit(create_encoder("vgg16", norm="none").apply)({"params": weights.params}, images)[-1]
+    actual = jax.jit(create_encoder("vgg16", norm="none").apply)({"params": weights.params}, images)[-1]
     with torch.no_grad():
-        expected = theirs[:-1](torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
+        expected = (
+            torch_model[:-1](torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
+        )
     assert expected.max() > 1
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * expected.max())

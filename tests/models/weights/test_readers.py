@@ -36,10 +36,10 @@ WRITERS = {
 @pytest.mark.parametrize("name", list(WRITERS))
 def test_reads_what_the_library_wrote(name, tmp_path):
     WRITERS[name](tmp_path / name, TENSORS)
-    found = read_checkpoint(tmp_path / name)
-    assert found.keys() == TENSORS.keys()
+    actual = read_checkpoint(tmp_path / name)
+    assert actual.keys() == TENSORS.keys()
     for key, value in TENSORS.items():
-        np.testing.assert_array_equal(found[key], value)
+        np.testing.assert_array_equal(actual[key], value)
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
@@ -51,14 +51,14 @@ def test_says_that_a_file_is_damaged(name, tmp_path):
 
 
 def test_says_what_is_wrong_with_the_path(tmp_path):
-    with pytest.raises(InputError, match=r"weights\.safetensors: there is no such file"):
+    with pytest.raises(InputError, match=r"weights\.safetensors: no such file"):
         read_checkpoint(tmp_path / "weights.safetensors")
     with pytest.raises(
-        InputError, match=r"weights\.pkl: weights are read from files that end in \.safetensors"
+        InputError, match=r"weights\.pkl: not a weights file: its name must end in \.safetensors"
     ):
         read_checkpoint(tmp_path / "weights.pkl")
     write_h5(tmp_path / "empty.h5", {})
-    with pytest.raises(InputError, match=r"empty\.h5: there are no arrays"):
+    with pytest.raises(InputError, match=r"empty\.h5: no arrays"):
         read_checkpoint(tmp_path / "empty.h5")
 
 
@@ -122,6 +122,6 @@ def test_finds_the_state_dict_in_a_pth_file(wrap, tmp_path):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     state = {"a.weight": torch.ones(2, dtype=torch.bfloat16), "a.count": torch.tensor(3)}
     torch.save(wrap(state), tmp_path / "w.pth")
-    found = read_checkpoint(tmp_path / "w.pth")
-    assert found["a.weight"].dtype == np.float32
-    assert found["a.count"] == 3
+    actual = read_checkpoint(tmp_path / "w.pth")
+    assert actual["a.weight"].dtype == np.float32
+    assert actual["a.count"] == 3

@@ -1,0 +1,1 @@
+"""The commands. An installed segjax has them as `segjax.scripts`; `segjax train` runs `train.py`."""

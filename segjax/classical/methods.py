@@ -1,0 +1,71 @@
+"""The table of classical methods, and functions that make one from its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segjax.classical.kmeans import kmeans
+from segjax.classical.mean_shift import mean_shift
+from segjax.classical.naive import naive
+from segjax.classical.radius import radius
+from segjax.classical.settings import KMeans, MeanShift, Naive, Radius, Watershed
+from segjax.classical.stages import Stages
+from segjax.classical.watershed import watershed
+from segjax.errors import InputError, choose
+from segjax.segmentation import Method
+
+
+class ClassicalMethod(NamedTuple):
+    """A method without training.
+
+    Attributes:
+      stages: function of an image [H, W, C] and `settings`.
+      settings: the dataclass of its settings.
+    """
+
+    stages: Callable[[np.ndarray, Any], Stages]
+    settings: type[Any]
+
+
+METHODS: dict[str, ClassicalMethod] = {
+    "naive": ClassicalMethod(naive, Naive),
+    "radius": ClassicalMethod(radius, Radius),
+    "mean_shift": ClassicalMethod(mean_shift, MeanShift),
+    "kmeans": ClassicalMethod(kmeans, KMeans),
+    "watershed": ClassicalMethod(watershed, Watershed),
+}
+
+
+def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
+    """Makes a method that returns its intermediate results, too.
+
+    Args:
+      name: a key of `METHODS`.
+      **fields: of the method's settings.
+
+    Raises:
+      InputError: if there is no such method or field, or a setting makes no sense.
+    """
+    method = choose(METHODS, "method", name)
+    known = [field.name for field in dataclasses.fields(method.settings)]
+    for field in fields:
+        if field not in known:
+            raise InputError(f"method {name} has no parameter {field!r}: it has {', '.join(known)}")
+    settings = method.settings(**fields)
+    return lambda image: method.stages(image, settings)
+
+
+def make_method(name: str, **fields: Any) -> Method:
+    """Makes a method, see `make_stages`.
+
+    >>> image = np.zeros((64, 64, 1), np.uint8)
+    >>> image[10:30, 10:30] = image[34:60, 34:60] = 200
+    >>> make_method("watershed", min_area=5)(image).num_instances
+    2
+    """
+    stages = make_stages(name, **fields)
+    return lambda image: stages(image).segmentation

@@ -1,0 +1,217 @@
+"""Pictures as annotations: label images, colour pictures, foreground masks, and masks of single instances."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from segjax.data.readers import JPEG_SUFFIXES, PILLOW_SUFFIXES, SUFFIXES, read_image, read_labels
+from segjax.datasets.formats.annotation import Annotations, RawAnnotation, check_shape, rasterize_instances
+from segjax.datasets.formats.layout import IMAGE_FOLDER, MASK_FOLDERS, AnnotationSource, OneFilePerImage
+from segjax.errors import InputError
+from segjax.segmentation import Cutout, colour_ids
+
+# A JPEG of black and white holds every value in between.
+JPEG_THRESHOLD = 128
+
+
+def open_labels(source: AnnotationSource) -> Annotations:
+    """Label images, one for each image; in a palette picture the indices count. Colours are read as ids."""
+    return _open_pictures(source, _read_label_ids)
+
+
+def open_colours(source: AnnotationSource) -> Annotations:
+    """Pictures of one colour for each instance on black or transparent; colours count in a palette too."""
+    return _open_pictures(source, _read_colour_ids)
+
+
+def open_binary(source: AnnotationSource) -> Annotations:
+    """Foreground masks, one for each image; instances are the 8-connected components."""
+    return _open_pictures(source, _read_components)
+
+
+def open_instances(source: AnnotationSource) -> Annotations:
+    """A folder of masks for each image, `<key>/*.png`, or as in the Data Science Bowl `<id>/masks/*.png`.
+
+    An empty folder is an image without instances.
+    """
+    if not source.path.is_dir():
+        raise InputError(f"{source.path} is not a folder; instances lie in one folder for each image")
+    folders: dict[str, Path] = {}
+    for folder in sorted(path for path in source.path.rglob("*") if path.is_dir()):
+        has_folders = any(path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+        if not has_folders and not source.is_in_image_folder(folder / "mask"):
+            folders[_image_key(source, folder)] = folder
+    if not folders:
+        raise InputError(
+            f"{source.path} holds no folder of masks; instances lie in one folder for each image"
+        )
+    return Instances(folders, source.names(), source.max_pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instances:
+    """A folder of masks for each image, see `Annotations`.
+
+    Attributes:
+      folders: by key.
+      class_names: background first.
+      max_pixels: limit for one mask.
+    """
+
+    folders: Mapping[str, Path]
+    class_names: tuple[str, ...]
+    max_pixels: int
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the annotated images."""
+        return frozenset(self.folders)
+
+    def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
+        """Reads one image, see `Annotations`; instances are numbered by file name, the smaller on top."""
+        if key not in self.folders:
+            raise InputError(
+                f"there is no folder of masks for {key}; make one, empty if the image has no cell",
+                kind="missing_mask",
+            )
+        paths = _list_pictures(self.folders[key])
+        masks = []
+        for path in paths:
+            mask = read_foreground(path, max_pixels=self.max_pixels)
+            check_shape(path, mask.shape, shape)
+            masks.append(Cutout.of(mask))
+        return rasterize_instances(
+            masks,
+            shape,
+            classes=[1] * len(masks),
+            files=tuple(map(str, paths or [self.folders[key]])),
+            lossy=any(map(is_jpeg, paths)),
+        )
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file is a JPEG by its name."""
+    return path.suffix.lower() in JPEG_SUFFIXES
+
+
+def pillow_mode(path: Path) -> str | None:
+    """Returns Pillow's mode of a picture that is readable, such as P for a palette; None for other files."""
+    if path.suffix.lower() not in PILLOW_SUFFIXES:
+        return None
+    with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+        return picture.mode
+
+
+def read_foreground(path: Path, *, max_pixels: int) -> np.ndarray:
+    """Reads a mask of two values, 0 for background; a JPEG is thresholded at 128.
+
+    Returns:
+      [H, W] bool.
+
+    Raises:
+      InputError: if the file holds more values, or two values without 0.
+    """
+    pixels = read_image(path, max_pixels=max_pixels).max(axis=-1)
+    if is_jpeg(path):
+        return pixels >= JPEG_THRESHOLD
+    values = np.unique(pixels)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        shown = ", ".join(f"{value:g}" for value in values[:4])
+        raise InputError(
+            f"{path} holds {len(values)} values ({shown}{', ...' if len(values) > 4 else ''}), but a mask has"
+            " 0 for background and one other; if these are ids use the format labels, else threshold it",
+            kind="invalid_ids",
+        )
+    return pixels != 0
+
+
+def _open_pictures(
+    source: AnnotationSource, read: Callable[[Path, int], tuple[np.ndarray, bool]]
+) -> Annotations:
+    """Opens one picture for each image; `(path, max_pixels) -> (labels [H, W], binary)` reads it."""
+    read_file = partial(_read_picture, read=read, max_pixels=source.max_pixels)
+    return OneFilePerImage(source.index(SUFFIXES), source.names(), read_file)
+
+
+def _read_picture(
+    path: Path,
+    shape: tuple[int, int],
+    *,
+    read: Callable[[Path, int], tuple[np.ndarray, bool]],
+    max_pixels: int,
+) -> RawAnnotation:
+    labels, binary = read(path, max_pixels)
+    check_shape(path, labels.shape, shape)
+    return RawAnnotation(labels.astype(np.int32), files=(str(path),), lossy=is_jpeg(path), binary=binary)
+
+
+def _read_label_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
+    if is_jpeg(path):
+        # For the report, which says that these ids are not what was drawn.
+        return read_image(path, max_pixels=max_pixels).max(axis=-1), False
+    labels = read_labels(path, max_pixels=max_pixels)
+    return labels, _is_binary(labels)
+
+
+def _read_colour_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
+    colours = read_image(path, max_pixels=max_pixels)
+    if colours.shape[-1] != 3 or colours.dtype != np.uint8:
+        raise InputError(
+            f"{path} has {colours.shape[-1]} channels of {colours.dtype}, not 8-bit colours; if it holds ids"
+            " use the format labels",
+            kind="invalid_ids",
+        )
+    # `read_image` drops transparency, which `read_labels` takes for background.
+    opaque = is_jpeg(path) or pillow_mode(path) == "P"
+    labels = colour_ids(colours) if opaque else read_labels(path, max_pixels=max_pixels)
+    # Gaps between colours mean nothing.
+    ids, dense = np.unique(labels, return_inverse=True)
+    dense = dense.reshape(labels.shape) + (ids[0] != 0)
+    return dense, not is_jpeg(path) and _is_binary(labels)
+
+
+def _read_components(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
+    mask = read_foreground(path, max_pixels=max_pixels)
+    return ndimage.label(mask, structure=np.ones((3, 3)))[0], False
+
+
+def _is_binary(labels: np.ndarray) -> bool:
+    """Whether a label map cannot separate instances: one id alone, in several 8-connected components.
+
+    One id in one component is an image of one cell, whatever the id.
+    """
+    foreground = labels != 0
+    if not foreground.any() or (labels[foreground] != labels[foreground][0]).any():
+        return False
+    return ndimage.label(foreground, structure=np.ones((3, 3)))[1] > 1
+
+
+def _list_pictures(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _image_key(source: AnnotationSource, folder: Path) -> str:
+    """Returns the key of the image that a folder of masks belongs to."""
+    relative = folder.relative_to(source.path)
+    if folder.name not in MASK_FOLDERS:
+        return relative.as_posix()
+    image_folder = folder.parent / IMAGE_FOLDER
+    if not image_folder.is_dir():
+        return relative.parent.as_posix()
+    images = _list_pictures(image_folder)
+    if len(images) != 1:
+        raise InputError(
+            f"{image_folder} holds {len(images)} images, but {folder} the masks of one; keep one image"
+        )
+    return images[0].relative_to(source.path).with_suffix("").as_posix()

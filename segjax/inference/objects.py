@@ -1,0 +1,93 @@
+"""Detects the objects of images of any size, and segments them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import logging
+
+from segjax.inference.tile_merging import predict_and_merge
+from segjax.segmentation import Segmentation
+from segjax.tasks.detection import DetectionTask
+from segjax.typing import Outputs, Params
+
+
+@dataclasses.dataclass(eq=False)
+class ObjectPredictor:
+    """Merges the detections of a network over windows; the fields are those of `create_predictor`.
+
+    The network is compiled once for each of a few window sizes.
+    """
+
+    task: DetectionTask
+    params: Params
+    _: dataclasses.KW_ONLY
+    prepare: Callable[[np.ndarray], np.ndarray]
+    tile: int = 512
+    overlap: int = 64
+    proposer: Callable[[np.ndarray], np.ndarray] | None = None
+    max_proposals: int = 1000
+
+    def __post_init__(self) -> None:
+        self._predict = jax.jit(self.task.predict)
+        self._propose = jax.jit(self.task.propose)
+
+    def __call__(self, image: np.ndarray) -> Segmentation:
+        """Segments an image [H, W, C] as it was read."""
+        return self.segment(self.detect(image))
+
+    def segment(self, outputs: Outputs) -> Segmentation:
+        """Makes a segmentation from the result of `detect`."""
+        return self.task.segment(outputs)
+
+    def propose(self, image: np.ndarray) -> np.ndarray:
+        """Returns the region proposals [P, 4] float32 of an image [H, W, C] as it was read, in its pixels."""
+        if self.proposer is not None:
+            return self.proposer(image)
+        prepared = self.prepare(image)
+        merged = predict_and_merge(
+            lambda windows, size, _: self._propose(self.params, windows, size),
+            prepared,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+        order = np.argsort(-merged["scores"], kind="stable")
+        return merged["boxes"][order] * _to_image(image, prepared)
+
+    def detect(self, image: np.ndarray) -> Outputs:
+        """Detects the objects of an image [H, W, C] as it was read.
+
+        Returns:
+          For N objects, best first: "boxes" [N, 4] in pixels of the image, "classes" [N], "scores" [N],
+          "valid" [N], "masks" [N, M, M] inside the boxes if the network predicts masks; and "shape", the
+          image's `(H, W)`.
+        """
+        prepared = self.prepare(image)
+        to_image = _to_image(image, prepared)
+        merged = predict_and_merge(
+            lambda windows, size, proposals: self._predict(self.params, windows, size, proposals),
+            prepared,
+            tile=self.tile,
+            overlap=self.overlap,
+            proposals=None if self.proposer is None else self.proposer(image) / to_image,
+            max_proposals=self.max_proposals,
+        )
+        if dropped := int(merged.pop("dropped")):
+            logging.warning(
+                "dropped %d detections beyond max_detections: raise config.task.max_detections and"
+                " config.task.candidates, or make config.predict.tile smaller",
+                dropped,
+            )
+        order = np.argsort(-merged["scores"], kind="stable")
+        outputs = {name: values[order] for name, values in merged.items()}
+        outputs["boxes"] = outputs["boxes"] * to_image
+        return outputs | {"valid": np.ones(len(order), bool), "shape": np.array(image.shape[:2])}
+
+
+def _to_image(image: np.ndarray, prepared: np.ndarray) -> np.ndarray:
+    """Returns [4] float32 factors from boxes in pixels of the network's input to those of the image."""
+    ratios = np.array(image.shape[1::-1]) / np.array(prepared.shape[1::-1])  # of width and height
+    return np.tile(ratios, 2).astype(np.float32)

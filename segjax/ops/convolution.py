@@ -1,0 +1,134 @@
+"""Convolutions by the algorithm that is fastest on the device.
+
+`winograd_conv_general_dilated` replaces `lax.conv_general_dilated` in flax:
+
+    nn.Conv(channels, (3, 3), conv_general_dilated=winograd_conv_general_dilated)
+
+On CPU and in float32, large 3 x 3 convolutions with stride 1 use Winograd's algorithm. Everything else, and
+every other device, uses XLA's convolution.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from segjax.ops import winograd
+
+# From so many input and output channels on, the matrix products save more than the transforms cost. XLA's
+# weight gradient is slower than its convolution, so for it Winograd's algorithm pays with fewer channels.
+MIN_CHANNELS = 64
+MIN_CHANNELS_KERNEL_GRADIENT = 16
+# With fewer tiles, the time saved does not repay the compilation.
+MIN_TILES = 128
+
+NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+# The options under which `lax.conv_general_dilated` is a plain convolution.
+PLAIN: dict[str, Any] = {
+    "lhs_dilation": (1, 1),
+    "rhs_dilation": (1, 1),
+    "feature_group_count": 1,
+    "batch_group_count": 1,
+    "precision": None,
+    "preferred_element_type": None,
+}
+
+
+def winograd_conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Array:
+    """`lax.conv_general_dilated`, by Winograd's algorithm where that is faster.
+
+    Winograd's algorithm has reverse-mode derivatives only.
+
+    Args:
+      lhs: images; Winograd's algorithm takes [B, H, W, C] float32.
+      rhs: the kernel; Winograd's algorithm takes [3, 3, C, C'] float32.
+      window_strides: of each spatial axis.
+      padding: "SAME", "VALID" or the pixels before and after each spatial axis.
+      **options: the other arguments of `lax.conv_general_dilated`.
+
+    Returns:
+      The result of `lax.conv_general_dilated` up to rounding.
+    """
+    keeps_size = padding == "SAME" or (not isinstance(padding, str) and set(padding) == {(1, 1)})
+    if (
+        keeps_size
+        and lhs.ndim == 4
+        and rhs.shape[:2] == (3, 3)
+        and tuple(window_strides) == (1, 1)
+        and {**PLAIN, **options} == {**PLAIN, "dimension_numbers": NHWC}
+    ):
+        return convolve(lhs, rhs)
+    return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+
+
+def convolve(x: Array, kernel: Array) -> Array:
+    """A 3 x 3 convolution with stride 1 and zero padding, each derivative by the faster algorithm.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [3, 3, C, C'].
+
+    Returns:
+      [B, H, W, C'].
+    """
+    return _convolve(x, kernel) if _pays(x, kernel, MIN_CHANNELS_KERNEL_GRADIENT) else _direct(x, kernel)
+
+
+def _pays(x: Array, kernel: Array, min_channels: int) -> bool:
+    """Whether Winograd's algorithm is accurate and fast for these types and shapes."""
+    batch, height, width, _ = x.shape
+    tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
+    is_float32 = x.dtype == kernel.dtype == jnp.float32
+    return is_float32 and min(kernel.shape[2:]) >= min_channels and tiles >= MIN_TILES
+
+
+def _direct(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
+
+
+def _on_cpu(pays: bool, fast: Callable[..., Array], default: Callable[..., Array], *args: Array) -> Array:
+    """Applies `fast` where the program is lowered for CPU and it pays, otherwise `default`."""
+    return lax.platform_dependent(*args, cpu=fast, default=default) if pays else default(*args)
+
+
+@jax.custom_vjp
+def _convolve(x: Array, kernel: Array) -> Array:
+    return _on_cpu(_pays(x, kernel, MIN_CHANNELS), winograd.correlate, _direct, x, kernel)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+
+    def direct_input(gradient: Array, kernel: Array) -> Array:
+        return jax.linear_transpose(lambda x: _direct(x, kernel), x)(gradient)[0]
+
+    def direct_kernel(x: Array, gradient: Array) -> Array:
+        return jax.linear_transpose(lambda kernel: _direct(x, kernel), kernel)(gradient)[0]
+
+    fast_input = partial(winograd.correlate, transposed=True)
+    return (
+        _on_cpu(_pays(x, kernel, MIN_CHANNELS), fast_input, direct_input, gradient, kernel),
+        _on_cpu(
+            _pays(x, kernel, MIN_CHANNELS_KERNEL_GRADIENT),
+            winograd.kernel_gradient,
+            direct_kernel,
+            x,
+            gradient,
+        ),
+    )
+
+
+_convolve.defvjp(_forward, _backward)

@@ -1,0 +1,68 @@
+"""Settings of `DetectionTask`; the defaults are those of configs/rcnn.py."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from segjax.ops.detection import DetectConfig, ProposeConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """Which boxes of an image contribute to a loss.
+
+    Attributes:
+      high: IoU with an object from which a box is positive.
+      low: IoU with every object below which a box is negative.
+      batch_size: number of boxes that are sampled per image.
+      positive_fraction: maximum fraction of positive boxes among them.
+    """
+
+    high: float = 0.5
+    low: float = 0.5
+    batch_size: int = 256
+    positive_fraction: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms: RPN classes and boxes, RoI classes and boxes, masks."""
+
+    objectness: float = 1.0
+    proposals: float = 1.0
+    classes: float = 1.0
+    boxes: float = 1.0
+    masks: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionConfig:
+    """Settings of `DetectionTask`.
+
+    Capacities are static: memory and time depend on them, not on the image.
+
+    Attributes:
+      propose: selection of the RPN's proposals.
+      anchors: sampling of anchors for the RPN's loss. The anchors of highest IoU with each object are
+        positive, too.
+      rois: sampling of RoIs for the loss of the heads. Positive RoIs also contribute to the mask loss.
+      detect: selection of the detections. Every remaining detection counts as an object, so the score
+        threshold is higher than the usual 0.05, which is meant for precision-recall curves.
+      suppression: `boxes`, or `masks` to suppress by mask IoU as well.
+      mask_nms: mask IoU above which the lower-scoring detection is suppressed.
+      mask_threshold: probability from which a pixel belongs to a mask.
+      min_area: minimum number of visible pixels of an instance.
+      classifier: `softmax` keeps the trained layers; `svm` replaces them after training, see `rcnn_svm`.
+      weights: of the loss terms.
+    """
+
+    propose: ProposeConfig = ProposeConfig()
+    anchors: SamplingConfig = SamplingConfig(high=0.7, low=0.3, positive_fraction=0.5)
+    rois: SamplingConfig = SamplingConfig()
+    detect: DetectConfig = DetectConfig()
+    suppression: str = "boxes"
+    mask_nms: float = 0.3
+    mask_threshold: float = 0.5
+    min_area: int = 5
+    classifier: str = "softmax"
+    weights: LossWeights = LossWeights()

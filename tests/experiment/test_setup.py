@@ -1,0 +1,205 @@
+import dataclasses
+import importlib
+import itertools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.configs import semantic
+from segjax.datasets.catalog import open_source
+from segjax.errors import InputError
+from segjax.experiment.setup import make_first_state, make_setup, make_stream, make_task
+from segjax.experiment.workdir import ModelMetadata, bind_config, read_config
+from segjax.models.segmenters import create_encoder
+from segjax.models.weights.file import PREPROCESSING, Weights, save
+from tests.experiment.tiny import shrink
+from tests.models.quick import random_params
+
+ROOT = Path(__file__).parents[2]
+METADATA = ModelMetadata(("background", "nucleus", "bright body"), 1)
+NETWORKS = ("semantic", "synthetic", "quickstart")
+CONFIGS = sorted(
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "datasets", "variants")
+)
+
+
+def config_of(name, variant=""):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def batch_of(config):
+    size = -(-int(config.data.patch_size * config.data.margin * 100) // 100)
+    whole = (config.batch_size, size, size)
+    shapes = {"image": ((*whole, 1), np.float32), "distance": (whole, np.float32)}
+    shapes |= dict.fromkeys(("labels", "semantic"), (whole, np.int32))
+    return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_step_of_every_config_lowers_for_every_platform(name):
+    config = config_of(name)
+    setup = make_setup(config, METADATA, jax.devices()[:1])
+    key = jax.eval_shape(jax.random.key, 0)
+    traced = setup.step.trace(setup.shapes, batch_of(config), key)
+    for platform in ("cpu", "cuda", "tpu"):
+        assert "stablehlo.convolution" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_has_the_common_fields_and_needs_no_download(name):
+    config = config_of(name, "dataset=synthetic")
+    assert isinstance(config.seed, int)
+    assert isinstance(config.steps, int)
+    assert isinstance(config.batch_size, int)
+    assert config.dataset.name == "synthetic"
+    assert open_source("synthetic", config.dataset.test).class_names[0] == "background"
+    with pytest.raises(ValueError, match="synthetic"):
+        config_of(name, "dataset=nowhere")
+    with pytest.raises(ValueError, match=r"choose among .*dataset"):
+        config_of(name, "colour=red")
+
+
+VARIANTS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("encoder", "decoder", "instances"))))
+# Each encoder once, and among them every pair of a decoder and of how instances are told apart.
+PAIRS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("decoder", "instances"))))
+COVERING = [
+    (encoder, *PAIRS[index % len(PAIRS)]) for index, encoder in enumerate(semantic.OPTIONS["encoder"])
+]
+
+
+def variant_of(encoder, decoder, instances):
+    variant = f"encoder={encoder},decoder={decoder},instances={instances},dataset=synthetic"
+    config = shrink(semantic.get_config(variant))
+    config.batch_size = 1
+    config.augment.policy = ()
+    # Fewer operations on each of hundreds of parameters: they take longer to compile than the network.
+    config.optimizer.name = "sgd"
+    config.train.ema_decay = 0.0
+    return config
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "instances"), VARIANTS)
+def test_every_variant_has_a_step(encoder, decoder, instances):
+    config = variant_of(encoder, decoder, instances)
+    setup = make_setup(config, METADATA)
+    key = jax.eval_shape(jax.random.key, 0)
+    state, log = jax.eval_shape(setup.step, setup.shapes, batch_of(config), key)
+    assert log["loss"].shape == ()
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), setup.shapes
+    )
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+@pytest.mark.parametrize(("encoder", "decoder", "instances"), COVERING)
+def test_every_part_takes_a_step(encoder, decoder, instances):
+    config = variant_of(encoder, decoder, instances)
+    setup = make_setup(config, METADATA)
+    # Made by NumPy: compiling initialisations would take longer than all else.
+    before = random_params(setup.shapes.params)
+    rest = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), setup.shapes)
+    state = dataclasses.replace(rest, params=before)
+    batch = make_stream(config, open_source("synthetic", "train"), setup.task).batch(0)
+    state, log = setup.step(state, batch, jax.random.key(0))
+    assert np.isfinite(log["loss"])
+    assert int(log["skipped"]) == 0
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), jax.device_get(state.params), before)
+    assert changed["head_classes"]["kernel"]
+    assert any(jax.tree.leaves(changed["encoder"]))
+
+
+def test_eight_devices_train_the_network_that_one_trains():
+    def trained(data, fsdp):
+        config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+        config.model.width = 1 / 8
+        # Adam's first steps are the signs of gradients, and where a gradient is nothing but rounding, so is
+        # its sign; tests/train compares it. Descent keeps differences as small as they arise.
+        config.optimizer.update(name="sgd", learning_rate=0.1)
+        config.mesh.update(data=data, fsdp=fsdp)
+        setup = make_setup(config, METADATA)
+        state = make_first_state(config, METADATA, setup)
+        stream = make_stream(config, open_source("synthetic", "train[:4]"), setup.task)
+        for number in range(3):
+            state, log = setup.step(state, stream.batch(number), jax.random.key(0))
+        kernel = state.params["encoder"]["stage5"]["conv1"]["kernel"]
+        assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
+        return jax.device_get((state.params, state.ema_params, log["loss"]))
+
+    one = trained(1, 1)
+    for mesh in ((8, 1), (2, 4)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), trained(*mesh), one)
+
+
+def test_training_begins_with_the_weights_that_are_given(tmp_path):
+    config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+    config.model.norm = "none"
+    shapes = jax.eval_shape(
+        create_encoder("vgg11", width=config.model.width, norm="none").init,
+        jax.random.key(0),
+        np.zeros((1, 32, 32, 3), np.float32),
+    )
+    encoder = random_params(shapes["params"])
+    config.model.weights = str(tmp_path / "vgg11.safetensors")
+    save(Weights("vgg11", encoder, PREPROCESSING["torchvision"]), config.model.weights)
+    setup = make_setup(config, METADATA)
+    state = make_first_state(config, METADATA, setup)
+    for params in (state.params, state.ema_params):
+        kernel = params["encoder"]["stage5"]["conv1"]["kernel"]
+        np.testing.assert_array_equal(kernel, encoder["stage5"]["conv1"]["kernel"])
+        np.testing.assert_allclose(params["input"]["mean"], np.mean([0.485, 0.456, 0.406]), rtol=1e-6)
+
+
+def test_a_policy_survives_the_folder_of_a_run(tmp_path):
+    config = semantic.get_config("dataset=synthetic")
+    config.augment.policy = ("stain", "cutout")
+    bind_config(tmp_path, config)
+    assert read_config(tmp_path).augment.to_dict() == config.augment.to_dict()
+
+
+def test_the_sweep_overrides_fields_that_exist():
+    config = semantic.get_config()
+    overrides = list(semantic.sweep())
+    assert len(overrides) == 4
+    for override in overrides:
+        config.update_from_flattened_dict(override)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "task.name",
+            "panoptic",
+            "config.task.name='panoptic' .* semantic, detection",
+        ),
+        ("task.instances", "stars", "config.task.instances='stars' .* components, boundary, distance"),
+        ("task.depth", 3, "config.task.depth is unknown: config.task has instances, losses"),
+        ("task.min_area", (1, 2, 3), "config.task.min_area has 3 values for 2 foreground classes"),
+        ("model.encoder", "vgg12", "config.model.encoder='vgg12' .* vgg16"),
+        ("optimizer.name", "lion", "config.optimizer.name='lion' .* adamw, sgd"),
+        ("augment.policy", ("flip", "flop"), "'flop': choose among scale, .*cutout"),
+        ("mesh.fsdp", 3, "must divide"),
+        ("batch_size", 7, "multiple of 8"),
+    ],
+)
+def test_names_the_field_that_is_wrong(field, value, message):
+    config = semantic.get_config("dataset=synthetic")
+    config.mesh.data = 8
+    with config.unlocked():
+        section, _, name = field.rpartition(".")
+        (config[section] if section else config)[name] = value
+    with pytest.raises(InputError, match=message):
+        make_setup(config, METADATA)
+
+
+def test_the_task_has_the_classes_of_the_data_set():
+    config = shrink(semantic.get_config("dataset=synthetic"))
+    task = make_task(config, ModelMetadata(("background", "a", "b", "c"), 2))
+    batch = {"image": np.zeros((1, 32, 32, 2), np.float32)}
+    params = jax.eval_shape(task.init, jax.random.key(0), batch)
+    outputs = jax.eval_shape(task.predict, params, batch["image"])
+    assert outputs["classes"].shape == (1, 32, 32, 4)

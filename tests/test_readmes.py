@@ -1,0 +1,90 @@
+"""The READMEs, and the commands in the docstrings of scripts and configs, are correct."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from segjax.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "configs/README.md",
+    "scripts/README.md",
+    "segjax/README.md",
+    "segjax/datasets/README.md",
+)
+SOURCES = sorted(
+    str(path.relative_to(ROOT)) for name in ("configs", "scripts") for path in (ROOT / name).glob("*.py")
+)
+
+
+def commands(name: str):
+    """Yields the commands of a page or of a module's docstring: script and arguments."""
+    text = (ROOT / name).read_text()
+    if name.endswith(".py"):
+        text = ast.get_docstring(ast.parse(text)) or ""
+    text = text.replace("\\\n", " ")
+    variables = dict(re.findall(r"^ +([A-Z]+)=(\S+)$", text, re.MULTILINE))
+    lines = re.findall(r"(?:^ *|`|&& )((?:segjax|python scripts/)[^`\n]*? --[^`\n]*)", text, re.MULTILINE)
+    for line in lines:
+        for variable, value in variables.items():
+            line = line.replace(f"${variable}", value)
+        program, *words = shlex.split(line)
+        script = (
+            words[0].removesuffix(".py").removeprefix("scripts/")
+            if program == "python"
+            else COMMANDS[words[0]][0]
+        )
+        yield script, words[1:]
+
+
+def field_exists(config, field: str) -> bool:
+    for name in field.split("."):
+        if name not in config:
+            return False
+        config = config[name]
+    return True
+
+
+@pytest.mark.parametrize("name", [*PAGES, *SOURCES])
+def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
+    for script, words in commands(name):
+        defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / f"{script}.py").read_text()))
+        config = None
+        for word in words:
+            assert word.startswith("--"), (name, word)
+            flag, _, value = word.removeprefix("--").partition("=")
+            if flag == "config":
+                path, _, variant = value.partition(":")
+                module = importlib.import_module(f"segjax.configs.{Path(path).stem}")
+                config = module.get_config(variant)
+            elif flag.startswith("config."):
+                assert config is None or field_exists(config, flag.removeprefix("config.")), (name, flag)
+            else:
+                assert flag in defined or flag == "help", (name, script, flag)
+
+
+def test_the_pages_have_commands():
+    assert len(list(commands("README.md"))) > 15
+    assert len(list(commands("configs/README.md"))) > 8
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files(name):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
+
+
+def test_the_python_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    # A run takes minutes; the tests of `load` open one.
+    exec(code.replace('"runs/quickstart"', '"watershed"'), names)
+    assert names["scores"].iou["class 1"] > 0.8
+    assert names["segmentation"].shape == names["record"].image.shape[:2]
