@@ -1,8 +1,8 @@
-"""Segments cells in medical and microscopy images, and compares the methods that do it.
+"""Trains, evaluates and compares methods that segment cells in medical and microscopy images.
 
     load                a trained run, or a classical method, as a function of an image
-    Segmentation        what every method returns and every annotation is
-    evaluate            scores a segmentation against its truth
+    Segmentation        the result of a method, and an annotation
+    evaluate            the scores of a segmentation, compared with an annotation
     create_segmenter    an encoder-decoder network
     create_detector     a network of the R-CNN family
 

@@ -1,4 +1,4 @@
-"""The command `segjax`, and what all commands share: `--config`, JAX settings and error messages."""
+"""The command `segjax`, and the common parts of all commands: `--config`, JAX settings, error messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = {
     "convert": ("convert_weights", "convert published weights"),
 }
 
-# `--help` then lists `--config` among the flags of the command that calls `define_config`.
+# With this, `--help` lists `--config` among the flags of the script that calls `define_config`.
 flags.disclaim_key_flags()
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     """Runs `segjax COMMAND --flag=value`."""
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("--help", "-h", "help"):
-        print("Segments cells, and compares the methods that do it.\n\nusage: segjax COMMAND --flag=value\n")
+        print("Trains and compares methods that segment cells.\n\nusage: segjax COMMAND --flag=value\n")
         for name, (_, text) in COMMANDS.items():
             print(f"  {name:10}{text}")
         print("\nsegjax COMMAND --help lists the flags of a command.")
@@ -84,7 +84,7 @@ def run(command: Callable[[], None]) -> None:
 
 def configure_jax() -> None:
     """Sets JAX's environment variables, before JAX is imported; existing values are kept."""
-    # Cache entries from another jaxlib or processor are unusable and have been seen to crash.
+    # Cache entries from another jaxlib or processor are unusable, and have crashed programs.
     machine = hashlib.sha256(f"{platform.node()} {platform.machine()} {_processor()}".encode()).hexdigest()[
         :12
     ]
@@ -94,8 +94,8 @@ def configure_jax() -> None:
     # Makes gradients of 3 x 3 convolutions up to three times as fast on CPU. XLA aborts on unknown flags, so
     # the flag is set only for tested versions.
     flag = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
-    tried = (0, 10) <= tuple(int(part) for part in version("jaxlib").split(".")[:2]) <= (0, 12)
-    if tried and "xla_cpu_experimental_ynn_fusion_type" not in os.environ.get("XLA_FLAGS", ""):
+    is_tested = (0, 10) <= tuple(int(part) for part in version("jaxlib").split(".")[:2]) <= (0, 12)
+    if is_tested and "xla_cpu_experimental_ynn_fusion_type" not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 

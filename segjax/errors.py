@@ -8,10 +8,10 @@ class InputError(ValueError):
     """Invalid user input: a config field, a file, a folder or a checkpoint.
 
     The message is one sentence that names the file or field and how to fix it. Scripts print it without
-    a traceback and exit with code 2; as a library, catch it like any ValueError.
+    a traceback and exit with code 2; other code can catch it like any ValueError.
 
     Attributes:
-      kind: a short name of what is wrong, such as "truncated", for code that has to tell errors apart.
+      kind: short name of the problem, such as "truncated", for code that must distinguish errors.
       field: the parameter that is invalid. The message then starts with it, so that a caller can prefix the
         section of a config: "encoder='x' is unknown" becomes "config.model.encoder='x' is unknown".
     """

@@ -11,10 +11,10 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which replaces `path` at the end.
+    """Yields the path of a temporary file in the same folder; at the end, the file replaces `path`.
 
     Parent folders are created. If the block raises, the temporary file is removed and `path` stays as it was.
-    The suffix is that of `path`, for writers that choose the format by it.
+    The temporary file has the suffix of `path`, because some writers choose the format by it.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "new" / "note.txt"

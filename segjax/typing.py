@@ -9,7 +9,7 @@ is a segmentation mask, `valid` is False for padding.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import jax
 import numpy as np
@@ -19,8 +19,30 @@ PyTree = Any
 Params = Mapping[str, Any]
 Outputs = Mapping[str, Array]
 
-# One training batch: named arrays, each with a leading B.
-Batch = Mapping[str, Array]
+
+class Batch(TypedDict, total=False):
+    """A training batch; an example is the same without B.
+
+    A stream makes `image`, `labels` and `semantic`, and the others if the task needs them.
+
+    Attributes:
+      image: [B, H, W, C] float32, preprocessed.
+      labels: [B, H, W] int32, instance ids from 1, 0 for background.
+      semantic: [B, H, W] int32, the class of each pixel, 0 for background, `IGNORE` where losses ignore it.
+      distance: [B, H, W] float32, distance to the background, 1 at the maximum of each instance.
+      classes: [B, N] int32, the class of instances 1..N in `labels`, 0 for ids that are absent.
+      proposals: [B, P, 4] float32, external region proposals, pixels.
+      proposals_valid: [B, P] bool, False for padding.
+    """
+
+    image: Array
+    labels: Array
+    semantic: Array
+    distance: Array
+    classes: Array
+    proposals: Array
+    proposals_valid: Array
+
 
 # The class of pixels that losses and metrics ignore.
 IGNORE = -1

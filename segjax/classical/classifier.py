@@ -1,4 +1,4 @@
-"""Classifies instances by their measurements with logistic regression, stored as plain numbers."""
+"""Logistic regression that classifies instances by their measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segjax.segmentation import Method, Segmentation
 
 KIND = "segjax instance classifier, version 1"
 ARRAYS = ("mean", "scale", "weights", "bias")
-# Input features. None depends on magnification or exposure.
+# Input features, all independent of magnification and exposure.
 DESCRIPTORS = (
     "log area",
     "log area squared",
@@ -44,9 +44,9 @@ class InstanceClassifier:
 
     Attributes:
       class_names: K names, background first.
-      classes: [M] the classes it predicts, each from 1 to K - 1.
+      classes: [M] int32, the classes that can be predicted, each from 1 to K - 1.
       mean: [F] means of the descriptors over the training instances.
-      scale: [F] their standard deviations.
+      scale: [F] standard deviations of the descriptors over the training instances.
       weights: [F, M] weights of the standardised descriptors.
       bias: [M] bias of each class.
     """
@@ -59,7 +59,7 @@ class InstanceClassifier:
     bias: np.ndarray
 
     def classify(self, image: np.ndarray, segmentation: Segmentation) -> Segmentation:
-        """Assigns each instance its most likely class, with the probability as score.
+        """Sets the class of each instance to the most likely class, and its score to the probability.
 
         Args:
           image: [H, W, C] image, any real dtype.
@@ -79,7 +79,7 @@ class InstanceClassifier:
         return Segmentation.from_labels(segmentation.labels, classes=self.classes[best], scores=scores)
 
     def wrap(self, method: Method) -> Method:
-        """Returns the method with its instances classified."""
+        """Returns a method that also classifies the instances of `method`."""
         return lambda image: self.classify(image, method(image))
 
     def save(self, path: str | Path) -> None:
@@ -90,7 +90,7 @@ class InstanceClassifier:
 
 
 def load(path: str | Path) -> InstanceClassifier:
-    """Reads a classifier that `save` wrote.
+    """Reads a classifier from a file written by `InstanceClassifier.save`.
 
     Raises:
       InputError: if the file is missing, damaged, or of another version.
@@ -129,7 +129,7 @@ def fit(
       seed: random seed of the solver.
 
     Returns:
-      The classifier. If only one class was seen, it always predicts that class; without any training
+      The classifier. With instances of a single class, it always predicts that class; without any training
       instance, class 1.
 
     References:
@@ -146,7 +146,7 @@ def fit(
     if len(present) > 1:
         model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
         with warnings.catch_warnings():
-            # Without full convergence after 1000 steps, the predictions hardly change.
+            # If 1000 steps do not suffice for convergence, more would hardly change the predictions.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((values - mean) / scale, targets)
         weights, bias = model.coef_.T, model.intercept_
@@ -194,7 +194,7 @@ def descriptors(table: Table) -> np.ndarray:
 
 
 def training_classes(prediction: Segmentation, truth: Segmentation) -> np.ndarray:
-    """Returns the true class of each predicted instance, as training target.
+    """Returns the true class of each predicted instance, the training target of the classifier.
 
     Args:
       prediction: predicted segmentation of an image.

@@ -1,4 +1,4 @@
-"""Features of pixels that k-means clusters: intensity at several scales, colour and texture."""
+"""Pixel features for k-means: intensity at several scales, colour and texture."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ANGLES = np.pi / 4 * np.arange(4)
 
 
 class Feature(NamedTuple):
-    """A feature: one or more maps.
+    """A pixel feature of one or more maps.
 
     Attributes:
-      maps: the name of each map.
-      compute: returns the maps [H, W, F], or [H, W] for a single one, of an intensity [H, W], or of an image
-        [H, W, 3] in 0..1.
+      maps: name of each map.
+      compute: function of an intensity [H, W] or, if `coloured`, of an image [H, W, 3] in 0..1. It returns the
+        maps [H, W, F], or [H, W] for a single map.
       coloured: whether `compute` takes the image.
     """
 
@@ -44,14 +44,14 @@ def extract(image: np.ndarray, intensity: np.ndarray, names: Sequence[str]) -> t
 
     Args:
       image: [H, W, C] image, any real dtype.
-      intensity: [H, W] float in 0..1, its contrast.
+      intensity: [H, W] float in 0..1, contrast of the image.
       names: keys of `FEATURES`, in output order.
 
     Returns:
       [H, W, F] float32 maps, and their F names.
 
     Raises:
-      InputError: if a name is unknown, or a colour feature is asked of an image without three channels.
+      InputError: if a name is unknown, or a colour feature is requested and the image lacks three channels.
     """
     maps: list[np.ndarray] = []
     labels: list[str] = []
@@ -81,7 +81,7 @@ def basic(intensity: np.ndarray) -> np.ndarray:
       skimage.feature.multiscale_basic_features; Lindeberg, https://doi.org/10.1023/A:1008045108935
     """
     height, width = intensity.shape
-    # Filters use edge padding, so edge padding here changes nothing.
+    # The filters pad with edge values themselves, so this padding does not change the result.
     padded = np.pad(intensity, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
     return np.asarray(_basic(padded))[:height, :width]
 
@@ -102,7 +102,7 @@ def _basic(intensity: jax.Array) -> jax.Array:
 
 
 def gabor(intensity: np.ndarray) -> np.ndarray:
-    """Returns the magnitude [H, W, 2] of Gabor filters, the greatest of all angles, for each frequency.
+    """Returns the maximum magnitude [H, W, 2] over all angles of the Gabor filters of each frequency.
 
     References:
       Jain and Farrokhnia, https://doi.org/10.1016/0031-3203(91)90143-S; skimage.filters.gabor.

@@ -16,18 +16,17 @@ from segjax.ops import kmeans as clustering
 from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import background_distance, fill_holes
 
-# Number of pixels to fit clusters to; more change a centre by less than its own spread.
+# Number of pixels that clusters are fitted to; with more, the centres hardly change.
 SAMPLE = 2**14
 CANDIDATES = (2, 3, 4, 5)
 
 
 def kmeans(image: np.ndarray, settings: KMeans = KMeans()) -> Stages:
-    """Clusters pixels by their features, each standardised, and splits the bright clusters.
+    """Clusters pixels by their standardised features and splits the foreground of bright clusters.
 
-    Clusters are numbered by brightness: 0 is the darkest in `contrast`, which in stained tissue means the
-    least haematoxylin. The foreground is all clusters with a mean above Otsu's threshold, at least the
-    brightest one. `split_at_peaks` splits it. Clusters are fitted to up to 16,384 pixels evenly spread over
-    the image.
+    Clusters are numbered by their mean `contrast`: 0 is the darkest or, in stained tissue, has the least
+    haematoxylin. The foreground consists of the clusters with a mean above Otsu's threshold, and at least of
+    the brightest one. `split_at_peaks` splits it. Clusters are fitted to up to 16,384 pixels on a regular grid.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
@@ -57,7 +56,7 @@ def kmeans(image: np.ndarray, settings: KMeans = KMeans()) -> Stages:
 
 
 def _cluster(maps: np.ndarray, intensity: np.ndarray, settings: KMeans) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the cluster of each pixel [H, W] int32 and the rising mean intensities of the clusters [K]."""
+    """Returns the cluster of each pixel [H, W] int32 and the mean intensities of clusters [K], ascending."""
     height, width, num_features = maps.shape
     step = int(np.ceil(np.sqrt(height * width / SAMPLE)))
     sample = maps[::step, ::step].reshape(-1, num_features)[:SAMPLE]
@@ -96,8 +95,8 @@ def suggest_clusters(key: jax.Array, points: np.ndarray, valid: np.ndarray) -> i
       valid: [P] bool.
 
     Returns:
-      The one of `CANDIDATES` with the greatest mean silhouette of up to 1,000 points; the first one if none
-      can be scored.
+      The candidate in `CANDIDATES` with the highest mean silhouette of up to 1,000 points; the first candidate
+      if no silhouette can be computed.
 
     References:
       Rousseeuw, https://doi.org/10.1016/0377-0427(87)90125-7

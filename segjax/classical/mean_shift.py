@@ -33,13 +33,13 @@ RANGE = 12
 def mean_shift(image: np.ndarray, settings: MeanShift = MeanShift()) -> Stages:
     """Segments by the modes of a density over position, or over position and brightness.
 
-    "grid": the foreground of `otsu_foreground` is weighted by its squared distance to the background, and
-    each pixel climbs that density. Single linkage merges modes closer than `merge` into one cell. A cell
+    "grid": the density is the squared distance to the background in the foreground of `otsu_foreground`. Each
+    pixel climbs this density. Single linkage merges modes closer than `merge` into one cell. A cell
     stays within its connected component of the foreground.
 
-    "colour": bins of position and contrast climb the density of pixels in that space. Their modes are grouped
-    by Ward's linkage; groups whose mean contrast is above Otsu's threshold, at least the brightest, are the
-    foreground, which `split_at_peaks` splits.
+    "colour": pixels are binned by position and contrast, and each bin climbs the density of pixels in this
+    space. Ward's linkage groups the modes by contrast. The foreground consists of the groups with a mean
+    contrast above Otsu's threshold, and at least of the brightest one. `split_at_peaks` splits it.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
@@ -75,7 +75,7 @@ def mean_shift(image: np.ndarray, settings: MeanShift = MeanShift()) -> Stages:
 def merge_modes(modes: np.ndarray, *, distance: float) -> np.ndarray:
     """Merges modes by single linkage, cut at a distance.
 
-    Computed as the connected components of the graph of close pairs; only these pairs need memory.
+    The clusters are the connected components of the graph of close pairs. Only these pairs need memory.
 
     Args:
       modes: [N, D] float.
@@ -86,7 +86,7 @@ def merge_modes(modes: np.ndarray, *, distance: float) -> np.ndarray:
     """
     if not len(modes):
         return np.zeros(0, int)
-    # Thousands of pixels share a mode, so positions are rounded to a tenth of a pixel.
+    # Thousands of pixels have nearly the same mode; rounding to a tenth of a pixel merges these.
     positions, position_index = np.unique(np.round(modes, 1), axis=0, return_inverse=True)
     pairs = KDTree(positions).query_pairs(distance, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(positions),) * 2)

@@ -44,21 +44,23 @@ def measure(
 ) -> Table:
     """Measures every instance of an image.
 
-    Columns, with their units at the end of the name:
+    The columns follow. Suffixes are units.
 
       id, class (and class_name), score;
       centroid_x_px, centroid_y_px; x0_px, y0_px, x1_px, y1_px, the bounding box, with exclusive end;
-      area_px, perimeter_px, diameter_px (of the circle of that area), major_axis_px and minor_axis_px (of the
-      ellipse of the same second moments), eccentricity, orientation_rad, extent, solidity, as scikit-image's
-      regionprops defines them; form_factor, 4 pi area / perimeter^2, 1 for a disc (above 1 for the tiniest,
-      whose perimeter is underestimated; 1 where it is 0);
-      for each channel c, in units of the image: mean_c, std_c, min_c, max_c, median_c, gradient_c (the mean
-      magnitude of the gradient), and contrast_c and homogeneity_c of the grey-level co-occurrence of
-      neighbouring pixels within the instance, in 32 levels between the image's extremes;
+      area_px, perimeter_px, diameter_px (of the circle with equal area), major_axis_px and minor_axis_px (of the
+      ellipse with equal second moments), eccentricity, orientation_rad, extent and solidity, as in
+      skimage.measure.regionprops;
+      form_factor, 4 pi area / perimeter^2, which is 1 for a disc. It exceeds 1 for instances of a few pixels,
+      whose perimeter is underestimated, and is 1 if the perimeter is 0;
+      for each channel c, in units of the image: mean_c, std_c, min_c, max_c, median_c and gradient_c (mean
+      gradient magnitude);
+      for each channel c: contrast_c and homogeneity_c of the grey-level co-occurrence matrix of adjacent pixels
+      in the instance, with 32 levels between minimum and maximum of the image;
       touches_border; neighbours, the number of instances whose outlines are at most 8 px away; nearest_px,
       the distance to the nearest other centroid, infinite for a single instance.
 
-    With a pixel size, areas are also given in um2 and lengths in um.
+    With a pixel size, there are also areas in um2 and lengths in um.
 
     Args:
       image: [H, W, C] image, any real dtype.
@@ -133,7 +135,7 @@ def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Tab
 
 def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     """Counts, for each instance, the others whose outline is within `NEAR` pixels."""
-    # Padding, so that pixels at the border of the image are on the outline.
+    # Padding with background puts pixels at the image border on the outline.
     positions = np.argwhere(find_boundaries(np.pad(labels, 1), mode="inner")[1:-1, 1:-1])
     owner = labels[tuple(positions.T)]
     if not len(positions):

@@ -1,4 +1,4 @@
-"""The table of classical methods, and functions that make one from its settings."""
+"""Registry of the classical methods, and factories that create them from settings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from segjax.segmentation import Method
 
 
 class ClassicalMethod(NamedTuple):
-    """A method without training.
+    """A classical method.
 
     Attributes:
-      stages: function of an image [H, W, C] and `settings`.
-      settings: the dataclass of its settings.
+      stages: function of an image [H, W, C] and an instance of `settings`.
+      settings: dataclass of the method's settings.
     """
 
     stages: Callable[[np.ndarray, Any], Stages]
@@ -41,14 +41,14 @@ METHODS: dict[str, ClassicalMethod] = {
 
 
 def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
-    """Makes a method that returns its intermediate results, too.
+    """Makes a function that applies a method and also returns its intermediate results.
 
     Args:
       name: a key of `METHODS`.
-      **fields: of the method's settings.
+      **fields: fields of the method's settings.
 
     Raises:
-      InputError: if there is no such method or field, or a setting makes no sense.
+      InputError: if the method or a field is unknown, or a setting is invalid.
     """
     method = choose(METHODS, "method", name)
     known = [field.name for field in dataclasses.fields(method.settings)]
@@ -60,7 +60,7 @@ def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
 
 
 def make_method(name: str, **fields: Any) -> Method:
-    """Makes a method, see `make_stages`.
+    """Makes a method from the arguments of `make_stages`.
 
     >>> image = np.zeros((64, 64, 1), np.uint8)
     >>> image[10:30, 10:30] = image[34:60, 34:60] = 200

@@ -23,10 +23,9 @@ MAX_LEVELS = 64
 def naive(image: np.ndarray, settings: Naive = Naive()) -> Stages:
     """Segments by thresholding the blurred contrast and splitting the foreground by erosion.
 
-    `otsu_threshold` separates the contrast, blurred with sigma 1, from the background. Raising the level of
-    the distance map breaks a component into pieces, its children, and so on recursively. The leaves of this
-    tree are the cores of the cells (`cores`). They grow back over the foreground; each pixel goes to the
-    nearest core of its component.
+    `otsu_threshold` thresholds the contrast, blurred with sigma 1. As the level of the distance map rises, a
+    component breaks into pieces, its children in a tree. The leaves of this tree are the cores of the cells
+    (`cores`). The cores grow back over the foreground: each pixel joins the nearest core of its component.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
@@ -58,7 +57,7 @@ def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.
 
     Args:
       distance: [H, W] float, pixels.
-      foreground: [H, W] bool, the roots.
+      foreground: [H, W] bool; its connected components are the roots of the tree.
       min_core: smallest piece that counts when a component breaks, pixels.
 
     Returns:
@@ -71,7 +70,7 @@ def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.
     core_labels = np.zeros(foreground.shape, np.int32)
     count = 0
     parts = label(foreground, connectivity=2)
-    # Each entry: the output and the distance in the window of a component, its mask, the level of its birth.
+    # Entries: output and distance in the window of a component, its mask, the level at which it appears.
     waiting = [
         (core_labels[window], distance[window], parts[window] == index, 0.0)
         for index, window in enumerate(ndimage.find_objects(parts), start=1)
@@ -89,7 +88,7 @@ def cores(distance: np.ndarray, foreground: np.ndarray, *, min_core: int) -> np.
 def _break_up(
     heights: np.ndarray, level: float, step: float, min_core: int
 ) -> tuple[list[tuple[tuple[slice, slice], np.ndarray]], float]:
-    """Returns window and mask of the large pieces at the first level with at least two, and that level."""
+    """Raises the level until there are two large pieces; returns their windows and masks, and the level."""
     highest = float(heights.max())
     while (level := level + step) < highest:
         pieces = label(heights > level, connectivity=2)

@@ -18,11 +18,11 @@ from segjax.segmentation.masks import remove_small
 
 
 def radius(image: np.ndarray, settings: Radius = Radius()) -> Stages:
-    """Segments cells as clusters of maximal inscribed circles.
+    """Segments cells as clusters of inscribed circles.
 
-    Local maxima of the distance map are the centres of circles that fit into the foreground and not into each
-    other. Circles belong to one cell if a chain of neighbours joins them, each at most `eps` of the smaller
-    radius away (`cluster_circles`). The largest circle of each cell grows over the foreground
+    Local maxima of the distance map are the centres of the inscribed circles. Two circles are neighbours if
+    their centres are at most `eps` times the smaller radius apart; chains of neighbours form a cell
+    (`cluster_circles`). The largest circle of each cell grows over the foreground
     (`power_diagram`). This combination of steps is specific to segjax.
 
     Args:
@@ -70,11 +70,11 @@ def inscribed_circles(distance: np.ndarray, parts: np.ndarray, *, min_radius: fl
 
     Args:
       distance: [H, W] float, pixels; the radius of the circle about each pixel.
-      parts: [H, W] int, 0 in the background, else the connected part a pixel belongs to, 1..N.
-      min_radius: smallest circle, pixels; a part with only smaller circles keeps its largest.
+      parts: [H, W] int, connected components 1..M of the foreground, 0 in the background.
+      min_radius: smallest circle, pixels; a component with only smaller circles keeps its largest.
 
     Returns:
-      [N, 2] int `(y, x)`, in row order; at least one per part.
+      [N, 2] int `(y, x)`, in row order; at least one per component.
     """
     highest = ndimage.maximum_filter(distance, 3) == distance
     is_centre = highest & (parts > 0) & (distance >= min_radius)
@@ -99,7 +99,7 @@ def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np
     if not len(centres):
         return np.zeros(0, int)
     tree = KDTree(centres)
-    # Neighbours lie within eps times either radius, so within that of the first.
+    # A neighbour is within eps times the smaller radius, hence within eps times the first radius.
     near = tree.query_ball_point(centres, eps * radii)
     first = np.repeat(np.arange(len(centres)), [len(each) for each in near])
     second = np.concatenate([np.asarray(each, int) for each in near])
@@ -113,18 +113,18 @@ def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np
 def power_diagram(
     points: np.ndarray, centres: np.ndarray, radii: np.ndarray, parts: np.ndarray, centre_parts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Assigns each point to the circle of least power, |p - c|^2 - r^2, within its own part.
+    """Assigns each point to the circle of least power, |p - c|^2 - r^2, in its connected component.
 
     Up to a constant, the power is a squared distance in one extra dimension, where circle i has the
-    coordinate sqrt(max r^2 - r_i^2). A k-d tree then finds the minimum in a time that hardly
-    depends on the number of circles. Another dimension separates the parts.
+    coordinate sqrt(max r^2 - r_i^2). A k-d tree finds the minimum in nearly constant time per point. Another
+    dimension separates the components.
 
     Args:
       points: [P, 2].
       centres: [N, 2] circle centres.
       radii: [N] circle radii.
-      parts: [P] int, part of each point.
-      centre_parts: [N] int, part of each centre; every part with points must have a centre.
+      parts: [P] int, component of each point.
+      centre_parts: [N] int, component of each centre; every component with points must have a centre.
 
     Returns:
       [P] int, the circle of each point, and [P] float, the distance to its centre.

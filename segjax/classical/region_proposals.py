@@ -11,15 +11,15 @@ from segjax.classical.settings import Watershed
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 
-# Of selective search: standard deviation of the blur before the over-segmentations, pixels; and the scale of
-# the first one and the step to the second, where larger is coarser.
+# Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations, used
+# as base and as increment. A larger scale is coarser.
 SIGMA, SCALE = 0.8, 50
 # `gamma` and `h` of the watersheds, from many small pieces to few large ones.
 WATERSHEDS = ((0.3, 0.5), (0.3, 1.5), (0.7, 0.5), (1.0, 1.0))
 
 
 def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
-    """Merges an over-segmentation, most similar neighbours first, and proposes every region.
+    """Merges the most similar regions of an over-segmentation step by step and proposes every region.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
@@ -33,8 +33,8 @@ def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: floa
       InputError: if OpenCV's contributed modules are not installed.
 
     References:
-      Uijlings et al., https://doi.org/10.1007/s11263-013-0620-5, by OpenCV, in the fast form that R-CNN used:
-      colour spaces HSV and Lab, two similarities.
+      Uijlings et al., https://doi.org/10.1007/s11263-013-0620-5. OpenCV implements it; this is the fast mode
+      that R-CNN used, with the colour spaces HSV and Lab and two similarities.
     """
     try:
         from cv2 import ximgproc
@@ -54,8 +54,8 @@ def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: floa
 def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
     """Proposes every instance of several watersheds, from fine to coarse.
 
-    Where cells stand out from their background, the boxes cover more of them than those of selective search,
-    at a tenth of the number.
+    If cells stand out from the background, the boxes have a higher recall than those of selective search, with
+    a tenth of their number.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
@@ -92,7 +92,7 @@ def _as_photograph(image: np.ndarray) -> np.ndarray:
 
 
 def _select(boxes: np.ndarray, shape: tuple[int, ...], min_side: int, max_fraction: float) -> np.ndarray:
-    """Returns the distinct boxes [P, 4] of sensible size."""
+    """Returns the distinct boxes [P, 4] within the size limits."""
     sides = boxes[:, 2:] - boxes[:, :2]
     selected = (sides >= min_side).all(1) & (sides.prod(1) <= max_fraction * shape[0] * shape[1])
     return np.unique(boxes[selected], axis=0)

@@ -14,7 +14,7 @@ GROWTHS = ("power", "circle")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Foreground:
-    """Settings from the image to the foreground.
+    """Settings of the foreground.
 
     Attributes:
       gamma: exponent of the contrast; below 1, dim cells stand out more.
@@ -31,7 +31,7 @@ class Foreground:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Splitting:
-    """Settings from the foreground to the instances.
+    """Settings of the splitting of the foreground into instances.
 
     Attributes:
       smoothing: standard deviation of the Gaussian that smooths the distance map, pixels.
@@ -126,9 +126,9 @@ class MeanShift(PeakSplitting, Foreground):
     Attributes:
       space: "grid" or "colour".
       sigma: standard deviation of the Gaussian before the threshold or the clustering, pixels.
-      bandwidth: "grid": standard deviation of the kernel, pixels; None is `bandwidth_fraction` of the
-        typical radius, the weighted median of those of the inscribed circles. "colour": radius of the kernel,
-        where the image has a length of 6 and the contrast one of 12; None is 1.5.
+      bandwidth: "grid": standard deviation of the kernel, pixels; None is `bandwidth_fraction` times the typical
+        radius, the weighted median radius of the inscribed circles. "colour": radius of the kernel, in units
+        in which the image is 6 long and the range of contrast is 12; None is 1.5.
       bandwidth_fraction: default bandwidth of "grid", as a fraction of the typical radius.
       merge: largest distance between modes of one cell, pixels; "grid" only.
       steps: maximum number of mean-shift steps.
@@ -156,7 +156,7 @@ class KMeans(PeakSplitting, Foreground):
     """Settings of `kmeans`.
 
     Attributes:
-      features: keys of `segjax.classical.features.FEATURES`: the features of the pixels.
+      features: names of pixel features, keys of `segjax.classical.features.FEATURES`.
       num_clusters: K; None calls `suggest_clusters`. Images with fewer distinct pixels get fewer clusters.
       foreground_clusters: number of brightest clusters that form the foreground; None takes all clusters
         whose mean is above Otsu's threshold, at least the brightest.

@@ -1,4 +1,4 @@
-"""From a foreground to instances: steps that several classical methods share."""
+"""Distance maps and watershed splitting, shared by several classical methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def split_at_peaks(
     Args:
       distance: [H, W] float, the distance to the background.
       foreground: [H, W] bool.
-      settings: smoothing, h and min_area.
+      settings: see `PeakSplitting`.
 
     Returns:
       [H, W] int32 labels; [N, 2] float seeds `(y, x)`, also of removed instances; and the smoothed distance.

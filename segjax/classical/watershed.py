@@ -1,6 +1,6 @@
 """Baseline method: Otsu threshold, then watershed of the distance map.
 
-The other methods are compared with this one. It uses only the brightness and the roundness of cells.
+It is the reference for all other methods and uses only the brightness and roundness of cells.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def read_pixel_size(path: str | File) -> float | None:
       path: image file; only .tif and .tiff carry a pixel size.
 
     Returns:
-      Micrometres, or None if the file has no pixel size, has a different one for each side, or is unreadable.
+      Micrometres, or None if the file has no pixel size, has pixels that are not square, or is unreadable.
     """
     path = Path(path) if isinstance(path, str) else path
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -48,7 +48,7 @@ def read_pixel_size(path: str | File) -> float | None:
                 sides = read(tiff)
                 if sides is not None and all(0 < side < math.inf for side in sides):
                     return sides[0] if math.isclose(*sides, rel_tol=0.01) else None
-    except Exception:  # an image without a size is still an image
+    except Exception:  # broken metadata does not make the image unusable
         return None
     return None
 

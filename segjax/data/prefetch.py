@@ -1,4 +1,4 @@
-"""Batches made ahead of time in threads."""
+"""Prefetching of batches in background threads."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ from segjax.typing import IGNORE
 def percentile_normalise(
     image: np.ndarray, *, low: float = 1.0, high: float = 99.8, per_channel: bool = True
 ) -> np.ndarray:
-    """Maps two percentiles of the intensities to 0 and 1, so that exposure and bit depth do not matter.
+    """Maps two percentiles of the intensities to 0 and 1, which removes exposure and bit depth.
 
-    `(x - p_low) / (p_high - p_low)`, not clipped. Where the two percentiles are equal, as in an image that is
-    nearly all background, minimum and maximum take their place; a constant channel becomes 0.
+    The result is `(x - p_low) / (p_high - p_low)`, not clipped. If the two percentiles are equal, as in an
+    image that is nearly all background, minimum and maximum replace them. A constant channel becomes 0.
 
     Args:
       image: [H, W, C] of any real type, finite.
       low: percentile mapped to 0.
       high: percentile mapped to 1.
-      per_channel: each channel by its own percentiles, or all by the same.
+      per_channel: whether each channel has its own percentiles, rather than all channels the same.
 
     Returns:
       [H, W, C] float32.
@@ -62,11 +62,11 @@ def resize_image(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
-    """Resizes a label or class map by its nearest pixel; ids keep their values, the smallest may vanish.
+    """Resizes a label or class map by nearest-neighbour interpolation; small instances may disappear.
 
     Args:
       labels: [H, W] int32.
-      factor: scale factor of each side, as in `resize_image`, whose pixels the result covers exactly.
+      factor: scale factor of each side; the result is aligned with that of `resize_image`.
 
     Returns:
       [round(factor * H), round(factor * W)] int32, at least one pixel.
@@ -81,10 +81,10 @@ def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
-    """Normalised distance to the instance boundary: 1 at the deepest pixel, towards 0 at the rim.
+    """Returns the normalised distance to the boundary of each instance, 1 at its maximum.
 
-    The Euclidean distance to the nearest pixel that is not of the same instance, divided by the largest such
-    distance of the instance. The border of the image is no rim: what lies beyond it is unknown.
+    This is the Euclidean distance to the nearest pixel outside the instance, divided by its maximum over the
+    instance. The image border is not a boundary: the instance may continue beyond it.
 
     Args:
       labels: [H, W] int32, 0 is background, gaps allowed.
@@ -96,10 +96,10 @@ def instance_distance(labels: np.ndarray) -> np.ndarray:
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        # One pixel more on each side, where there is one: the nearest foreign pixel is never farther out.
+        # A margin of one pixel suffices: the nearest pixel outside the instance lies within it.
         grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         inside = labels[grown] == index
-        if inside.all():  # the instance is the whole image
+        if inside.all():  # the instance covers the full image
             distance[grown] = 1
             continue
         depth = ndimage.distance_transform_edt(inside)
@@ -159,11 +159,11 @@ def preprocess_example(
       **preprocessing: arguments of `preprocess_image`.
 
     Returns:
-      "image", "labels", with ids as in the record, "semantic" and, if it is a target, "distance": as in
-      `segjax.typing.Batch`, without B.
+      "image", "labels", "semantic" and, if it is a target, "distance", as in `segjax.typing.Batch` without B.
+      "labels" has the ids of the record.
 
     Raises:
-      InputError: if the record has a class that the data set does not name, or a setting is impossible.
+      InputError: if the record has a class that the data set does not name, or a setting is invalid.
     """
     truth = record.truth
     present = [*np.unique(truth.semantic), *np.unique(truth.classes)]

@@ -58,8 +58,8 @@ def read_image(
     pixel, planar configuration, OME, ImageJ, or the axes that tifffile writes); a plain stack of pages has no
     such metadata and needs `channel_axis`.
 
-    Alpha is dropped, and a palette is looked up. Types other than the three below are converted: bool to 0
-    and 255, integers to uint16 if they fit and to float32 otherwise.
+    Alpha is dropped, and palette indices become colours. Types other than the three below are converted: bool
+    to 0 and 255, integers to uint16 if they fit and to float32 otherwise.
 
     Args:
       path: .png, .jpg, .bmp, .tif or .npy.
@@ -91,8 +91,8 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     """Reads a label map: one integer for each pixel, or one colour for each instance.
 
     Args:
-      path: .tif, .png, .bmp or .npy of integers. A palette picture gives its indices, an RGB or RGBA picture
-        `colour_ids`.
+      path: .tif, .png, .bmp or .npy of integers. The ids of a palette image are its indices; those of an RGB
+        or RGBA image come from `colour_ids`.
       max_pixels: larger maps are refused before decoding.
 
     Returns:
@@ -209,7 +209,7 @@ def _axes_order(
 ) -> tuple[int, ...]:
     """Checks a shape and returns the axis order that transposes it to [H, W] or [H, W, C]."""
     if len(shape) == 2:
-        channel_axis = None  # one flag serves a folder of colour and grey images
+        channel_axis = None  # so that one flag works for a folder of colour and grey images
     rank = 2 if channel_axis is None else 3
     if len(shape) != rank or (channel_axis is not None and not -3 <= channel_axis < 3):
         raise InputError(
@@ -273,12 +273,12 @@ def _native(pixels: np.ndarray) -> np.ndarray:
 
 
 def unreadable(where: File | str, error: Exception, remedy: str = "") -> InputError:
-    """Returns the error that a library cannot read a file, with the `kind` of the damage.
+    """Wraps the exception of a library that cannot read a file; sets `kind` from it.
 
     Args:
-      where: the file, and the entry in it.
+      where: the file, or a description of the entry in it.
       error: the exception of the library.
-      remedy: how to fix it; by default to check the file.
+      remedy: instruction to the user; by default to check the file.
     """
     reason = str(error).strip() or type(error).__name__
     remedy = remedy or "check that the file is complete and of the type that its name says"
@@ -286,7 +286,7 @@ def unreadable(where: File | str, error: Exception, remedy: str = "") -> InputEr
 
 
 def kind_of_damage(error: Exception) -> str | None:
-    """Returns the kind of the damage that a library reports: "truncated", "too_large", or None if unknown."""
+    """Classifies the exception of a library: "truncated", "too_large", or None for any other damage."""
     if isinstance(error, Image.DecompressionBombError):
         return "too_large"
     return "truncated" if TRUNCATED.search(str(error)) else None

@@ -25,7 +25,7 @@ class Record:
       pixel_size: side of a pixel in micrometres, None if unknown.
 
     Raises:
-      ValueError: if the image has another type or rank, or another size than the truth.
+      ValueError: if the image has an unsupported type or rank, or differs from the truth in size.
     """
 
     name: str

@@ -12,8 +12,8 @@ from segjax.errors import choose
 from segjax.ops import stain
 from segjax.typing import Array
 
-# A slide as it should look: the stains of Macenko's public program; and the mean and the spread of colours,
-# in CIELAB, that are the median of the stained images in the training split of BBBC038.
+# The reference slide. Macenko: the stains in the authors' public code. Reinhard: mean and standard deviation in
+# CIELAB, the medians over the stained images in the training split of BBBC038.
 STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]], np.float32)
 STRONGEST = np.array([1.9705, 1.0308], np.float32)
 MEAN = np.array([65.0, 19.0, -25.0], np.float32)
@@ -24,8 +24,8 @@ METHODS = {
 }
 # An image whose channels differ by less than this fraction of the full scale counts as grey.
 GREY = 0.01
-# A patch is normalised, so it is not known how much light its darkest pixels let through. In those images it
-# is this part of the red, green and blue of the brightest.
+# Patches are normalised, so the transmittance of their darkest pixels is unknown. In the images above, it is
+# this fraction of the brightest red, green and blue.
 DARKEST = np.array([0.40, 0.13, 0.79], np.float32)
 # Largest shift of the stain density at strength 1.
 SHIFT = 0.2
@@ -35,16 +35,17 @@ def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
     """Normalises stain colours to a reference slide, to remove laboratory and scanner differences.
 
     Args:
-      image: [H, W, C] uint8, uint16 or float as it was read. The light is its full scale: 255, or the largest
-        number of as many bits as its brightest pixel needs, and 1 for floats up to 1.
-      method: "macenko" for the stains of another slide, "reinhard" for the colours of another, None for none.
+      image: [H, W, C] uint8, uint16 or float, as read from the file. Its full scale is white: 1 for floats up
+        to 1, else 2**n - 1 for the smallest n >= 8 that fits the brightest pixel.
+      method: "macenko" matches stain colours and amounts, "reinhard" matches the colour distribution. None
+        returns the image unchanged.
 
     Returns:
-      [H, W, 3] float32 in [0, 1]; the image itself if there is no method, or it has not three channels or is
-      grey. Macenko's method changes only what has both stains, see `segjax.ops.stain.macenko`.
+      [H, W, 3] float32 in [0, 1]; or the unchanged image if it is grey or does not have three channels.
+      Macenko's method changes only images with both stains, see `segjax.ops.stain.macenko`.
 
     Raises:
-      InputError: if there is no such method.
+      InputError: if the method is unknown.
     """
     if method is None:
         return image
@@ -55,7 +56,7 @@ def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
     if np.ptp(light, axis=-1).max() < GREY:
         return image
     pixels = light.reshape(-1, 3)
-    # Powers of two: images of many sizes compile few programs.
+    # Padding to powers of two limits recompilation for images of many sizes.
     capacity = max(2 ** (len(pixels) - 1).bit_length(), 2**12)
     padded = np.pad(pixels, [(0, capacity - len(pixels)), (0, 0)])
     changed = _compiled(method)(padded, np.arange(capacity) < len(pixels))
@@ -75,15 +76,15 @@ def _full_scale(image: np.ndarray) -> float:
 
 
 def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
-    """Randomly scales and shifts the haematoxylin and eosin densities, as between laboratories.
+    """Randomly scales and shifts the haematoxylin and eosin densities, to imitate other laboratories.
 
-    The densities of a patch are not known, since each of its channels was normalised; they are taken to be
-    those of light between `DARKEST` and 1. What is left over of the two stains stays as it is.
+    The optical densities are unknown, because each channel of a patch is normalised. The function assumes that
+    transmittance ranges from `DARKEST` to 1. The residual that neither stain explains does not change.
 
     Args:
       key: random key.
-      image: [H, W, C] float32, the background of a slide near 1. Unless it has three channels that are not
-        all the same, it is returned as it is.
+      image: [H, W, C] float32, background near 1. Returned unchanged if it is grey or does not have three
+        channels.
       strength: largest relative change of the amount of a stain.
 
     Returns:
@@ -106,7 +107,7 @@ def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
 
 
 def _with_residual(stains: np.ndarray) -> np.ndarray:
-    """[3, 3]: two stains and the direction of what neither explains."""
+    """Returns [3, 3]: two stains and the direction orthogonal to both, the residual."""
     return np.stack([*stains, np.cross(*stains)]).astype(np.float32)
 
 

@@ -36,11 +36,11 @@ class StreamConfig:
       scale: scale factor of each image side, as in `resize_image`.
       percentiles: intensity percentiles that become 0 and 1, as in `percentile_normalise`.
       stain: stain normalisation method, as in `normalise_stain`.
-      foreground_fraction: fraction of patches centred on an instance, as nearly as the border allows; the
-        others have uniform positions. The class of the instance is drawn uniformly, then the instance.
+      foreground_fraction: fraction of patches centred on an instance, or as close to it as the image border
+        allows. The class is drawn uniformly, then an instance of it. The other patches are uniform.
       margin: side of the window around a patch, as a multiple of `patch_size`; rounded up.
-      max_instances: N. If not None, ids are 1..N in each window; the smallest instances beyond N are left out
-        and their pixels ignored.
+      max_instances: N. If not None, the ids in each window are 1..N; of more than N instances, the smallest
+        are removed and their pixels ignored.
       max_proposals: number of proposals per window; a random subset is used if there are more.
       cache_bytes: maximum size of the cache of preprocessed images.
     """
@@ -78,10 +78,10 @@ class CachedExample:
     """A preprocessed image, ready to be cut into patches.
 
     Attributes:
-      maps: from `preprocess_example`.
+      maps: arrays from `preprocess_example`.
       instances: `(id, bounding box)` of the instances of each class that is present.
-      name: of the record.
-      classes: [N] classes of the record's instances.
+      name: name of the record.
+      classes: [N] int32, classes of instances 1..N of the record.
       proposals: [P, 4] float32, pixels of the maps; None without external proposals.
     """
 
@@ -102,8 +102,8 @@ class Stream:
 
     Row b of step s is row r = s * batch_size + b of the run. It takes image r modulo the number of images
     from a new permutation in each epoch, and a position in it from random numbers keyed by (seed, r). A batch
-    therefore depends on seed and step alone: resuming a run takes only the step, and the numbers of processes
-    and threads change nothing.
+    therefore depends only on seed and step. A run resumes from its step alone, and the numbers of processes
+    and threads do not affect the batches.
 
     A patch lies within its image. The batch contains a larger window around it, of side `window_size`, which
     provides context for rotation and scaling on the device; augmentation then crops the centre. Beyond the
@@ -114,18 +114,18 @@ class Stream:
       source: the records to train on.
       config: the settings.
       process_index: index of this process.
-      process_count: number of processes; each gets an equal part of the rows of every batch.
-      propose: image as stored -> region proposals [P, 4] in its pixels, or None.
+      process_count: number of processes; each makes an equal number of rows of every batch.
+      propose: returns region proposals [P, 4] in pixels for an image as stored; None for no proposals.
       targets: the optional keys of a batch that the task needs, see `segjax.typing.Batch`.
 
     Attributes:
       window_size: side of the maps of a batch in pixels.
       channels: number of channels of every image.
-      overfull: names of images with more than `max_instances` instances in a window, and the highest number
-        of instances left out.
+      overfull: for each image with more than `max_instances` instances in a window, the largest number of
+        instances removed.
 
     Raises:
-      InputError: if there is no record, or the processes cannot share a batch.
+      InputError: if there is no record, or `process_count` does not divide `batch_size`.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Stream:
         self._propose = propose
         self._targets = targets
         self.overfull: dict[str, int] = {}
-        # A permutation serves a whole epoch, and threads may be in two at once.
+        # Cache two permutations: threads may work on two epochs at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
         self.channels = source[0].image.shape[-1]
         self.window_size = math.ceil(config.patch_size * config.margin)
@@ -165,10 +165,10 @@ class Stream:
           step: 0, 1, ...
 
         Returns:
-          The keys of `segjax.typing.Batch` that `targets` needs, with H = W = `window_size`.
+          This process's rows of a `segjax.typing.Batch`, with H = W = `window_size`.
 
         Raises:
-          InputError: if an image is smaller than a patch, or has other channels than the first.
+          InputError: if an image is smaller than a patch, or differs from the first in its channels.
         """
         patches = [self._patch(step * self._config.batch_size + row) for row in self._rows]
         return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
@@ -204,7 +204,7 @@ class Stream:
             classes = sorted(example.instances)
             instances = example.instances[classes[rng.integers(len(classes))]]
             index, box = instances[rng.integers(len(instances))]
-            # A random pixel of it rather than its centre: the network must not learn where to look.
+            # A random pixel, not the centre: otherwise the network learns that instances lie in the middle.
             inside = np.argwhere(example.maps["labels"][box] == index)
             pixel = inside[rng.integers(len(inside))] + [side.start for side in box]
             corner = np.clip(pixel - size // 2, 0, limits)

@@ -21,7 +21,7 @@ def cut_window(example: dict[str, np.ndarray], top: int, left: int, size: int) -
 
 
 def _reflect(positions: np.ndarray, size: int) -> np.ndarray:
-    """Folds positions back into [0, size) at the centres of the outermost pixels."""
+    """Reflects positions into [0, size) about the centres of the outermost pixels."""
     period = max(2 * (size - 1), 1)
     folded = np.abs(positions) % period
     return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(positions)
@@ -33,7 +33,7 @@ def boxes_in_window(boxes: np.ndarray, *, top: int, left: int, size: tuple[float
     Args:
       boxes: [P, 4] float, pixels of the image.
       top: first row of the window.
-      left: first column.
+      left: first column of the window.
       size: `(height, width)` of the window.
 
     Returns:

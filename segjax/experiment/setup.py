@@ -39,7 +39,7 @@ from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
 from segjax.train.state import State, make_state
 from segjax.train.step import Step, make_step
-from segjax.typing import Params, PyTree
+from segjax.typing import Batch, Params, PyTree
 
 T = TypeVar("T")
 
@@ -259,7 +259,7 @@ def _load_weights(config: ConfigDict, params: Params) -> Params:
 
 def _initialiser(config: ConfigDict, task: Task, metadata: ModelMetadata) -> Callable[[jax.Array], Params]:
     size = config.data.patch_size
-    batch = {"image": np.zeros((1, size, size, metadata.channels), np.float32)}
+    batch: Batch = {"image": np.zeros((1, size, size, metadata.channels), np.float32)}
     return lambda key: task.init(key, batch)
 
 

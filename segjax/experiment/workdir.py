@@ -44,9 +44,9 @@ def bind_config(workdir: Path, config: ConfigDict) -> None:
     if different:
         first = different[0]
         raise InputError(
-            f"{workdir} belongs to a run of another config ({', '.join(different[:3])} differ: config.{first}"
-            f" was {old_fields.get(first)!r}, is {new_fields.get(first)!r}): choose another --workdir, or give"
-            " the config that the run was started with"
+            f"{workdir} belongs to a run of another config ({', '.join(different[:3])} differ:"
+            f" config.{first} was {old_fields.get(first)!r}, is {new_fields.get(first)!r}): choose another"
+            " --workdir, or give the config that the run was started with"
         )
 
 

@@ -1,1 +1,1 @@
-"""Networks. Only this package imports flax; what it creates has `init` and `apply`."""
+"""Neural networks. Only this package imports flax; its models have `init` and `apply`."""

@@ -14,13 +14,13 @@ class DecoderStage(nn.Module):
 
     Attributes:
       size: `(H, W)` of the result, each at most twice the input's.
-      channels: of the result.
-      double: makes the layer that doubles the resolution.
+      channels: number of output channels.
+      double: factory of the layer that doubles the resolution.
       merge: how the skip connection is merged: `concatenate` (U-Net), or `add` after a 1 x 1 convolution
         (FCN).
       count: number of 3 x 3 convolutions.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters are float32.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     size: tuple[int, int]
@@ -45,22 +45,22 @@ class DecoderStage(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Stages that double the resolution up to that of the image.
+    """Stages that double the resolution until it is that of the image.
 
-    With concatenated skips this is a U-Net (https://arxiv.org/abs/1505.04597); without skips a SegNet
-    (https://arxiv.org/abs/1511.00561), except for its max-pooling indices; with added skips and no 3 x 3
-    convolutions an FCN (https://arxiv.org/abs/1411.4038).
+    With concatenated skips it is a U-Net (https://arxiv.org/abs/1505.04597). Without skips it is a SegNet
+    (https://arxiv.org/abs/1511.00561) that has no max-pooling indices. With added skips and no 3 x 3
+    convolutions it is an FCN (https://arxiv.org/abs/1411.4038).
 
     Attributes:
-      strides: of the input features, fine to coarse, each twice the one before.
-      double: makes the layer that doubles the resolution: `TransposedConvolution` or `Interpolation`.
+      strides: strides of the input features, fine to coarse, each twice the one before.
+      double: factory of the layer that doubles the resolution: `TransposedConvolution` or `Interpolation`.
       skips: whether the features of every resolution are used, or only the coarsest.
       merge: `concatenate` or `add`.
-      channels: of each stage, coarse to fine. None for half the encoder's channels at the stage's resolution,
-        or half of the stage before if the encoder has no such resolution.
+      channels: output channels of each stage, coarse to fine. None for half of the encoder's channels at the
+        same resolution or, if the encoder has no such resolution, half of the previous stage's.
       count: number of 3 x 3 convolutions in a stage.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters are float32.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters are float32.
       remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 
@@ -105,6 +105,6 @@ class Decoder(nn.Module):
 
 
 def default_channels(encoder: Sequence[int], strides: Sequence[int]) -> list[int]:
-    """Returns the channels of the stages, coarse to fine, from those of an encoder, fine to coarse."""
+    """Returns the channels of the stages, coarse to fine, for an encoder's channels, fine to coarse."""
     channels = [max(width // 2, 1) for width in reversed(encoder[:-1])]
     return channels if strides[0] == 1 else [*channels, max(channels[-1] // 2, 1)]

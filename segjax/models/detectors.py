@@ -15,7 +15,7 @@ from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
 PYRAMID = "_fpn"
-# Numbers of convolutions and of fully connected layers of the box head.
+# Box heads: number of convolutions and number of fully connected layers.
 HEADS = {"mlp": (0, 2), "conv": (4, 1)}
 # Anchor sizes in pixels for each feature map, from micronuclei of 4 pixels to cells of 128.
 ANCHOR_SIZES = {
@@ -33,27 +33,27 @@ class DetectorConfig:
       method: one of `METHODS`.
       backbone: a name in `segmenters.ENCODERS`; with `_fpn` for a feature pyramid.
       width: multiplies the encoder's channels.
-      norm: of the encoder, see `SegmenterConfig`. `group` to train from scratch; imported weights have `none`
-        or `frozen_batch`.
-      pyramid_channels: of the maps of the pyramid.
-      pyramid_norm: `group`, `frozen_batch` or `none`.
+      norm: norm of the encoder, see `SegmenterConfig`. `group` is for training from scratch; imported weights
+        need `none` or `frozen_batch`.
+      pyramid_channels: channels of each map of the pyramid.
+      pyramid_norm: norm of the pyramid, `group`, `frozen_batch` or `none`.
       anchor_sizes: square roots of the anchor areas of each feature map, pixels, equally many for each map;
         None for sizes that fit cells.
-      anchor_ratios: of height to width.
+      anchor_ratios: height / width of the anchors.
       rpn_convolutions: number of convolutions before the RPN's outputs.
       pooling: `align` for RoIAlign, `pool` for RoIPool.
-      bins: side of a RoI that is classified; masks are predicted from twice as many bins.
-      sampling_ratio: samples per bin and axis, of RoIAlign.
+      bins: height and width of a pooled RoI; RoIs for the mask head have twice as many bins.
+      sampling_ratio: samples of RoIAlign per bin and axis.
       aligned: whether RoIAlign shifts boxes by half a pixel. False matches published weights.
-      canonical_size: side of a box that is pooled from the map of stride 16.
-      head: `mlp`, two fully connected layers, or `conv`, four convolutions and a fully connected layer; the
-        box heads of torchvision's first and second version.
-      head_channels: of the fully connected layers.
-      head_norm: of the convolutions in the heads.
-      mask_channels: of the mask head and of the convolutions in the box head.
+      canonical_size: side of a box that is pooled from the map of stride 16, pixels.
+      head: box head. `mlp`, as in torchvision's first version, has two fully connected layers; `conv`, as in
+        its second version, has four convolutions and one fully connected layer.
+      head_channels: channels of the fully connected layers.
+      head_norm: norm of the convolutions in the heads.
+      mask_channels: channels of the convolutions in the mask head and in the box head.
       crop_side: side of the warped crops that R-CNN encodes, pixels.
-      crop_context: width of the border of context in them, pixels.
-      dtype: of the computation, `float32` or `bfloat16`.
+      crop_context: width of the border of context in these crops, pixels.
+      dtype: dtype of the computation, `float32` or `bfloat16`.
       remat: recompute the encoder's activations in the backward pass.
     """
 
@@ -85,8 +85,8 @@ def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int
     """Makes a detector.
 
     Args:
-      method: one of `METHODS`, or all settings.
-      classes: K, background included.
+      method: one of `METHODS`, or a `DetectorConfig`.
+      classes: K, number of classes, background included.
       **settings: fields of `DetectorConfig`.
 
     Raises:
@@ -107,7 +107,7 @@ def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int
     backbone = _backbone(config)
     pool = partial(
         make_pool,
-        # The maps of RoIs: the last one of a pyramid is for the RPN alone.
+        # RoIs are pooled from these maps; the last map of a pyramid is for the RPN alone.
         strides=backbone.encoder.strides[-backbone.levels :],
         pooling=config.pooling,
         sampling_ratio=config.sampling_ratio,

@@ -13,9 +13,9 @@ class FeaturePyramid(nn.Module):
     """Adds the upsampled coarser map to each map, so that all resolutions have semantically strong features.
 
     Attributes:
-      channels: of every map.
-      norm: makes the normalisation after each convolution, or None as in the paper.
-      dtype: of the computation; parameters are float32.
+      channels: channels of every map of the pyramid.
+      norm: factory of the normalisation after each convolution, or None as in the paper.
+      dtype: dtype of the computation; parameters are float32.
 
     References:
       Lin et al., https://arxiv.org/abs/1612.03144; torchvision.ops.FeaturePyramidNetwork.
@@ -30,7 +30,7 @@ class FeaturePyramid(nn.Module):
         """Builds the pyramid.
 
         Args:
-          features: [B, H, W, C'] float, fine to coarse, each side at least half of that before.
+          features: [B, H, W, C'] float, fine to coarse, each side at least half of the previous map's.
 
         Returns:
           One map of the same size for each input, [B, H, W, channels], and one at half the coarsest
@@ -66,11 +66,11 @@ def enlarge(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Backbone(nn.Module):
-    """An encoder, and a pyramid of its coarsest maps, or its last map alone.
+    """An encoder, with a pyramid of its coarsest maps or with its last map alone.
 
     Attributes:
       encoder: returns a list of maps, fine to coarse.
-      pyramid: of the maps, or None for the coarsest map alone.
+      pyramid: feature pyramid of the coarsest maps; None returns the last map alone.
       levels: number of the encoder's coarsest maps in the pyramid.
     """
 

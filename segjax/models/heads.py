@@ -13,11 +13,11 @@ class BoxFeatures(nn.Module):
     """Optional convolutions, then fully connected layers.
 
     Attributes:
-      channels: of each fully connected layer.
+      channels: output channels of each fully connected layer.
       convolutions: number of 3 x 3 convolutions before them.
-      convolution_channels: of each convolution.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters are float32.
+      convolution_channels: output channels of each convolution.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters are float32.
 
     References:
       torchvision.models.detection.faster_rcnn: TwoMLPHead, FastRCNNConvFCHead.
@@ -85,10 +85,10 @@ class MaskHead(nn.Module):
 
     Attributes:
       num_classes: K, background included.
-      channels: of each convolution.
+      channels: output channels of each convolution.
       convolutions: number of 3 x 3 convolutions.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters and the result are float32.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters and the result are float32.
 
     References:
       He et al., https://arxiv.org/abs/1703.06870; torchvision.models.detection.mask_rcnn.

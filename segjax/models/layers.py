@@ -25,7 +25,7 @@ class GroupNorm(nn.Module):
       groups: maximum number of groups. The number used divides the channels, and leaves at least four
         channels per group.
       epsilon: added to the variance.
-      dtype: of the result; statistics and parameters are float32.
+      dtype: dtype of the result; statistics and parameters are float32.
     """
 
     groups: int = 32
@@ -39,9 +39,10 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x = x.astype(jnp.float32)
-        # Not flax's GroupNorm: without fast variance it adds 3 to 8 % to the CPU time of a training step of
-        # the VGG16 U-Net, and its fast variance, E[x^2] - E[x]^2, cancels for raw microscopy.
-        # First the mean and variance of each channel, then of its group; this is exact.
+        # Flax's GroupNorm is not used. Without fast variance, it adds 3 to 8 % to the CPU time of a training
+        # step of the VGG16 U-Net. Its fast variance, E[x^2] - E[x]^2, suffers from cancellation in raw
+        # microscopy images.
+        # The mean and variance of a group follow exactly from those of its channels.
         mean = x.mean((1, 2), keepdims=True)  # [B, 1, 1, C]
         var = jnp.square(x - mean).mean((1, 2), keepdims=True)
         groups = (batch, 1, 1, divisor(channels, min(self.groups, channels // 4)), -1)
@@ -69,7 +70,7 @@ class FrozenBatchNorm(nn.Module):
 
     Attributes:
       epsilon: added to the variance; 1e-5 is torchvision's.
-      dtype: of the result.
+      dtype: dtype of the result.
     """
 
     epsilon: float = 1e-5
@@ -94,7 +95,7 @@ NORMS: dict[str, type[nn.Module] | None] = {"group": GroupNorm, "frozen_batch": 
 
 
 def frozen(params: Params) -> PyTree:
-    """Returns the same tree with True at the parameters of every `FrozenBatchNorm`, which are constants.
+    """Returns a tree like `params`, True at the parameters of every `FrozenBatchNorm`, which are constants.
 
     A module with `mean` and `var` is a `FrozenBatchNorm`: no trained module has these parameters.
     """
@@ -107,9 +108,9 @@ class Convolutions(nn.Module):
 
     Attributes:
       count: number of blocks; with 0 the layer is the identity.
-      channels: of each convolution.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters are float32.
+      channels: output channels of each convolution.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     count: int
@@ -134,10 +135,10 @@ class Convolution(nn.Module):
     """A convolution with stride 1 and a norm. It has a bias only without a norm.
 
     Attributes:
-      channels: of the result.
+      channels: number of output channels.
       size: height and width of the kernel.
-      norm: makes the normalisation, or None.
-      dtype: of the computation; parameters are float32.
+      norm: factory of the normalisation, or None.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     channels: int
@@ -166,8 +167,8 @@ class TransposedConvolution(nn.Module):
     its gradient takes a tenth of the time of a general transposed convolution's.
 
     Attributes:
-      channels: of the result.
-      dtype: of the computation; parameters are float32.
+      channels: number of output channels.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     channels: int
@@ -192,9 +193,9 @@ class Interpolation(nn.Module):
     The two commute, and the convolution costs a quarter at the lower resolution.
 
     Attributes:
-      channels: of the result.
+      channels: number of output channels.
       method: `nearest` or `bilinear`.
-      dtype: of the computation; parameters are float32.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     channels: int

@@ -27,12 +27,12 @@ from segjax.ops.roi_align import pyramid_level, pyramid_roi_align, roi_align
 from segjax.ops.roi_pool import roi_pool
 from segjax.typing import Array
 
-# Of one image: (maps, each [H, W, C]; boxes [T, 4]) -> [T, bins, bins, C].
+# For one image: (maps, each [H, W, C]; boxes [T, 4]) -> [T, bins, bins, C].
 Pooler = Callable[[Sequence[Array], Array], Array]
 
 
 class RCNN(nn.Module):
-    """A detector: `init` runs `__call__`; the other methods are its parts.
+    """A detector. Only `init` runs `__call__`; training and prediction call the other methods.
 
     The images first pass a constant affine transform, `input`, as in `Segmenter`. All sizes are in pixels of
     these images.
@@ -44,7 +44,7 @@ class RCNN(nn.Module):
       backbone: computes the feature maps; None if RoIs are cropped from the image itself.
       rpn: predicts proposals; None if the batch contains them.
       anchor_sizes: square roots of the anchor areas of each map, pixels.
-      anchor_ratios: of height to width.
+      anchor_ratios: height / width of the anchors.
       mask_pool: like `pool`, for the mask head.
       mask_head: predicts masks; None for a detector of boxes.
       aligned: whether RoIs are pooled with the half-pixel correction, see `roi_align`.
@@ -53,7 +53,7 @@ class RCNN(nn.Module):
     box_features: BoxFeatures | CropFeatures
     box_predictor: BoxPredictor
     pool: Pooler
-    # Optional parts are typed Any: no type says that what is None is never called.
+    # Optional parts are typed Any, because no type states that a part that is None is never called.
     backbone: Backbone | None = None
     rpn: Any = None
     anchor_sizes: tuple[tuple[float, ...], ...] = ()
@@ -131,13 +131,13 @@ def make_pool(
     """Returns a function that extracts RoIs from the feature maps of one image.
 
     Args:
-      strides: of the maps that RoIs are extracted from, fine to coarse; the RPN may use further maps.
-      bins: side of a pooled RoI.
+      strides: strides of the maps that RoIs are pooled from, fine to coarse; the RPN may use further maps.
+      bins: height and width of a pooled RoI.
       pooling: `align` for RoIAlign, `pool` for RoIPool, which pools each RoI from every map and selects
         one.
-      sampling_ratio: samples per bin and axis, of RoIAlign.
+      sampling_ratio: samples of RoIAlign per bin and axis.
       aligned: whether RoIAlign shifts boxes by half a pixel.
-      canonical_size: side of a box that belongs to the map of stride 16, if there are several maps.
+      canonical_size: side of a box that belongs to the map of stride 16, pixels; for several maps only.
     """
     scales = [1 / stride for stride in strides]
     settings: dict[str, Any] = {"bins": bins, "sampling_ratio": sampling_ratio, "aligned": aligned}
@@ -167,10 +167,10 @@ def warp_crops(features: Sequence[Array], boxes: Array, *, side: int, context: i
     """Warps boxes of the image to squares, the input of R-CNN's encoder.
 
     Args:
-      features: a list of the image, [H, W, C] float.
+      features: a list that holds only the image, [H, W, C] float.
       boxes: [T, 4] float, pixels.
-      side: of the squares.
-      context: pixels of the square, on each side, that show what surrounds the box.
+      side: side of the squares, pixels.
+      context: width of the border of a square that shows the surroundings of the box, pixels.
 
     Returns:
       [T, side, side, C] float; 0 outside the image.

@@ -16,10 +16,10 @@ class Block(nn.Module):
     """Base of the residual blocks.
 
     Attributes:
-      channels: of the 3 x 3 convolutions.
-      stride: of one of the convolutions, and of the shortcut.
-      norm: makes the normalisation after each convolution, or None.
-      dtype: of the computation; parameters are float32.
+      channels: channels of the 3 x 3 convolutions.
+      stride: stride of one of the convolutions, and of the shortcut.
+      norm: factory of the normalisation after each convolution, or None.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     channels: int
@@ -32,7 +32,7 @@ class Block(nn.Module):
     def convolve(
         self, x: Array, name: str, *, size: int = 1, stride: int = 1, expand: bool = False, last: bool = False
     ) -> Array:
-        """Applies convolution `conv{name}` and its norm. PyTorch's padding differs from `SAME`."""
+        """Applies convolution `conv{name}`, padded as in PyTorch, which is not `SAME`, and its norm."""
         # Without a norm, branches that start at zero keep activations from growing with depth.
         init = nn.initializers.zeros if last and self.norm is None else he_normal
         x = nn.Conv(
@@ -69,8 +69,9 @@ class Bottleneck(Block):
     """Convolutions of 1 x 1, 3 x 3 and 1 x 1, and a shortcut.
 
     Attributes:
-      stride_first: whether the first 1 x 1 convolution has the stride, as in the paper ("v1": Keras, Caffe),
-        or the 3 x 3, as in torchvision ("v1.5"). Parameters have the same names and shapes in both.
+      stride_first: whether the first 1 x 1 convolution has the stride, as in the paper, Keras and Caffe
+        ("v1"). If False, the 3 x 3 convolution has it, as in torchvision ("v1.5"). Parameters have the same
+        names and shapes in both.
     """
 
     stride_first: bool = False
@@ -92,8 +93,8 @@ class Stage(nn.Module):
 
     Attributes:
       count: number of blocks.
-      stride: of the first block; 1 in the others.
-      block: their class.
+      stride: stride of the first block; the others have 1.
+      block: class of the blocks.
       settings: the other attributes of every block.
     """
 
@@ -125,12 +126,12 @@ class ResNet(nn.Module):
     """A 7 x 7 stem, a 3 x 3 max-pool and four stages of residual blocks.
 
     Attributes:
-      blocks: number in each stage, as in `VARIANTS`.
+      blocks: number of blocks in each stage, as in `VARIANTS`.
       block: `BasicBlock` or `Bottleneck`.
       stride_first: see `Bottleneck`.
       width: multiplies the channels; 1 in the paper.
-      norm: makes the normalisation after each convolution. Without it the convolutions have biases.
-      dtype: of the computation; parameters are float32.
+      norm: factory of the normalisation after each convolution. Without it the convolutions have biases.
+      dtype: dtype of the computation; parameters are float32.
       remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 
@@ -152,8 +153,9 @@ class ResNet(nn.Module):
           images: [B, H, W, C] float, normalised as the weights expect.
 
         Returns:
-          One feature map for each stride s in `STRIDES`, [B, ceil(H / s), ceil(W / s), C']: of the stem, with
-          width * 64 channels, and of the stages, with width * CHANNELS * expansion.
+          One feature map for each stride s in `STRIDES`, [B, ceil(H / s), ceil(W / s), C']. The first is
+          that of the stem and has width * 64 channels; the others are those of the stages and have
+          width * CHANNELS * expansion channels.
         """
         channels = [max(round(self.width * channels), 1) for channels in CHANNELS]
         x = nn.Conv(

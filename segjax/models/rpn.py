@@ -17,7 +17,7 @@ class RegionProposals(nn.Module):
     Attributes:
       num_anchors: A, number of anchors per position.
       convolutions: number of 3 x 3 convolutions; 1 in the paper.
-      dtype: of the computation; parameters and results are float32.
+      dtype: dtype of the computation; parameters and results are float32.
 
     References:
       Ren et al., https://arxiv.org/abs/1506.01497; torchvision.models.detection.rpn.RPNHead.

@@ -16,10 +16,10 @@ from segjax.typing import Array, Outputs
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(vgg.VGG, convolutions=counts) for name, counts in vgg.VARIANTS.items()},
-    # `_v1` is the form of Keras and Caffe: another convolution of each block has the stride.
+    # `_v1` is the variant of Keras and Caffe, see `stride_first` of `resnet.Bottleneck`.
     **{name: partial(resnet.ResNet, **settings) for name, settings in resnet.VARIANTS.items()},
 }
-# By the layer that doubles their resolution.
+# The layer that doubles the resolution in each decoder.
 DECODERS: dict[str, Callable[..., nn.Module]] = {
     "transposed": TransposedConvolution,
     "upsample": Interpolation,
@@ -30,9 +30,10 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Segmenter(nn.Module):
     """Maps images to maps of the same size.
 
-    The images pass a constant affine first, `input`: the identity, until `weights.load_encoder` makes it the
-    preprocessing that the loaded weights were trained with. So it is exact also where the encoder pads, it is
-    in every checkpoint, and the rest of segjax knows of one range of images only.
+    The first layer, `input`, is a constant affine transform of the images. It is the identity unless
+    `load_encoder` sets it to the preprocessing of pretrained weights. As a layer of its own, the
+    preprocessing is exact where the encoder pads, it is in every checkpoint, and the rest of segjax uses a
+    single range of intensities.
 
     Attributes:
       encoder: returns a list of features, fine to coarse.
@@ -52,11 +53,11 @@ class Segmenter(nn.Module):
           images: [B, H, W, C] float, of any size, about 0 to 1.
 
         Returns:
-          For each of `outputs` logits [B, H, W, channels], float32.
+          The logits [B, H, W, channels] of each output, by name, float32.
         """
         x = FrozenBatchNorm(epsilon=0.0, name="input")(images)
         x = self.decoder(self.encoder(x), images.shape[1:3]).astype(jnp.float32)
-        # Not smaller: with weights of 0.01 the heads alone took a hundred steps to grow.
+        # With smaller initial weights, 0.01, the heads alone took a hundred steps to grow.
         init = nn.initializers.lecun_normal()
         return {
             name: nn.Conv(channels, (1, 1), kernel_init=init, name=f"head_{name}")(x)
@@ -84,15 +85,14 @@ class SegmenterConfig:
       decoder: a name in `DECODERS`.
       width: multiplies the encoder's channels; 1 for published weights.
       skips: whether the decoder gets the finer features of the encoder.
-      merge: how it gets them, `concatenate` or `add`.
+      merge: how the decoder merges them, `concatenate` or `add`.
       interpolation: `nearest` or `bilinear`, for the decoder `upsample`.
       channels: channels of the decoder's stages, coarse to fine; None for half of the encoder's.
       convolutions: number of 3 x 3 convolutions in each stage of the decoder.
-      norm: norm of the encoder, `group`, `frozen_batch` or `none`. It must match the weights: published VGG
-        weights have none (those called `bn`: frozen batch norm), ResNets frozen batch norm. `group` is for
-        training from scratch.
+      norm: norm of the encoder, `group`, `frozen_batch` or `none`. `group` is for training from scratch.
+        Published weights of VGG need `none`, those of ResNets, and of VGGs called `bn`, `frozen_batch`.
       decoder_norm: norm of the decoder.
-      dtype: `float32` or `bfloat16`, of the computation; parameters and outputs are float32.
+      dtype: dtype of the computation, `float32` or `bfloat16`; parameters and outputs are float32.
       remat: recompute the activations of each stage in the backward pass: less memory, more time.
     """
 
@@ -120,7 +120,7 @@ def create_segmenter(
     """Makes an encoder-decoder network for dense outputs.
 
     Args:
-      encoder: a name in `ENCODERS`, or all settings.
+      encoder: a name in `ENCODERS`, or a `SegmenterConfig`.
       classes: short for `outputs={"classes": classes}`.
       outputs: number of channels of each output, by name.
       **settings: fields of `SegmenterConfig`.
@@ -179,6 +179,6 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
 
 
 def make_norm(field: str, name: str, dtype: Any) -> Callable[..., nn.Module] | None:
-    """The factory of a norm by its name in `NORMS`."""
+    """Returns the factory of a norm by its name in `NORMS`."""
     norm = choose(NORMS, field, name)
     return None if norm is None else partial(norm, dtype=dtype)

@@ -21,11 +21,11 @@ class VGG(nn.Module):
     """Five stages of 3 x 3 convolutions with 2 x 2 max-pools between them.
 
     Attributes:
-      convolutions: number in each stage, as in `VARIANTS`.
+      convolutions: number of convolutions in each stage, as in `VARIANTS`.
       width: multiplies the channels; 1 in the paper.
-      norm: makes the normalisation after each convolution, or None as in the paper. The convolutions have
-        biases in both cases, as in torchvision.
-      dtype: of the computation; parameters are float32.
+      norm: factory of the normalisation after each convolution, or None as in the paper. The
+        convolutions have biases in both cases, as in torchvision.
+      dtype: dtype of the computation; parameters are float32.
       remat: recompute the activations of a stage in the backward pass instead of storing them.
     """
 

@@ -75,7 +75,7 @@ def has_min_side(boxes: Array, side: float) -> jax.Array:
 def encode(boxes: Array, anchors: Array, *, weights: tuple[float, float, float, float]) -> jax.Array:
     """Encodes boxes relative to anchors, as regression targets.
 
-        (wx (x - xa) / wa, wy (y - ya) / ha, ww log(w / wa), wh log(h / ha)), x and y being centres
+        (wx (x - xa) / wa, wy (y - ya) / ha, ww log(w / wa), wh log(h / ha)), where x and y are centres
 
     Args:
       boxes: [..., 4] float, pixels.
@@ -118,7 +118,7 @@ def decode(deltas: Array, anchors: Array, *, weights: tuple[float, float, float,
 
 
 def boxes_from_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the bounding boxes of the instances of a label map, one box even for a disconnected instance.
+    """Returns the bounding boxes of the instances of a label map; a disconnected instance has one box.
 
     Args:
       labels: [H, W] int, 0 is background; ids above `capacity` are ignored.
@@ -130,7 +130,7 @@ def boxes_from_labels(labels: Array, *, capacity: int) -> tuple[jax.Array, jax.A
     height, width = labels.shape
     rows = jnp.broadcast_to(jnp.arange(height)[:, None], labels.shape).ravel()
     columns = jnp.broadcast_to(jnp.arange(width)[None, :], labels.shape).ravel()
-    # Integers: minima do not depend on the order, and hardware supports them as atomics.
+    # Minima of integers do not depend on the order, and hardware has atomic operations for them.
     low = jnp.stack([columns, rows, -1 - columns, -1 - rows], axis=-1)
     ids = jnp.where(labels > capacity, 0, labels).ravel()
     corners = jax.ops.segment_min(low, ids, num_segments=capacity + 1)[1:]

@@ -18,8 +18,8 @@ from jax import Array, lax
 
 from segjax.ops import winograd
 
-# From so many input and output channels on, the matrix products save more than the transforms cost. XLA's
-# weight gradient is slower than its convolution, so for it Winograd's algorithm pays with fewer channels.
+# With at least so many input and output channels, the matrix products save more than the transforms cost. For
+# the weight gradient, fewer channels suffice, because XLA's weight gradient is slower than its convolution.
 MIN_CHANNELS = 64
 MIN_CHANNELS_KERNEL_GRADIENT = 16
 # With fewer tiles, the time saved does not repay the compilation.
@@ -44,15 +44,15 @@ def winograd_conv_general_dilated(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> Array:
-    """`lax.conv_general_dilated`, by Winograd's algorithm where that is faster.
+    """Computes `lax.conv_general_dilated`, by Winograd's algorithm where that is faster.
 
     Winograd's algorithm has reverse-mode derivatives only.
 
     Args:
       lhs: images; Winograd's algorithm takes [B, H, W, C] float32.
       rhs: the kernel; Winograd's algorithm takes [3, 3, C, C'] float32.
-      window_strides: of each spatial axis.
-      padding: "SAME", "VALID" or the pixels before and after each spatial axis.
+      window_strides: stride along each spatial axis.
+      padding: "SAME", "VALID" or the padding before and after each spatial axis.
       **options: the other arguments of `lax.conv_general_dilated`.
 
     Returns:
@@ -71,7 +71,7 @@ def winograd_conv_general_dilated(
 
 
 def convolve(x: Array, kernel: Array) -> Array:
-    """A 3 x 3 convolution with stride 1 and zero padding, each derivative by the faster algorithm.
+    """Applies a 3 x 3 convolution with stride 1; result and derivatives each use the faster algorithm.
 
     Args:
       x: [B, H, W, C].

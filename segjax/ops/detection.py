@@ -150,7 +150,7 @@ def detect(
 
 
 def _top(count: int, keep: Array, scores: Array, boxes: Array, *more: Array) -> tuple[jax.Array, ...]:
-    """Returns boxes, scores, valid and `more` of the `count` best items of `keep`, padded with zeros."""
+    """Returns boxes, scores, valid and `more` of the `count` best items in `keep`, padded with zeros."""
     size = min(count, len(scores))
     ranked, index = jax.lax.top_k(jnp.where(keep, scores, -jnp.inf), size)
     valid = ~jnp.isneginf(ranked)

@@ -10,8 +10,8 @@ from segjax.typing import Array
 def gaussian_blur(image: Array, sigma: Array | float) -> jax.Array:
     """Blurs an image with a Gaussian, reflected at the edges.
 
-    Implemented as one matrix product per axis: faster than a convolution on patches, exact for every sigma,
-    and `sigma` may be traced. The cost is H W (H + W), too much for full slides.
+    The blur is one matrix product per axis. On patches this is faster than a convolution, and `sigma` may be
+    traced. The Gaussian is not truncated. The cost is proportional to H W (H + W), too much for full slides.
 
     Args:
       image: [H, W, C] float.
@@ -41,13 +41,13 @@ def _blur_matrix(size: int, sigma: Array | float) -> jax.Array:
 def gaussian_derivative(values: Array, sigma: float, order: tuple[int, int] = (0, 0)) -> jax.Array:
     """Filters a map [H, W] with a Gaussian, or with its derivatives of order 0, 1 or 2 along each axis.
 
-    Sums of shifted copies: for one channel this is several times as fast on CPU as XLA's own convolution.
-    Unlike that of `gaussian_blur`, the cost is linear in the pixels, and `sigma` is static.
+    The filter sums shifted copies, which for one channel is several times as fast on CPU as XLA's convolution.
+    Unlike in `gaussian_blur`, the cost is linear in the number of pixels, and `sigma` is static.
 
     References:
       scipy.ndimage.gaussian_filter with mode "nearest".
     """
-    radius = int(4 * sigma + 0.5)  # cut at 4 standard deviations, as by SciPy
+    radius = int(4 * sigma + 0.5)  # truncated at 4 standard deviations, as in SciPy
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-(offsets**2) / (2 * sigma**2))
     kernel /= kernel.sum()

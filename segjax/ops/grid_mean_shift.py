@@ -18,14 +18,14 @@ _CUT = 4
 def grid_shift(weights: Array, *, bandwidth: float | Sequence[float]) -> jax.Array:
     """Returns the mean-shift step at every node of a weighted grid.
 
-    The kernel is a Gaussian, cut along each axis at 4 standard deviations, rounded up. A step is the gradient
-    of the logarithm of the blurred weights, times the variance: modes are the maxima of the blurred weights.
-    The kernel is applied one axis after the other, at a cost of nodes times bandwidth. Weights beyond the
+    The kernel is a Gaussian, truncated at 4 standard deviations (rounded up) along each axis. A step is the
+    variance times the gradient of the log of the blurred weights, so modes are the maxima of the blurred
+    weights. The kernel is separable; the cost is proportional to nodes times bandwidth. Weights beyond the
     edges are 0.
 
     Args:
-      weights: [H, W] float, at least 0; or a grid of any number D of dimensions.
-      bandwidth: standard deviation of the Gaussian, in nodes; or one for each axis. Not traced.
+      weights: [H, W] float, at least 0; or a grid of D dimensions.
+      bandwidth: standard deviation of the Gaussian, in nodes, for all axes or for each. Not traced.
 
     Returns:
       [H, W, 2] float32, or [..., D]: the offset to the weighted mean, in nodes along each axis; 0 where no
@@ -76,11 +76,11 @@ def _convolve(values: jax.Array, sigma: jax.Array, axis: int, margin: int) -> tu
 
 @functools.partial(jax.jit, static_argnames="steps")
 def follow(field: Array, starts: Array, *, steps: int, tolerance: Array | float = 0.0) -> jax.Array:
-    """Moves starts along a field of steps, interpolated linearly between nodes.
+    """Moves start positions along a field of steps, interpolated linearly between nodes.
 
     Args:
-      field: [H, W, 2] float, the step at each node; or [..., D] on a grid of D dimensions.
-      starts: [S, D] float, in nodes.
+      field: [H, W, 2] float, the step at each node; or [..., D] for a grid of D dimensions.
+      starts: [S, D] float, start positions, in nodes.
       steps: maximum number of steps.
       tolerance: stops when no start moves more than this along any axis, in nodes.
 

@@ -1,4 +1,4 @@
-"""K-means clustering of one example; for a batch use vmap, or jax.lax.map, which is faster on CPU."""
+"""K-means clustering of one set of points. For a batch, use vmap, or jax.lax.map, which is faster on CPU."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Clusters(NamedTuple):
 
 
 def seed(key: Array, points: Array, valid: Array, *, num_clusters: int) -> jax.Array:
-    """Draws initial centres by k-means++: proportionally to the squared distance to the centres so far.
+    """Draws initial centres by k-means++: proportionally to the squared distance to the nearest centre.
 
     Args:
       key: PRNG key.
       points: [P, F] float.
       valid: [P] bool, which points are not padding.
-      num_clusters: K.
+      num_clusters: number of centres, K.
 
     Returns:
       [K, F] float32, valid points. With fewer than K distinct points, some are drawn repeatedly.
@@ -124,7 +124,7 @@ def kmeans(
     tolerance: float = 1e-4,
     sample: int = 2**14,
 ) -> Clusters:
-    """Clusters points by k-means with several restarts and selects the one of lowest inertia.
+    """Clusters points by k-means with several restarts and selects the result with the lowest inertia.
 
     The restarts run on an evenly strided sample of the points; the best one is then refined on all points.
 

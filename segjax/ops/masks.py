@@ -52,7 +52,7 @@ def near_two_instances(labels: Array, *, radius: int = 2) -> Array:
 
     Args:
       labels: [H, W] int, 0 is background.
-      radius: of the square window, pixels; its side is `2 * radius + 1`.
+      radius: radius of the square window, pixels; its side is `2 * radius + 1`.
 
     Returns:
       [H, W] bool.

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from segjax.ops.boxes import pairwise_iou
 from segjax.typing import Array
 
-# Training state of a box.
+# State of a box in training.
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
-# Number of boxes whose IoU with all objects is in memory at once.
+# Number of boxes whose IoUs with all objects are in memory at once.
 CHUNK = 2**12
 
 
@@ -57,8 +57,8 @@ def match(
       valid: [N] bool, False for padding.
       high: minimum IoU of a positive box.
       low: boxes below this IoU are negative; those between `low` and `high` are ignored.
-      low_quality: whether the boxes with the highest nonzero IoU with an object are positive even if that
-        IoU is low. Their target is still the object with which they have the highest IoU.
+      low_quality: whether the boxes with the highest nonzero IoU with an object are positive even if this
+        IoU is below `high`. Their target is still the object with which they have the highest IoU.
 
     Returns:
       The matches. The [A, N] overlaps are computed in chunks and never stored in full.

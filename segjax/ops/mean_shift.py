@@ -25,12 +25,12 @@ def mean_shift(
     """Moves each start to the mean of the points around it until convergence.
 
     The kernel is flat: all points within `bandwidth` have equal weight. A start without points in its window
-    does not move. A step costs S P F; memory is bounded by computing distances in blocks.
+    does not move. The cost of a step is proportional to S P F. Distances are computed in blocks to limit memory.
 
     Args:
       points: [P, F] float.
       valid: [P] bool, which points are not padding.
-      starts: [S, F] float.
+      starts: [S, F] float, start positions.
       bandwidth: radius of the kernel, in units of the points.
       max_steps: maximum number of steps.
       tolerance: a start has converged after a step of at most this fraction of the bandwidth.

@@ -15,17 +15,17 @@ def nms(
     iou_threshold: float,
     classes: Array | None = None,
 ) -> jax.Array:
-    """Returns which boxes greedy non-maximum suppression keeps.
+    """Selects boxes by greedy non-maximum suppression.
 
     Args:
       boxes: [N, 4] float, `(x0, y0, x1, y1)` in pixels.
-      scores: [N] float. Of equal scores the lower index comes first.
-      valid: [N] bool. False for padding, which is not selected and suppresses nothing.
+      scores: [N] float. Among equal scores, the lower index comes first.
+      valid: [N] bool, False for padding, which is not selected and suppresses nothing.
       iou_threshold: IoU above which the box with the lower score is suppressed.
       classes: [N] int. If not None, boxes suppress only boxes of the same class.
 
     Returns:
-      [N] bool, in the order of the input.
+      [N] bool, True for the selected boxes, in the order of the input.
 
     References:
       torchvision.ops.nms, torchvision.ops.batched_nms (which shifts the coordinates of each class instead and
@@ -73,7 +73,7 @@ def _overlaps(
 
 
 def suppress(overlaps: Array, valid: Array) -> jax.Array:
-    """Returns which items remain if each remaining item, in order, removes all later ones that it overlaps.
+    """Goes through items in order; each remaining item removes all later items that it overlaps.
 
     The greedy result is the only solution of
 
@@ -88,7 +88,7 @@ def suppress(overlaps: Array, valid: Array) -> jax.Array:
       valid: [N] bool.
 
     Returns:
-      [N] bool.
+      [N] bool, True for the items that remain.
     """
     before = jnp.triu(overlaps, k=1)
     usable = jnp.asarray(valid, bool)

@@ -5,9 +5,9 @@ Bilinear weights are separable, so a pooled RoI is two small matrix products:
     pooled[y, x] = sum_h sum_w rows[y, h] * columns[x, w] * features[h, w]
 
 `rows` and `columns` have at most `2 * sampling_ratio` nonzero entries per row, the taps. The forward pass
-gathers only the pixels of the taps, from one table with the pixels of all pyramid levels, so that the level
-of a RoI is only an offset. The backward pass scatters on CPU. On other devices colliding atomic additions
-would be slow, so it uses the transposed matrix products.
+gathers only the pixels of the taps. It reads them from one table with the pixels of all pyramid levels, where
+the level of a RoI is only an offset. The backward pass scatters on CPU. On other devices, colliding atomic
+additions would be slow, so it uses the transposed matrix products.
 """
 
 import math
@@ -24,7 +24,7 @@ from segjax.typing import Array
 EXACT = jax.lax.Precision.HIGHEST
 # RoIs pooled per batch: larger batches are not faster and need more memory for their taps.
 CHUNK = 32
-# Level of boxes of the canonical size, as in the paper of feature pyramids.
+# Pyramid level of a box of the canonical size, as in the paper on feature pyramids.
 CANONICAL_LEVEL = 4
 
 
@@ -56,7 +56,7 @@ def roi_align(
       boxes: [T, 4] float, pixels of the image. They get no gradient.
       bins: height and width of the result.
       scale: scale of the feature map, 1/16 for a stride of 16.
-      sampling_ratio: samples along each side of a bin; 0 for the length of the side in pixels, rounded up.
+      sampling_ratio: samples along each side of a bin; 0 for as many as the side has pixels, rounded up.
       aligned: whether to use the correct half-pixel centres. If False, as for most published weights, boxes
         are shifted by half a feature map pixel, and are at least one such pixel wide and high.
 
@@ -135,7 +135,7 @@ def pyramid_level(boxes: Array, *, scales: Sequence[float], canonical_size: floa
 
 
 def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> jax.Array:
-    """Returns the weights of every pixel along one axis, with one sample per pixel of bin length, rounded up.
+    """Returns the weights of every pixel along one axis; a bin has one sample per pixel, rounded up.
 
     Args:
       start: [T] float, start of each RoI, feature map pixels.

@@ -1,4 +1,4 @@
-"""Instance masks inside boxes: cropping from a label map, pasting into the image, and IoU."""
+"""Instance masks inside boxes: crops from a label map, pasting into the image, and IoU."""
 
 import jax
 import jax.numpy as jnp

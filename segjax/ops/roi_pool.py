@@ -40,7 +40,7 @@ def roi_pool(features: Array, boxes: Array, *, bins: int, scale: float = 1.0) ->
 
 
 def _bin_members(first: Array, last: Array, bins: int, size: int) -> jax.Array:
-    """Returns [T, bins, size] bool: which pixels of an axis are in which bin."""
+    """Returns [T, bins, size] bool, True where a pixel of the axis is in the bin."""
     length = jnp.maximum(last - first + 1, 1)[:, None]
     index = jnp.arange(bins)[None]
     # Integer arithmetic, because with floats the last bin of a box of 57 pixels ends at 58.

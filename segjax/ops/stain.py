@@ -19,9 +19,9 @@ _XYZ = np.array(
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], np.float32)
-# Fewer stained pixels than this are not enough to estimate the stains. A second stain whose density in red is
-# above this fraction is not eosin: in a slide with one stain, the second direction is only another shade of
-# it, and separating the two would amplify noise.
+# Minimum number of stained pixels to estimate the stains, and maximum red density of the second stain. Above
+# it, the second stain is not eosin but another shade of the first: the slide has only one stain, and separating
+# the two would amplify noise.
 _FEWEST = 100
 _REDDEST = 0.25
 _EXACT = jax.lax.Precision.HIGHEST
@@ -117,7 +117,7 @@ def stain_matrix(
     covariance = jnp.matmul(centred.T, centred, precision=_EXACT) / jnp.maximum(count - 1, 1)
     _, vectors = jnp.linalg.eigh(covariance)
     plane = vectors[:, :0:-1]  # the two directions of largest variance, largest first
-    # Flip them to positive densities, so that angles do not jump from pi to -pi.
+    # Flip the directions to positive densities, so that angles do not jump from pi to -pi.
     plane = plane * jnp.where(jnp.sum(plane, axis=0) < 0, -1, 1)[None]
     projected = jnp.matmul(density, plane, precision=_EXACT)
     angles = jnp.arctan2(projected[:, 1], projected[:, 0])
@@ -132,11 +132,11 @@ def macenko(light: Array, valid: Array, *, stains: Array, strongest: Array) -> j
     Args:
       light: [P, 3] float in [0, 1].
       valid: [P] bool.
-      stains: [2, 3] of the reference slide, as from `stain_matrix`.
-      strongest: [2] the 99th percentiles of the amounts of its stains.
+      stains: [2, 3] stains of the reference slide, as from `stain_matrix`.
+      strongest: [2] 99th percentiles of the stain amounts of the reference slide.
 
     Returns:
-      [P, 3] float in [0, 1]; unchanged if hardly any pixel is stained, or there is only one stain.
+      [P, 3] float in [0, 1]; unchanged if too few pixels are stained or there is only one stain.
     """
     density = optical_density(light)
     own, count = stain_matrix(density, valid)
@@ -153,7 +153,7 @@ def stain_amounts(density: Array, stains: Array) -> jax.Array:
 
     Args:
       density: [P, 3] optical density.
-      stains: [2, 3].
+      stains: [2, 3] RGB densities of the stains.
 
     Returns:
       [P, 2].
@@ -168,7 +168,7 @@ def reinhard(light: Array, valid: Array, *, mean: Array, deviation: Array) -> ja
     Args:
       light: [P, 3] float in [0, 1].
       valid: [P] bool.
-      mean: [3] of the reference image, in CIELAB.
+      mean: [3] mean of the reference image, in CIELAB.
       deviation: [3] standard deviation of the reference image, in CIELAB.
 
     Returns:

@@ -16,14 +16,14 @@ def sample(image: Array, coordinates: Array, *, order: int, fill: float | None =
       image: [H, W, C].
       coordinates: [2, ...] float, rows and columns; pixel centres at integers.
       order: 0 for the nearest pixel, 1 for bilinear interpolation.
-      fill: value outside the image, which starts at the centres of the edge pixels. None to reflect the image
-        there instead, without repeating the edge pixels.
+      fill: value beyond the centres of the edge pixels. None to reflect the image there instead, without
+        repeating the edge pixels.
 
     Returns:
       [..., C], with the dtype of the image.
 
     References:
-      jax.scipy.ndimage.map_coordinates, whose indices and weights are computed once for all channels.
+      jax.scipy.ndimage.map_coordinates; here, all channels use the same indices and weights.
     """
     read = functools.partial(
         map_coordinates,

@@ -1,10 +1,10 @@
 """3 x 3 convolutions by Winograd's minimal filtering F(4 x 4, 3 x 3), in plain JAX.
 
 A tile of 4 x 4 outputs costs 36 products per pair of channels instead of 144 (Lavin and Gray,
-https://arxiv.org/abs/1509.09308). What remains are 36 independent matrix products and sums over the pixels
-of a tile. Square blocks of tiles are computed one after another, so that the intermediate values stay in
-cache and memory stays small. XLA compiles equal kernels once, and blocks of one shape make layers that
-differ only in the size of the image use the same kernels.
+https://arxiv.org/abs/1509.09308). The computation consists of 36 independent matrix products, and of sums over
+the pixels of a tile before and after them. Square blocks of tiles are computed one after another, so that the intermediate values stay in
+cache and memory stays small. XLA compiles equal kernels once; with blocks of one shape, layers that differ
+only in image size share kernels.
 """
 
 import functools
@@ -25,12 +25,12 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -0.5)
 
 
 class Transforms(NamedTuple):
-    """`output @ ((kernel @ w) * (input @ x))` correlates TILE + 2 pixels x with three weights w.
+    """Matrices of a 1-D filter: `output @ ((kernel @ w) * (input @ x))` correlates pixels x with weights w.
 
     Attributes:
-      input: [TILE + 2, TILE + 2].
-      kernel: [TILE + 2, 3].
-      output: [TILE, TILE + 2].
+      input: [TILE + 2, TILE + 2], transforms the TILE + 2 pixels.
+      kernel: [TILE + 2, 3], transforms the three weights.
+      output: [TILE, TILE + 2], transforms the products to TILE outputs.
     """
 
     input: np.ndarray
@@ -53,10 +53,10 @@ TRANSFORMS = toom_cook(POINTS)
 
 
 class Blocks(NamedTuple):
-    """How a batch is divided into equal blocks of tiles.
+    """Division of a batch into equal blocks of tiles.
 
     Attributes:
-      shape: images, rows of tiles and columns of tiles of a block.
+      shape: number of images, rows of tiles and columns of tiles in a block.
       grid: number of blocks along batch, height and width.
     """
 
@@ -82,7 +82,7 @@ class Blocks(NamedTuple):
 
 
 def divide(batch: int, height: int, width: int) -> Blocks:
-    """Divides a batch into blocks of at most SIDE x SIDE tiles, or of several images that are smaller."""
+    """Divides a batch into blocks of at most SIDE x SIDE tiles; a block may hold several small images."""
     rows, num_rows = _split(-(-height // TILE), SIDE)
     columns, num_columns = _split(-(-width // TILE), SIDE)
     images, num_images = _split(batch, SIDE**2 // (rows * columns) if num_rows * num_columns == 1 else 1)
@@ -90,13 +90,13 @@ def divide(batch: int, height: int, width: int) -> Blocks:
 
 
 def _split(number: int, limit: int) -> tuple[int, int]:
-    """Returns the size and the number of the fewest parts of at most `limit`."""
+    """Splits a number into as few parts of at most `limit` as possible; returns their size and count."""
     parts = -(-number // limit)
     return -(-number // parts), parts
 
 
 def correlate(x: Array, kernel: Array, *, transposed: bool = False) -> Array:
-    """A convolution with stride 1 and zero padding of one pixel.
+    """Correlates images with a 3 x 3 kernel, with stride 1 and zero padding of one pixel.
 
     Args:
       x: [B, H, W, C] float32.
@@ -128,11 +128,11 @@ def correlate(x: Array, kernel: Array, *, transposed: bool = False) -> Array:
 
 
 def kernel_gradient(x: Array, gradient: Array) -> Array:
-    """The gradient of `correlate` with respect to its kernel.
+    """Returns the gradient of `correlate` with respect to its kernel.
 
     Args:
-      x: [B, H, W, C] float32, its input.
-      gradient: [B, H, W, C'], with respect to its result.
+      x: [B, H, W, C] float32, the input of `correlate`.
+      gradient: [B, H, W, C'], the gradient with respect to the result of `correlate`.
 
     Returns:
       [3, 3, C, C'].
@@ -168,7 +168,7 @@ def _pad(x: Array, blocks: Blocks, border: int) -> Array:
     if not border and not any(after):
         return x
     padding = ((0, after[0]), (border, after[1] + border), (border, after[2] + border), (0, 0))
-    # Without the barrier XLA computes what made x again for every slice.
+    # Without the barrier, XLA recomputes x for every slice.
     return lax.optimization_barrier(jnp.pad(x, padding))
 
 
@@ -203,7 +203,7 @@ def _every_tile(x: Array, axis: int, start: int, count: int) -> Array:
 
 
 def _combine(matrix: np.ndarray, terms: list[Array]) -> list[Array]:
-    """Matrix times vector as explicit sums, without the zeros: XLA fuses them into one loop."""
+    """Multiplies a matrix and a vector as explicit sums of nonzero terms, which XLA fuses into one loop."""
     return [
         functools.reduce(jnp.add, [float(c) * x for c, x in zip(row, terms, strict=True) if c])
         for row in matrix

@@ -1,1 +1,1 @@
-"""Tasks: a network with its loss, and the segmentation that its outputs mean."""
+"""Tasks: a network, its loss, and the conversion of its outputs to a segmentation."""

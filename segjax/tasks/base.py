@@ -1,4 +1,4 @@
-"""The interface of a task: four functions and the targets they need."""
+"""The interface of a task: `init`, `loss`, `predict`, `segment`, and two properties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segjax.typing import Array, Batch, Outputs, Params
 
 
 class Task(Protocol):
-    """A network with its loss and the interpretation of its outputs.
+    """A network with its loss and its post-processing.
 
     Training and prediction are written against this interface. All functions are pure; `segment` is the only
     one that runs on the host.
@@ -22,7 +22,7 @@ class Task(Protocol):
 
     @property
     def maps(self) -> bool:
-        """Whether outputs are maps, blended from windows, or lists of objects, merged over windows."""
+        """Whether outputs are maps; if not, they are lists of objects."""
 
     def init(self, key: Array, batch: Batch) -> Params:
         """Returns initial parameters; only the shape of `batch["image"]` matters."""
@@ -32,13 +32,13 @@ class Task(Protocol):
 
     @property
     def predict(self) -> Callable[..., Outputs]:
-        """`(params, images [B, H, W, C]) -> outputs`, each [B, H, W, ...] if they are maps, else [B, ...].
+        """`(params, images [B, H, W, C]) -> outputs`, each [B, H, W, ...] if `maps` is True, else [B, ...].
 
         Detectors take further arguments, see `DetectionTask.predict`.
         """
 
     def segment(self, outputs: Outputs) -> Segmentation:
-        """Makes the segmentation of one image from its outputs, given as NumPy arrays without B.
+        """Converts the outputs for one image, NumPy arrays without B, to its segmentation.
 
-        Outputs that are no maps come with "shape", the `(H, W)` of the image.
+        If they are lists of objects, they have a further key, "shape", the `(H, W)` of the image.
         """

@@ -48,8 +48,8 @@ class DetectionTask:
       InputError: if a setting is unknown or does not fit the model.
 
     References:
-      torchvision.models.detection: rpn.py, roi_heads.py. In contrast to torchvision, an object that overlaps
-      no anchor makes no anchor positive.
+      torchvision.models.detection: rpn.py, roi_heads.py. Unlike in torchvision, an object that overlaps no
+      anchor makes no anchor positive.
     """
 
     model: RCNN
@@ -71,7 +71,7 @@ class DetectionTask:
 
     @property
     def proposals(self) -> bool:
-        """Whether `loss` and `predict` need external proposals, as the model has no RPN."""
+        """Whether `loss` and `predict` need external proposals, because the model has no RPN."""
         return self.model.rpn is None
 
     @property
@@ -84,7 +84,7 @@ class DetectionTask:
         return self.model.init(jnp.asarray(key), batch["image"])["params"]
 
     def loss(self, params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the weighted sum of the losses, and each of them, with the recall of the proposals."""
+        """Returns the weighted sum of the losses, and by name each loss and the recall of the proposals."""
         config, network = self.config, self._bind(params)
         images = batch["image"]
         shape = images.shape[1:3]
@@ -123,7 +123,7 @@ class DetectionTask:
         """Detects objects.
 
         Args:
-          params: of the model.
+          params: parameters of the model.
           images: [B, H, W, C] float.
           size: `(height, width)` of the images without padding; that of `images` if None.
           proposals: boxes [B, P, 4] and their validity [B, P], for a model without an RPN.
@@ -170,7 +170,7 @@ class DetectionTask:
         return network.roi_features(network.encode(images), boxes)
 
     def segment(self, outputs: Outputs) -> Segmentation:
-        """Makes a segmentation; where objects overlap, a pixel belongs to the one of the highest score."""
+        """Makes a segmentation; where objects overlap, the one with the highest score is on top."""
         valid = np.asarray(outputs["valid"], bool)
         order = np.flatnonzero(valid)[np.argsort(-np.asarray(outputs["scores"])[valid], kind="stable")]
         boxes, classes, scores = (np.asarray(outputs[name])[order] for name in ("boxes", "classes", "scores"))
@@ -193,7 +193,7 @@ class DetectionTask:
         return jax.vmap(lambda logits, deltas: select(logits, deltas))(logits, deltas)
 
     def _predict_boxes(self, params: Params, features: Any, boxes: Array) -> tuple[Array, Array]:
-        """As `RCNN.predict_boxes`; R-CNN encodes few crops at a time, to bound memory."""
+        """Like `RCNN.predict_boxes`, but R-CNN encodes few crops at a time, which limits memory."""
         count = boxes.shape[1]
         if self.model.backbone is not None or count <= CROPS:
             return self._bind(params).predict_boxes(features, boxes)

@@ -9,13 +9,13 @@ from segjax.ops.detection import DetectConfig, ProposeConfig
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """Which boxes of an image contribute to a loss.
+    """Settings of `sample`, which selects the boxes of an image for a loss.
 
     Attributes:
-      high: IoU with an object from which a box is positive.
-      low: IoU with every object below which a box is negative.
+      high: minimum IoU with an object of a positive box.
+      low: a box whose IoU with every object is below this is negative.
       batch_size: number of boxes that are sampled per image.
-      positive_fraction: maximum fraction of positive boxes among them.
+      positive_fraction: maximum fraction of positive boxes in the sample.
     """
 
     high: float = 0.5
@@ -43,17 +43,17 @@ class DetectionConfig:
 
     Attributes:
       propose: selection of the RPN's proposals.
-      anchors: sampling of anchors for the RPN's loss. The anchors of highest IoU with each object are
-        positive, too.
+      anchors: sampling of anchors for the RPN's loss. The anchors with the highest IoU with an object
+        are positive, too.
       rois: sampling of RoIs for the loss of the heads. Positive RoIs also contribute to the mask loss.
       detect: selection of the detections. Every remaining detection counts as an object, so the score
         threshold is higher than the usual 0.05, which is meant for precision-recall curves.
       suppression: `boxes`, or `masks` to suppress by mask IoU as well.
       mask_nms: mask IoU above which the lower-scoring detection is suppressed.
-      mask_threshold: probability from which a pixel belongs to a mask.
+      mask_threshold: minimum probability of the pixels of a mask.
       min_area: minimum number of visible pixels of an instance.
       classifier: `softmax` keeps the trained layers; `svm` replaces them after training, see `rcnn_svm`.
-      weights: of the loss terms.
+      weights: weights of the loss terms.
     """
 
     propose: ProposeConfig = ProposeConfig()

@@ -29,7 +29,7 @@ class Targets(NamedTuple):
       classes: [N] int32.
       valid: [N] bool.
       labels: [H, W] int32, ids 1..N.
-      ignore: [H, W] bool, pixels that no loss counts.
+      ignore: [H, W] bool, pixels that losses ignore.
     """
 
     boxes: Array
@@ -49,8 +49,8 @@ def rpn_losses(outputs: Any, targets: Targets, keys: Array, config: SamplingConf
     """Returns the losses "objectness" and "proposals" of a batch.
 
     Args:
-      outputs: of `RCNN.rpn_outputs`.
-      targets: of the batch.
+      outputs: result of `RCNN.rpn_outputs`.
+      targets: targets of the batch.
       keys: [B] PRNG keys.
       config: sampling of the anchors.
     """
@@ -83,8 +83,8 @@ def rpn_losses(outputs: Any, targets: Targets, keys: Array, config: SamplingConf
 def sample_rois(
     key: Array, proposals: Proposals, target: Targets, config: SamplingConfig
 ) -> tuple[Array, Array, Sample]:
-    """Samples RoIs of one image; returns their boxes [T, 4], the index [T] of their objects, the sample."""
-    # The true boxes are candidates too: early in training, no proposal would be positive.
+    """Samples RoIs of one image; returns their boxes [T, 4], indices of their objects [T], and the sample."""
+    # The true boxes are candidates, too: early in training, no proposal is positive.
     boxes = jnp.concatenate([target.boxes, proposals.boxes])
     valid = jnp.concatenate([target.valid, proposals.valid])
     matches = match(boxes, target.boxes, target.valid, high=config.high, low=config.low)
@@ -110,7 +110,7 @@ def roi_losses(
       rois: [B, T, 4] boxes from `sample_rois`.
       matched: [B, T] index of the object of each RoI.
       sampled: which RoIs are positive and which are valid.
-      targets: of the batch.
+      targets: targets of the batch.
       num_classes: K, background included.
     """
     logits, deltas = outputs
@@ -140,7 +140,7 @@ def mask_loss(
       rois: [B, T, 4] boxes.
       matched: [B, T] index of the object of each RoI.
       positive: [B, T] bool.
-      targets: of the batch.
+      targets: targets of the batch.
       aligned: whether the RoIAlign of the mask head is aligned.
     """
     bins = logits.shape[-1]

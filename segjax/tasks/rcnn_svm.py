@@ -30,7 +30,8 @@ COST, BIAS_SCALE, POSITIVE_WEIGHT = 1e-3, 10.0, 2.0
 FEATURE_NORM = 20.0
 NEGATIVE_BELOW, REGRESSED_ABOVE = 0.3, 0.6
 RIDGE = 1000.0
-# Negatives per image for the first SVM. The second one also gets the hard negatives: those that score higher.
+# Negatives per image for the first SVM. The second SVM also gets the hard negatives: those with a margin
+# above `HARD` in the first.
 FIRST_NEGATIVES = 50
 HARD = -1.0
 # Number of boxes whose features are computed at once.
@@ -44,7 +45,7 @@ class SVMTask(DetectionTask):
     """R-CNN whose logits are the margins of one SVM per class."""
 
     def probabilities(self, logits: Array) -> Array:
-        """Returns the logistic functions of the margins [..., K]."""
+        """Returns the logistic function of the margins [..., K]."""
         return jax.nn.sigmoid(logits)
 
 
@@ -76,7 +77,7 @@ def fit_predictor(
     Args:
       images: from `describe_images`; all features are held in memory.
       num_classes: K, background included.
-      seed: of the sampling of the first negatives.
+      seed: random seed of the choice of the first negatives.
 
     Returns:
       "logits" and "deltas", each with "kernel" and "bias". The logits are the margins of the SVMs; that of
@@ -155,14 +156,14 @@ def describe_images(
     """Computes features and overlaps of the objects and the proposals of each image that has an object.
 
     Args:
-      source: of records.
+      source: the records.
       roi_features: computes the features of boxes.
       propose: `image as stored -> boxes [P, 4]` in its pixels.
-      max_proposals: per image; evenly spaced ones are used if there are more.
+      max_proposals: maximum per image; if there are more, evenly spaced ones are used.
       **preprocessing: arguments of `preprocess_example`, as in training.
     """
     num_classes = len(source.class_names)
-    for number in tqdm(range(len(source)), desc="describe", unit="image", leave=False):
+    for number in tqdm(range(len(source)), desc="features", unit="image", leave=False):
         record = source[number]
         example = preprocess_example(record, num_classes=num_classes, **preprocessing)
         objects, present = box_ops.boxes_from_labels(example["labels"], capacity=record.truth.num_instances)
@@ -174,7 +175,7 @@ def describe_images(
         boxes = np.concatenate([objects, proposals[selected]]).astype(np.float32)
         overlap = np.array(box_ops.pairwise_iou(boxes, objects))
         best = overlap.argmax(1)
-        # The IoU of an object with itself, without rounding errors.
+        # The IoU of an object with itself is 1, without rounding errors.
         overlap[np.arange(len(objects)), np.arange(len(objects))] = 1
         per_class = np.stack(
             [overlap[:, classes == index].max(1, initial=0) for index in range(num_classes)], axis=1
@@ -190,7 +191,7 @@ def describe_images(
 
 
 def _features(roi_features: RoIFeatures, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    # Few image sizes and one number of boxes: few programs to compile.
+    # Padding leaves few image sizes and one number of boxes, so that few programs are compiled.
     margins = [(0, -side % 256) for side in image.shape[:2]]
     padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")[None]
     count = len(boxes)
@@ -215,7 +216,7 @@ def load(params: Params, workdir: Path, step: int) -> Params:
     path = workdir / FILE
     remedy = f"delete {path} and run segjax train again"
     if not path.exists():
-        raise InputError(f"{path} does not exist yet: segjax train makes it at its end")
+        raise InputError(f"{path} does not exist yet: segjax train writes it at its end")
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

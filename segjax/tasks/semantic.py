@@ -18,7 +18,7 @@ from segjax.segmentation import Segmentation
 from segjax.segmentation.split_touching import split_touching
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 
-# Instance representations, and the number of output channels that each takes.
+# Instance representations, and the number of output channels of each.
 INSTANCES = {"components": 0, "boundary": 1, "distance": 1}
 
 
@@ -28,16 +28,16 @@ class SemanticConfig:
 
     Attributes:
       instances: how touching cells are separated. `components`: connected pixels of a class are one instance.
-        `boundary`: a second output predicts the boundaries of instances; what they enclose are the seeds of
-        a watershed. `distance`: a second output predicts the distance transform of each instance, scaled to
-        1 at its maximum; the h-maxima are the seeds.
+        `boundary`: a second output predicts the boundaries of instances; the regions inside them are the
+        seeds of a watershed. `distance`: a second output predicts the distance transform of each instance,
+        scaled to 1 at its maximum; its h-maxima are the seeds.
       losses: weight of each loss on the classes, see `segjax.losses.combine`.
       class_weights: weight of each class in these losses; None for 1.
       instance_weight: weight of the loss on the second output.
       smoothing: standard deviation, in pixels, of the Gaussian that smooths the flooded map.
-      h: minimum height of a maximum above the saddle to the next one, to be an instance.
+      h: minimum height of the maximum of an instance above the saddle to a higher maximum.
       min_area: minimum number of pixels of an instance: one number, or one per foreground class.
-      boundary_threshold: probability from which a pixel is a boundary.
+      boundary_threshold: minimum probability of boundary pixels.
     """
 
     instances: str = "distance"
@@ -66,7 +66,7 @@ class SemanticTask:
     """An encoder-decoder with its loss and its post-processing, see `Task`.
 
     Attributes:
-      model: has the outputs of `output_channels`.
+      model: a network with the outputs that `output_channels` returns.
       num_classes: K, background included.
       config: the settings.
 
@@ -104,7 +104,7 @@ class SemanticTask:
         return self.model.init(key, batch["image"])["params"]
 
     def loss(self, params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the weighted sum of the losses on classes and instances, and each of them."""
+        """Returns the weighted sum of the losses on classes and instances, and each loss by name."""
         del key
         config = self.config
         outputs = self.model.apply({"params": params}, batch["image"])

@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of a run: the latest ones and the best one, written in the background.
 
-    Orbax writes a step completely or not at all. This class adds what Orbax lacks: it detects files that
-    changed afterwards, and it falls back to the checkpoint before if the newest cannot be read.
+    Orbax writes a step completely or not at all. In addition, this class detects files that changed
+    afterwards, and falls back to an older checkpoint if the newest one cannot be read.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
@@ -39,7 +39,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,
-                best_fn=lambda metrics: metrics["score"],  # without it metrics are not written at all
+                best_fn=lambda metrics: metrics["score"],  # without it, Orbax writes no metrics
             ),
             item_names=("state", "digests", "progress"),
         )
@@ -59,7 +59,7 @@ class Checkpoints:
 
         Args:
           state: the state; its step names the checkpoint. Saving a step twice does nothing.
-          progress: what else a resumed run needs, as JSON.
+          progress: all else that a resumed run needs; written as JSON.
           score: validation score of this state, higher is better; determines the best checkpoint.
         """
         step = int(state.step)
@@ -111,7 +111,7 @@ class Checkpoints:
 
         Args:
           like: a state, or its shapes.
-          mesh: onto which the state is restored; it need not be the mesh that it was saved from.
+          mesh: mesh for the state; it may differ from the mesh that the state was saved from.
 
         Returns:
           The state and its progress; None if there is no checkpoint.
@@ -146,11 +146,11 @@ class Checkpoints:
         """Restores the parameters for evaluation, and nothing else, onto one device.
 
         Args:
-          shapes: the parameters, as shapes.
-          steps: of the checkpoints to try, in this order.
+          shapes: shapes and dtypes of the parameters.
+          steps: steps of the checkpoints to try, in this order.
 
         Returns:
-          The moving average of the parameters if the run keeps one, else the parameters; and their step.
+          The moving average of the parameters if the run has one, else the parameters; and their step.
 
         Raises:
           InputError: if all these checkpoints are damaged.

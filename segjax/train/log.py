@@ -1,4 +1,4 @@
-"""What a run writes down: a line of JSON for each logged step, and the same for TensorBoard."""
+"""Log of a training run: JSON lines and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from tensorboardX import SummaryWriter
 
 
 class Log:
-    """`log.jsonl` and TensorBoard event files in a folder; what lies after `start` is forgotten.
+    """Writes `log.jsonl` and TensorBoard event files to a folder.
 
-    A run that goes on from a checkpoint repeats the steps after it, so their lines would be there twice.
+    Entries after step `start` are deleted: a run that resumes from a checkpoint repeats these steps and would
+    log them twice.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "log.jsonl"
-        kept = [line for line in read_log(self._path) if line["step"] <= start]
-        replaced = self._path.with_suffix(".tmp")
-        replaced.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(replaced, self._path)
+        previous = [line for line in read_log(self._path) if line["step"] <= start]
+        tmp_path = self._path.with_suffix(".tmp")
+        tmp_path.write_text("".join(json.dumps(line) + "\n" for line in previous))
+        os.replace(tmp_path, self._path)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes the values of a step, nested dictionaries flattened to `outer/inner`."""
+        """Writes the values of a step; keys of nested dictionaries are joined to `outer/inner`."""
         flat = {name: value for name, value in _flatten(values) if value is not None}
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step} | flat) + "\n")
@@ -36,22 +37,22 @@ class Log:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds back."""
+        """Flushes and closes the TensorBoard writer."""
         self._board.close()
 
 
 class NoLog:
-    """The log of every process but the first."""
+    """Discards all values: the log of every process except the first."""
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Has nothing to close."""
+        """Does nothing."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `log.jsonl`; a last one that was cut off while being written is left out."""
+    """Returns the entries of a `log.jsonl`, up to the first line that is incomplete."""
     if not path.exists():
         return []
     lines = []

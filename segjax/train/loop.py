@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from jax.experimental import multihost_utils
@@ -22,7 +22,7 @@ from segjax.train.sharding import batch_sharding
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params
 
-# Opens an iterator over `(step, batch)` from a step on; batches are made ahead while it is open.
+# Opens an iterator over `(step, batch)` that begins at a step; while it is open, batches are made ahead.
 Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str, Any]]]]]
 
 
@@ -51,9 +51,9 @@ class Result(NamedTuple):
     """Result of a finished run.
 
     Attributes:
-      state: after the last step.
+      state: state after the last step.
       seconds: duration of the loop, including earlier attempts at the same run.
-      stopped_early: whether validation stopped to improve before the last step.
+      stopped_early: whether the run ended early, because validation no longer improved.
     """
 
     state: State
@@ -81,13 +81,13 @@ def fit(
     Args:
       step: `(state, batch) -> (state, metrics)`, from `make_step`.
       state: the initial state, sharded.
-      batches: opens the batches from a given step on.
-      checkpoints: of the run.
+      batches: opens the batches, beginning at a step.
+      checkpoints: checkpoints of the run.
       config: the settings.
-      folder: of the log.
+      folder: folder of the log.
       validate: parameters -> metrics; "score", higher is better, determines the best checkpoint.
-      run_metadata: stored in every checkpoint, such as the digest of the split, as JSON. A run resumes only
-        with equal metadata.
+      run_metadata: values, such as the digest of the split, that every checkpoint stores as JSON. A run
+        resumes only with equal metadata.
 
     Raises:
       InputError: if the gradients stay non-finite, a checkpoint can be neither written nor read, or the
@@ -97,7 +97,7 @@ def fit(
     mesh = jax.tree.leaves(state)[0].sharding.mesh
     state, progress = _resume(state, checkpoints, mesh, dict(run_metadata or {}))
     first = int(state.step)
-    before, began = progress["seconds"], time.monotonic()
+    earlier_seconds, start = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
         reporter = stack.enter_context(_Reporter(config, folder, first))
         is_interrupted = stack.enter_context(_interruption())
@@ -105,7 +105,8 @@ def fit(
             if number >= config.steps or progress["stopped"]:
                 break
             size = len(batch["image"]) * jax.process_count()
-            state, metrics = step(state, {name: _put(values, mesh) for name, values in batch.items()})
+            on_device = {name: _put(values, mesh) for name, values in batch.items()}
+            state, metrics = step(state, cast(Batch, on_device))
             done = number + 1
             reporter.report_previous()
             reporter.previous = done, metrics, size
@@ -121,7 +122,7 @@ def fit(
                     score = validation["score"]
                     reporter.log.write(done, {"validation": validation})
                     _update_best(progress, done, score, config.patience)
-                progress["seconds"] = before + time.monotonic() - began
+                progress["seconds"] = earlier_seconds + time.monotonic() - start
                 checkpoints.save(state, progress, score)
             if stopping:
                 checkpoints.wait()
@@ -225,10 +226,10 @@ def _update_best(progress: dict[str, Any], step: int, score: float, patience: in
 
 @contextmanager
 def _interruption() -> Iterator[Callable[[int], bool]]:
-    """Catches SIGTERM and the first Ctrl-C; yields a function that tells after a step whether to stop.
+    """Catches SIGTERM and the first Ctrl-C; yields a function `step -> whether to stop after it`.
 
-    Of several processes, any may receive the signal; JAX's coordinator makes all of them stop after the same
-    step.
+    If there are several processes, any of them may receive the signal; JAX's coordinator makes all stop after
+    the same step.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point

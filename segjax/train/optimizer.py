@@ -21,7 +21,7 @@ class OptimizerConfig:
       warmup: number of steps with a linearly increasing learning rate; the first one is above 0.
       end_lr_fraction: learning rate of the last step of the cosine, as a fraction of the peak.
       weight_decay: decoupled weight decay; on kernels only, not on biases and norms.
-      momentum: of SGD; the first beta of AdamW.
+      momentum: momentum of SGD, or the first beta of AdamW.
       clip: global norm to which larger gradients are scaled down; 0 for no clipping.
     """
 

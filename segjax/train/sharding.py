@@ -1,4 +1,4 @@
-"""Where arrays live: a mesh ("data", "fsdp"), batches split over both, parameters over the second."""
+"""Device mesh ("data", "fsdp"): batches are sharded over both axes, parameters over "fsdp"."""
 
 import math
 
@@ -10,18 +10,18 @@ from segjax.typing import PyTree
 
 
 def make_mesh(*, data: int, fsdp: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """Makes the mesh.
+    """Makes a mesh of two axes.
 
     Args:
-      data: devices that hold whole replicas of each other; -1 for all that `fsdp` leaves.
-      fsdp: devices over which each replica's parameters are split.
-      devices: all of this run's devices if None.
+      data: number of model replicas; -1 for as many as there are devices for.
+      fsdp: number of devices over which the parameters of each replica are sharded.
+      devices: `jax.devices()` if None.
 
     Returns:
-      The mesh, with axes of type Auto: on Explicit ones scatter-add, sort and concatenation raise.
+      The mesh. Its axes are Auto, because scatter-add, sort and concatenation raise on Explicit axes.
 
     Raises:
-      InputError: if there are not as many devices.
+      InputError: if the devices do not fit the mesh.
     """
     devices = jax.devices() if devices is None else devices
     if fsdp < 1 or (data < 1 and data != -1) or len(devices) % fsdp:
@@ -40,21 +40,24 @@ def make_mesh(*, data: int, fsdp: int, devices: list[jax.Device] | None = None) 
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Of a batch: its leading axis over every device."""
+    """Returns the sharding of a batch: its leading axis is split over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Of what every device holds whole."""
+    """Returns the sharding of an array that every device holds in full."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
-    """Of a state: each leaf split along its largest dimension that the fsdp axis divides, else whole.
+    """Returns the sharding of each leaf of a state.
+
+    A leaf is split over "fsdp" along its largest dimension that is divisible by the size of that axis. Leaves
+    without such a dimension, and leaves of fewer than 1,024 elements, are replicated.
 
     Args:
       mesh: from `make_mesh`.
-      state: tree of arrays or of their shapes.
+      state: tree of arrays or of `jax.ShapeDtypeStruct`.
 
     Returns:
       The tree of shardings.
@@ -63,7 +66,7 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
 
     def split(leaf: jax.Array) -> NamedSharding:
         sizes = [size if count > 1 and size % count == 0 else 0 for size in leaf.shape]
-        if math.prod(leaf.shape) < 2**10 or not any(sizes):  # not worth a message between devices
+        if math.prod(leaf.shape) < 2**10 or not any(sizes):  # too small to be worth the communication
             return replicated(mesh)
         axis = max(range(len(sizes)), key=sizes.__getitem__)
         return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "fsdp"))
@@ -72,10 +75,10 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
-    """Checks that a batch can be split.
+    """Checks that a batch can be split over the devices and microbatches.
 
     Raises:
-      InputError: if devices times microbatches do not divide the batch.
+      InputError: if the batch size is not a multiple of devices times microbatches.
     """
     parts = mesh.size * accumulate
     if batch_size % parts:

@@ -1,4 +1,4 @@
-"""The training state, and digests of it."""
+"""The training state and its digests."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ class State:
       ema_params: exponential moving average of `params`, or None.
       optimizer: state of the optimizer.
       skipped: [] int32, number of steps whose gradient was not finite and was not applied.
-      consecutive_skips: [] int32, number of the latest steps that were all skipped.
+      consecutive_skips: [] int32, number of skipped steps since the last step that was applied.
     """
 
     step: Array
@@ -51,7 +51,7 @@ def make_state(params: Params, optimizer: optax.GradientTransformation, *, keep_
 
 
 def digests(tree: PyTree) -> dict[str, str]:
-    """Returns the sha256 of each leaf, its shape and its dtype, by the path of the leaf."""
+    """Returns the sha256 of the values, shape and dtype of each leaf, by its path."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): _digest(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -59,7 +59,7 @@ def digests(tree: PyTree) -> dict[str, str]:
 
 
 def fingerprint(tree: PyTree) -> str:
-    """Returns one sha256 of a tree, which changes with any bit of any leaf."""
+    """Returns the sha256 of a tree; it changes with any bit of any leaf."""
     lines = "".join(f"{path} {digest}\n" for path, digest in sorted(digests(tree).items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -34,7 +34,7 @@ def make_step(
       augment: `(key, example) -> example`, applied to each example with its own key.
       mesh: from `make_mesh`.
       state: the state, or its shapes; determines its sharding.
-      ema_decay: of the moving average of the parameters, if the state keeps one.
+      ema_decay: decay of the moving average of the parameters, if the state has one.
       num_microbatches: number of parts of a batch whose gradients are averaged, to save memory.
 
     Returns:
@@ -52,7 +52,7 @@ def make_step(
     def accumulated(params: Params, batch: Batch, key: Array) -> tuple[Mapping[str, Array], Params]:
         if num_microbatches == 1:
             return gradient(params, batch, key)
-        # Row i belongs to microbatch i modulo their number, so each device keeps its rows.
+        # Row i belongs to microbatch i % num_microbatches, so that no row moves to another device.
         parts = jax.tree.map(lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
         keys = jax.random.split(key, num_microbatches)
         sums = jax.lax.map(lambda part: gradient(params, *part), (parts, keys))
@@ -65,7 +65,7 @@ def make_step(
         norm = optax.tree.norm(grads)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        # A shorter average early in training: the first parameters are close to noise.
+        # The average is shorter early in training, when parameters are close to noise.
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         ema = (
             jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params)

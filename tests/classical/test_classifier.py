@@ -38,11 +38,11 @@ def test_learns_what_small_is_at_any_magnification():
     for scale in (1.0, 2.0):
         image, truth = example(9, scale)
         unknown = Segmentation.from_labels(truth.labels)
-        made = classifier.classify(image * 7 + 3, unknown)
-        np.testing.assert_array_equal(made.classes, truth.classes)
-        np.testing.assert_array_equal(made.labels, truth.labels)
-        assert (made.scores > 0.5).all()
-        assert set(np.unique(made.semantic)) == {0, 1, 2}
+        classified = classifier.classify(image * 7 + 3, unknown)
+        np.testing.assert_array_equal(classified.classes, truth.classes)
+        np.testing.assert_array_equal(classified.labels, truth.labels)
+        assert (classified.scores > 0.5).all()
+        assert set(np.unique(classified.semantic)) == {0, 1, 2}
 
 
 def test_what_is_written_classifies_alike(tmp_path):

@@ -20,11 +20,11 @@ def section():
 def test_cells_are_bright_whatever_the_image():
     fluorescence = (200 + 3000 * CELL + 20 * NOISE).astype(np.uint16)[..., None]
     for image in (fluorescence, 4000 - fluorescence, section(), fluorescence / 4095.0):
-        made = contrast(image)
-        assert made.dtype == np.float32
-        assert made.min() >= 0
-        assert made.max() <= 1
-        assert made[CELL].mean() > made[~CELL].mean() + 0.5
+        contrasted = contrast(image)
+        assert contrasted.dtype == np.float32
+        assert contrasted.min() >= 0
+        assert contrasted.max() <= 1
+        assert contrasted[CELL].mean() > contrasted[~CELL].mean() + 0.5
 
 
 def test_what_is_bright_can_be_said():
@@ -51,9 +51,9 @@ def test_stained_tissue_is_told_from_fluorescence():
 
 def test_stretches_between_percentiles():
     ramp = np.linspace(0, 1000, 1001)[None]
-    made = stretch(ramp)
-    np.testing.assert_allclose(made[0, [0, 10, 998, 1000]], [0, 0, 1, 1], atol=1e-6)
-    assert made[0, 504] == pytest.approx(0.5)
+    contrasted = stretch(ramp)
+    np.testing.assert_allclose(contrasted[0, [0, 10, 998, 1000]], [0, 0, 1, 1], atol=1e-6)
+    assert contrasted[0, 504] == pytest.approx(0.5)
     assert stretch(np.full((3, 4), 7.0)) is None
     spot = np.zeros((100, 100))
     spot[5, 5] = 3

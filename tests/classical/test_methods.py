@@ -14,14 +14,14 @@ NAMES = sorted(METHODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_finds_the_cells(name):
     stages = make_stages(name)(IMAGE)
-    made = stages.segmentation
-    assert made.num_instances == COUNT
-    mask = made.labels > 0
+    segmentation = stages.segmentation
+    assert segmentation.num_instances == COUNT
+    mask = segmentation.labels > 0
     assert (mask & FIELD).sum() / (mask | FIELD).sum() > 0.75
     assert stages.foreground.shape == FIELD.shape
     assert stages.seeds.shape == (len(stages.seeds), 2)
     assert all(values.shape == FIELD.shape for values in stages.features.values())
-    np.testing.assert_array_equal(make_method(name)(IMAGE).labels, made.labels)
+    np.testing.assert_array_equal(make_method(name)(IMAGE).labels, segmentation.labels)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -104,11 +104,11 @@ def test_nothing_and_everything(shape):
 
 def test_finds_dim_and_bright_cells():
     foreground = discs((60, 200), (20, 20, 9), (20, 37, 9), (40, 90, 12), (30, 150, 10), (30, 168, 10))
-    made = watershed(fluorescence(foreground))
-    assert made.num_instances == 5
-    assert (made.classes == 1).all()
-    overlap = (made.semantic == 1) & foreground
-    assert overlap.sum() / ((made.semantic == 1) | foreground).sum() > 0.9
+    stages = watershed(fluorescence(foreground))
+    assert stages.num_instances == 5
+    assert (stages.classes == 1).all()
+    overlap = (stages.semantic == 1) & foreground
+    assert overlap.sum() / ((stages.semantic == 1) | foreground).sum() > 0.9
 
 
 @pytest.mark.parametrize("convert", [np.float32, lambda x: (x / 4095.0).astype(np.float64)])
@@ -133,9 +133,9 @@ def test_bodies_below_a_share_of_the_typical_area_are_of_another_class():
     foreground = discs((60, 90), (20, 20, 12), (40, 50, 11), (15, 70, 3), (50, 80, 3), (50, 15, 3))
     image = fluorescence(foreground)
     # Three of five are small, but most of the area is not.
-    made = watershed(image, small_fraction=0.25, min_area=10)
-    assert sorted(made.classes.tolist()) == [1, 1, 2, 2, 2]
-    assert made.semantic[15, 70] == 2
+    stages = watershed(image, small_fraction=0.25, min_area=10)
+    assert sorted(stages.classes.tolist()) == [1, 1, 2, 2, 2]
+    assert stages.semantic[15, 70] == 2
     assert (watershed(image, min_area=10).classes == 1).all()
     assert watershed(image, small_fraction=0.25, small_class=7, min_area=10).classes.max() == 7
 
@@ -149,9 +149,9 @@ def test_without_contrast_nothing_is_found(shape, value):
 def test_a_spot_too_small_for_the_percentiles_is_found():
     image = np.zeros((100, 100, 1), np.uint8)
     image[50:53, 50:53] = 200
-    made = watershed(image, min_area=1)
-    assert made.num_instances == 1
-    assert made.labels[51, 51] == 1
+    stages = watershed(image, min_area=1)
+    assert stages.num_instances == 1
+    assert stages.labels[51, 51] == 1
 
 
 def test_says_what_it_cannot_use():

@@ -22,9 +22,9 @@ RNG = np.random.default_rng(0)
 
 def test_two_percentiles_become_zero_and_one_and_the_rest_a_straight_line():
     image = np.arange(1001, dtype=np.uint16).reshape(-1, 1, 1)
-    made = percentile_normalise(image, low=10, high=60)
-    np.testing.assert_allclose(made[[100, 350, 600, 1000], 0, 0], [0, 0.5, 1, 1.8], rtol=1e-6)
-    assert made.dtype == np.float32
+    normalised = percentile_normalise(image, low=10, high=60)
+    np.testing.assert_allclose(normalised[[100, 350, 600, 1000], 0, 0], [0, 0.5, 1, 1.8], rtol=1e-6)
+    assert normalised.dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -47,23 +47,23 @@ def test_channels_by_themselves_or_together():
 @pytest.mark.parametrize("value", [0, 255, 40_000])
 def test_a_constant_channel_becomes_zero(value):
     image = np.stack([np.full((8, 8), value, np.uint16), RNG.integers(0, 99, (8, 8), np.uint16)], axis=-1)
-    made = percentile_normalise(image)
-    assert not made[..., 0].any()
-    assert np.isfinite(made).all()
-    assert made[..., 1].any()
+    normalised = percentile_normalise(image)
+    assert not normalised[..., 0].any()
+    assert np.isfinite(normalised).all()
+    assert normalised[..., 1].any()
 
 
 def test_a_few_bright_pixels_on_a_constant_background_stay_visible():
     image = np.full((100, 100, 1), 50, np.uint8)
     image[3, 4], image[5, 6] = 200, 0
-    made = percentile_normalise(image)
-    assert (made[0, 0, 0], made[3, 4, 0], made[5, 6, 0]) == (0.25, 1, 0)
+    normalised = percentile_normalise(image)
+    assert (normalised[0, 0, 0], normalised[3, 4, 0], normalised[5, 6, 0]) == (0.25, 1, 0)
 
 
 def test_the_extremes_of_float32_do_not_overflow():
     image = np.linspace(-3e38, 3e38, 64, dtype=np.float32).reshape(8, 8, 1)
-    made = percentile_normalise(image, low=0, high=100)
-    np.testing.assert_allclose([made.min(), made.max()], [0, 1], atol=1e-6)
+    normalised = percentile_normalise(image, low=0, high=100)
+    np.testing.assert_allclose([normalised.min(), normalised.max()], [0, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [0.3, 0.5, 1, 1.7])

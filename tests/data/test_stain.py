@@ -81,9 +81,9 @@ def test_a_jitter_moves_colours_along_the_two_stains_alone():
 
 def test_a_jitter_is_a_line_in_the_amount_of_each_stain():
     amounts = np.stack(np.meshgrid(np.linspace(0, 0.4, 5), np.linspace(0, 0.4, 5)), axis=-1)
-    found = -np.log(jittered(patch(amounts @ RUIFROK[:2])) * (1 - DARKEST) + DARKEST)
+    densities = -np.log(jittered(patch(amounts @ RUIFROK[:2])) * (1 - DARKEST) + DARKEST)
     basis = np.stack([*RUIFROK[:2], np.cross(*RUIFROK[:2])])
-    first = (found @ np.linalg.inv(basis))[..., 0]
+    first = (densities @ np.linalg.inv(basis))[..., 0]
     slopes = (first[:, 0, 4] - first[:, 0, 0]) / 0.4
     assert 0.5 <= slopes.min() < 0.8 < 1.2 < slopes.max() <= 1.5
     np.testing.assert_allclose(

@@ -10,7 +10,7 @@ from segjax.errors import InputError
 NUMBERS = np.arange(24.0).reshape(3, 4, 2)
 
 
-def written(array, **options):
+def write_array(array, **options):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, **options)
     return file.getvalue()
@@ -27,14 +27,14 @@ def places(folder, content):
 
 
 def test_items_come_one_by_one(tmp_path):
-    for file in places(tmp_path, written(NUMBERS)):
+    for file in places(tmp_path, write_array(NUMBERS)):
         items = list(iterate_array(file, (4, 2)))
         np.testing.assert_array_equal(np.stack(items), NUMBERS)
         assert not isinstance(items[0], np.memmap)
 
 
 def test_a_member_that_ends_too_early_says_where(tmp_path):
-    list(places(tmp_path, written(NUMBERS)[:-1]))
+    list(places(tmp_path, write_array(NUMBERS)[:-1]))
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         items = iterate_array(zipfile.Path(archive, "x.npy"), (4, 2))
         assert [next(items)[0, 0], next(items)[0, 0]] == [0, 8]
@@ -46,11 +46,11 @@ def test_a_member_that_ends_too_early_says_where(tmp_path):
     ("content", "message"),
     [
         (b"no array", "magic string"),
-        (written(NUMBERS)[:-1], "x.npy cannot be read"),
-        (written(np.asfortranarray(NUMBERS)), "in Fortran order"),
-        (written(NUMBERS.reshape(3, 2, 4)), r"its shape is \(3, 2, 4\), not \(N, 4, 2\)"),
-        (written(NUMBERS[0, 0, 0]), r"its shape is \(\)"),
-        (written(np.array([{}] * 3), allow_pickle=True), "holds object, not numbers"),
+        (write_array(NUMBERS)[:-1], "x.npy cannot be read"),
+        (write_array(np.asfortranarray(NUMBERS)), "in Fortran order"),
+        (write_array(NUMBERS.reshape(3, 2, 4)), r"its shape is \(3, 2, 4\), not \(N, 4, 2\)"),
+        (write_array(NUMBERS[0, 0, 0]), r"its shape is \(\)"),
+        (write_array(np.array([{}] * 3), allow_pickle=True), "holds object, not numbers"),
     ],
 )
 def test_what_is_no_such_array_is_refused(tmp_path, content, message):

@@ -70,11 +70,11 @@ def files_in(folder):
 
 
 def test_a_file_is_downloaded_once(tmp_path, server):
-    found = obtain(of(server), tmp_path)
-    assert found == tmp_path / "set" / "file.zip"
-    assert found.read_bytes() == CONTENT
+    obtained = obtain(of(server), tmp_path)
+    assert obtained == tmp_path / "set" / "file.zip"
+    assert obtained.read_bytes() == CONTENT
     assert files_in(tmp_path) == ["set/file.zip"]
-    assert obtain(of(server), tmp_path) == found
+    assert obtain(of(server), tmp_path) == obtained
     assert server.asked == [None]
 
 

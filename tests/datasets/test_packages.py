@@ -42,11 +42,11 @@ def test_pip_downloads_once_with_the_users_settings_and_repairs_what_is_torn(tmp
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     (downloads / tiny.FILENAME).write_bytes(b"torn")
-    found = wheel.obtain(downloads)
-    assert found.read_bytes() == (offline / tiny.FILENAME).read_bytes()
+    obtained = wheel.obtain(downloads)
+    assert obtained.read_bytes() == (offline / tiny.FILENAME).read_bytes()
     assert [path.name for path in downloads.iterdir()] == [tiny.FILENAME]
     monkeypatch.setattr("subprocess.run", no_pip)
-    assert wheel.obtain(downloads) == found
+    assert wheel.obtain(downloads) == obtained
 
 
 def test_another_file_of_that_name_is_refused(tmp_path, offline):

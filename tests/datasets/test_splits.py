@@ -14,7 +14,7 @@ from tests.datasets.checks.planted import summary
 TEMPLATE = summary("template", size=32)
 
 
-def made(name, *, group=None, split=None, counts=None, pixels=None, looks=None):
+def summary_of(name, *, group=None, split=None, counts=None, pixels=None, looks=None):
     """A summary of an image that was never drawn."""
     rng = np.random.default_rng(int(hashlib.sha256((looks or pixels or name).encode()).hexdigest()[:8], 16))
     return dataclasses.replace(
@@ -32,7 +32,7 @@ def many(count=200, groups=40, seed=0):
     """Images of groups of uneven sizes, of two classes of which one is rare."""
     rng = np.random.default_rng(seed)
     return [
-        made(
+        summary_of(
             f"i{index:03}",
             group=f"g{group}",
             counts={1: int(rng.poisson(20)), 2: int(rng.poisson(20) * (group % 3 == 0))},
@@ -42,10 +42,10 @@ def many(count=200, groups=40, seed=0):
 
 
 def splits_of_groups(summaries, split_of):
-    found = defaultdict(set)
+    splits_by_group = defaultdict(set)
     for each in summaries:
-        found[each.group].add(split_of[each.name])
-    return found
+        splits_by_group[each.group].add(split_of[each.name])
+    return splits_by_group
 
 
 def fractions_of(summaries, split_of):
@@ -85,8 +85,8 @@ def test_the_result_depends_on_the_seed_and_not_on_the_order():
 
 
 def test_images_that_look_alike_stay_together_whatever_their_groups():
-    summaries = [made(f"i{index}", looks=f"look{index // 2}") for index in range(20)]
-    summaries += [made(f"j{index}", pixels=f"pixels{index // 2}") for index in range(20)]
+    summaries = [summary_of(f"i{index}", looks=f"look{index // 2}") for index in range(20)]
+    summaries += [summary_of(f"j{index}", pixels=f"pixels{index // 2}") for index in range(20)]
     split_of = assign(summaries)
     for letter in "ij":
         for index in range(0, 20, 2):
@@ -96,19 +96,21 @@ def test_images_that_look_alike_stay_together_whatever_their_groups():
 
 def test_given_splits_are_kept_and_their_groups_follow():
     summaries = many()
-    given = {each.name: "test" for each in summaries if each.group in ("g1", "g3")}
-    marked = [dataclasses.replace(each, split=given.get(each.name)) for each in summaries]
+    user_splits = {each.name: "test" for each in summaries if each.group in ("g1", "g3")}
+    marked = [dataclasses.replace(each, split=user_splits.get(each.name)) for each in summaries]
     first = next(each.name for each in summaries if each.group == "g1")
     marked = [dataclasses.replace(each, split=None) if each.name == first else each for each in marked]
     split_of = assign(marked)
-    assert all(split_of[name] == "test" for name in given)
+    assert all(split_of[name] == "test" for name in user_splits)
     np.testing.assert_allclose(Counter(split_of.values())["train"] / len(summaries), 0.7, atol=0.06)
 
 
 def test_what_the_user_tore_apart_stays_so_and_is_reported():
-    summaries = [made(f"i{index}", group="g") for index in range(5)]
-    given = ["train", "train", "test", None, None]
-    marked = [dataclasses.replace(each, split=split) for each, split in zip(summaries, given, strict=True)]
+    summaries = [summary_of(f"i{index}", group="g") for index in range(5)]
+    user_splits = ["train", "train", "test", None, None]
+    marked = [
+        dataclasses.replace(each, split=split) for each, split in zip(summaries, user_splits, strict=True)
+    ]
     split_of = assign(marked)
     assert [split_of[each.name] for each in summaries] == ["train", "train", "test", "train", "train"]
     (leak,) = leaks([dataclasses.replace(each, split=split_of[each.name]) for each in marked])
@@ -130,12 +132,12 @@ def test_a_test_set_of_its_own_stays_out_of_the_folds():
 
 @pytest.mark.parametrize("count", [3, 4, 7])
 def test_few_groups_fill_every_split(count):
-    summaries = [made(f"i{index}", counts={1: 1 + 100 * (index == 0)}) for index in range(count)]
+    summaries = [summary_of(f"i{index}", counts={1: 1 + 100 * (index == 0)}) for index in range(count)]
     assert set(assign(summaries).values()) == set(FRACTIONS)
 
 
 def test_one_group_is_split_only_if_the_user_says_so():
-    summaries = [made(f"i{index}", group="g") for index in range(20)]
+    summaries = [summary_of(f"i{index}", group="g") for index in range(20)]
     with pytest.raises(
         InputError, match=r"1 groups without a split cannot fill train, validation, test.*by image"
     ):
@@ -145,7 +147,7 @@ def test_one_group_is_split_only_if_the_user_says_so():
 
 
 def test_splits_that_are_all_given_are_complete():
-    summaries = [made("a", split="train"), made("b", split="test")]
+    summaries = [summary_of("a", split="train"), summary_of("b", split="test")]
     assert assign(summaries) == {"a": "train", "b": "test"}
     assert assign([], fractions={"train": 1.0}) == {}
 
@@ -162,33 +164,33 @@ def test_splits_that_are_all_given_are_complete():
 )
 def test_what_makes_no_sense_is_refused(options, message):
     with pytest.raises(InputError, match=message):
-        assign([made(f"i{index}") for index in range(4)], **options)
+        assign([summary_of(f"i{index}") for index in range(4)], **options)
 
 
 def test_names_must_differ():
     with pytest.raises(InputError, match="two images are called a"):
-        assign([made("a"), made("b"), made("a")])
+        assign([summary_of("a"), summary_of("b"), summary_of("a")])
 
 
 def test_leaks_name_what_leaks():
     summaries = [
-        made("a", split="train", pixels="same"),
-        made("b", split="test", pixels="same"),
-        made("c", split="train", looks="alike"),
-        made("d", split="validation", looks="alike"),
-        made("e", split="train", group="g"),
-        made("f", split="test", group="g"),
-        made("h", split="train", looks="within"),
-        made("i", split="train", looks="within"),
-        made("j", looks="within"),
+        summary_of("a", split="train", pixels="same"),
+        summary_of("b", split="test", pixels="same"),
+        summary_of("c", split="train", looks="alike"),
+        summary_of("d", split="validation", looks="alike"),
+        summary_of("e", split="train", group="g"),
+        summary_of("f", split="test", group="g"),
+        summary_of("h", split="train", looks="within"),
+        summary_of("i", split="train", looks="within"),
+        summary_of("j", looks="within"),
     ]
-    found = leaks(summaries[::-1])
-    assert [(leak.kind, leak.splits, leak.names) for leak in found] == [
+    all_leaks = leaks(summaries[::-1])
+    assert [(leak.kind, leak.splits, leak.names) for leak in all_leaks] == [
         ("group", ("test", "train"), ("e", "f")),
         ("duplicate", ("test", "train"), ("a", "b")),
         ("near_duplicate", ("train", "validation"), ("c", "d")),
     ]
-    assert found[0].detail == "group g"
+    assert all_leaks[0].detail == "group g"
     assert leaks([]) == []
 
 
@@ -199,6 +201,6 @@ def test_digests_tell_assignments_apart():
 
 
 def test_what_is_held_out_elsewhere_is_not_shared():
-    summaries = [made(f"i{index:02}", split="elsewhere" if index < 20 else None) for index in range(40)]
+    summaries = [summary_of(f"i{index:02}", split="elsewhere" if index < 20 else None) for index in range(40)]
     split_of = assign(summaries, fractions={"train": 0.8, "test": 0.2})
     assert Counter(split_of.values()) == {"elsewhere": 20, "train": 16, "test": 4}

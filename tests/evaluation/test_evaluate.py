@@ -45,10 +45,10 @@ class Record:
 def test_a_split_is_scored_image_by_image_and_pooled(keep):
     truth, _ = example()
     records = Records([Record("right", truth), Record("wrong", Segmentation.empty(truth.shape))])
-    found = evaluate(lambda image: truth, records, headline="micronucleus", keep_predictions=keep)
-    assert list(found.per_image) == ["right", "wrong"]
-    assert found.per_image["right"].pq == 1
-    assert (found.scores.n_true, found.scores.n_pred) == (1, 2)
-    assert found.scores.instances == "micronucleus"
-    assert list(found.predictions) == (["right", "wrong"] if keep else [])
-    assert found.seconds > 0
+    evaluation = evaluate(lambda image: truth, records, headline="micronucleus", keep_predictions=keep)
+    assert list(evaluation.per_image) == ["right", "wrong"]
+    assert evaluation.per_image["right"].pq == 1
+    assert (evaluation.scores.n_true, evaluation.scores.n_pred) == (1, 2)
+    assert evaluation.scores.instances == "micronucleus"
+    assert list(evaluation.predictions) == (["right", "wrong"] if keep else [])
+    assert evaluation.seconds > 0

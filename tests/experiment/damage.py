@@ -27,12 +27,12 @@ def plant(images, masks, names):
       The kind of finding that has to be made of each that was damaged, by name.
     """
     names = iter(names)
-    planted = {}
+    kinds = {}
     rng = np.random.default_rng(0)
 
     def damaged(kind):
         name = next(names)
-        planted[name] = kind
+        kinds[name] = kind
         return images / f"{name}.png", masks / f"{name}.png"
 
     image, _ = damaged("empty_file")
@@ -111,17 +111,17 @@ def plant(images, masks, names):
     mask.write_bytes((masks / f"{other}.png").read_bytes())
     # Of two copies that with the later name goes.
     if image.stem < other:
-        planted[other] = planted.pop(image.stem)
+        kinds[other] = kinds.pop(image.stem)
     image, mask = damaged("near_duplicate")
     other = next(names)
     brighter = np.rot90(read(images / f"{other}.png")).astype(float) * 0.9 + 9
     write(image, np.ascontiguousarray(brighter.astype(np.uint8)))
     write(mask, np.ascontiguousarray(np.rot90(read(masks / f"{other}.png"))))
-    planted[other] = "near_duplicate"
+    kinds[other] = "near_duplicate"
     image, _ = damaged("unusual_channels")
     pixels = read(image)
     if pixels.ndim == 2:
         write(image, np.dstack([pixels, pixels // 2, pixels]))
     else:
         write(image, pixels[..., 0])
-    return planted
+    return kinds

@@ -19,13 +19,17 @@ def test_keeps_of_each_field_the_value_with_the_best_score(tmp_path):
     tries += [{"methods.watershed.h": value} for value in (0.75, 50.0)]
     tries += [{"methods.other.h": 2.0}]
     said = search(small(), tries, images=2, score="AP 0.5", out=tmp_path)
-    found = json.loads((tmp_path / "ablation.json").read_text())
-    assert found["images"] == 2
-    assert [trial["settings"] for trial in found["trials"]][:3] == [{}, {"min_area": 10**6}, {"min_area": 30}]
-    assert len(found["trials"]) == 5
-    best = max(found["trials"], key=lambda trial: trial["AP 0.5"])
+    results = json.loads((tmp_path / "ablation.json").read_text())
+    assert results["images"] == 2
+    assert [trial["settings"] for trial in results["trials"]][:3] == [
+        {},
+        {"min_area": 10**6},
+        {"min_area": 30},
+    ]
+    assert len(results["trials"]) == 5
+    best = max(results["trials"], key=lambda trial: trial["AP 0.5"])
     assert str(best["settings"]) in said
-    assert found["trials"][1]["AP 0.5"] == 0
+    assert results["trials"][1]["AP 0.5"] == 0
     assert best["settings"].get("min_area") != 10**6
 
 

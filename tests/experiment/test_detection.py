@@ -21,7 +21,7 @@ from segjax.models.detectors import METHODS
 from tests.experiment.tiny import shrink
 
 
-def tiny(method: str) -> ConfigDict:
+def small_config(method: str) -> ConfigDict:
     """The smallest detector that there can be."""
     backbone = "vgg16" if method == "fast_r_cnn" else "vgg16_fpn"
     config = shrink(rcnn.get_config(f"method={method},backbone={backbone},dataset=synthetic,size=small"))
@@ -38,7 +38,7 @@ def setup_of(config):
     return make_setup(config, ModelMetadata(("background", "cell"), 1), jax.devices()[:1])
 
 
-def _quick(config):
+def reduce_layers(config):
     """Fewer layers, and fewer operations on each parameter: what takes time is to trace and compile them."""
     config.model.backbone = "vgg11_fpn"
     config.optimizer.name = "sgd"
@@ -49,7 +49,7 @@ def _quick(config):
 def run(tmp_path_factory):
     """A finished run of Fast R-CNN."""
     folder = tmp_path_factory.mktemp("objects")
-    config = tiny("fast_r_cnn")
+    config = small_config("fast_r_cnn")
     config.dataset.data_dir = str(folder / "data")
     config.proposals = ConfigDict({"method": "watershed", "max_proposals": 30})
     train(config, folder / "run")
@@ -70,14 +70,14 @@ def test_is_evaluated_beside_the_reference(run):
 
 def test_proposals_are_made_once_and_kept_beside_the_data(run):
     config, folder, _ = run
-    kept = list((folder / "data" / "proposals" / "watershed-1").glob("*.npy"))
+    cached = list((folder / "data" / "proposals" / "watershed-1").glob("*.npy"))
     source: Source = open_split(config, "test")
-    before = {path: path.stat().st_mtime_ns for path in kept}
+    before = {path: path.stat().st_mtime_ns for path in cached}
     boxes = make_proposer(config)(source[0].image)
     assert boxes.shape[1] == 4
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert {path: path.stat().st_mtime_ns for path in cached} == before
     make_proposer(config)(np.zeros((50, 50, 1), np.uint8))
-    assert len(list((folder / "data" / "proposals" / "watershed-1").glob("*"))) == len(kept) + 1
+    assert len(list((folder / "data" / "proposals" / "watershed-1").glob("*"))) == len(cached) + 1
 
 
 def test_objects_are_found_in_pixels_of_the_image(run):
@@ -85,11 +85,11 @@ def test_objects_are_found_in_pixels_of_the_image(run):
     workdir = folder / "run"
     predictor = open_run(workdir).method
     image = open_split(config, "test")[0].image
-    found = predictor.detect(image)
-    assert found["shape"].tolist() == list(image.shape[:2])
+    detected = predictor.detect(image)
+    assert detected["shape"].tolist() == list(image.shape[:2])
     # The network sees it at half the size.
-    assert found["boxes"].max(initial=0) <= max(image.shape[:2])
-    assert (np.diff(found["scores"]) <= 0).all()
+    assert detected["boxes"].max(initial=0) <= max(image.shape[:2])
+    assert (np.diff(detected["scores"]) <= 0).all()
 
 
 def test_unknown_proposals_and_flips_are_named(run):
@@ -108,8 +108,8 @@ def test_unknown_proposals_and_flips_are_named(run):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_step_lowers_for_every_platform(method):
-    config = tiny(method)
-    _quick(config)
+    config = small_config(method)
+    reduce_layers(config)
     config.model.update({"crop_side": 16, "crop_context": 2} if method == "r_cnn" else {})
     config.data.max_instances = 8
     setup = setup_of(config)
@@ -130,8 +130,8 @@ def alternated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alternated")
 
     def finish(name, method, **overrides):
-        config = tiny(method)
-        _quick(config)
+        config = small_config(method)
+        reduce_layers(config)
         config.dataset.train, config.dataset.data_dir = "train[:3]", str(folder / "data")
         config.steps, config.train.validate_every = 1, 0
         config.optimizer.warmup = 0
@@ -163,7 +163,7 @@ def equal(one, another):
 
 def test_rpn_and_head_are_trained_alternately(alternated):
     _, runs = alternated
-    params = {name: found for name, (_, found) in runs.items()}
+    params = {name: result for name, (_, result) in runs.items()}
     assert equal(params["2"]["backbone"], params["3"]["backbone"])
     for part in ("backbone", "box_features", "box_predictor"):
         assert equal(params["2"][part], params["3"][part])
@@ -173,8 +173,8 @@ def test_rpn_and_head_are_trained_alternately(alternated):
 
 def test_the_boxes_of_a_run_are_kept_by_its_parameters(alternated):
     folder, runs = alternated
-    kept = {path.name: len(list(path.glob("*.npy"))) for path in (folder / "data" / "proposals").iterdir()}
-    ((name, count),) = kept.items()
+    cached = {path.name: len(list(path.glob("*.npy"))) for path in (folder / "data" / "proposals").iterdir()}
+    ((name, count),) = cached.items()
     assert name.startswith("rpn-")
     assert count > 0
     config = ConfigDict(runs["2"][0].to_dict())
@@ -217,17 +217,17 @@ def test_predictions_are_written_as_coco(alternated):
     Image.fromarray(image[..., 0]).save(images / "cells.png")
     chosen = select_method(folder / "3", None)
     list(predict(chosen, images, folder / "out", as_coco=True))
-    found = json.loads((folder / "out" / "predictions.json").read_text())
-    assert found["images"] == [
+    predictions = json.loads((folder / "out" / "predictions.json").read_text())
+    assert predictions["images"] == [
         {"id": 1, "file_name": "cells.png", "height": image.shape[0], "width": image.shape[1]}
     ]
     outputs = chosen.method.detect(image)
-    np.testing.assert_allclose([a["score"] for a in found["annotations"]], outputs["scores"])
-    assert len(found["categories"]) == len(chosen.class_names) - 1
+    np.testing.assert_allclose([a["score"] for a in predictions["annotations"]], outputs["scores"])
+    assert len(predictions["categories"]) == len(chosen.class_names) - 1
 
 
 def test_r_cnn_ends_with_svms(tmp_path):
-    config = tiny("r_cnn")
+    config = small_config("r_cnn")
     config.dataset.train, config.dataset.data_dir = "train[:3]", str(tmp_path / "data")
     config.proposals = ConfigDict({"method": "watershed", "max_proposals": 30})
     config.model.update({"crop_side": 16, "crop_context": 2})
@@ -235,8 +235,8 @@ def test_r_cnn_ends_with_svms(tmp_path):
     train(config, workdir)
     predictor = open_run(workdir).method
     assert not np.asarray(predictor.params["box_predictor"]["logits"]["kernel"])[:, 0].any()
-    found = predictor.detect(open_split(config, "test")[0].image)
-    assert found["boxes"].shape[1] == 4
-    made = (workdir / "svm.safetensors").stat().st_mtime_ns
+    detected = predictor.detect(open_split(config, "test")[0].image)
+    assert detected["boxes"].shape[1] == 4
+    modified = (workdir / "svm.safetensors").stat().st_mtime_ns
     train(config, workdir)
-    assert (workdir / "svm.safetensors").stat().st_mtime_ns == made
+    assert (workdir / "svm.safetensors").stat().st_mtime_ns == modified

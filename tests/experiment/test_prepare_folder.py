@@ -35,32 +35,39 @@ def picture(labels, seed):
 
 def drawn(count, shape=(150, 170), **options):
     """Cells of many images by key: ids 1..N, and no dots, which a preparation takes for slips."""
-    made = {}
+    annotations = {}
     for index in range(count):
         labels, classes = cells(index, shape, **options)
         area = np.bincount(labels.ravel())
         labels[area[labels] < 30] = 0
         ids, dense = np.unique(labels, return_inverse=True)
         of_id = {number: classes[old] for number, old in enumerate(ids.tolist()) if old}
-        made[f"plate {index % 2}/image.{index:02}"] = (dense.reshape(labels.shape).astype(np.int32), of_id)
-    return made
+        annotations[f"plate {index % 2}/image.{index:02}"] = (
+            dense.reshape(labels.shape).astype(np.int32),
+            of_id,
+        )
+    return annotations
 
 
-def write_images(folder, made):
-    for index, (key, (labels, _)) in enumerate(made.items()):
+def write_images(folder, annotations):
+    for index, (key, (labels, _)) in enumerate(annotations.items()):
         path = folder / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(labels, index)).save(path)
 
 
 def request(tmp_path, **options):
-    given = {"images": tmp_path / "images", "masks": tmp_path / "masks", "out": tmp_path / "out"} | options
+    arguments = {
+        "images": tmp_path / "images",
+        "masks": tmp_path / "masks",
+        "out": tmp_path / "out",
+    } | options
     return Request(
-        **{name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+        **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
     )
 
 
-def made_of(out):
+def read_records(out):
     """All records of a prepared folder, and the split of each."""
     splits = sorted(json.loads((Path(out) / "report" / "quality.json").read_text())["splits"])
     return {one.name: (one, split) for split in splits for one in FolderSource(split, data_dir=out)}
@@ -68,18 +75,18 @@ def made_of(out):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_instances_come_back_pixel_by_pixel_from_every_format(tmp_path, form):
-    made = drawn(7, num_classes=4)
-    write_images(tmp_path / "images", made)
-    masks = write_dataset(form, tmp_path / "masks", made, NAMES)
+    annotations = drawn(7, num_classes=4)
+    write_images(tmp_path / "images", annotations)
+    masks = write_dataset(form, tmp_path / "masks", annotations, NAMES)
     classes = NAMES[1:] if form == "imagej" else ()
     asked = form if form == "binary" else "auto"
     prepare_folder(
         request(tmp_path, masks=masks, mask_format=asked, classes=classes), workers=0, previews=False
     )
-    found = made_of(tmp_path / "out")
-    assert {key.replace("/", "_") for key in made} == set(found)
-    for index, (key, (labels, of_id)) in enumerate(made.items()):
-        record, _ = found[key.replace("/", "_")]
+    records = read_records(tmp_path / "out")
+    assert {key.replace("/", "_") for key in annotations} == set(records)
+    for index, (key, (labels, of_id)) in enumerate(annotations.items()):
+        record, _ = records[key.replace("/", "_")]
         np.testing.assert_array_equal(record.image[..., 0], picture(labels, index))
         if form == "binary":
             labels = ndimage.label(labels > 0, np.ones((3, 3)))[0]
@@ -95,50 +102,54 @@ def test_instances_come_back_pixel_by_pixel_from_every_format(tmp_path, form):
 def sick(tmp_path_factory):
     """A folder with every kind of damage, what was planted, and what the preparation said of it."""
     home = tmp_path_factory.mktemp("sick")
-    made = {key.split("/")[1]: pair for key, pair in drawn(60, shape=(96, 96)).items()}
-    write_images(home / "images", made)
+    annotations = {key.split("/")[1]: pair for key, pair in drawn(60, shape=(96, 96)).items()}
+    write_images(home / "images", annotations)
     (home / "masks").mkdir()
-    for key, (labels, _) in made.items():
+    for key, (labels, _) in annotations.items():
         Image.fromarray(labels.astype(np.uint16)).save(home / "masks" / f"{key}.png")
-    planted = damage.plant(home / "images", home / "masks", sorted(made))
+    expected_kinds = damage.plant(home / "images", home / "masks", sorted(annotations))
     prepare_folder(request(home, mask_format="labels"), workers=0, previews=False)
-    return home, planted, json.loads((home / "out" / "report" / "quality.json").read_text())
+    return home, expected_kinds, json.loads((home / "out" / "report" / "quality.json").read_text())
 
 
 def test_twenty_kinds_of_damage_are_found_and_named(sick):
-    _, planted, about = sick
-    assert len(set(planted.values())) >= 20
-    found = {kind: {entry["image"] for entry in entries} for kind, entries in about["findings"].items()}
-    missed = {name: kind for name, kind in planted.items() if name not in found.get(kind, ())}
+    _, expected_kinds, about = sick
+    assert len(set(expected_kinds.values())) >= 20
+    images_by_kind = {
+        kind: {entry["image"] for entry in entries} for kind, entries in about["findings"].items()
+    }
+    missed = {name: kind for name, kind in expected_kinds.items() if name not in images_by_kind.get(kind, ())}
     assert not missed
 
 
 def test_what_is_found_is_handled_as_documented(sick):
-    home, planted, about = sick
-    kept = set(made_of(home / "out"))
-    for name, kind in planted.items():
+    home, expected_kinds, about = sick
+    names = set(read_records(home / "out"))
+    for name, kind in expected_kinds.items():
         if kind != "missing_image":
-            assert (name in kept) == (KINDS[kind].action != "quarantine"), (name, kind)
+            assert (name in names) == (KINDS[kind].action != "quarantine"), (name, kind)
     actions = {entry["image"]: entry["action"] for kind in about["findings"].values() for entry in kind}
-    assert {actions[name] for name, kind in planted.items() if KINDS[kind].action == "repair"} == {"repaired"}
+    assert {actions[name] for name, kind in expected_kinds.items() if KINDS[kind].action == "repair"} == {
+        "repaired"
+    }
     assert about["images"]["quarantined"] == sum(
-        KINDS[kind].action == "quarantine" for kind in planted.values() if kind != "missing_image"
+        KINDS[kind].action == "quarantine" for kind in expected_kinds.values() if kind != "missing_image"
     )
 
 
 def test_nothing_healthy_is_set_aside_or_repaired(sick):
-    _, planted, about = sick
+    _, expected_kinds, about = sick
     for entries in about["findings"].values():
         for entry in entries:
-            assert entry["image"] in planted or entry["action"] == "kept", entry
+            assert entry["image"] in expected_kinds or entry["action"] == "kept", entry
     flagged = {entry["image"] for entries in about["findings"].values() for entry in entries}
-    assert len(flagged - set(planted)) <= 2
+    assert len(flagged - set(expected_kinds)) <= 2
 
 
 def test_no_file_is_changed_or_deleted(tmp_path):
-    made = drawn(8)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(8)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     (tmp_path / "images" / "plate 0" / "image.00.png").write_bytes(b"broken")
     before = contents(tmp_path)
     prepare_folder(request(tmp_path), workers=0, previews=False)
@@ -153,35 +164,40 @@ def contents(folder):
 
 
 def test_patients_stay_whole_and_classes_pixel_sizes_and_splits_come_from_the_table(tmp_path):
-    made = drawn(12)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(12)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     rows = [
         f"{key}.png,p{index // 2},{'tumour' if index % 3 else 'stroma'},0.25"
-        for index, key in enumerate(made)
+        for index, key in enumerate(annotations)
     ]
     (tmp_path / "table.csv").write_text("\n".join(["image,patient,class,pixel_size", *rows]))
     prepare_folder(request(tmp_path, metadata=tmp_path / "table.csv"), workers=0, previews=False)
-    found = made_of(tmp_path / "out")
+    records = read_records(tmp_path / "out")
     assert FolderSource("train", data_dir=tmp_path / "out").class_names == ("background", "stroma", "tumour")
     splits = {}
-    for index, key in enumerate(made):
-        record, split = found[key.replace("/", "_")]
+    for index, key in enumerate(annotations):
+        record, split = records[key.replace("/", "_")]
         assert record.group == f"folder/p{index // 2}"
         assert record.pixel_size == 0.25
         assert set(record.truth.classes) == {2 if index % 3 else 1}
         splits.setdefault(record.group, set()).add(split)
-    assert all(len(found) == 1 for found in splits.values())
-    assert {split for found in splits.values() for split in found} == {"train", "validation", "test"}
+    assert all(len(names) == 1 for names in splits.values())
+    assert {split for names in splits.values() for split in names} == {
+        "train",
+        "validation",
+        "test",
+    }
 
 
 def test_a_split_that_the_user_made_is_kept_and_what_leaks_is_told(tmp_path):
-    made = drawn(8)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(8)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     rows = [
-        f"{key},p{index % 6},{split}" for index, (key, split) in enumerate(zip(made, splits, strict=True))
+        f"{key},p{index % 6},{split}"
+        for index, (key, split) in enumerate(zip(annotations, splits, strict=True))
     ]
     (tmp_path / "table.csv").write_text("\n".join(["image,patient,split", *rows]))
     said = request(tmp_path, metadata=tmp_path / "table.csv")
@@ -194,9 +210,9 @@ def test_a_split_that_the_user_made_is_kept_and_what_leaks_is_told(tmp_path):
 
 
 def test_folds_for_cross_validation(tmp_path):
-    made = drawn(9)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(9)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     prepare_folder(request(tmp_path, folds=3), workers=0, previews=False)
     source = FolderSource("fold_0+fold_1", data_dir=tmp_path / "out")
     assert source.sizes == {"fold_0": 3, "fold_1": 3, "fold_2": 3}
@@ -204,9 +220,9 @@ def test_folds_for_cross_validation(tmp_path):
 
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
-    made = drawn(6)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(6)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     prepare_folder(request(tmp_path), workers=0, previews=False)
     before = contents(tmp_path / "out")
     assert "is prepared already" in prepare_folder(request(tmp_path), workers=0, previews=False)
@@ -221,9 +237,9 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
 
 
 def test_the_report_shows_findings_splits_and_sheets(tmp_path):
-    made = drawn(6, shape=(200, 200))
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(6, shape=(200, 200))
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     (tmp_path / "images" / "plate 0" / "image.00.png").write_bytes(b"broken")
     said = prepare_folder(request(tmp_path), workers=0, previews=True)
     assert "5 kept, 1 quarantined of 6 images" in said
@@ -262,17 +278,17 @@ def test_the_report_shows_findings_splits_and_sheets(tmp_path):
     ],
 )
 def test_requests_that_cannot_be_met_are_explained(tmp_path, options, message):
-    made = drawn(4)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(4)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     with pytest.raises(InputError, match=message):
         prepare_folder(request(tmp_path, **options), workers=0, previews=False)
 
 
 def test_a_coco_file_with_nan_costs_the_image_it_is_about(tmp_path):
-    made = drawn(5)
-    write_images(tmp_path / "images", made)
-    masks = write_dataset("coco", tmp_path / "coco", made)
+    annotations = drawn(5)
+    write_images(tmp_path / "images", annotations)
+    masks = write_dataset("coco", tmp_path / "coco", annotations)
     described = json.loads(masks.read_text())
     polygon = next(one for one in described["annotations"] if isinstance(one["segmentation"], list))
     polygon["segmentation"][0][0] = float("nan")
@@ -282,9 +298,9 @@ def test_a_coco_file_with_nan_costs_the_image_it_is_about(tmp_path):
 
 
 def test_a_zip_that_leads_out_of_its_folder_costs_its_image_and_writes_nothing(tmp_path):
-    made = drawn(5)
-    write_images(tmp_path / "images", made)
-    masks = write_dataset("imagej", tmp_path / "imagej", made)
+    annotations = drawn(5)
+    write_images(tmp_path / "images", annotations)
+    masks = write_dataset("imagej", tmp_path / "imagej", annotations)
     with zipfile.ZipFile(next(masks.rglob("*.zip")), "a") as archive:
         archive.writestr("../../outside.roi", b"x")
     prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
@@ -302,13 +318,13 @@ def unreadable(out):
 @pytest.mark.beam
 @pytest.mark.filterwarnings("ignore")  # Beam's own, of no concern to what it computes
 def test_beam_makes_the_same_data_set(tmp_path):
-    made = drawn(8)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(8)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     (tmp_path / "images" / "plate 0" / "image.00.png").write_bytes(b"broken")
     prepare_folder(request(tmp_path), workers=0, previews=False)
     prepare_folder(request(tmp_path, out=tmp_path / "beam"), workers=0, previews=False, beam=())
-    ours, theirs = made_of(tmp_path / "out"), made_of(tmp_path / "beam")
+    ours, theirs = read_records(tmp_path / "out"), read_records(tmp_path / "beam")
     assert {name: split for name, (_, split) in ours.items()} == {
         name: split for name, (_, split) in theirs.items()
     }
@@ -320,9 +336,9 @@ def test_beam_makes_the_same_data_set(tmp_path):
 def test_without_beam_it_says_how_to_have_it(tmp_path):
     if importlib.util.find_spec("apache_beam"):
         pytest.skip("Apache Beam is installed here")
-    made = drawn(4)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(4)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     with pytest.raises(InputError, match=r"--beam needs Apache Beam: pip install"):
         prepare_folder(request(tmp_path), workers=0, previews=False, beam=())
 

@@ -118,9 +118,9 @@ def _predicts_with_its_classifier(folder):
     config = classical.get_config("method=watershed,dataset=synthetic")
     config.classifier.file = str(folder / "classifier_watershed.json")
     out = folder / "out"
-    made = dict(predict(select_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
+    counts = dict(predict(select_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
     table = parquet.read_table(out / "measurements.parquet").to_pydict()
-    assert len(table["id"]) == next(iter(made.values()))
+    assert len(table["id"]) == next(iter(counts.values()))
     assert set(table["class_name"]) == {"nucleus", "bright body"}
     assert table["image"][0] == "cells.tif"
     labels = tifffile.imread(out / "cells_labels.tif")

@@ -41,11 +41,11 @@ def random_pair(seed: int, shape=(32, 40), count=12):
 @pytest.mark.parametrize("seed", range(40))
 def test_agrees_with_the_best_assignment_and_with_argmax(seed):
     truth, prediction = random_pair(seed)
-    found = statistics(truth, prediction)
+    counts = statistics(truth, prediction)
     expected = [oracle.matched(truth, prediction, threshold) for threshold in THRESHOLDS]
-    assert found.matched.tolist() == [tp for tp, _ in expected]
-    np.testing.assert_allclose(found.sum_iou, [iou for _, iou in expected], rtol=1e-12)
-    assert (found.intersection, found.union) == oracle.aggregated_jaccard(truth, prediction)
+    assert counts.matched.tolist() == [tp for tp, _ in expected]
+    np.testing.assert_allclose(counts.sum_iou, [iou for _, iou in expected], rtol=1e-12)
+    assert (counts.intersection, counts.union) == oracle.aggregated_jaccard(truth, prediction)
 
 
 def blocks(*rectangles):
@@ -108,8 +108,8 @@ def test_where_there_is_nothing_there_is_no_score():
         for name in ("f1", "precision", "recall", "pq", "sq", "aji")
     )
     assert all(math.isnan(value) for value in empty.compute().ap.values())
-    found = statistics(exact_and_60, with_a_pixel)
-    assert (found + empty).compute() == found.compute()
+    counts = statistics(exact_and_60, with_a_pixel)
+    assert (counts + empty).compute() == counts.compute()
 
 
 def test_adding_is_pooling_the_instances():
@@ -170,14 +170,14 @@ def test_agrees_with_stardist():
     stardist = pytest.importorskip("stardist.matching", reason="the peers extra is not installed")
     pairs = [random_pair(seed) for seed in range(150)]
     for truth, prediction in pairs:
-        found = statistics(truth, prediction)
+        counts = statistics(truth, prediction)
         for index, peer in enumerate(stardist.matching(truth, prediction, thresh=THRESHOLDS)):
-            assert (found.matched[index], found.num_true, found.num_predicted) == (
+            assert (counts.matched[index], counts.num_true, counts.num_predicted) == (
                 peer.tp,
                 peer.n_true,
                 peer.n_pred,
             )
-            assert found.sum_iou[index] == pytest.approx(peer.mean_true_score * peer.n_true, rel=1e-5)
+            assert counts.sum_iou[index] == pytest.approx(peer.mean_true_score * peer.n_true, rel=1e-5)
     pooled = sum((statistics(*pair) for pair in pairs), start=InstanceStatistics.empty())
     peer = stardist.matching_dataset(*zip(*pairs, strict=True), thresh=0.5, show_progress=False)
     scores = pooled.compute()

@@ -16,7 +16,7 @@ def images(height=37, width=50, channels=1, batch=2):
     return jnp.asarray(rng.uniform(size=(batch, height, width, channels)), jnp.float32)
 
 
-def tiny(**settings):
+def small_segmenter(**settings):
     return create_segmenter(**{"width": 1 / 16, "convolutions": 1, "outputs": OUTPUTS, **settings})
 
 
@@ -33,7 +33,7 @@ def shapes(model, x):
     ],
 )
 def test_every_combination_gives_float32_logits_for_every_pixel(encoder, decoder, skips):
-    model = tiny(encoder=encoder, decoder=decoder, skips=skips, dtype="bfloat16")
+    model = small_segmenter(encoder=encoder, decoder=decoder, skips=skips, dtype="bfloat16")
     variables, outputs = shapes(model, (2, 37, 50, 2))
     assert {name: (value.shape, value.dtype) for name, value in outputs.items()} == {
         "classes": ((2, 37, 50, 3), jnp.float32),
@@ -46,19 +46,19 @@ def test_every_combination_gives_float32_logits_for_every_pixel(encoder, decoder
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (33, 32)])
 @pytest.mark.parametrize("encoder", ["vgg11", "resnet18"])
 def test_any_size_fits(encoder, size):
-    _, outputs = shapes(tiny(encoder=encoder), (1, *size, 3))
+    _, outputs = shapes(small_segmenter(encoder=encoder), (1, *size, 3))
     assert outputs["classes"].shape == (1, *size, 3)
 
 
 def test_parameters_do_not_depend_on_the_size():
-    trees = [shapes(tiny(encoder="resnet18"), (1, *size, 3))[0] for size in ((1, 1), (37, 50))]
+    trees = [shapes(small_segmenter(encoder="resnet18"), (1, *size, 3))[0] for size in ((1, 1), (37, 50))]
     assert trees[0] == trees[1]
 
 
 @pytest.mark.parametrize("norm", list(NORMS))
 @pytest.mark.parametrize("encoder", ["vgg16", "resnet50"])
 def test_norm_is_the_encoders_alone(encoder, norm):
-    params = shapes(tiny(encoder=encoder, norm=norm), (1, 32, 32, 3))[0]["params"]
+    params = shapes(small_segmenter(encoder=encoder, norm=norm), (1, 32, 32, 3))[0]["params"]
     assert any(jax.tree.leaves(frozen(params["encoder"]))) == (norm == "frozen_batch")
     assert not any(jax.tree.leaves(frozen(params["decoder"])))
 
@@ -69,7 +69,7 @@ def test_norm_is_the_encoders_alone(encoder, norm):
     [("vgg11", "group", "transposed"), ("resnet18", "frozen_batch", "upsample")],
 )
 def test_gradients_are_finite_and_reach_all_that_is_trained(encoder, norm, decoder):
-    model, x = tiny(encoder=encoder, norm=norm, decoder=decoder), images(33, 35)
+    model, x = small_segmenter(encoder=encoder, norm=norm, decoder=decoder), images(33, 35)
     target = np.random.default_rng(1).standard_normal((2, 33, 35, 3))
 
     def loss(params):
@@ -90,7 +90,7 @@ def test_gradients_are_finite_and_reach_all_that_is_trained(encoder, norm, decod
 @pytest.mark.parametrize(("encoder", "norm"), [("vgg11", "group"), ("resnet18", "frozen_batch")])
 def test_remat_changes_nothing_but_the_memory(encoder, norm):
     x = images(16, 16, batch=1)
-    plain, remat = (tiny(encoder=encoder, norm=norm, remat=remat) for remat in (False, True))
+    plain, remat = (small_segmenter(encoder=encoder, norm=norm, remat=remat) for remat in (False, True))
     variables = random_variables(plain, x)
     assert jax.tree.structure(variables) == jax.tree.structure(random_variables(remat, x))
 
@@ -109,10 +109,10 @@ def test_remat_changes_nothing_but_the_memory(encoder, norm):
 
 def test_bfloat16_is_float32_but_for_its_precision():
     x = images(32, 32)
-    model = tiny(encoder="vgg11")
+    model = small_segmenter(encoder="vgg11")
     variables = random_variables(model, x)
     exact = jit(model.apply)(variables, x)["classes"]
-    rough = jit(tiny(encoder="vgg11", dtype="bfloat16").apply)(variables, x)["classes"]
+    rough = jit(small_segmenter(encoder="vgg11", dtype="bfloat16").apply)(variables, x)["classes"]
     assert rough.dtype == jnp.float32
     assert not np.array_equal(rough, exact)
     np.testing.assert_allclose(rough, exact, atol=0.05 * np.abs(exact).max())
@@ -120,7 +120,7 @@ def test_bfloat16_is_float32_but_for_its_precision():
 
 def test_images_of_a_batch_do_not_meet():
     x = images(32, 32)
-    model = tiny(encoder="vgg11")
+    model = small_segmenter(encoder="vgg11")
     variables = random_variables(model, x)
     apply = jit(model.apply)
     together = apply(variables, x)["classes"]
@@ -131,7 +131,7 @@ def test_images_of_a_batch_do_not_meet():
 def test_begins_neither_decided_nor_asleep():
     # Heads that begin a hundredth of their natural size need a hundred steps to grow.
     x = images(64, 64)
-    model = tiny(encoder="vgg11", width=1 / 8)
+    model = small_segmenter(encoder="vgg11", width=1 / 8)
     logits = jit(lambda: model.init_with_output(jax.random.key(0), x)[0]["classes"])()
     assert 0.2 < jnp.std(logits) < 3
 
@@ -160,15 +160,17 @@ def test_begins_neither_decided_nor_asleep():
 )
 def test_says_what_is_possible(settings, message):
     with pytest.raises(InputError, match=message):
-        tiny(**settings)
+        small_segmenter(**settings)
 
 
 def test_settings_of_the_decoder_arrive():
-    model = tiny(encoder="resnet18", channels=(9, 8, 7, 6, 5), convolutions=3)
+    model = small_segmenter(encoder="resnet18", channels=(9, 8, 7, 6, 5), convolutions=3)
     params = shapes(model, (1, 32, 32, 1))[0]["params"]
     assert params["decoder"]["stage5"]["convolutions"]["conv3"]["kernel"].shape == (3, 3, 5, 5)
     assert params["head_classes"]["kernel"].shape == (1, 1, 5, 3)
-    nearest, bilinear = (tiny(decoder="upsample", interpolation=method) for method in ("nearest", "bilinear"))
+    nearest, bilinear = (
+        small_segmenter(decoder="upsample", interpolation=method) for method in ("nearest", "bilinear")
+    )
     jaxprs = [
         str(jax.make_jaxpr(m.apply)(shapes(m, (1, 16, 16, 1))[0], images(16, 16, batch=1)))
         for m in (nearest, bilinear)

@@ -24,16 +24,16 @@ def crowded(seed: int, count: int):
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_one_box_at_a_time(seed, iou_threshold):
     boxes, scores, valid, classes = crowded(seed, 200)
-    kept = nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
+    selected = nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
     expected = oracle.nms(boxes, scores, valid, iou_threshold=iou_threshold, classes=classes)
-    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(selected, expected)
 
 
 def test_a_suppressed_box_suppresses_nothing():
     # A overlaps B and B overlaps C by 0.43; A and C do not meet: B goes, C stays.
     boxes = jnp.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], jnp.float32)
-    kept = nms(boxes, jnp.array([3.0, 2, 1]), jnp.ones(3, bool), iou_threshold=0.4)
-    np.testing.assert_array_equal(kept, [True, False, True])
+    selected = nms(boxes, jnp.array([3.0, 2, 1]), jnp.ones(3, bool), iou_threshold=0.4)
+    np.testing.assert_array_equal(selected, [True, False, True])
 
 
 def test_keeps_both_at_exactly_the_threshold():
@@ -45,8 +45,8 @@ def test_a_chain_of_overlaps_is_settled_link_by_link():
     # Each box overlaps the next alone: of 64 every second one stays, and it takes as many rounds to know.
     left = np.arange(64) * 5.0
     boxes = np.stack([left, np.zeros(64), left + 10, np.full(64, 10)], axis=1).astype(np.float32)
-    kept = nms(boxes, -left, np.ones(64, bool), iou_threshold=0.3)
-    np.testing.assert_array_equal(kept, np.arange(64) % 2 == 0)
+    selected = nms(boxes, -left, np.ones(64, bool), iou_threshold=0.3)
+    np.testing.assert_array_equal(selected, np.arange(64) % 2 == 0)
 
 
 def test_padding_changes_nothing():
@@ -61,8 +61,8 @@ def test_batches_by_vmap_and_keeps_nothing_of_an_empty_image():
     images = [crowded(seed, 50)[:3] for seed in range(3)]
     boxes, scores, valid = (jnp.stack(parts) for parts in zip(*images, strict=True))
     valid = valid.at[1].set(False)
-    kept = jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5))(boxes, scores, valid)
-    assert kept.any(axis=1).tolist() == [True, False, True]
+    selected = jax.vmap(lambda b, s, v: nms(b, s, v, iou_threshold=0.5))(boxes, scores, valid)
+    assert selected.any(axis=1).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -89,5 +89,5 @@ def test_agrees_with_torchvision(iou_threshold):
     boxes, scores, _, classes = crowded(7, 1000)
     tensors = torch.tensor(boxes), torch.tensor(scores), torch.tensor(classes)
     expected = np.isin(np.arange(1000), ops.batched_nms(*tensors, iou_threshold).numpy())
-    kept = nms(boxes, scores, jnp.ones(1000, bool), iou_threshold=iou_threshold, classes=classes)
-    np.testing.assert_array_equal(kept, expected)
+    selected = nms(boxes, scores, jnp.ones(1000, bool), iou_threshold=iou_threshold, classes=classes)
+    np.testing.assert_array_equal(selected, expected)

@@ -122,13 +122,13 @@ def test_agrees_with_torchvision(seed, sampling_ratio, aligned):
     rng = np.random.default_rng(seed)
     features, boxes = feature_map(seed, channels=5), some(seed, 60)
     weights = rng.normal(size=(60, 7, 7, 5)).astype(np.float32)
-    given = torch.tensor(features).permute(2, 0, 1)[None].requires_grad_()
-    expected = ops.roi_align(given, [torch.tensor(boxes)], 7, 0.25, sampling_ratio or -1, aligned)
+    inputs = torch.tensor(features).permute(2, 0, 1)[None].requires_grad_()
+    expected = ops.roi_align(inputs, [torch.tensor(boxes)], 7, 0.25, sampling_ratio or -1, aligned)
     (expected * torch.tensor(weights).permute(0, 3, 1, 2)).sum().backward()
     pool = partial(roi_align, boxes=boxes, bins=7, scale=0.25, sampling_ratio=sampling_ratio, aligned=aligned)
     slope = jax.grad(lambda f: jnp.sum(pool(f) * weights))(features)
     np.testing.assert_allclose(pool(features), expected.detach().permute(0, 2, 3, 1), atol=1e-4)
-    np.testing.assert_allclose(slope, given.grad[0].permute(1, 2, 0), atol=1e-3)
+    np.testing.assert_allclose(slope, inputs.grad[0].permute(1, 2, 0), atol=1e-3)
 
 
 @pytest.mark.peers
@@ -141,8 +141,8 @@ def test_a_pyramid_agrees_with_torchvision():
     centres = rng.uniform(0, 256, (200, 2))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
     pool = ops.MultiScaleRoIAlign(["2", "3", "4", "5"], 7, 2)
-    given = {name: torch.tensor(m).permute(2, 0, 1)[None] for name, m in maps.items()}
-    expected = pool(given, [torch.tensor(boxes)], [(256, 320)]).permute(0, 2, 3, 1)
+    inputs = {name: torch.tensor(m).permute(2, 0, 1)[None] for name, m in maps.items()}
+    expected = pool(inputs, [torch.tensor(boxes)], [(256, 320)]).permute(0, 2, 3, 1)
     actual = pyramid_roi_align(list(maps.values()), boxes, bins=7, scales=[2.0**-n for n in (2, 3, 4, 5)])
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 

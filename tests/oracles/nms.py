@@ -6,8 +6,8 @@ from tests.oracles.boxes import iou
 
 
 def nms(boxes, scores, valid, *, iou_threshold, classes):
-    kept = []
+    selected = []
     for j in sorted(np.flatnonzero(valid), key=lambda i: (-scores[i], i)):
-        if not any(classes[i] == classes[j] and iou(boxes[i], boxes[j]) > iou_threshold for i in kept):
-            kept.append(j)
-    return np.isin(np.arange(len(boxes)), kept)
+        if not any(classes[i] == classes[j] and iou(boxes[i], boxes[j]) > iou_threshold for i in selected):
+            selected.append(j)
+    return np.isin(np.arange(len(boxes)), selected)

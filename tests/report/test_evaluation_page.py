@@ -92,7 +92,7 @@ def both(source, aps=None):
     return {"model": evaluated(source, lambda truth: truth, aps), "reference": evaluated(source, shifted)}
 
 
-def written(path, source, evaluations, **others) -> Page:
+def write_page(path, source, evaluations, **others) -> Page:
     fields = {"data_set": "cells", "split": "test", "environment": {}, "config": {}, "train_seconds": 12.5}
     report = EvaluationReport(source=source, evaluations=evaluations, **(fields | others))
     write_report(path, report)
@@ -102,7 +102,7 @@ def written(path, source, evaluations, **others) -> Page:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     source = Images(record(seed) for seed in range(5))
-    return written(
+    return write_page(
         tmp_path_factory.mktemp("report"),
         source,
         both(source, aps=[0.5, math.nan, 0.9, 0.1, 0.7]),
@@ -177,7 +177,7 @@ def test_warnings_curves_and_environment_are_there(page):
 
 def test_hostile_names_are_text(tmp_path):
     source = Images([record(0, name=HOSTILE)], ("background", HOSTILE, "b"))
-    page = written(
+    page = write_page(
         tmp_path,
         source,
         {HOSTILE: evaluated(source, lambda truth: truth)},
@@ -196,25 +196,27 @@ def test_hostile_names_are_text(tmp_path):
 def test_of_many_images_the_first_in_order_are_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation_page, "MAX_EXAMPLES", 3)
     source = Images(record(seed) for seed in range(6))
-    page = written(tmp_path, source, both(source, aps=[seed / 10 for seed in range(6)]))
+    page = write_page(tmp_path, source, both(source, aps=[seed / 10 for seed in range(6)]))
     assert page.tags.count("article") == 3
     assert "3 of 6 are shown" in "".join(page.text)
 
 
 def test_without_images_curve_or_reference_there_is_still_a_report(tmp_path):
     nothing = Images([])
-    page = written(tmp_path, nothing, {"model": evaluated(nothing, None)})
+    page = write_page(tmp_path, nothing, {"model": evaluated(nothing, None)})
     assert page.tags.count("table") == 2
     assert not any(bold for _, bold in page.cells)
     assert "img" not in page.tags
-    page = written(tmp_path, nothing, {})
+    page = write_page(tmp_path, nothing, {})
     assert "table" in page.tags
 
 
 def test_the_metrics_file_has_the_scores_of_each_method_and_image(tmp_path):
     source = Images(record(seed) for seed in range(2))
     evaluations = both(source)
-    written(tmp_path, source, evaluations, step=7, split_facts={"split_sha256": "ab"}, environment={"a": 1})
+    write_page(
+        tmp_path, source, evaluations, step=7, split_facts={"split_sha256": "ab"}, environment={"a": 1}
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     keys = ["split", "methods", "seconds", "step", "images", "split_sha256", "per_image", "environment"]
     assert list(metrics) == keys
@@ -225,14 +227,14 @@ def test_the_metrics_file_has_the_scores_of_each_method_and_image(tmp_path):
         "evaluate": 1.5,
         "by_method": {"model": 1.5, "reference": 1.5},
     }
-    written(tmp_path, source, evaluations, proposals={"recall": None})
+    write_page(tmp_path, source, evaluations, proposals={"recall": None})
     assert json.loads((tmp_path / "metrics.json").read_text())["proposals"] == {"recall": None}
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((700, 900), 3), ((40, 2000), 1), ((38, 40), 2)])
 def test_images_of_any_shape_are_embedded_small(tmp_path, shape, channels):
     source = Images([record(0, shape=shape, channels=channels)])
-    page = written(tmp_path, source, both(source))
+    page = write_page(tmp_path, source, both(source))
     uri = next(value for tag, name, value in page.attributes if (tag, name) == ("img", "src"))
     width, height = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size
     assert width <= 512

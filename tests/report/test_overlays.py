@@ -68,8 +68,8 @@ def test_classes_without_instances_are_outlined_and_ignored_pixels_greyed_out():
     semantic = np.zeros((12, 20), np.int32)
     semantic[:6, :6] = 2
     semantic[:, 15:] = IGNORE
-    made = Segmentation.from_labels(np.zeros((12, 20), np.int32), semantic=semantic)
-    picture = outlined(made)
+    smaller = Segmentation.from_labels(np.zeros((12, 20), np.int32), semantic=semantic)
+    picture = outlined(smaller)
     assert (picture[5, :6] == MICRONUCLEUS).all()
     shown = overlays.to_display_rgb(image())
     np.testing.assert_array_equal(picture[:5, :5], shown[:5, :5])
@@ -77,10 +77,10 @@ def test_classes_without_instances_are_outlined_and_ignored_pixels_greyed_out():
 
 
 def test_a_new_width_keeps_instances_and_their_classes():
-    shown, (made,) = overlays.resized(image(), [example()], 40)
+    shown, (smaller,) = overlays.resized(image(), [example()], 40)
     assert shown.shape == (24, 40, 3)
-    assert made.shape == (24, 40)
-    np.testing.assert_array_equal(made.labels[::2, ::2], example().labels)
+    assert smaller.shape == (24, 40)
+    np.testing.assert_array_equal(smaller.labels[::2, ::2], example().labels)
     # Made small, the first instance is lost; the others keep what they are.
     labels = np.where(example().labels == 3, 0, example().labels + (example().labels > 0))
     labels[11, 19] = 1

@@ -25,6 +25,6 @@ def test_the_torch_network_of_the_benchmark_is_ours(norm):
     channels = [round(width * count) for count in CHANNELS]
     theirs = VGGUNet(VARIANTS["vgg13"], channels, inputs=1, norm=norm, outputs=4).load(params)
     with torch.inference_mode():
-        found = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+        outputs = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
     expected = np.concatenate([ours["classes"], ours["distance"]], -1)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(outputs, expected, atol=1e-4 * np.abs(expected).max())

@@ -12,9 +12,9 @@ from tests.scripts.test_scripts import environment, finish, start  # noqa: F401 
 
 @pytest.fixture
 def folder(tmp_path):
-    made = drawn(40)
-    write_images(tmp_path / "images", made)
-    write_dataset("labels", tmp_path / "masks", made)
+    annotations = drawn(40)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
     (tmp_path / "images" / "plate 0" / "image.00.png").write_bytes(b"broken")
     return tmp_path
 
@@ -47,9 +47,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, environment): 
         process.communicate()
     code, _, err = finish(prepare(folder, killed, environment))
     assert code == 0, err
-    expected, found = contents(whole), contents(killed)
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if found[name] != expected[name]] == []
+    expected, actual = contents(whole), contents(killed)
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if actual[name] != expected[name]] == []
 
 
 def test_what_is_missing_is_said_in_one_sentence(folder, environment):  # noqa: F811

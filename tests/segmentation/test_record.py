@@ -6,17 +6,19 @@ from segjax.typing import IGNORE
 
 
 def test_renumbers_ids_with_gaps_in_ascending_order():
-    made = Segmentation.from_labels(np.array([[0, 7], [300, 7]], np.uint16), classes=[2, 1], scores=[0.5, 1])
-    np.testing.assert_array_equal(made.labels, [[0, 1], [2, 1]])
-    np.testing.assert_array_equal(made.semantic, [[0, 2], [1, 2]])
-    assert made.labels.dtype == made.semantic.dtype == np.int32
-    assert made.num_instances == 2
-    assert made.shape == (2, 2)
+    segmentation = Segmentation.from_labels(
+        np.array([[0, 7], [300, 7]], np.uint16), classes=[2, 1], scores=[0.5, 1]
+    )
+    np.testing.assert_array_equal(segmentation.labels, [[0, 1], [2, 1]])
+    np.testing.assert_array_equal(segmentation.semantic, [[0, 2], [1, 2]])
+    assert segmentation.labels.dtype == segmentation.semantic.dtype == np.int32
+    assert segmentation.num_instances == 2
+    assert segmentation.shape == (2, 2)
 
 
 def test_an_image_without_background_keeps_its_first_instance():
-    made = Segmentation.from_labels(np.array([[4, 4], [9, 9]]))
-    np.testing.assert_array_equal(made.labels, [[1, 1], [2, 2]])
+    segmentation = Segmentation.from_labels(np.array([[4, 4], [9, 9]]))
+    np.testing.assert_array_equal(segmentation.labels, [[1, 1], [2, 2]])
 
 
 def test_empty_has_no_instances():
@@ -49,10 +51,10 @@ def test_an_alpha_that_is_nowhere_transparent_says_nothing():
 def test_later_polygons_win_and_hidden_ones_leave_with_their_class():
     square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
     far = square + 4
-    made = Segmentation.from_polygons([square, square, far], (9, 9), classes=[1, 2, 3])
-    assert made.classes.tolist() == [2, 3]
-    assert (made.labels == 1).sum() == 9
-    assert made.labels[2, 2] == 1
+    segmentation = Segmentation.from_polygons([square, square, far], (9, 9), classes=[1, 2, 3])
+    assert segmentation.classes.tolist() == [2, 3]
+    assert (segmentation.labels == 1).sum() == 9
+    assert segmentation.labels[2, 2] == 1
 
 
 def test_of_masks_the_smaller_is_on_top():
@@ -61,11 +63,11 @@ def test_of_masks_the_smaller_is_on_top():
     for masks, expected in (([small, large], 1), ([large, small], 2)):
         assert Segmentation.from_masks(masks, (6, 6)).labels[2, 2] == expected
     nothing = np.zeros((6, 6), bool)
-    made = Segmentation.from_masks([small, nothing, small, large], (6, 6), classes=[1, 2, 3, 4])
+    segmentation = Segmentation.from_masks([small, nothing, small, large], (6, 6), classes=[1, 2, 3, 4])
     # Of two equal ones the first is covered whole, and leaves with its class.
-    assert made.classes.tolist() == [3, 4]
-    assert made.labels[2, 2] == 1
-    assert (made.labels == 2).sum() == 35
+    assert segmentation.classes.tolist() == [3, 4]
+    assert segmentation.labels[2, 2] == 1
+    assert (segmentation.labels == 2).sum() == 35
     assert Segmentation.from_masks([], (2, 3)).shape == (2, 3)
 
 
@@ -102,12 +104,12 @@ def test_of_class_keeps_one_class_and_what_is_ignored():
 def test_the_class_map_and_the_boxes_are_those_of_the_instances():
     labels = np.zeros((6, 9), int)
     labels[1:4, 2:8], labels[3:5, 0:1], labels[5, 8] = 5, 9, 7
-    made = Segmentation.from_labels(labels, classes=[2, 1, 3], semantic=np.zeros((6, 9), int))
+    segmentation = Segmentation.from_labels(labels, classes=[2, 1, 3], semantic=np.zeros((6, 9), int))
     np.testing.assert_array_equal(
-        made.class_map, np.select([labels == 5, labels == 9, labels == 7], [2, 3, 1])
+        segmentation.class_map, np.select([labels == 5, labels == 9, labels == 7], [2, 3, 1])
     )
-    assert made.class_map.dtype == np.int32
-    assert made.boxes.tolist() == [[2, 1, 8, 4], [8, 5, 9, 6], [0, 3, 1, 5]]
+    assert segmentation.class_map.dtype == np.int32
+    assert segmentation.boxes.tolist() == [[2, 1, 8, 4], [8, 5, 9, 6], [0, 3, 1, 5]]
     assert Segmentation.empty((3, 4)).boxes.shape == (0, 4)
 
 

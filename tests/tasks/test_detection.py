@@ -128,16 +128,16 @@ def test_losses_stay_finite(damage):
 
 @pytest.mark.parametrize("box", [(9, 9, 2, 2), (5, 5, 5, 5), (400, 400, 420, 420), (np.nan, 0, 9, 9)])
 def test_impossible_proposals_change_nothing(box):
-    given = batch()
-    expected, _ = gradient("fast_r_cnn")(params("fast_r_cnn"), given, jax.random.key(0))
-    damaged = given["proposals"].copy(), given["proposals_valid"].copy()
+    inputs = batch()
+    expected, _ = gradient("fast_r_cnn")(params("fast_r_cnn"), inputs, jax.random.key(0))
+    damaged = inputs["proposals"].copy(), inputs["proposals_valid"].copy()
     # In the place of padding, so that the same RoIs are drawn if it is left out.
     damaged[0][:, 16] = box
     outside = box[0] == 400
     damaged[1][:, 16] = not outside
     (total, _), slopes = gradient("fast_r_cnn")(
         params("fast_r_cnn"),
-        given | {"proposals": damaged[0], "proposals_valid": damaged[1]},
+        inputs | {"proposals": damaged[0], "proposals_valid": damaged[1]},
         jax.random.key(0),
     )
     assert total == expected[0]
@@ -168,13 +168,13 @@ def predict(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_predictions_become_a_segmentation(method):
-    given = batch()
+    inputs = batch()
     proposals = (
-        (given["proposals"], given["proposals_valid"]) if "fast" in method or method == "r_cnn" else None
+        (inputs["proposals"], inputs["proposals_valid"]) if "fast" in method or method == "r_cnn" else None
     )
-    found = predict(method)(params(method), given["image"], np.array([SIDE, SIDE], np.float32), proposals)
-    assert found["boxes"].shape == (2, 10, 4)
-    first = {name: np.asarray(values)[0] for name, values in found.items()}
+    detected = predict(method)(params(method), inputs["image"], np.array([SIDE, SIDE], np.float32), proposals)
+    assert detected["boxes"].shape == (2, 10, 4)
+    first = {name: np.asarray(values)[0] for name, values in detected.items()}
     assert ("masks" in first) == (method == "mask_r_cnn")
     result = task(method).segment(first | {"shape": np.array([SIDE, SIDE])})
     assert result.shape == (SIDE, SIDE)
@@ -183,11 +183,11 @@ def test_predictions_become_a_segmentation(method):
 
 
 def test_many_crops_are_encoded_in_chunks():
-    given = batch()
+    inputs = batch()
     model, weights = detector("r_cnn"), params("r_cnn")
-    boxes = np.tile(given["proposals"], (1, 4, 1))[:, :70]
+    boxes = np.tile(inputs["proposals"], (1, 4, 1))[:, :70]
     boxes = boxes[:1]
-    image = given["image"][:1]
+    image = inputs["image"][:1]
     one = quick.jit(lambda p, b: model.apply({"params": p}, [image], b, method="predict_boxes"))(
         weights, boxes
     )[0]
@@ -211,13 +211,13 @@ def test_masks_suppress_masks():
     # The second lies below the first and shows no pixel.
     np.testing.assert_array_equal(result.classes, [1, 1])
     np.testing.assert_allclose(result.scores, [0.9, 0.7])
-    given = batch()["image"]
+    inputs = batch()["image"]
     detect = dataclasses.replace(CONFIG.detect, score_threshold=0.0, iou_threshold=0.99)
     loose = task("mask_r_cnn", detect)
     strict = task("mask_r_cnn", detect, suppression="masks", mask_nms=0.1)
     weights = params("mask_r_cnn")
     full = weights | {"mask_head": weights["mask_head"] | {"bias": np.full(3, 50.0, np.float32)}}
-    every, few = (quick.jit(t.predict)(full, given)["valid"].sum() for t in (loose, strict))
+    every, few = (quick.jit(t.predict)(full, inputs)["valid"].sum() for t in (loose, strict))
     assert 0 < few < every
 
 
@@ -235,10 +235,10 @@ def test_losses_are_the_same_on_eight_devices(method):
     mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    given, weights, key = batch(size=8), params(method), jax.random.key(0)
+    inputs, weights, key = batch(size=8), params(method), jax.random.key(0)
     loss = quick.jit(task(method).loss)
-    one = loss(weights, given, key)
-    eight = loss(jax.device_put(weights, whole), jax.device_put(given, split), jax.device_put(key, whole))
+    one = loss(weights, inputs, key)
+    eight = loss(jax.device_put(weights, whole), jax.device_put(inputs, split), jax.device_put(key, whole))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
         assert b == pytest.approx(float(a), rel=1e-4)
 
@@ -287,13 +287,13 @@ def test_losses_are_torchvisions():
         rois=SamplingConfig(batch_size=everything),
     )
     mine = DetectionTask(model, 5, config)
-    given = {
+    inputs = {
         "image": image[None],
         "labels": labels[None],
         "semantic": (labels > 0).astype(np.int32)[None],
         "classes": np.array([[1, 3, 2, 0]], np.int32),
     }
-    _, terms = jax.jit(mine.loss)(weights, given, jax.random.key(0))
+    _, terms = jax.jit(mine.loss)(weights, inputs, jax.random.key(0))
     pairs = {
         "objectness": "loss_objectness",
         "proposals": "loss_rpn_box_reg",

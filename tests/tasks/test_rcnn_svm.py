@@ -69,8 +69,8 @@ def test_hard_negatives_are_found_among_many_easy_ones():
 
 
 def test_a_class_without_objects_is_never_found():
-    found = fit_predictor([image(seed, classes=(1,)) for seed in range(3)], num_classes=3, seed=0)
-    assert (predicted(found["logits"], image(9).features)[:, 2] < -1000).all()
+    layers = fit_predictor([image(seed, classes=(1,)) for seed in range(3)], num_classes=3, seed=0)
+    assert (predicted(layers["logits"], image(9).features)[:, 2] < -1000).all()
 
 
 def test_without_objects_there_is_nothing_to_fit():

@@ -57,15 +57,15 @@ def test_what_a_perfect_network_says_is_segmented_perfectly(instances):
     labels, semantic = scene()
     task = make(instances)
     outputs = task.predict(perfect(labels, semantic, instances), jnp.zeros((1, 24, 40, 1)))
-    found = task.segment({name: np.asarray(values[0]) for name, values in outputs.items()})
-    np.testing.assert_array_equal(found.semantic, semantic)
+    segmentation = task.segment({name: np.asarray(values[0]) for name, values in outputs.items()})
+    np.testing.assert_array_equal(segmentation.semantic, semantic)
     if instances == "components":  # touching cells of a class are one component
-        np.testing.assert_array_equal(found.labels, np.array([0, 1, 1, 2])[labels])
-        assert found.classes.tolist() == [1, 2]
+        np.testing.assert_array_equal(segmentation.labels, np.array([0, 1, 1, 2])[labels])
+        assert segmentation.classes.tolist() == [1, 2]
     else:
-        assert found.classes.tolist() == [1, 1, 2]
-        assert (found.labels == labels).mean() > 0.98
-    assert (found.scores > 0.99).all()
+        assert segmentation.classes.tolist() == [1, 1, 2]
+        assert (segmentation.labels == labels).mean() > 0.98
+    assert (segmentation.scores > 0.99).all()
 
 
 @pytest.mark.parametrize("instances", INSTANCES)

@@ -25,14 +25,14 @@ def unfinished_reads_end_here():
 
 def states(count, **options):
     mesh, state, step = toy.setup(**options)
-    made = [jax.tree.map(lambda x: x.copy(), state)]
+    history = [jax.tree.map(lambda x: x.copy(), state)]
     for number in range(count):
         state, _ = step(state, toy.batch(number), jax.random.key(0))
-        made.append(jax.tree.map(lambda x: x.copy(), state))
-    return mesh, made
+        history.append(jax.tree.map(lambda x: x.copy(), state))
+    return mesh, history
 
 
-def damage(folder, how):
+def damage_file(folder, how):
     """Changes the data of a checkpoint behind Orbax's back."""
     for path in [path for path in (folder / "state").rglob("*") if path.is_file() and "/d/" in str(path)]:
         content = bytearray(path.read_bytes())
@@ -51,25 +51,25 @@ def damage(folder, how):
 
 
 def test_restores_bit_by_bit_onto_any_mesh(tmp_path):
-    _, made = states(2, data=1, fsdp=8)
+    _, saved_states = states(2, data=1, fsdp=8)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(made[2], {"seconds": 1.5})
+        checkpoints.save(saved_states[2], {"seconds": 1.5})
     for data, fsdp in ((1, 1), (8, 1), (2, 4)):
         mesh = make_mesh(data=data, fsdp=fsdp)
         with Checkpoints(tmp_path) as checkpoints:
-            state, progress = checkpoints.restore(made[0], mesh)
+            state, progress = checkpoints.restore(saved_states[0], mesh)
             assert checkpoints.progress(2) == {"seconds": 1.5}
-        assert fingerprint(state) == fingerprint(made[2])
+        assert fingerprint(state) == fingerprint(saved_states[2])
         assert progress == {"seconds": 1.5}
         assert state.params["out"].sharding.mesh.shape == mesh.shape
 
 
 def test_keeps_the_latest_and_the_best(tmp_path):
-    _, made = states(5)
+    _, saved_states = states(5)
     scores = [None, 0.1, 0.9, 0.3, 0.2, None]
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.best() is None
-        for state, score in list(zip(made, scores, strict=True))[1:]:
+        for state, score in list(zip(saved_states, scores, strict=True))[1:]:
             checkpoints.save(state, {}, score)
         checkpoints.wait()
         assert checkpoints.steps() == [2, 4, 5]
@@ -80,40 +80,40 @@ def test_keeps_the_latest_and_the_best(tmp_path):
 
 @pytest.mark.parametrize("how", ["flip", "zero", "truncate", "delete", "empty"])
 def test_goes_back_past_a_damaged_checkpoint(tmp_path, how, caplog):
-    mesh, made = states(3)
+    mesh, saved_states = states(3)
     with Checkpoints(tmp_path) as checkpoints:
-        for state in made[2:]:
+        for state in saved_states[2:]:
             checkpoints.save(state, {})
-    damage(tmp_path / "3", how)
+    damage_file(tmp_path / "3", how)
     with Checkpoints(tmp_path) as checkpoints:
-        state, _ = checkpoints.restore(made[0], mesh)
-        assert fingerprint(state) == fingerprint(made[2])
+        state, _ = checkpoints.restore(saved_states[0], mesh)
+        assert fingerprint(state) == fingerprint(saved_states[2])
         assert "3 is damaged" in caplog.text
         checkpoints.forget_after(2)
-        checkpoints.save(made[3], {})
+        checkpoints.save(saved_states[3], {})
     with Checkpoints(tmp_path) as checkpoints:
-        state, _ = checkpoints.restore(made[0], mesh)
-    assert fingerprint(state) == fingerprint(made[3])
+        state, _ = checkpoints.restore(saved_states[0], mesh)
+    assert fingerprint(state) == fingerprint(saved_states[3])
 
 
 def test_never_starts_from_scratch_where_every_checkpoint_is_damaged(tmp_path):
-    mesh, made = states(1)
+    mesh, saved_states = states(1)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(made[1], {})
-    damage(tmp_path / "1", "flip")
+        checkpoints.save(saved_states[1], {})
+    damage_file(tmp_path / "1", "flip")
     with (
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(InputError, match=r"all checkpoints \[1\] .* are damaged"),
     ):
-        checkpoints.restore(made[0], mesh)
+        checkpoints.restore(saved_states[0], mesh)
 
 
 @pytest.mark.parametrize("keep_ema", [True, False])
 def test_prediction_restores_the_parameters_for_evaluation_alone(tmp_path, keep_ema):
-    _, made = states(2, keep_ema=keep_ema)
-    expected = jax.device_get(made[2].eval_params)
+    _, saved_states = states(2, keep_ema=keep_ema)
+    expected = jax.device_get(saved_states[2].eval_params)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(made[2], {})
+        checkpoints.save(saved_states[2], {})
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), expected)
     with Checkpoints(tmp_path) as checkpoints:
         params, step = checkpoints.restore_params(shapes, [2])
@@ -126,28 +126,30 @@ def test_prediction_restores_the_parameters_for_evaluation_alone(tmp_path, keep_
 
 @pytest.mark.parametrize("how", ["flip", "zero", "truncate", "delete", "empty"])
 def test_prediction_falls_back_to_an_intact_checkpoint(tmp_path, how):
-    _, made = states(2)
+    _, saved_states = states(2)
     with Checkpoints(tmp_path) as checkpoints:
-        for state in made[1:]:
+        for state in saved_states[1:]:
             checkpoints.save(state, {})
-    damage(tmp_path / "2", how)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), made[1].eval_params)
+    damage_file(tmp_path / "2", how)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved_states[1].eval_params
+    )
     with Checkpoints(tmp_path) as checkpoints:
         params, step = checkpoints.restore_params(shapes, [2, 1])
         assert step == 1
         with pytest.raises(InputError, match=r"all checkpoints \[2\] .* are damaged"):
             checkpoints.restore_params(shapes, [2])
-    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(made[1].eval_params))
+    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(saved_states[1].eval_params))
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):
-    mesh, made = states(0)
+    mesh, saved_states = states(0)
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore(made[0], mesh) is None
+        assert checkpoints.restore(saved_states[0], mesh) is None
 
 
 def test_says_when_it_cannot_write(tmp_path, monkeypatch):
-    _, made = states(1)
+    _, saved_states = states(1)
 
     def full(*_):
         raise OSError("No space left on device")
@@ -155,7 +157,7 @@ def test_says_when_it_cannot_write(tmp_path, monkeypatch):
     with Checkpoints(tmp_path / "run") as checkpoints, monkeypatch.context() as patch:
         patch.setattr(checkpoints._manager, "wait_until_finished", full)
         with pytest.raises(InputError, match="No space left"):
-            checkpoints.save(made[1], {})
+            checkpoints.save(saved_states[1], {})
 
 
 def test_digests_tell_values_shapes_and_types_apart():
@@ -165,7 +167,7 @@ def test_digests_tell_values_shapes_and_types_apart():
         np.zeros((2, 2), np.float32),
         np.ones(4, np.float32),
     ]
-    found = [digests({"a": {"b": array}}) for array in arrays]
-    assert all(list(digest) == ["a/b"] for digest in found)
-    assert len({json.dumps(digest) for digest in found}) == 4
+    all_digests = [digests({"a": {"b": array}}) for array in arrays]
+    assert all(list(digest) == ["a/b"] for digest in all_digests)
+    assert len({json.dumps(digest) for digest in all_digests}) == 4
     assert fingerprint({"a": arrays[0]}) != fingerprint({"b": arrays[0]})

@@ -56,14 +56,14 @@ def augment(key, example):
 
 def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=ToyTask):
     """The mesh, the sharded first state and the step."""
-    made = task()
+    instance = task()
     mesh = make_mesh(data=data, fsdp=fsdp)
-    params = made.init(jax.random.key(0), batch(0))
+    params = instance.init(jax.random.key(0), batch(0))
     config = OptimizerConfig(learning_rate=1e-2, warmup=2, end_lr_fraction=0.1, weight_decay=1e-2)
     optimizer = make_optimizer(config, steps=steps, frozen=frozen(params))
     state = make_state(params, optimizer, keep_ema=keep_ema)
     state = jax.device_put(state, state_sharding(mesh, state))
     step = make_step(
-        made, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, num_microbatches=accumulate
+        instance, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, num_microbatches=accumulate
     )
     return mesh, state, step

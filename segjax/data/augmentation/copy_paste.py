@@ -41,7 +41,7 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
     References:
       Ghiasi et al., Simple copy-paste (https://arxiv.org/abs/2012.07177).
     """
-    pasted = {name: jnp.asarray(value) for name, value in example.items()}
+    pasted: Batch = jax.tree.map(jnp.asarray, example)
     pose_key, salt_key = jax.random.split(key)
     example = pasted
     if "classes" in example:
@@ -54,13 +54,13 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
         free.astype(jnp.int32),
     )
 
-    def add(pasted: dict[str, jax.Array], copy: _Copy) -> tuple[dict[str, jax.Array], None]:
+    def add(pasted: Batch, copy: _Copy) -> tuple[Batch, None]:
         return _paste(example, pasted, copy, overlap), None
 
     return jax.lax.scan(add, pasted, copies)[0]
 
 
-def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: float) -> dict[str, jax.Array]:
+def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     """Adds a copy of an instance of `example` to `pasted`, which has others already."""
     labels = example["labels"]
     size = len(labels)
@@ -87,7 +87,7 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
     # The rim brings background with it, which is to mix with background alone.
     around = within & usable & (pasted["labels"] == 0)
     weight = jnp.where(covered, 1, jnp.where(around, moved_soft[..., 0], 0))[..., None]
-    result = {
+    result: Batch = {
         **pasted,
         "image": pasted["image"] + weight * (image - pasted["image"]),
         "labels": jnp.where(covered, copy.new, pasted["labels"]),
@@ -99,7 +99,7 @@ def _paste(example: Batch, pasted: dict[str, jax.Array], copy: _Copy, overlap: f
     if "classes" in pasted:
         kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
         slot = jnp.where(copy.new > 0, copy.new - 1, len(pasted["classes"]))  # beyond the end: dropped
-        result["classes"] = pasted["classes"].at[slot].set(kind, mode="drop")
+        result["classes"] = jnp.asarray(pasted["classes"]).at[slot].set(kind, mode="drop")
     return result
 
 

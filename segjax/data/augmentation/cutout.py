@@ -36,7 +36,7 @@ def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch
         for side, centre, half in zip(labels.shape, centres, halves, strict=True)
     )
     hole = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
-    erased = {
+    erased: Batch = {
         **example,
         "image": jnp.where(hole[..., None], _background(image, labels), image),
         "labels": jnp.where(hole, 0, labels),

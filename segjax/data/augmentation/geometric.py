@@ -1,7 +1,7 @@
 """Geometric augmentation: flips, affine maps and elastic deformation, composed into one warp."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def warp(
     integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
     integers = sample(integers, positions, order=0, fill=IGNORE)
     labels = jnp.maximum(integers[..., 0], 0)
-    warped = {
+    warped: Batch = {
         **moved_proposals(example, matrix, size),
         "image": floats[..., : example["image"].shape[-1]],
         "labels": labels,
@@ -75,7 +75,8 @@ def centre(example: Batch, size: int) -> Batch:
     """
     start = (len(example["labels"]) - size) // 2
     window = slice(start, start + size)
-    cut = {name: jnp.asarray(example[name][window, window]) for name in MAPS if name in example}
+    maps = {name: jnp.asarray(value) for name, value in example.items() if name in MAPS}
+    cut = cast(Batch, {name: value[window, window] for name, value in maps.items()})
     return {**moved_proposals(example, jnp.eye(2), size), **cut}
 
 

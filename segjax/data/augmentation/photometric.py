@@ -1,7 +1,7 @@
 """Random photometric augmentation.
 
-Every function takes one image [H, W, C] that is normalised, background near 0 and the brightest near 1, and
-leaves the truth alone. All are pure in `key` and run inside jit and vmap.
+The functions take one normalised image [H, W, C], with the background near 0 and the brightest pixels near 1.
+They are pure functions of `key` and their arguments, for use under jit and vmap. Labels do not change.
 """
 
 import math
@@ -14,31 +14,31 @@ from scipy.interpolate import BSpline
 from segjax.ops.filters import gaussian_blur
 from segjax.typing import Array
 
-# What a camera reads where nothing shines, relative to the brightest: uneven light makes it uneven too.
+# Background signal of a camera, relative to the brightest pixels. Uneven illumination scales it, too.
 PEDESTAL = 0.1
 
 
 def smooth_field(key: Array, size: tuple[int, ...], *, spacing: float, channels: int = 1) -> Array:
-    """A random field that changes slowly: a cubic B-spline with normal coefficients.
+    """Returns a smooth random field: a cubic B-spline with normally distributed coefficients.
 
     Args:
       key: random key.
       size: `(H, W)`.
-      spacing: of the knots, pixels.
-      channels: independent fields.
+      spacing: distance between knots, pixels.
+      channels: number of independent fields.
 
     Returns:
-      [H, W, channels] float32, in every pixel of mean 0 and standard deviation 1.
+      [H, W, channels] float32, with mean 0 and standard deviation 1 in every pixel.
     """
     down, along = (_splines(side, spacing) for side in size)
     shape = (down.shape[1], along.shape[1], channels)
-    # Drawn in a row: XLA compiles that three times faster than the same numbers drawn in three dimensions.
+    # XLA compiles a 1-D draw three times faster than the same numbers drawn in three dimensions.
     coefficients = jax.random.normal(key, (math.prod(shape),)).reshape(shape)
     return jnp.einsum("hi,wj,ijc->hwc", down, along, coefficients)
 
 
 def _splines(size: int, spacing: float) -> np.ndarray:
-    """[size, splines]: the values of all splines in each pixel, of unit length for unit variance."""
+    """Returns all splines at each pixel [size, splines], with rows of length 1 for unit variance."""
     knots = spacing * np.arange(-3, int((size - 1) / spacing) + 5)
     values = BSpline.design_matrix(np.arange(size, dtype=float), knots, 3).toarray()
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
@@ -47,16 +47,16 @@ def _splines(size: int, spacing: float) -> np.ndarray:
 def glow(key: Array, image: Array, labels: Array, *, strength: float, radius: tuple[float, float]) -> Array:
     """Adds cytoplasmic glow and out-of-focus haze to half of all images.
 
-    Adds two things that a nuclear stain is not meant to show, each with a random strength: cell bodies,
-    whose uneven, soft-edged outlines are grown from the instances, and which are as bright as a part of
-    them; and light from beyond the plane of focus, a widely blurred copy of the image.
+    Both are artefacts of nuclear stains, and each gets a random strength. Cytoplasmic glow is a textured,
+    soft-edged region around each instance, as bright as a fraction of the instances. Haze is a strongly
+    blurred copy of the image.
 
     Args:
       key: random key.
       image: [H, W, C] float32.
       labels: [H, W] int, the instances.
-      strength: the brightest glow, as a part of the mean brightness of the instances.
-      radius: the range from which the standard deviation of the blur is drawn, pixels.
+      strength: maximum brightness of the glow, as a fraction of the mean brightness of the instances.
+      radius: range of the standard deviation of the blur, pixels.
 
     Returns:
       [H, W, C] float32, not normalised any more.
@@ -70,10 +70,10 @@ def glow(key: Array, image: Array, labels: Array, *, strength: float, radius: tu
     blurred = gaussian_blur(jnp.concatenate([image, cells], axis=-1), sigma)
     around, haze = blurred[..., -1:], blurred[..., :-1]
 
-    edge = between((0.03, 0.3), where)  # the level at which a cell ends: the lower, the larger it is
+    edge = between((0.03, 0.3), where)  # a lower level gives larger cells
     softness = edge * between((0.1, 0.5), how_soft)
     size = image.shape[:2]
-    coarse = smooth_field(coarse_key, size, spacing=24.0)  # cells differ, and have a bright side
+    coarse = smooth_field(coarse_key, size, spacing=24.0)  # brightness varies between and within cells
     fine = smooth_field(fine_key, size, spacing=4.0)
     outline = jax.nn.sigmoid((around * jnp.maximum(1 + 0.4 * coarse, 0) - edge) / softness)
     texture = jnp.maximum(1 + 0.3 * coarse + 0.2 * fine, 0)
@@ -87,7 +87,7 @@ def illumination(key: Array, image: Array, *, strength: float) -> Array:
     Args:
       key: random key.
       image: [H, W, C] float32.
-      strength: the most by which the light may vary, as a part of its mean.
+      strength: maximum variation of the illumination, as a fraction of its mean.
 
     Returns:
       [H, W, C] float32, not normalised any more.
@@ -100,12 +100,12 @@ def illumination(key: Array, image: Array, *, strength: float) -> Array:
 
 
 def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
-    """Bends the scale of intensities, each channel's by a power of its own.
+    """Applies gamma correction with an independent exponent for each channel.
 
     Args:
       key: random key.
-      image: [H, W, C] float32; below 0 becomes 0.
-      exponents: the range from which the power is drawn, evenly on a logarithmic scale.
+      image: [H, W, C] float32; negative values become 0.
+      exponents: range of the exponent, log-uniform.
 
     Returns:
       [H, W, C] float32, not normalised any more.
@@ -115,12 +115,12 @@ def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
 
 
 def noise(key: Array, image: Array, *, strength: float) -> Array:
-    """Adds photon noise, which grows with the square root of the light, and camera noise.
+    """Adds photon noise, whose standard deviation is the square root of the signal, and camera noise.
 
     Args:
       key: random key.
       image: [H, W, C] float32.
-      strength: the most that the standard deviation may be where the image is 1.
+      strength: maximum standard deviation where the image is 1.
 
     Returns:
       [H, W, C] float32.
@@ -133,12 +133,12 @@ def noise(key: Array, image: Array, *, strength: float) -> Array:
 
 
 def contrast(key: Array, image: Array, *, strength: float) -> Array:
-    """Stretches the intensities of each channel, as if its percentiles had come out otherwise.
+    """Scales the intensities of each channel by a random factor.
 
     Args:
       key: random key.
       image: [H, W, C] float32.
-      strength: the most by which the factor may differ from 1.
+      strength: maximum difference of the factor from 1.
 
     Returns:
       [H, W, C] float32.
@@ -151,9 +151,9 @@ def brightness(key: Array, image: Array, *, strength: float) -> Array:
     """Shifts the intensities of each channel by a random offset.
 
     Args:
-      key: random key; with that of `contrast`, the shift does not depend on the factor.
+      key: random key. It may be the key passed to `contrast`; shift and factor are still independent.
       image: [H, W, C] float32.
-      strength: the most by which the intensities may be shifted.
+      strength: maximum offset.
 
     Returns:
       [H, W, C] float32.
@@ -163,17 +163,17 @@ def brightness(key: Array, image: Array, *, strength: float) -> Array:
 
 
 def _two_for_each_channel(key: Array, image: Array) -> Array:
-    """[2, 1, 1, C] in [-1, 1)."""
+    """Returns two uniform numbers in [-1, 1) per channel, [2, 1, 1, C]."""
     return jax.random.uniform(key, (2, 1, 1, image.shape[-1]), minval=-1.0)
 
 
 def blur(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
-    """Blurs with a Gaussian, as out of focus.
+    """Blurs with a Gaussian of random width.
 
     Args:
       key: random key.
       image: [H, W, C] float32.
-      sigma: the range from which the standard deviation is drawn, pixels.
+      sigma: range of the standard deviation, pixels.
 
     Returns:
       [H, W, C] float32.
@@ -182,15 +182,15 @@ def blur(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
 
 
 def intensity_range(image: Array) -> tuple[Array, Array]:
-    """The intensities at the 1st and the 99.8th percentile of each channel, from a sample of the pixels.
+    """Returns the 1st and 99.8th percentile of each channel, estimated from a subset of the pixels.
 
     Args:
       image: [H, W, C] float32.
 
     Returns:
-      Two [1, 1, C] float32.
+      Both percentiles, [1, 1, C] float32 each.
     """
-    step = max(image.shape[0] // 40, 1)  # sorting all pixels would be the dearest part of the augmentation
+    step = max(image.shape[0] // 40, 1)  # sorting all pixels would dominate the cost of augmentation
     low, high = jnp.percentile(image[::step, ::step], jnp.array([1.0, 99.8]), axis=(0, 1), keepdims=True)
     return low, high
 
@@ -198,13 +198,13 @@ def intensity_range(image: Array) -> tuple[Array, Array]:
 def restore_range(image: Array, low: Array, high: Array) -> Array:
     """Restores the intensity range that an image had before an operation changed it.
 
-    The percentiles that a network's input is normalised by are those of a whole image. A patch, which may
-    hold background alone, is therefore brought back to its own former percentiles, not to 0 and 1.
+    Network inputs are normalised by the percentiles of the full image, and a patch may be background only. So
+    the percentiles of the patch are restored to their previous values, not to 0 and 1.
 
     Args:
       image: [H, W, C] float32.
       low: [1, 1, C] float32, from `intensity_range` before the change.
-      high: [1, 1, C] float32, from the same call.
+      high: [1, 1, C] float32, from `intensity_range` before the change.
 
     Returns:
       [H, W, C] float32.

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 
@@ -142,7 +142,8 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         function = functools.partial(operation.function, jax.random.fold_in(key, operation.slot))
         if operation.kind == "example":
             return function(example, **parameters)
-        return {**example, "image": function(*(example[part] for part in operation.reads), **parameters)}
+        arrays = cast(Mapping[str, Array], example)
+        return {**example, "image": function(*(arrays[part] for part in operation.reads), **parameters)}
 
     def augment(key: Array, example: Batch) -> Batch:
         height, width = example["labels"].shape

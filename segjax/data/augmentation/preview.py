@@ -18,7 +18,7 @@ class AugmentedPatch(NamedTuple):
 
     Attributes:
       image: [S, S, C] float32, normalised.
-      labels: [S, S] int32, ids of the record's instances, and of copies.
+      labels: [S, S] int32, ids of the record's instances and of pasted copies.
       semantic: [S, S] int32, `IGNORE` allowed.
     """
 
@@ -39,18 +39,18 @@ def augmented(
     """Returns augmented patches of one image, made as in training.
 
     Args:
-      record: the image with its truth.
-      settings: policy and strengths, as of `make_augment` and `config.augment`.
-      patch_size: side S of the patches, after scaling; at most that of the image.
+      record: the annotated image.
+      settings: arguments of `make_augment`, as in `config.augment`.
+      patch_size: side S of the patches in pixels, after scaling; at most the shorter side of the image.
       count: number of patches.
       seed: random seed.
-      **preprocessing: `scale`, `percentiles`, `stain`, `margin`, `foreground_fraction` as of `Stream`.
+      **preprocessing: `scale`, `percentiles`, `stain`, `margin` and `foreground_fraction` of `StreamConfig`.
 
     Returns:
       The patches.
 
     Raises:
-      InputError: if the settings are not possible, or the image is smaller than a patch.
+      InputError: if a setting is invalid, or the image is smaller than a patch.
     """
     config = StreamConfig(seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preprocessing)
     stream = Stream(_One(record), config)
@@ -63,7 +63,7 @@ def augmented(
 
 
 class _One:
-    """A single record as a source."""
+    """A source with a single record."""
 
     def __init__(self, record: Record) -> None:
         truth = record.truth

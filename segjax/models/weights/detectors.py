@@ -23,7 +23,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "fasterrcnn_resnet50_fpn_v2": V2 | {"method": "faster_r_cnn"},
     "maskrcnn_resnet50_fpn_v2": V2 | {"method": "mask_r_cnn"},
 }
-# Numbered modules with a convolution and perhaps a norm: name in segjax -> name in torchvision.
+# Numbered modules with a convolution and an optional norm: name in segjax -> name in torchvision.
 BLOCKS = {
     "backbone/pyramid/lateral": "backbone.fpn.inner_blocks",
     "backbone/pyramid/output": "backbone.fpn.layer_blocks",
@@ -57,15 +57,16 @@ def convert_detector(
     Args:
       tensors: from `readers.read_checkpoint`, with the names of any version of torchvision.
       architecture: a name in `DETECTORS`.
-      epsilon: of the encoder's batch norms. By default 1e-5 for the second version; 0 for the first, because
-        torchvision sets it to 0 when it loads its COCO weights.
-      preprocessing: of the images; by default torchvision's.
+      epsilon: epsilon of the encoder's batch norms. By default 1e-5 for the second version; 0 for the
+        first, because torchvision sets it to 0 when it loads its COCO weights.
+      preprocessing: preprocessing of the training images; by default torchvision's.
 
     Returns:
-      The weights, for `frozen_batch` norms.
+      The weights of a detector with `frozen_batch` norms.
 
     Raises:
-      InputError: if the state dict has another architecture; names the first parameters that do not match.
+      InputError: if the state dict has another architecture; the message names the first parameters that
+        do not match.
     """
     settings = choose(DETECTORS, "architecture", architecture)
     version2 = settings.get("head") == "conv"
@@ -86,7 +87,7 @@ def convert_detector(
 
 
 def _current_name(name: str) -> str:
-    """Returns the name since torchvision 0.13; the released weights of the first version have older ones."""
+    """Returns the name in torchvision >= 0.13; the released weights of the first version have older names."""
     name = re.sub(r"(fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2", name)
     name = re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", name)
     return re.sub(r"mask_fcn(\d)\.", lambda match: f"{int(match[1]) - 1}.0.", name)

@@ -1,8 +1,8 @@
 """Converts encoder checkpoints of torchvision, timm and Keras.
 
-Networks are the same, with three exceptions. Keras's ResNets stride in the first convolution of a block
-(`resnet50_v1`), have a bias before each batch norm, and use another epsilon. Bias and epsilon are folded into
-mean and variance, which is exact, so one frozen batch norm suits all.
+The networks of these libraries are the same, except for Keras's ResNets. There, the first convolution of a
+block has the stride (`resnet50_v1`), convolutions have a bias before each batch norm, and epsilon differs.
+Bias and epsilon are folded into mean and variance, which is exact, so one frozen batch norm suits all.
 """
 
 import re
@@ -34,7 +34,7 @@ KERAS_NAMES = {
 }
 KERAS_ROLES = {name: role for role, names in KERAS_NAMES.items() for name in names}
 EPSILON = 1e-5  # of torch's batch norm and of `FrozenBatchNorm`
-# Of norms that Keras's ResNets call `..._bn`, and of the older `bn...`.
+# Epsilon of the norms that Keras's ResNets call `..._bn`, and of those with the older names `bn...`.
 KERAS_EPSILON, OLD_KERAS_EPSILON = 1.001e-5, 1e-3
 # If a layer with such a name is unused, the checkpoint is of a larger architecture.
 ENCODER_LAYER = re.compile(r"features\.\d+|layer\d+\..*|(block|conv|res|bn)\d.*")
@@ -51,16 +51,17 @@ def convert(tensors: Tensors, architecture: str, *, preprocessing: Preprocessing
     """Converts an encoder checkpoint of torchvision, timm or Keras.
 
     Args:
-      tensors: from `readers.read_checkpoint`; those of a classifier are ignored.
+      tensors: from `readers.read_checkpoint`; the tensors of a classifier are ignored.
       architecture: a name in `ENCODERS`.
-      preprocessing: of the training images of the checkpoint; by default that of torchvision's or of Keras's
-        weights, according to the names.
+      preprocessing: preprocessing of the images that the checkpoint was trained on. By default that of
+        torchvision's or of Keras's weights, depending on the names of the tensors.
 
     Returns:
       The weights, with `frozen_batch` norms if the checkpoint has batch norms.
 
     Raises:
-      InputError: if the checkpoint has another architecture; names the first layer that does not match.
+      InputError: if the checkpoint has another architecture; the message names the first layer that does not
+        match.
     """
     choose(ENCODERS, "architecture", architecture)
     from_torch = any(TORCH_STEM.fullmatch(name) for name in tensors)
@@ -82,13 +83,14 @@ def convert(tensors: Tensors, architecture: str, *, preprocessing: Preprocessing
     preprocessing = preprocessing or PREPROCESSING["torchvision" if from_torch else "caffe"]
     if len(preprocessing.mean) != channels:
         raise InputError(
-            f"the checkpoint needs images of {channels} channels, its preprocessing {len(preprocessing.mean)}"
+            f"the checkpoint needs images of {channels} channels, but its preprocessing has"
+            f" {len(preprocessing.mean)}"
         )
     return Weights(architecture, unflatten({name: params[name] for name in expected}), preprocessing)
 
 
 def check_stride(architecture: str, from_torch: bool) -> None:
-    """Raises InputError for the ResNet variant with the same names and another stride."""
+    """Raises InputError if the checkpoint has the stride of the other ResNet variant, with the same names."""
     v1 = architecture.endswith("_v1")
     other = architecture.removesuffix("_v1") if v1 else f"{architecture}_v1"
     if v1 == from_torch and other in ENCODERS:
@@ -136,7 +138,7 @@ def keras_layers(tensors: Tensors) -> Layers:
 
 
 def vgg_names(architecture: str, has_norm: bool) -> Names:
-    """Returns the names of each layer of a VGG in PyTorch, where ReLUs and pools count, and in Keras."""
+    """Returns the names of each layer of a VGG in PyTorch, which counts ReLUs and pools, and in Keras."""
     names: Names = {}
     index = 0
     for stage, count in enumerate(vgg.VARIANTS[architecture], start=1):

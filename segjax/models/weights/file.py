@@ -18,12 +18,12 @@ from segjax.typing import Params
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How the images that the weights were trained with were prepared: `(image * scale - mean) / std`.
+    """Preprocessing of the images that weights were trained on: `(image * scale - mean) / std`.
 
     Attributes:
-      order: of the channels of `mean`, `std` and the first kernel: `rgb` or `bgr`.
-      scale: factor of images in 0..1.
-      mean: of each channel, in `order`.
+      order: channel order of `mean`, `std` and the first kernel: `rgb` or `bgr`.
+      scale: factor that multiplies images in 0..1.
+      mean: mean of each channel, in `order`.
       std: standard deviation of each channel, in `order`.
     """
 
@@ -56,9 +56,9 @@ class Weights:
     """A pretrained encoder or detector.
 
     Attributes:
-      architecture: its name in `segmenters.ENCODERS` or `weights.detectors.DETECTORS`.
-      params: its tree of parameters, float32.
-      preprocessing: of the images that it was trained with.
+      architecture: name in `segmenters.ENCODERS` or `weights.detectors.DETECTORS`.
+      params: tree of parameters, float32.
+      preprocessing: preprocessing of the images that it was trained on.
     """
 
     architecture: str

@@ -21,14 +21,15 @@ DETECTOR_STEM = "backbone/encoder/conv/kernel"
 def load_encoder(params: Params, path: str | pathlib.Path, *, encoder: str) -> dict[str, Any]:
     """Loads a pretrained encoder and its preprocessing into the parameters of a segmenter.
 
-    segjax scales images to about 0..1. The constant layer `input` of the segmenter turns them into what the
-    weights expect. If the images have as many channels as the training images of the weights, channel 0 is
-    red. Otherwise, with C channels, each channel gets 1 / C of the kernel's sum over its channels, and the
-    average mean and std: an image whose C channels are equal has the features of that grey image.
+    segjax scales images to about 0..1. The constant layer `input` of the segmenter converts them to the range
+    that the weights expect. If the images have as many channels as the images that the weights were trained
+    on, channel 0 is taken for red. Otherwise the first kernel is averaged: for C channels, each gets 1 / C of
+    the sum over the pretrained channels, and the mean of their mean and std. An image whose C channels are
+    equal then has the features of that grey image.
 
     Args:
-      params: of a segmenter.
-      path: of a file that `save` wrote.
+      params: parameters of a segmenter.
+      path: file that `save` wrote.
       encoder: the segmenter's encoder, a name in `ENCODERS`. Some encoders have the same parameters, so the
         name is needed.
 
@@ -51,15 +52,16 @@ def load_detector(
     that depend on them are loaded only if their shapes match.
 
     Args:
-      params: of a detector.
-      path: of a file that `save` wrote.
+      params: parameters of a detector.
+      path: file that `save` wrote.
       backbone: the detector's backbone, such as "resnet50_fpn".
 
     Returns:
       The parameters, and the names of the layers that were not loaded.
 
     Raises:
-      InputError: if the file has another architecture; names the first parameters that do not match.
+      InputError: if the file has another architecture; the message names the first parameters that do not
+        match.
     """
     weights = load(path)
     encoder = backbone.removesuffix("_fpn")
@@ -84,9 +86,9 @@ def load_matching(params: Params, checkpoint: Params, source: object) -> tuple[d
     """Loads every layer whose parameters all have the same names and shapes in the checkpoint.
 
     Args:
-      params: of the network.
+      params: parameters of the network.
       checkpoint: parameters of another network.
-      source: of the checkpoint, for messages.
+      source: name of the checkpoint, for messages.
 
     Returns:
       The parameters, and the names of the layers that were not loaded.
@@ -115,7 +117,7 @@ def expected_params(model: nn.Module, *, channels: int = 3) -> dict[str, jax.Sha
 
 
 def check_match(arrays: Mapping[str, Any], expected: Mapping[str, Any], source: object) -> None:
-    """Raises InputError unless names and shapes are the same; names the first that differ."""
+    """Raises InputError unless names and shapes are the same; the message names the first that differ."""
     check_names(arrays, expected, source)
     for name, value in expected.items():
         if arrays[name].shape != value.shape:
@@ -125,7 +127,7 @@ def check_match(arrays: Mapping[str, Any], expected: Mapping[str, Any], source: 
 
 
 def check_names(names: Collection[str], expected: Collection[str], source: object) -> None:
-    """Raises InputError unless the names are the same; lists the first missing and unexpected ones."""
+    """Raises InputError unless the names are the same; the message lists missing and unexpected ones."""
     missing = [name for name in expected if name not in names]
     unexpected = [name for name in names if name not in expected]
     if missing or unexpected:

@@ -67,7 +67,7 @@ def read_torch(path: pathlib.Path) -> Tensors:
 
 
 def read_keras(path: pathlib.Path) -> Tensors:
-    """Reads the data sets of an HDF5 file, but none that are stored in other files."""
+    """Reads the data sets of an HDF5 file, except those that are stored in other files."""
     import h5py
 
     tensors: Tensors = {}

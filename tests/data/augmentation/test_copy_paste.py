@@ -73,10 +73,10 @@ def test_a_copy_is_the_instance_in_one_of_eight_poses(pasted):
     whole = 0
     for index, labels in enumerate(pasted["labels"]):
         for new in set(np.unique(labels)) - {0, 3, 4, 5}:
-            found = np.nonzero(labels == new)
-            if len(found[0]) < mask.sum():  # cut by the border
+            pixels = np.nonzero(labels == new)
+            if len(pixels[0]) < mask.sum():  # cut by the border
                 continue
-            place = tuple(slice(side.min(), side.max() + 1) for side in found)
+            place = tuple(slice(side.min(), side.max() + 1) for side in pixels)
             matches = [
                 np.array_equal(labels[place] == new, shape)
                 and np.array_equal(pasted["distance"][index][place][shape], depth[shape])
@@ -128,8 +128,10 @@ def test_a_crowded_place_gets_no_copy_unless_it_may_cover_others():
 
 def test_ids_of_detectors_are_those_without_a_class():
     one = example(classes=[2, 0, 1, 1, 2, 0])
-    found = every(one)
-    for labels, classes, semantic in zip(found["labels"], found["classes"], found["semantic"], strict=True):
+    examples = every(one)
+    for labels, classes, semantic in zip(
+        examples["labels"], examples["classes"], examples["semantic"], strict=True
+    ):
         new = set(np.unique(labels)) - {0, 3, 4, 5}
         assert new <= {2, 6}
         assert {index + 1 for index in np.flatnonzero(classes)} == {1, 3, 4, 5} | new
@@ -138,7 +140,7 @@ def test_ids_of_detectors_are_those_without_a_class():
             assert (semantic[labels == index] == 1).all()
         _, present = boxes.boxes_from_labels(labels, capacity=6)
         assert set(np.flatnonzero(present) + 1) == {3, 4, 5} | new
-    assert any((labels == 6).any() for labels in found["labels"])
+    assert any((labels == 6).any() for labels in examples["labels"])
 
 
 def test_a_full_capacity_and_an_empty_image_get_nothing():

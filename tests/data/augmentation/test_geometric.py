@@ -36,28 +36,28 @@ def places(*names):
 def matrices(*names):
     """[keys, 2, 2], and that they are all there is to it."""
     grid = (np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2).reshape(2, -1).T
-    found = []
+    results = []
     for place in places(*names).reshape(len(KEYS), -1, 2):
         matrix = np.linalg.lstsq(grid, place, rcond=None)[0].T
         np.testing.assert_allclose(grid @ matrix.T, place, atol=1e-3)
-        found.append(matrix)
-    return np.array(found)
+        results.append(matrix)
+    return np.array(results)
 
 
 def test_shear_slides_rows_along_each_other_either_way():
-    found = matrices("shear")
-    np.testing.assert_allclose(found[:, 0], np.tile([1, 0], (len(KEYS), 1)), atol=1e-4)
-    np.testing.assert_allclose(found[:, 1, 1], 1, atol=1e-4)
-    degrees = np.rad2deg(np.arctan(found[:, 1, 0]))
+    results = matrices("shear")
+    np.testing.assert_allclose(results[:, 0], np.tile([1, 0], (len(KEYS), 1)), atol=1e-4)
+    np.testing.assert_allclose(results[:, 1, 1], 1, atol=1e-4)
+    degrees = np.rad2deg(np.arctan(results[:, 1, 0]))
     assert -20.1 < degrees.min() < -5
     assert 5 < degrees.max() < 20.1
 
 
 def test_stretch_keeps_areas_and_axes():
-    found = matrices("stretch")
-    np.testing.assert_allclose(np.linalg.det(found), 1, atol=1e-4)
-    np.testing.assert_allclose(found[:, 0, 1], 0, atol=1e-4)
-    ratio = found[:, 1, 1] / found[:, 0, 0]  # how much larger rows become than columns
+    results = matrices("stretch")
+    np.testing.assert_allclose(np.linalg.det(results), 1, atol=1e-4)
+    np.testing.assert_allclose(results[:, 0, 1], 0, atol=1e-4)
+    ratio = results[:, 1, 1] / results[:, 0, 0]  # how much larger rows become than columns
     assert 0.599 < ratio.min() < 0.9
     assert 1.1 < ratio.max() < 1.501
 
@@ -91,8 +91,8 @@ def test_boxes_stay_around_what_is_sheared_and_stretched():
         "proposals_valid": np.array([True]),
     }
     move = functools.partial(geometric.warp, names=("shear", "stretch"), strengths=STRENGTHS, size=32)
-    found = jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example)
-    for moved, box in zip(np.asarray(found["labels"]), np.asarray(found["proposals"])[:, 0], strict=True):
+    results = jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example)
+    for moved, box in zip(np.asarray(results["labels"]), np.asarray(results["proposals"])[:, 0], strict=True):
         rows, columns = np.nonzero(moved)
         tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(box, tight, atol=1.1)

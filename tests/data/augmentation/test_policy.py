@@ -337,3 +337,13 @@ def test_all_operations_together_are_one_program_that_keeps_labels_classes_and_d
         assert found["image"].dtype == np.float32
     assert copies > 0
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize("policy", [(), ("noise",), ("rotation", "flip"), ("copy_paste", "cutout")])
+def test_an_example_without_a_distance_map_is_augmented_like_one_with(policy):
+    augment = make_augment(patch_size=PATCH, policy=policy)
+    expected = augment(KEYS[0], cells())
+    actual = augment(KEYS[0], {name: value for name, value in cells().items() if name != "distance"})
+    assert set(actual) == {"image", "labels", "semantic"}
+    for name in actual:
+        np.testing.assert_array_equal(actual[name], expected[name])

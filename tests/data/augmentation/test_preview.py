@@ -18,15 +18,15 @@ def record():
 
 def test_patches_of_a_16_bit_image_are_normalised_and_differ():
     settings = {"policy": ("rot90", "brightness"), "brightness": 0.1}
-    made = augmented(record(), settings, patch_size=32, count=3, margin=1.25, foreground_fraction=1.0)
-    assert len(made) == 3
-    for one in made:
+    patches = augmented(record(), settings, patch_size=32, count=3, margin=1.25, foreground_fraction=1.0)
+    assert len(patches) == 3
+    for one in patches:
         assert one.image.shape == (32, 32, 1)
         assert one.image.dtype == np.float32
         assert -0.2 < one.image.min() < one.image.max() < 1.2
         assert set(np.unique(one.labels)) == {0, 1}
         np.testing.assert_array_equal(one.semantic, 2 * one.labels)
-    assert any((made[0].image != one.image).any() for one in made[1:])
+    assert any((patches[0].image != one.image).any() for one in patches[1:])
 
 
 def test_the_same_seed_shows_the_same_and_another_does_not():

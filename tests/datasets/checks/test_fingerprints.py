@@ -26,8 +26,8 @@ SYMMETRIES = [
 
 def alike(first, second):
     """The similarity of two images, 0 if it is below all thresholds."""
-    found = resemblance(np.stack([perceptual(first), perceptual(second)]), threshold=0.01)
-    return found.score[0]
+    pairs = resemblance(np.stack([perceptual(first), perceptual(second)]), threshold=0.01)
+    return pairs.score[0]
 
 
 def jpeg(image):
@@ -62,9 +62,9 @@ def test_it_hardly_matters_how_an_image_was_exported(change):
 
 def test_different_images_are_not_alike():
     prints = np.stack([perceptual(healthy(seed, size=96)[0]) for seed in range(30)])
-    found = resemblance(prints)
-    assert (found.nearest == -1).all()
-    assert len(set(found.cluster)) == 30
+    pairs = resemblance(prints)
+    assert (pairs.nearest == -1).all()
+    assert len(set(pairs.cluster)) == 30
 
 
 def test_uneven_illumination_does_not_make_images_alike():
@@ -95,19 +95,19 @@ def test_many_images_are_compared_across_chunks():
     prints[third, 1::2] *= -1
     rank = np.zeros(len(prints), int)
     rank[[first, third]] = 1
-    found = resemblance(prints, rank)
-    assert set(np.flatnonzero(found.nearest >= 0)) == {first, second, third}
-    assert found.cluster[first] == found.cluster[second] == found.cluster[third]
-    assert len(set(found.cluster)) == len(prints) - 2
-    assert found.superior[first] == found.superior[third] == second
-    assert found.superior[second] == -1
-    np.testing.assert_allclose(found.score[[first, second, third]], 1, rtol=1e-5)
+    pairs = resemblance(prints, rank)
+    assert set(np.flatnonzero(pairs.nearest >= 0)) == {first, second, third}
+    assert pairs.cluster[first] == pairs.cluster[second] == pairs.cluster[third]
+    assert len(set(pairs.cluster)) == len(prints) - 2
+    assert pairs.superior[first] == pairs.superior[third] == second
+    assert pairs.superior[second] == -1
+    np.testing.assert_allclose(pairs.score[[first, second, third]], 1, rtol=1e-5)
 
 
 def test_similarity_is_that_of_all_eight_symmetries_one_by_one():
     rng = np.random.default_rng(1)
     prints = rng.integers(-60, 60, (5, ORDER, ORDER)).astype(np.int8)
-    found = resemblance(prints, threshold=-1)
+    pairs = resemblance(prints, threshold=-1)
     for index, print_ in enumerate(prints):
         best = -1.0
         for other in np.delete(prints, index, axis=0).astype(float):
@@ -122,7 +122,7 @@ def test_similarity_is_that_of_all_eight_symmetries_one_by_one():
                             / np.linalg.norm(print_.astype(float))
                         )
                         best = max(best, cosine)
-        np.testing.assert_allclose(found.score[index], best, rtol=1e-4)
+        np.testing.assert_allclose(pairs.score[index], best, rtol=1e-4)
 
 
 def test_pixel_digests_are_those_of_values():

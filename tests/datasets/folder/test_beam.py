@@ -28,7 +28,7 @@ def test_beam_writes_what_is_staged(tmp_path, staged):  # noqa: F811
     )
     sources = [FolderSource(split, data_dir=tmp_path / "out") for split in ("train", "test")]
     assert [len(source) for source in sources] == [4, 2]
-    found = {one.name: one for source in sources for one in source}
+    by_name = {one.name: one for source in sources for one in source}
     for expected in records(6):
-        np.testing.assert_array_equal(found[expected.name].image, expected.image)
-        np.testing.assert_array_equal(found[expected.name].truth.labels, expected.truth.labels)
+        np.testing.assert_array_equal(by_name[expected.name].image, expected.image)
+        np.testing.assert_array_equal(by_name[expected.name].truth.labels, expected.truth.labels)

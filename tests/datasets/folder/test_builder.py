@@ -16,8 +16,8 @@ from segjax.errors import InputError
 
 def records(count):
     source = SyntheticSource(f"train[:{count}]", image_size=32)
-    made = [source[index] for index in range(count)]
-    return [Record(f"r{i}", f"g{i // 2}", one.image, one.truth, 0.5) for i, one in enumerate(made)]
+    examples = [source[index] for index in range(count)]
+    return [Record(f"r{i}", f"g{i // 2}", one.image, one.truth, 0.5) for i, one in enumerate(examples)]
 
 
 @pytest.fixture
@@ -32,19 +32,19 @@ def staged(tmp_path):
 
 def make(out, staged, splits, leaks=()):
     staging, items = staged
-    given = {split: [items[index] for index in chosen] for split, chosen in splits.items()}
+    items_by_split = {split: [items[index] for index in chosen] for split, chosen in splits.items()}
     names = ("background", "nucleus", "bright body", "rod")
     about = {"leaks": list(leaks)}
-    return prepare(Folder, out, staging=staging, splits=given, class_names=names, about=about)
+    return prepare(Folder, out, staging=staging, splits=items_by_split, class_names=names, about=about)
 
 
 def test_what_is_staged_is_read_back_bit_for_bit(tmp_path, staged):
     make(tmp_path / "out", staged, {"train": (0, 1, 2, 3), "test": (4, 5)})
     train, test = (FolderSource(split, data_dir=tmp_path / "out") for split in ("train", "test"))
     assert train.class_names == ("background", "nucleus", "bright body", "rod")
-    found = {one.name: one for source in (train, test) for one in source}
+    by_name = {one.name: one for source in (train, test) for one in source}
     for expected in records(6):
-        one = found[expected.name]
+        one = by_name[expected.name]
         assert (one.group, one.pixel_size) == (expected.group, 0.5)
         np.testing.assert_array_equal(one.image, expected.image)
         np.testing.assert_array_equal(one.truth.labels, expected.truth.labels)

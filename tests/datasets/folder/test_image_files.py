@@ -21,8 +21,8 @@ def keys(items):
 
 
 def test_images_are_found_in_all_folders_but_those_of_the_masks(root):
-    found, items = list_items(root, without=[root / "masks"])
-    assert found == root
+    folder, items = list_items(root, without=[root / "masks"])
+    assert folder == root
     assert keys(items) == ["p1/s1_a", "p1/s2_b", "p2/s1_a"]
     assert items[0] == ImageFile("p1/s1_a", root / "p1/s1_a.png")
     assert items[2].name == "p2_s1_a"
@@ -37,8 +37,8 @@ def test_what_is_a_mask_by_its_name_is_no_image(root):
 
 
 def test_a_pattern_of_files_picks_images_below_its_first_wildcard(root):
-    found, items = list_items(f"{root}/p*/s1*")
-    assert found == root
+    folder, items = list_items(f"{root}/p*/s1*")
+    assert folder == root
     assert keys(items) == ["p1/s1_a", "p2/s1_a"]
 
 

@@ -26,12 +26,12 @@ def test_what_is_put_is_found(tmp_path, item):
     assert staging.find(item) is None
     staging.put(item, {"summary": None}, EXAMPLE)
     assert staging.find(item) == {"summary": None}
-    found = staging.example(item)
-    assert found["name"] == b"a"
-    assert found["image"] == EXAMPLE["image"]
-    assert found["semantic"] == b""
-    np.testing.assert_array_equal(found["classes"], EXAMPLE["classes"])
-    assert found["scores"].dtype == np.float32
+    example = staging.example(item)
+    assert example["name"] == b"a"
+    assert example["image"] == EXAMPLE["image"]
+    assert example["semantic"] == b""
+    np.testing.assert_array_equal(example["classes"], EXAMPLE["classes"])
+    assert example["scores"].dtype == np.float32
 
 
 def test_other_settings_and_a_changed_file_find_nothing(tmp_path, item):

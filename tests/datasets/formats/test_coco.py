@@ -105,8 +105,8 @@ def test_categories_become_classes_by_their_id_or_by_the_given_names(tmp_path):
     annotations = opened(tmp_path, document)
     assert annotations.class_names == ("background", "nucleus", "debris")
     assert annotations.read("a", SHAPE).classes == {1: 2, 2: 1}
-    given = ("background", "debris", "nucleus")
-    assert opened(tmp_path, document, class_names=given).read("a", SHAPE).classes == {1: 1, 2: 2}
+    class_names = ("background", "debris", "nucleus")
+    assert opened(tmp_path, document, class_names=class_names).read("a", SHAPE).classes == {1: 1, 2: 2}
     with pytest.raises(
         InputError, match=r"annotation 7: the category 9 is 'debris'; the classes are nucleus"
     ):

@@ -10,9 +10,9 @@ from tests.datasets.formats.written import outlines
 
 
 def whole(cutout, shape):
-    made = np.zeros(shape, bool)
-    made[cutout.window] = cutout.mask
-    return made
+    drawn = np.zeros(shape, bool)
+    drawn[cutout.window] = cutout.mask
+    return drawn
 
 
 def test_a_triangle_by_hand():
@@ -60,8 +60,8 @@ def test_areas_that_share_their_lines_share_no_pixel_and_leave_none_out():
 
 
 def test_what_covers_no_pixel_is_empty():
-    tiny = np.array([[1.1, 1.1], [1.2, 1.1], [1.2, 1.2]])
-    for rings in ([], [tiny], [tiny + 100], [tiny - 100], [tiny[:1]]):
+    small = np.array([[1.1, 1.1], [1.2, 1.1], [1.2, 1.2]])
+    for rings in ([], [small], [small + 100], [small - 100], [small[:1]]):
         assert fill(rings, (5, 5)).mask.size == 0
     assert fill_ellipse(np.array([[1.0, 1], [1, 4]]), (5, 5)).mask.size == 0
 
@@ -87,8 +87,8 @@ def test_parts_are_joined_where_they_are():
         Cutout(0, 0, np.zeros((0, 0), bool)),
         Cutout(3, 5, np.ones((1, 1), bool)),
     ]
-    made = whole(union(parts), (6, 7))
-    assert made.sum() == 5
-    assert made[1:3, 2:4].all()
-    assert made[3, 5]
+    drawn = whole(union(parts), (6, 7))
+    assert drawn.sum() == 5
+    assert drawn[1:3, 2:4].all()
+    assert drawn[3, 5]
     assert union([]).mask.size == 0

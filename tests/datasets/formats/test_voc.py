@@ -59,9 +59,9 @@ def test_names_from_a_list_or_from_the_user(tmp_path):
     assert open_annotations(tmp_path).class_names == ("background", "x", "y", "z")
     (tmp_path / "class_names.txt").write_text("__ignore__\n_background_\nn\nm\no\n")
     assert open_annotations(tmp_path).class_names == ("background", "n", "m", "o")
-    given = ("background", "one", "two")
+    class_names = ("background", "one", "two")
     with pytest.raises(InputError, match=r"a\.png has object 1 on class 3; classes of objects are 1 to 2"):
-        open_annotations(tmp_path, class_names=given).read("a", (3, 5))
+        open_annotations(tmp_path, class_names=class_names).read("a", (3, 5))
 
 
 def test_broken_pairs_are_named(tmp_path):

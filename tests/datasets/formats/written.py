@@ -97,14 +97,14 @@ def outlines(mask):
 
 def polygons(mask):
     """`outlines` as GeoJSON has them: a list of polygons, each its outline and its holes."""
-    made = []
+    all_rings = []
     parts, count = ndimage.label(mask)
     for part in range(1, count + 1):
         rings = outlines(parts == part)
         # The outline reaches further than any hole.
         rings.sort(key=lambda ring: -np.ptp(ring, axis=0).prod())
-        made.append(rings)
-    return made
+        all_rings.append(rings)
+    return all_rings
 
 
 def masks(labels):
@@ -279,18 +279,18 @@ def _write_imagej(root, key, labels, classes, class_names):
 def roi(mask, group=0):
     """A mask as ImageJ saves it: traced, or composite if it has holes or parts."""
     rings = outlines(mask)
-    made = ImagejRoi.frompoints(np.array(rings[0]))
-    made.roitype, made.group = ROI_TYPE.TRACED, group
+    traced = ImagejRoi.frompoints(np.array(rings[0]))
+    traced.roitype, traced.group = ROI_TYPE.TRACED, group
     if len(rings) > 1:
-        made.roitype, made.integer_coordinates, made.n_coordinates = ROI_TYPE.RECT, None, 0
+        traced.roitype, traced.integer_coordinates, traced.n_coordinates = ROI_TYPE.RECT, None, 0
         # Move to, line to, close.
         path = [
             [number for at, point in enumerate(ring) for number in (min(at, 1), *point)] + [4]
             for ring in rings
         ]
-        made.multi_coordinates = np.array(list(itertools.chain(*path)), np.float32)
-        made.shape_roi_size = len(made.multi_coordinates)
-    return made
+        traced.multi_coordinates = np.array(list(itertools.chain(*path)), np.float32)
+        traced.shape_roi_size = len(traced.multi_coordinates)
+    return traced
 
 
 WRITERS = {

@@ -18,11 +18,11 @@ IMAGES = {name: rng.integers(0, 256, (20, 24, 3), np.uint8) for name in IDS}
 
 def masks_of(name):
     """Two nuclei that overlap, and an empty mask."""
-    made = np.zeros((3, 20, 24), bool)
+    masks = np.zeros((3, 20, 24), bool)
     shift = IDS.index(name)
-    made[0, 2:10, 2 + shift : 10 + shift] = True
-    made[1, 8:12, 8 + shift : 12 + shift] = True
-    return made
+    masks[0, 2:10, 2 + shift : 10 + shift] = True
+    masks[1, 8:12, 8 + shift : 12 + shift] = True
+    return masks
 
 
 def png(pixels):

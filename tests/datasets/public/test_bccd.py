@@ -35,16 +35,16 @@ def put(data_dir, form="zip", **changes):
     for index in range(4):
         members[f"{home}/JPEGImages/Blood_{index}.jpg"] = tree.jpg(tree.colours(index, SHAPE))
         members[f"{home}/Annotations/Blood_{index}.xml"] = xml(*OBJECTS)
-    kept = {key: changes.get(key.split("/")[-1], content) for key, content in members.items()}
-    tree.put(data_dir, "BCCD_Dataset-master.zip", {k: v for k, v in kept.items() if v is not None}, form)
+    selected = {key: changes.get(key.split("/")[-1], content) for key, content in members.items()}
+    tree.put(data_dir, "BCCD_Dataset-master.zip", {k: v for k, v in selected.items() if v is not None}, form)
 
 
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_the_official_splits_and_the_classes_of_boxes(tmp_path, form):
     put(tmp_path, form)
-    found = tree.read("bccd", tmp_path)
-    assert {split: sorted(r.name for r in records) for split, records in found.items()} == LISTED
-    record = found["test"][0]
+    splits = tree.read("bccd", tmp_path)
+    assert {split: sorted(r.name for r in records) for split, records in splits.items()} == LISTED
+    record = splits["test"][0]
     assert record.group == "bccd/Blood_3"
     assert record.image.shape == (*SHAPE, 3)
     # In the order of the file, without the box that has no extent.
@@ -54,7 +54,7 @@ def test_the_official_splits_and_the_classes_of_boxes(tmp_path, form):
 def test_each_ellipse_fits_its_box_and_the_smaller_is_on_top(tmp_path):
     (tmp_path / "x.xml").write_bytes(xml(*OBJECTS))
     boxes, classes = read_boxes(tmp_path / "x.xml")
-    assert boxes.tolist() == [list(found[1:]) for found in OBJECTS[:3]]
+    assert boxes.tolist() == [list(splits[1:]) for splits in OBJECTS[:3]]
     truth = fill_boxes(boxes, classes, SHAPE)
     # The platelet's box is whole inside the red cell's: its ellipse is what is left of 3 x 3 pixels.
     rows, columns = np.nonzero(truth.labels == 1)

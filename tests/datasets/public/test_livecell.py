@@ -53,8 +53,10 @@ def put(data_dir, form="zip", **changes):
             images[f"images/{folder}/{name.split('_')[0]}/{name}"] = tree.tif(
                 tree.colours(len(name), SHAPE)[..., 0]
             )
-    kept = {key: content for key, content in images.items() if key.split("/")[-1] != changes.get("missing")}
-    tree.put(data_dir, "livecell/images.zip", kept, form)
+    selected = {
+        key: content for key, content in images.items() if key.split("/")[-1] != changes.get("missing")
+    }
+    tree.put(data_dir, "livecell/images.zip", selected, form)
     for part, names in NAMES.items():
         path = data_dir / "downloads" / "manual" / "livecell" / f"livecell_coco_{part}.json"
         path.write_bytes(changes.get(part, coco(names)))
@@ -63,14 +65,14 @@ def put(data_dir, form="zip", **changes):
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_outlines_become_cells_and_wells_groups(tmp_path, form):
     put(tmp_path, form)
-    found = tree.read("livecell", tmp_path)
-    assert sorted((r.name, r.group) for r in found["train"]) == [
+    splits = tree.read("livecell", tmp_path)
+    assert sorted((r.name, r.group) for r in splits["train"]) == [
         ("A172_Phase_C7_1_00d00h00m_1", "livecell/A172_C7"),
         ("BV2_Phase_A4_2_00d12h00m_3", "livecell/BV2_A4"),
     ]
-    assert [r.group for r in found["validation"]] == ["livecell/SkBr3_E3"]
-    assert [r.group for r in found["test"]] == ["livecell/A172_A7"]
-    for records in found.values():
+    assert [r.group for r in splits["validation"]] == ["livecell/SkBr3_E3"]
+    assert [r.group for r in splits["test"]] == ["livecell/A172_A7"]
+    for records in splits.values():
         for record in records:
             np.testing.assert_array_equal(record.truth.labels, LABELS)
             np.testing.assert_array_equal(

@@ -44,24 +44,24 @@ def put(data_dir, form="zip", **changes):
         for suffix, content in (("tif", tree.tif(tree.colours(99))), ("xml", OUTLINES))
     }
     for name, members in ((home, training), ("MoNuSegTestData", test)):
-        kept = {key: changes.get(key.split("/")[-1], content) for key, content in members.items()}
-        tree.put(data_dir, f"{name}.zip", {k: v for k, v in kept.items() if v is not None}, form)
+        selected = {key: changes.get(key.split("/")[-1], content) for key, content in members.items()}
+        tree.put(data_dir, f"{name}.zip", {k: v for k, v in selected.items() if v is not None}, form)
 
 
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_outlines_become_nuclei_and_patients_stay_together(tmp_path, form):
     put(tmp_path, form)
-    found = tree.read("monuseg", tmp_path)
+    splits = tree.read("monuseg", tmp_path)
     held_out = [name for name in TRAINING if hash_fraction(name[:12]) >= 0.8]
-    assert sorted(r.name for r in found["validation"]) == held_out
-    assert sorted(r.name for r in found["train"]) == sorted(set(TRAINING) - set(held_out))
+    assert sorted(r.name for r in splits["validation"]) == held_out
+    assert sorted(r.name for r in splits["train"]) == sorted(set(TRAINING) - set(held_out))
     assert 0 < len(held_out) < len(TRAINING)
-    assert sorted(r.name for r in found["test"]) == TEST
-    assert {r.group for r in found["test"]} == {"monuseg/TCGA-2Z-A9J9"}
+    assert sorted(r.name for r in splits["test"]) == TEST
+    assert {r.group for r in splits["test"]} == {"monuseg/TCGA-2Z-A9J9"}
     expected = np.zeros((20, 24), np.int32)
     expected[3:6, 2:8] = 1
     expected[4:10, 6:10] = 2  # the later one wins
-    for record in found["train"]:
+    for record in splits["train"]:
         np.testing.assert_array_equal(record.truth.labels, expected)
         np.testing.assert_array_equal(record.image, tree.colours(TRAINING.index(record.name)))
 

@@ -12,12 +12,12 @@ SHAPE = (20, 24)
 
 def labels_of(seed):
     """Two cells that touch and a third apart, not the same for two seeds."""
-    made = np.zeros(SHAPE, np.uint16)
-    made[2:6, 2 : 6 + seed % 5] = 1
-    made[6:9, 2:7] = 2
-    made[14:18, 14:20] = 9
-    made[18, 20] = 9  # at the corner
-    return made
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[2:6, 2 : 6 + seed % 5] = 1
+    labels[6:9, 2:7] = 2
+    labels[14:18, 14:20] = 9
+    labels[18, 20] = 9  # at the corner
+    return labels
 
 
 def bbbc039(data_dir, form="zip", **changes):
@@ -38,10 +38,10 @@ def bbbc039(data_dir, form="zip", **changes):
         for key, ns in listed.items()
     }
     for archive, members in (("images", images), ("masks", masks), ("metadata", lists)):
-        kept = {
+        selected = {
             key: value for key, value in (members | changes).items() if key in members and value is not None
         }
-        tree.put(data_dir, f"bbbc039/{archive}.zip", kept, form)
+        tree.put(data_dir, f"bbbc039/{archive}.zip", selected, form)
     return {
         split: listed[key]
         for split, key in (("train", "training"), ("validation", "validation"), ("test", "test"))
@@ -51,9 +51,9 @@ def bbbc039(data_dir, form="zip", **changes):
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_bbbc039(tmp_path, form):
     listed = bbbc039(tmp_path, form)
-    found = tree.read("bbbc039", tmp_path)
-    assert {split: sorted(r.name for r in records) for split, records in found.items()} == listed
-    for records in found.values():
+    splits = tree.read("bbbc039", tmp_path)
+    assert {split: sorted(r.name for r in records) for split, records in splits.items()} == listed
+    for records in splits.values():
         for record in records:
             seed = int(record.name[10])
             assert record.group == f"bbbc039/{record.name}"
@@ -97,15 +97,15 @@ def tnbc():
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_tnbc_keeps_slides_together(tmp_path, form):
     tree.put(tmp_path, "TNBC_NucleiSegmentation.zip", tnbc(), form)
-    found = tree.read("tnbc", tmp_path)
-    assert {split: len(records) for split, records in found.items()} == {
+    splits = tree.read("tnbc", tmp_path)
+    assert {split: len(records) for split, records in splits.items()} == {
         "train": 14,
         "validation": 4,
         "test": 4,
     }
     # sha256 of these two ids begins highest of the eleven.
-    assert {record.group for record in found["test"]} == {"tnbc/Slide_02", "tnbc/Slide_05"}
-    for record in found["train"] + found["validation"] + found["test"]:
+    assert {record.group for record in splits["test"]} == {"tnbc/Slide_02", "tnbc/Slide_05"}
+    for record in splits["train"] + splits["validation"] + splits["test"]:
         slide, picture = int(record.name[6:8]), int(record.name[-1])
         assert record.name == f"Slide_{slide:02d}_{slide:02d}_{picture}"
         assert record.group == f"tnbc/Slide_{slide:02d}"
@@ -133,13 +133,13 @@ def test_nuinsseg_keeps_organs_together(tmp_path, form):
     members = nuinsseg()
     top = "" if form == "zip" else "NuInsSeg/"
     tree.put(tmp_path, "NuInsSeg.zip", {top + name: content for name, content in members.items()}, form)
-    found = tree.read("nuinsseg", tmp_path)
-    assert {split: len(records) for split, records in found.items()} == {
+    splits = tree.read("nuinsseg", tmp_path)
+    assert {split: len(records) for split, records in splits.items()} == {
         "train": 4,
         "validation": 2,
         "test": 2,
     }
-    record = next(r for records in found.values() for r in records if r.name == "human_brain_2")
+    record = next(r for records in splits.values() for r in records if r.name == "human_brain_2")
     assert record.group == "nuinsseg/human brain"
     np.testing.assert_array_equal(record.image, tree.colours(12))
     np.testing.assert_array_equal(record.truth.labels, np.minimum(labels_of(12), 3))
@@ -158,13 +158,13 @@ def dsb2018():
 @pytest.mark.parametrize("form", tree.FORMS)
 def test_dsb2018_holds_out_some_of_the_training_images(tmp_path, form):
     tree.put(tmp_path, "dsb2018.zip", dsb2018(), form)
-    found = tree.read("dsb2018", tmp_path)
-    assert sorted(r.name for r in found["test"]) == ["id09", "id10", "id11"]
+    splits = tree.read("dsb2018", tmp_path)
+    assert sorted(r.name for r in splits["test"]) == ["id09", "id10", "id11"]
     held_out = [f"id{index:02d}" for index in range(9) if hash_fraction(f"id{index:02d}") >= 0.85]
     assert held_out
-    assert sorted(r.name for r in found["validation"]) == held_out
-    assert len(found["train"]) == 9 - len(held_out)
-    for record in found["train"]:
+    assert sorted(r.name for r in splits["validation"]) == held_out
+    assert len(splits["train"]) == 9 - len(held_out)
+    for record in splits["train"]:
         seed = int(record.name[2:])
         assert record.group == f"bbbc038/{record.name}"
         np.testing.assert_array_equal(record.image[..., 0], tree.colours(seed)[..., 0])

@@ -19,13 +19,13 @@ def small(monkeypatch):
 
 def masks():
     """An epithelial nucleus over a neoplastic one of its id, two inflammatory ones, a hidden dead one."""
-    made = np.zeros((SIDE, SIDE, 6))
-    made[0:4, 0:4, 0] = 7
-    made[3:6, 3:6, 4] = 7
-    made[0, 6, 1], made[0, 7, 1] = 3, 12
-    made[4, 4, 3] = 2
-    made[..., 5] = made[..., :5].max(-1) == 0
-    return made
+    channels = np.zeros((SIDE, SIDE, 6))
+    channels[0:4, 0:4, 0] = 7
+    channels[3:6, 3:6, 4] = 7
+    channels[0, 6, 1], channels[0, 7, 1] = 3, 12
+    channels[4, 4, 3] = 2
+    channels[..., 5] = channels[..., :5].max(-1) == 0
+    return channels
 
 
 LABELS = np.zeros((SIDE, SIDE), np.int32)
@@ -39,13 +39,13 @@ def images(fold):
 
 
 def members(fold, **changes):
-    made = {
+    files = {
         f"Fold {fold}/images/fold{fold}/images.npy": tree.npy(images(fold).astype(np.float64)),
         f"Fold {fold}/images/fold{fold}/types.npy": tree.npy(np.array(["Breast"] * SIZES[fold])),
         f"Fold {fold}/masks/fold{fold}/masks.npy": tree.npy(np.stack([masks()] * SIZES[fold])),
     }
     changed = {
-        key: changes.get(key.split("/")[-1].removesuffix(".npy"), content) for key, content in made.items()
+        key: changes.get(key.split("/")[-1].removesuffix(".npy"), content) for key, content in files.items()
     }
     return {key: content for key, content in changed.items() if content is not None}
 
@@ -54,9 +54,9 @@ def members(fold, **changes):
 def test_folds_become_splits_and_channels_classes(tmp_path, form):
     for fold in SIZES:
         tree.put(tmp_path, f"pannuke/fold_{fold}.zip", members(fold), form)
-    found = tree.read("pannuke", tmp_path)
+    splits = tree.read("pannuke", tmp_path)
     for fold, split in SPLITS.items():
-        records = sorted(found[split], key=lambda record: record.name)
+        records = sorted(splits[split], key=lambda record: record.name)
         assert [r.name for r in records] == [f"fold{fold}_{index:04d}" for index in range(SIZES[fold])]
         for record, image in zip(records, images(fold), strict=True):
             assert record.group == f"pannuke/{record.name}"

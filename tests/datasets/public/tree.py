@@ -62,17 +62,17 @@ def put(data_dir, archive, members, form="zip"):
 def read(name, data_dir):
     """All records by split, after checks that hold for every data set."""
     builder = public_builder(name)
-    found = {}
+    records_by_split = {}
     for split in ("train", "validation", "test"):
         source = open_source(name, split, data_dir=data_dir)
         assert source.class_names == builder.CLASS_NAMES
-        found[split] = [source[index] for index in range(len(source))]
-        for record in found[split]:
+        records_by_split[split] = [source[index] for index in range(len(source))]
+        for record in records_by_split[split]:
             assert not set('/\\:*?"<>|') & set(record.name), "a name is fit for a file"
             assert record.truth.classes.max(initial=0) < len(builder.CLASS_NAMES)
-    groups = [{record.group for record in records} for records in found.values()]
+    groups = [{record.group for record in records} for records in records_by_split.values()]
     assert len(set().union(*groups)) == sum(map(len, groups)), "no group is in two splits"
-    return found
+    return records_by_split
 
 
 def stream(name, data_dir):

@@ -8,17 +8,17 @@ from segjax.datasets.store.shuffling import FileShuffler, shuffled_in_a_file
 
 def example(**fields):
     """A serialized example with a whole number for each field, in the order given."""
-    made = tf_example_pb2.Example()
+    serialized = tf_example_pb2.Example()
     for name, value in fields.items():
-        made.features.feature[name].int64_list.value.append(value)
-    return made.SerializeToString()
+        serialized.features.feature[name].int64_list.value.append(value)
+    return serialized.SerializeToString()
 
 
 def added(maker, folder, keys, **options):
-    made = maker(folder, "train", **options)
+    shuffler = maker(folder, "train", **options)
     for key in keys:
-        made.add(key, example(a=key))
-    return made
+        shuffler.add(key, example(a=key))
+    return shuffler
 
 
 @pytest.mark.parametrize("disable_shuffling", [False, True])
@@ -36,8 +36,8 @@ def test_the_order_is_that_of_tfds(tmp_path, disable_shuffling):
 def test_two_examples_of_one_key_are_an_error_or_the_first_of_them(tmp_path):
     with pytest.raises(shuffle.DuplicatedKeysError):
         added(FileShuffler, tmp_path, [1, 2, 1])
-    kept = added(FileShuffler, tmp_path, [1, 2, 1], ignore_duplicates=True)
-    assert sorted(data for _, data in kept) == [example(a=1), example(a=2)]
+    stored = added(FileShuffler, tmp_path, [1, 2, 1], ignore_duplicates=True)
+    assert sorted(data for _, data in stored) == [example(a=1), example(a=2)]
 
 
 def test_tfds_shuffles_by_it_only_while_a_data_set_is_written():
@@ -59,10 +59,10 @@ def test_the_same_fields_are_the_same_bytes_in_whatever_order_they_come(tmp_path
     names = [f"field {index}" for index in range(20)]
     one = {name: index for index, name in enumerate(names)}
     other = dict(reversed(one.items()))
-    made = []
+    contents = []
     for fields in (one, other):
         shuffler = FileShuffler(tmp_path, "train")
         shuffler.add(0, example(**fields))
-        made += [data for _, data in shuffler]
-    assert made[0] == made[1]
-    assert tf_example_pb2.Example.FromString(made[0]) == tf_example_pb2.Example.FromString(example(**one))
+        contents += [data for _, data in shuffler]
+    assert contents[0] == contents[1]
+    assert tf_example_pb2.Example.FromString(contents[0]) == tf_example_pb2.Example.FromString(example(**one))

@@ -133,10 +133,10 @@ def test_every_stage_agrees_with_torchvision(architecture):
     judged, moved = call(features, boxes, method="predict_boxes")
     drawn = call(features, boxes, np.array([[1, 2, 3, 4]]), method="predict_masks")
     with torch.no_grad():
-        given, _ = net.transform([torch.tensor(image).permute(2, 0, 1)])
-        maps = net.backbone(given.tensors)
+        transformed, _ = net.transform([torch.tensor(image).permute(2, 0, 1)])
+        maps = net.backbone(transformed.tensors)
         scores, shifts = net.rpn.head(list(maps.values()))
-        at = net.rpn.anchor_generator(given, list(maps.values()))[0]
+        at = net.rpn.anchor_generator(transformed, list(maps.values()))[0]
         rois = [torch.tensor(boxes[0])]
         pooled = net.roi_heads.box_roi_pool(maps, rois, [(96, 128)])
         classes, regression = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
@@ -230,8 +230,8 @@ def saved(tmp_path):
 def test_other_classes_keep_what_fits_and_name_what_does_not(saved):
     path, params = saved
     fresh = random_params(3)
-    loaded, kept = load_detector(fresh, path, backbone="resnet18_fpn")
-    assert {name.split("/")[0] for name in kept} == {"box_predictor", "mask_head"}
+    loaded, missing = load_detector(fresh, path, backbone="resnet18_fpn")
+    assert {name.split("/")[0] for name in missing} == {"box_predictor", "mask_head"}
     np.testing.assert_array_equal(loaded["rpn"]["logits"]["kernel"], params["rpn"]["logits"]["kernel"])
     np.testing.assert_array_equal(
         loaded["box_predictor"]["logits"]["kernel"], fresh["box_predictor"]["logits"]["kernel"]
@@ -241,8 +241,8 @@ def test_other_classes_keep_what_fits_and_name_what_does_not(saved):
 
 def test_the_same_classes_take_all(saved):
     path, params = saved
-    loaded, kept = load_detector(random_params(5), path, backbone="resnet18_fpn")
-    assert kept == []
+    loaded, missing = load_detector(random_params(5), path, backbone="resnet18_fpn")
+    assert missing == []
     loaded.pop("input")
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded, params))
 

@@ -289,8 +289,8 @@ def test_a_deeper_network_is_not_cut_to_a_shallower_one():
 
 def test_preprocessing_can_be_given():
     state = torch_vgg11(parameters("vgg11"))
-    given = Preprocessing(mean=(0.1, 0.2, 0.3))
-    assert convert(state, "vgg11", preprocessing=given).preprocessing == given
+    preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3))
+    assert convert(state, "vgg11", preprocessing=preprocessing).preprocessing == preprocessing
 
 
 @pytest.mark.peers
