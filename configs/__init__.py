@@ -1,1 +1,1 @@
-"""The configs. An installed segjax has them as `segjax.configs`; `--config` takes their names."""
+"""Configs, installed as the package `segjax.configs`; `--config` accepts their names."""

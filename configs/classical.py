@@ -1,4 +1,4 @@
-"""Classical segmentation methods: nothing to train, same evaluation and prediction scripts.
+"""Classical segmentation methods, which need no training.
 
 segjax evaluate --config=classical:method=kmeans --out=runs/kmeans
 segjax evaluate --config=classical:method=all --out=runs/classical
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     chosen = parse(variant, OPTIONS)
     config = ConfigDict()
     config.seed = 0
-    # Unused, as nothing is trained, but every config has these fields.
+    # Not used by classical methods, but required in every config.
     config.steps = 0
     config.batch_size = 1
     trained = semantic.get_config(f"dataset={chosen['dataset']}")

@@ -10,9 +10,9 @@ class Defaults(NamedTuple):
     """Config defaults for a data set.
 
     Attributes:
-      patch_size: side of training patches, pixels; with its margin a patch fits into the smallest image.
+      patch_size: side of training patches in pixels; a patch with margin fits into the smallest image.
       scale: factor by which images are resized before patches are cut.
-      headline: the class whose instances AP, PQ and AJI are computed for; None for the first.
+      headline: class for which AP, PQ and AJI are computed; None for the first foreground class.
       reference: parameters of the reference watershed.
     """
 
@@ -22,11 +22,11 @@ class Defaults(NamedTuple):
     reference: Mapping[str, Any] = {}
 
 
-# The first is the default. References are tuned on training images of MNFinder and BBBC038 only.
+# The first entry is the default. The references are tuned on training images of MNFinder and BBBC038 only.
 DATASETS = {
     "mnfinder": Defaults(
         headline="nucleus",
-        # Instances below a fifth of the usual area count as micronuclei.
+        # Instances below a fifth of the typical area are micronuclei.
         reference={"min_area": 5, "small_fraction": 0.2},
     ),
     "synthetic": Defaults(patch_size=128),
@@ -44,8 +44,7 @@ DATASETS = {
     "pannuke": Defaults(patch_size=192, headline="neoplastic"),
     "livecell": Defaults(),
 }
-# Data sets annotated with boxes only. Box detectors can train on them; a mask method would learn to draw
-# ellipses.
+# Data sets with box annotations only. Their masks are ellipses, so only box detectors can train on them.
 BOXES = {
     # At half size, white blood cells of 230 pixels fit the largest anchors.
     "bccd": Defaults(patch_size=192, scale=0.5),

@@ -1,4 +1,4 @@
-"""Nuclei and micronuclei in real fluorescence images, in minutes on two CPU cores.
+"""Segments nuclei and micronuclei in fluorescence images; trains in minutes on two CPU cores.
 
 segjax train --config=quickstart --workdir=runs/quickstart
 """
@@ -13,7 +13,7 @@ MICROSCOPES = {
     "scale": (0.5, 1.5),
     "gamma": (0.5, 2.2),
     "glow_radius": (8.0, 32.0),
-    # Micronuclei cover only a few dozen pixels; a stronger blur would hide them.
+    # Micronuclei have only a few dozen pixels; a stronger blur would hide them.
     "blur": (0.0, 0.7),
     "noise": 0.03,
 }

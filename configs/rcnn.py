@@ -1,4 +1,4 @@
-r"""Instance segmentation with the R-CNN family: class, box, score and, in Mask R-CNN, a mask per object.
+r"""Detection and instance segmentation with R-CNN, Fast R-CNN, Faster R-CNN and Mask R-CNN.
 
     segjax train --config=rcnn:method=mask_r_cnn --workdir=runs/mask_r_cnn
     segjax train --config=rcnn:method=fast_r_cnn,size=small --workdir=runs/fast_small
@@ -37,7 +37,7 @@ OPTIONS = {
     "backbone": ("resnet50_fpn", "vgg16_fpn", "vgg16", "resnet18_fpn"),
     "dataset": (*datasets.DATASETS, *datasets.BOXES),
     "size": ("full", "small"),
-    # Anchors and heads for cells, or the architectures of torchvision's weights.
+    # "cells" has anchors and heads for cells, the others match the architectures of torchvision.
     "arch": ("cells", "torchvision_v1", "torchvision_v2"),
 }
 # Number of feature maps that have anchors.
@@ -53,7 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 20_000
     config.batch_size = 8
 
-    # Maximum instances per window, including the augmentation margin; the rest are counted and dropped.
+    # Maximum number of instances per window, including the augmentation margin; the smallest are dropped.
     config.data.max_instances = 500
 
     # All fields and their meaning: segjax.models.detectors.DetectorConfig.
@@ -128,7 +128,7 @@ def _shrink(config: ConfigDict) -> None:
     config.augment.update(quickstart.MICROSCOPES)
     config.model.width = 0.25
     config.model.pyramid_channels = 64
-    # In so few steps, a pyramid and heads without normalization learn only half as much.
+    # Without normalization, pyramid and heads learn much more slowly.
     config.model.pyramid_norm = config.model.head_norm = "group"
     config.model.head_channels = 128
     config.model.mask_channels = 64

@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset = ConfigDict()
     # The name and the defaults that depend on it are set at the end, from configs/datasets.py.
     config.dataset.name = placeholder(str)
-    # Folder of prepared data sets; by default TFDS's own.
+    # Folder of prepared data sets; the default is that of TFDS.
     config.dataset.data_dir = placeholder(str)
     # Splits in TFDS syntax, including slices such as `train[:80%]`.
     config.dataset.train = "train"
@@ -46,11 +46,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset.test = "test"
     # Whether to train even if information leaks between splits.
     config.dataset.allow_leaks = False
-    # The class whose instances AP, PQ and AJI are computed for.
+    # Class for which AP, PQ and AJI are computed.
     config.dataset.headline = placeholder(str)
 
     config.data = ConfigDict()
-    # Images are resized by this factor for the network; segmentations keep the original size.
+    # Images are resized by this factor for the network; segmentations have the original size.
     config.data.scale = 1.0
     # Intensities at these percentiles of an image become 0 and 1.
     config.data.percentiles = (1.0, 99.8)
@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.patch_size = placeholder(int)
     # Fraction of the patches that are centred on an instance.
     config.data.foreground_fraction = 0.5
-    # Patches are cut larger by this factor to leave a margin for rotation and scale.
+    # Windows are larger than patches by this factor, to provide a margin for rotation and scaling.
     config.data.margin = 1.25
     config.data.workers = 2
 
@@ -85,25 +85,25 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = ConfigDict()
     # Decay of the moving average of parameters used for evaluation; 0 disables it.
     config.train.ema_decay = 0.999
-    # Parts of a batch whose gradients are averaged, to save memory.
+    # Number of microbatches per batch, whose gradients are averaged to save memory.
     config.train.num_microbatches = 1
     config.train.log_every = 20
     config.train.checkpoint_every = 500
     config.train.validate_every = 500
-    # Stop after this many validations without improvement; 0 never stops early.
+    # Number of validations without improvement before training stops early; 0 disables early stopping.
     config.train.patience = 0
     config.train.max_consecutive_skips = 20
 
     config.mesh = ConfigDict()
-    # Data-parallel devices (-1: all remaining), and devices that each replica's parameters are sharded over.
+    # Number of model replicas (-1: all remaining devices), and of devices per replica.
     config.mesh.data = -1
     config.mesh.fsdp = 1
 
     config.predict = ConfigDict()
-    # The largest window and the overlap of windows, in pixels of the network's input.
+    # Maximum size and overlap of windows, in pixels of the network's input.
     config.predict.tile = 512
     config.predict.overlap = 64
-    # Averages over the image and its mirror images.
+    # Whether to average the predictions for the image and its mirror images.
     config.predict.flips = False
     # Which checkpoint to use: "best" by validation score, or "latest".
     config.predict.checkpoint = "best"

@@ -1,1 +1,1 @@
-"""The commands. An installed segjax has them as `segjax.scripts`; `segjax train` runs `train.py`."""
+"""Commands, installed as the package `segjax.scripts`; `segjax train` runs `train.py`."""

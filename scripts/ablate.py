@@ -4,8 +4,8 @@ r"""Tunes the parameters of classical methods on training images only.
     segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search \
         --sweep=methods.kmeans.num_clusters=2,3,4 --sweep=methods.kmeans.gamma=0.5,1.0
 
-Fields are tried one after the other; the best value of each stays for the next. Without --sweep, `sweep` of
-the config file lists fields and values. Every trial is written to ablation.json.
+Fields are tuned one after the other; each field is fixed at its best value before the next one is tried.
+Without --sweep, `sweep` in the config file lists fields and values. All trials are written to ablation.json.
 """
 
 import ast
@@ -21,15 +21,17 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-SWEEP = flags.DEFINE_multi_string("sweep", [], "field=value,value: values to try; may be repeated.")
-IMAGES = flags.DEFINE_integer("images", 40, "Training images to try on, at most.", lower_bound=1)
-SCORE = flags.DEFINE_string("score", "AP 0.5", "The score that is maximised: a column of the comparison.")
-OUT = flags.DEFINE_string("out", None, "The folder for ablation.json.")
+SWEEP = flags.DEFINE_multi_string(
+    "sweep", [], "field=value,value: a field and the values to try; may be repeated."
+)
+IMAGES = flags.DEFINE_integer("images", 40, "Maximum number of training images.", lower_bound=1)
+SCORE = flags.DEFINE_string("score", "AP 0.5", "Score to maximise, a column of the comparison.")
+OUT = flags.DEFINE_string("out", None, "Folder for ablation.json.")
 flags.mark_flags_as_required(["config", "out"])
 
 
 def main() -> None:
-    """Searches."""
+    """Runs the search and prints its result."""
     from segjax.experiment.ablation import search
 
     tries = list(parse_sweeps(SWEEP.value)) or list(sweep_of_config())
@@ -37,7 +39,7 @@ def main() -> None:
 
 
 def parse_sweeps(sweeps: list[str]) -> Iterator[dict[str, Any]]:
-    """Yields an override for each value of `field=value,value`: a Python literal, or else text."""
+    """Yields an override per value of `field=value,value`; a value is a Python literal or else a string."""
     for sweep in sweeps:
         field, equals, values = sweep.partition("=")
         if not equals or not values:

@@ -7,13 +7,16 @@
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
     python scripts/benchmark.py --suite=data --batch=8
 
-The network suite times the network of a config: training step, inference, compilation, memory; with --peer
-also the same network in torch. The classical suite times the methods without weights, and their clustering
-beside scikit-learn's. The detection suite times RoIAlign, non-maximum suppression and Mask R-CNN beside
-torchvision's. The augment suite times augmentation policies beside a training step of the VGG16 U-Net. The
-data suite times the preparation of a folder, and reading decoded batches beside a plain loop over files and
-torch's DataLoader. Torch and torchvision are in the `peers` extra. Calls are timed alternately; a ratio is
-the peer's time over segjax's, so above 1 segjax is faster. Quote ratios rather than seconds.
+Suites:
+
+    network    training step, inference, compilation and memory of a config; with --peer also in torch
+    classical  the classical methods, and their clustering against scikit-learn
+    detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
+    augment    augmentation policies relative to a training step of the VGG16 U-Net
+    data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
+
+Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
+divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds.
 """
 
 from absl import flags
@@ -23,22 +26,30 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 SUITE = flags.DEFINE_enum(
-    "suite", "network", ["network", "classical", "detection", "augment", "data"], "What to time."
+    "suite", "network", ["network", "classical", "detection", "augment", "data"], "Benchmark suite."
 )
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the images: 256 (a multiple of 16) for network and augment, else 512."
 )
-BATCH = flags.DEFINE_integer("batch", 2, "All but classical: images at a time.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each; the median counts.", lower_bound=1)
-PEER = flags.DEFINE_bool("peer", False, "Network: time the same network in torch, too.")
-LARGEST = flags.DEFINE_integer("largest", 2048, "Classical: side up to which growth is measured.")
-COUNT = flags.DEFINE_integer("count", 400, "Data: images that are prepared and read.", lower_bound=10)
-MANY = flags.DEFINE_integer("many", 10_000, "Data: small images to see the memory of preparing; 0 for none.")
-POINTS = flags.DEFINE_integer("points", 100_000, "Classical: points for MeanShift, at most.")
+BATCH = flags.DEFINE_integer(
+    "batch", 2, "All suites but classical: number of images per batch.", lower_bound=1
+)
+ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "Number of timed calls; the result is their median.", lower_bound=1
+)
+PEER = flags.DEFINE_bool("peer", False, "Network: whether to time the same network in torch, too.")
+LARGEST = flags.DEFINE_integer(
+    "largest", 2048, "Classical: largest image side for the scaling of time and memory."
+)
+COUNT = flags.DEFINE_integer("count", 400, "Data: number of images to prepare and read.", lower_bound=10)
+MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for the memory test; 0 skips it.")
+POINTS = flags.DEFINE_integer(
+    "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
+)
 
 
 def main() -> None:
-    """Times and prints."""
+    """Runs the selected suite."""
     if SUITE.value == "classical":
         from suites import classical
 

@@ -1,4 +1,4 @@
-r"""Converts published weights into the file that `--config.model.weights` names.
+r"""Converts published weights to a file for `--config.model.weights`.
 
     segjax convert --source=vgg16-397923af.pth --architecture=vgg16 --out=vgg16.safetensors
     segjax train --config=semantic --config.model.weights=vgg16.safetensors --config.model.norm=none \
@@ -10,7 +10,7 @@ r"""Converts published weights into the file that `--config.model.weights` names
         --workdir=runs/from_coco
 
 Reads .safetensors, .pth (needs torch), Keras's .h5 and .onnx files with the names of torchvision,
-timm or Keras. `segjax convert` prints the norm that `--config.model.norm` must have.
+timm or Keras. The command prints the value that `--config.model.norm` needs.
 """
 
 from absl import flags
@@ -18,16 +18,16 @@ from absl import flags
 from segjax import cli
 
 SOURCE = flags.DEFINE_string(
-    "source", None, "The file to convert: .safetensors, .pth, .h5 or .onnx.", required=True
+    "source", None, "File to convert: .safetensors, .pth, .h5 or .onnx.", required=True
 )
 ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
-    "Architecture in it: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)..., or torchvision's"
+    "Architecture of the weights: vgg16, resnet50 (PyTorch's), resnet50_v1 (Keras's)..., or torchvision's"
     " fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, or either with _v2.",
     required=True,
 )
-OUT = flags.DEFINE_string("out", None, "The file to write: <name>.safetensors.", required=True)
+OUT = flags.DEFINE_string("out", None, "File to write: <name>.safetensors.", required=True)
 PREPROCESSING = flags.DEFINE_string(
     "preprocessing",
     None,
@@ -38,12 +38,12 @@ NORM_EPSILON = flags.DEFINE_float(
     "norm_epsilon",
     None,
     "Epsilon of a detector's batch norms. The default is 0 for torchvision's first version, as in its COCO"
-    " weights, and 1e-5 for the second. Use 1e-5 for a first version that was trained without those weights.",
+    " weights, and 1e-5 for the second. Use 1e-5 for a first version trained without these weights.",
 )
 
 
 def main() -> None:
-    """Converts."""
+    """Converts the weights and prints a summary."""
     import jax
 
     from segjax.errors import choose

@@ -13,12 +13,12 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
-SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
-OUT = flags.DEFINE_string("out", None, "With --config: the folder for the report.")
+SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
+OUT = flags.DEFINE_string("out", None, "Folder for the report, with --config.")
 
 
 def main() -> None:
-    """Evaluates and reports."""
+    """Evaluates a method and writes the report."""
     from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 
     if (WORKDIR.value is None) == (CONFIG.value is None):

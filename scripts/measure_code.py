@@ -1,9 +1,9 @@
-"""Measures the size and the order of the code, and prints both.
+"""Prints the size of the code, its longest parts and its import violations.
 
     python scripts/measure_code.py
 
-A line of code is a line that is not blank and not part of a comment or a docstring. The floors are those of
-tests/test_layering.py. Nothing fails: this is a description, not a limit.
+Lines of code exclude blank lines, comments and docstrings. The layers come from tests/test_layering.py. The
+script only reports; no number makes it fail.
 """
 
 import ast
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))
 
-# By name, because tests have no types.
+# Imported by name, because the tests are not typed.
 layering: Any = importlib.import_module("tests.test_layering")
 FOLDERS = ("segjax", "scripts", "configs")
 LONG_FUNCTION, LONG_FILE, MANY_PARAMETERS = 60, 300, 8
@@ -37,7 +37,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Source(NamedTuple):
-    """A file: its text, its syntax tree and the numbers of its lines of code."""
+    """A source file: path, text, syntax tree and the numbers of its lines of code."""
 
     path: Path
     text: str
@@ -46,12 +46,12 @@ class Source(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path from the root of the clone."""
+        """Path relative to the repository root."""
         return str(self.path.relative_to(ROOT))
 
 
 def read(path: Path) -> Source:
-    """Reads a file."""
+    """Reads and parses a source file."""
     text = path.read_text()
     tree = ast.parse(text)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
@@ -111,14 +111,14 @@ def long_files(source: Source) -> Iterator[str]:
 
 
 def banned_words(source: Source) -> Iterator[str]:
-    """Yields the lines with a word that is not to be used."""
+    """Yields the lines that contain a banned word."""
     for number, line in enumerate(source.text.splitlines(), start=1):
         if re.search(rf"\b({BANNED})\b", line) and source.path != Path(__file__):
             yield f"{source.name}:{number} {line.strip()}"
 
 
 def circles(sources: list[Source]) -> Iterator[str]:
-    """Yields circles of imports, as the modules on the way."""
+    """Yields import cycles as chains of module names."""
     modules = {module_name(source.path): source for source in sources}
     imports = {
         name: sorted(
@@ -141,7 +141,7 @@ def circles(sources: list[Source]) -> Iterator[str]:
 
 
 def module_name(path: Path) -> str:
-    """Returns the name by which a file is imported: the suites start in scripts/, configs are in segjax."""
+    """Returns the import name of a file: suites are imported from scripts/, configs as segjax.configs."""
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
     if parts[0] == "scripts":
         parts = parts[1:]
@@ -151,7 +151,7 @@ def module_name(path: Path) -> str:
 
 
 def upward(source: Source) -> Iterator[str]:
-    """Yields imports that do not lead to a lower floor."""
+    """Yields imports that do not go to a lower layer."""
     if source.path.is_relative_to(ROOT / "segjax"):
         yield from layering.upward_imports(source.path, "segjax", layering.FLOORS)
     if source.path.is_relative_to(ROOT / "segjax/datasets"):

@@ -10,9 +10,9 @@ table has a column `image` and any of patient (or group, slide, well, acquisitio
 --pattern='{patient}_{slide}_{}' reads them from the file names instead. All images of a patient go to one
 split. Damaged images are quarantined and listed in my_data/report/index.html; no file is changed or deleted.
 
-It can be stopped at any time: the same command resumes, with byte-identical results.
+Preparation can be stopped at any time; the same command resumes it, with byte-identical results.
 
-A public data set is prepared, and reported on, by its name:
+To prepare a public data set and report on it, pass its name:
 
     python scripts/prepare.py --dataset=bbbc038 --data_dir=FOLDER --out=reports/bbbc038
 """

@@ -2,8 +2,8 @@
 
     segjax train --config=quickstart --workdir=runs/quickstart
 
-It can be stopped at any time: the same command resumes. Any field of the config can be overridden, as in
---config.steps=1000. On several hosts, start the same command with --distributed on each.
+Training can be stopped at any time; the same command resumes it. Flags such as --config.steps=1000 override
+any field of the config. On several hosts, start the same command with --distributed on each.
 """
 
 from pathlib import Path
@@ -16,12 +16,14 @@ CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: its config, checkpoints, logs and report."
 )
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train on several hosts, one process on each.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Whether to train on several hosts, one process on each."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
-    """Trains, evaluates, reports."""
+    """Trains the network, evaluates it and writes the report."""
     import jax
 
     if DISTRIBUTED.value:
@@ -33,7 +35,7 @@ def main() -> None:
     workdir = Path(WORKDIR.value or "")
     result = train(CONFIG.value, workdir)
     if result.stopped_early:
-        print(f"stopped early after step {int(result.state.step)}: validation did not get better")
+        print(f"stopped early after step {int(result.state.step)}: validation did not improve")
     print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
     if jax.process_count() > 1:
         print(f"evaluate on one host: segjax evaluate --workdir={workdir}")

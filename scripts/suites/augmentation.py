@@ -12,7 +12,7 @@ GOAL = 0.1
 
 
 class Row(NamedTuple):
-    """The cost of one policy.
+    """Cost of one augmentation policy.
 
     Attributes:
       policy: description of the policy.
@@ -28,12 +28,14 @@ class Row(NamedTuple):
 
 
 def main(*, size: int, batch: int, rounds: int) -> None:
-    """Times and prints a table."""
+    """Times the policies and prints a table."""
     from segjax.experiment import environment
 
     where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
-    print(f"{batch} patches of {size} x {size} x 3 beside a step of the VGG16 U-Net at full width\n")
+    print(
+        f"{batch} patches of {size} x {size} x 3, relative to a training step of the full-width VGG16 U-Net\n"
+    )
     print("| policy | a batch | images/s | part of a training step | goal |")
     print("|---|---|---|---|---|")
     for row in augmentation_rows(size, batch, rounds):
@@ -42,12 +44,12 @@ def main(*, size: int, batch: int, rounds: int) -> None:
 
 
 def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
-    """Times the default policy, the policy of all operations, and a training step.
+    """Times the default policy, a policy of all operations, and a training step.
 
     Args:
       size: side of the patches, pixels; a multiple of 16.
       batch: patches per batch.
-      rounds: timed calls of each; the median counts.
+      rounds: number of timed calls; the result is their median.
 
     Returns:
       One row per policy.
@@ -64,7 +66,7 @@ def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:
         arguments = (jax.random.split(jax.random.key(0), batch), examples)
         compiled = jax.jit(augment).lower(*arguments).compile()
         calls[name] = functools.partial(finished, compiled, arguments)
-    # Timed separately: the first call after a training step would pay for the memory it touched.
+    # Timed separately, because the first call after a training step is slowed down by its use of memory.
     seconds = measure(calls, rounds)
     step = measure({"step": training_step(size, batch)}, rounds)["step"]
     return [Row(name, seconds[name], batch / seconds[name], seconds[name] / step) for name in policies]

@@ -23,7 +23,7 @@ CLUSTERS, RESTARTS, BATCH, BANDWIDTH = 3, 4, 8, 8.0
 
 
 def main(*, size: int, rounds: int, largest: int, points: int) -> None:
-    """Times and prints."""
+    """Times the classical methods and prints the results."""
     where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
     image = picture(size)

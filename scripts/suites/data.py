@@ -26,14 +26,14 @@ KINDS = 32  # distinct images; the others are shifted copies, which are faster t
 
 
 def main(*, size: int, batch: int, rounds: int, count: int, many: int) -> None:
-    """Times and prints.
+    """Times data preparation and batch reading and prints the results.
 
     Args:
       size: side of the images, pixels.
-      batch: images at a time.
-      rounds: timed epochs of each way to read; the median counts.
-      count: images that are prepared and read.
-      many: images, of 128 pixels, that are prepared to see how much memory it takes; 0 for none.
+      batch: number of images per batch.
+      rounds: number of timed epochs; the result is their median.
+      count: number of images.
+      many: number of images of 128 x 128 pixels for the measurement of memory; 0 skips it.
     """
     where = environment.hardware_info()
     workers = os.cpu_count() or 1
@@ -94,7 +94,7 @@ def prepare(files: Path, out: Path, workers: int) -> tuple[float, int]:
 
 
 def held_by(process: psutil.Process) -> int:
-    """Returns the resident bytes of a process and its children."""
+    """Returns the resident memory of a process and its children, bytes."""
     total = 0
     for one in (process, *_children(process)):
         try:
@@ -130,7 +130,7 @@ def read(files: Path, prepared: Path, *, batch: int, workers: int, rounds: int) 
     print(f"\nreading {count} decoded images and label maps in batches of {batch}, {workers} workers")
     for name, took in seconds.items():
         ratio = took / seconds["segjax"]
-        print(f"{name:24} {count / took:8.1f} images/s, its time / ours {ratio:.2f}")
+        print(f"{name:24} {count / took:8.1f} images/s, time relative to segjax {ratio:.2f}")
 
 
 def drain(batches: Iterator[Any]) -> None:
@@ -153,7 +153,7 @@ def stacked(records: list[Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def looped(pairs: list[tuple[Path, Path]], batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields batches read by a plain loop."""
+    """Yields batches that a plain loop reads from files."""
     for start in range(0, len(pairs), batch):
         records = [read_pair(*pair) for pair in pairs[start : start + batch]]
         yield np.stack([image for image, _ in records]), np.stack([labels for _, labels in records])

@@ -11,7 +11,7 @@ Calls = dict[str, Callable[[], Any]]
 
 
 def main(*, size: int, batch: int, rounds: int) -> None:
-    """Times and prints a table."""
+    """Times the operations and the network and prints a table."""
     try:
         import torch
         import torchvision
@@ -44,7 +44,7 @@ def cells(count: int, size: int, seed: int = 0) -> Any:
 
 
 def device() -> str:
-    """Returns torch's device."""
+    """Returns the device that torch uses."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,7 +60,7 @@ def wait(value: Any = None) -> Any:
 
 
 def align(size: int, batch: int) -> list[tuple[str, Calls]]:
-    """RoIAlign of 512 RoIs per image on a stride-4 feature map with 256 channels."""
+    """Returns calls of RoIAlign with 512 RoIs per image, stride 4 and 256 channels."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -102,7 +102,7 @@ def align(size: int, batch: int) -> list[tuple[str, Calls]]:
 
 
 def suppression() -> list[tuple[str, Calls]]:
-    """Non-maximum suppression of 2000 boxes in each of eight images."""
+    """Returns calls of non-maximum suppression of 2000 boxes in each of eight images."""
     import jax
     import numpy as np
     import torch
@@ -187,7 +187,7 @@ def step_with(count: int, size: int) -> Callable[[], Any]:
 
 
 def network(size: int, batch: int) -> list[tuple[str, Calls]]:
-    """Mask R-CNN with ResNet50 and a feature pyramid: inference, and a step of gradient descent."""
+    """Returns calls of inference and of a training step of Mask R-CNN with ResNet50-FPN."""
     import jax
     import numpy as np
     import torch

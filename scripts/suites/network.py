@@ -10,7 +10,7 @@ from suites.timing import measure
 
 
 def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
-    """Returns a plain gradient descent step; an optimizer would add the same few percent everywhere."""
+    """Returns a plain gradient descent step; an optimizer would add the same few percent to all networks."""
     import jax
 
     def descend(params: Any, data: Any) -> Any:
@@ -21,7 +21,7 @@ def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
 
 
 def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None:
-    """Times and prints."""
+    """Times the network and prints the results."""
     import jax
     import numpy as np
 

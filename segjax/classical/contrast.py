@@ -130,7 +130,7 @@ def otsu_level(values: np.ndarray) -> float:
 
 
 def unit_range(image: np.ndarray) -> np.ndarray:
-    """Scales [H, W, C] to float32 in 0..1, by 255 (uint8), by the brightest pixel, or by 1 (floats up to 1)."""
+    """Divides [H, W, C] by 255 (uint8) or else by its maximum, at least 1, and clips to float32 in 0..1."""
     if np.issubdtype(image.dtype, np.integer):
         white = float(np.iinfo(image.dtype).max) if image.dtype == np.uint8 else float(max(image.max(), 1))
     else:

@@ -29,8 +29,8 @@ class Feature(NamedTuple):
 
     Attributes:
       maps: name of each map.
-      compute: function of an intensity [H, W] or, if `coloured`, of an image [H, W, 3] in 0..1. It returns the
-        maps [H, W, F], or [H, W] for a single map.
+      compute: function of an intensity [H, W] or, if `coloured`, of an image [H, W, 3] in 0..1. It returns
+        the maps [H, W, F], or [H, W] for a single map.
       coloured: whether `compute` takes the image.
     """
 

@@ -26,7 +26,7 @@ def kmeans(image: np.ndarray, settings: KMeans = KMeans()) -> Stages:
 
     Clusters are numbered by their mean `contrast`: 0 is the darkest or, in stained tissue, has the least
     haematoxylin. The foreground consists of the clusters with a mean above Otsu's threshold, and at least of
-    the brightest one. `split_at_peaks` splits it. Clusters are fitted to up to 16,384 pixels on a regular grid.
+    the brightest one. `split_at_peaks` splits it. The fit uses up to 16,384 pixels on a regular grid.
 
     Args:
       image: [H, W, C] image, any real dtype, raw or normalised.
@@ -95,8 +95,8 @@ def suggest_clusters(key: jax.Array, points: np.ndarray, valid: np.ndarray) -> i
       valid: [P] bool.
 
     Returns:
-      The candidate in `CANDIDATES` with the highest mean silhouette of up to 1,000 points; the first candidate
-      if no silhouette can be computed.
+      The number in `CANDIDATES` with the highest mean silhouette of up to 1,000 points; the first number if
+      no silhouette can be computed.
 
     References:
       Rousseeuw, https://doi.org/10.1016/0377-0427(87)90125-7

@@ -48,15 +48,15 @@ def measure(
 
       id, class (and class_name), score;
       centroid_x_px, centroid_y_px; x0_px, y0_px, x1_px, y1_px, the bounding box, with exclusive end;
-      area_px, perimeter_px, diameter_px (of the circle with equal area), major_axis_px and minor_axis_px (of the
-      ellipse with equal second moments), eccentricity, orientation_rad, extent and solidity, as in
+      area_px, perimeter_px, diameter_px (of the circle with equal area), major_axis_px and minor_axis_px (of
+      the ellipse with equal second moments), eccentricity, orientation_rad, extent and solidity, as in
       skimage.measure.regionprops;
       form_factor, 4 pi area / perimeter^2, which is 1 for a disc. It exceeds 1 for instances of a few pixels,
       whose perimeter is underestimated, and is 1 if the perimeter is 0;
       for each channel c, in units of the image: mean_c, std_c, min_c, max_c, median_c and gradient_c (mean
       gradient magnitude);
-      for each channel c: contrast_c and homogeneity_c of the grey-level co-occurrence matrix of adjacent pixels
-      in the instance, with 32 levels between minimum and maximum of the image;
+      for each channel c: contrast_c and homogeneity_c of the grey-level co-occurrence matrix of adjacent
+      pixels in the instance, with 32 levels between minimum and maximum of the image;
       touches_border; neighbours, the number of instances whose outlines are at most 8 px away; nearest_px,
       the distance to the nearest other centroid, infinite for a single instance.
 

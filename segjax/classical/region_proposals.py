@@ -11,8 +11,8 @@ from segjax.classical.settings import Watershed
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 
-# Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations, used
-# as base and as increment. A larger scale is coarser.
+# Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations,
+# used as base and as increment. A larger scale is coarser.
 SIGMA, SCALE = 0.8, 50
 # `gamma` and `h` of the watersheds, from many small pieces to few large ones.
 WATERSHEDS = ((0.3, 0.5), (0.3, 1.5), (0.7, 0.5), (1.0, 1.0))
@@ -54,8 +54,8 @@ def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: floa
 def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
     """Proposes every instance of several watersheds, from fine to coarse.
 
-    If cells stand out from the background, the boxes have a higher recall than those of selective search, with
-    a tenth of their number.
+    If cells stand out from the background, the recall is higher than that of selective search, with a tenth
+    of the boxes.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.

@@ -12,8 +12,8 @@ from segjax.errors import choose
 from segjax.ops import stain
 from segjax.typing import Array
 
-# The reference slide. Macenko: the stains in the authors' public code. Reinhard: mean and standard deviation in
-# CIELAB, the medians over the stained images in the training split of BBBC038.
+# The reference slide. Macenko: the stains in the authors' public code. Reinhard: mean and standard deviation
+# in CIELAB, the medians over the stained images in the training split of BBBC038.
 STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]], np.float32)
 STRONGEST = np.array([1.9705, 1.0308], np.float32)
 MEAN = np.array([65.0, 19.0, -25.0], np.float32)
@@ -78,8 +78,8 @@ def _full_scale(image: np.ndarray) -> float:
 def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
     """Randomly scales and shifts the haematoxylin and eosin densities, to imitate other laboratories.
 
-    The optical densities are unknown, because each channel of a patch is normalised. The function assumes that
-    transmittance ranges from `DARKEST` to 1. The residual that neither stain explains does not change.
+    The optical densities are unknown, because each channel of a patch is normalised. The function assumes a
+    transmittance from `DARKEST` to 1. The residual that neither stain explains does not change.
 
     Args:
       key: random key.

@@ -1,1 +1,1 @@
-"""How data sets are made: annotation formats, checks, public sets, your own folder, splits and storage."""
+"""Making of data sets: annotation formats, checks, public sets, your own folder, splits and storage."""

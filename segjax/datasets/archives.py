@@ -28,7 +28,7 @@ def open_archive(source: Path, *, max_member_bytes: int | None = None) -> Iterat
       The files by their relative paths, sorted, without those that macOS adds.
 
     Raises:
-      InputError: if the archive is damaged, a member too large, or a name leads out of the folder.
+      InputError: if the archive is damaged, or a member is too large or its path leads out of the folder.
     """
     if source.is_dir():
         paths = {PurePosixPath(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
@@ -48,7 +48,8 @@ def open_archive(source: Path, *, max_member_bytes: int | None = None) -> Iterat
                 )
             if member.file_size > limit:
                 raise InputError(
-                    f"{source} holds {member.filename} of {member.file_size} bytes: not this data set"
+                    f"{source} holds {member.filename} of {member.file_size} bytes:"
+                    " it is not a file of this data set"
                 )
         members = {
             PurePosixPath(member.filename): member.filename
@@ -73,7 +74,7 @@ def read_bytes(file: File, *, max_bytes: int) -> bytes:
     except Exception as error:
         raise InputError(f"{file} cannot be read ({error}): download it again") from error
     if len(content) > max_bytes:
-        raise InputError(f"{file} has more than {max_bytes} bytes: not of this data set")
+        raise InputError(f"{file} has more than {max_bytes} bytes: it is not a file of this data set")
     return bytes(content)
 
 

@@ -19,8 +19,8 @@ class Wheel:
     Attributes:
       package: name on the index.
       version: exact version.
-      filename: as published.
-      sha256: of the file, in hexadecimal.
+      filename: published name of the file.
+      sha256: digest of the file, in hexadecimal.
     """
 
     package: str

@@ -24,9 +24,9 @@ class PreparedSource:
       data_dir: folder of data sets; None for TFDS's default.
 
     Attributes:
-      class_names: of class 0 (background), 1, ...
+      class_names: names of the classes 0 (background), 1, ...
       sizes: number of images in each split of the data set.
-      parts: `(split, start, stop)` of what is read.
+      parts: the ranges of records that are read, each `(split, start, stop)`.
       split_sha256: digest of the assignment of records to splits, None if the data were prepared by an older
         version.
       leaks: leaks between the splits, one sentence each; empty for official splits.
@@ -92,13 +92,13 @@ class FolderSource(PreparedSource):
     def __init__(self, split: str, *, data_dir: str | Path | None = None) -> None:
         if data_dir is None:
             raise InputError(
-                "config.dataset.data_dir is not set: give the folder that segjax prepare made by --out"
+                "config.dataset.data_dir is not set: set it to the --out folder of segjax prepare"
             )
         path = dataset_dir(data_dir)
         if not path.is_dir():
             raise InputError(
                 f"config.dataset.data_dir={data_dir} holds no prepared folder ({path} is missing):"
-                f" segjax prepare --images=... --masks=... --out={data_dir} makes it"
+                f" create it with segjax prepare --images=... --masks=... --out={data_dir}"
             )
         try:
             builder = tfds.builder_from_directory(path)
@@ -135,7 +135,7 @@ def split_slices(dataset: str, split: str, sizes: Mapping[str, int]) -> list[tup
             for part in parts
         ]
     except Exception as error:
-        raise InputError(f"split {split!r} cannot be understood; {known}") from error
+        raise InputError(f"split {split!r} is invalid; {known}") from error
     if not all(0 <= start < stop <= sizes[name] for name, start, stop in slices):
         raise InputError(f"split {split!r} holds no image; {known}")
     return slices

@@ -146,12 +146,12 @@ def digest(split_of: Mapping[str, str]) -> str:
 def _targets(fractions: Mapping[str, float] | None, folds: int | None) -> dict[str, float]:
     if folds is not None:
         if folds < 2:
-            raise InputError(f"folds is {folds}; cross-validation takes at least 2")
+            raise InputError(f"folds is {folds}; cross-validation needs at least 2")
         return {f"fold_{index}": 1 / folds for index in range(folds)}
     fractions = FRACTIONS if fractions is None else fractions
     if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         listed = ", ".join(f"{name} {fraction:g}" for name, fraction in fractions.items()) or "none"
-        raise InputError(f"the fractions of splits are {listed}; they must be at least 0 and their sum 1")
+        raise InputError(f"the fractions of splits are {listed}; they must be at least 0 and sum to 1")
     return dict(fractions)
 
 

@@ -60,7 +60,7 @@ class SyntheticSource:
       kinds: number of `KINDS`, without the background.
 
     Attributes:
-      class_names: of class 0 (background), 1, ...
+      class_names: names of the classes 0 (background), 1, ...
 
     Raises:
       InputError: if the split is unknown or empty, or an option out of range.

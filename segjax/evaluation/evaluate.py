@@ -20,10 +20,10 @@ class Evaluation(NamedTuple):
     """Results of a method on a split.
 
     Attributes:
-      scores: of all images, pooled.
+      scores: scores of all images, pooled.
       per_image: scores of each image, by its name.
-      predictions: segmentation of each image, by its name; empty if they were not asked for.
-      seconds: that the evaluation took.
+      predictions: segmentation of each image, by its name; empty if they were not requested.
+      seconds: duration of the evaluation.
     """
 
     scores: Scores

@@ -1,4 +1,4 @@
-"""From a config to the objects it describes, and what people do with them: train, evaluate, predict.
+"""Makes the objects of a config, and trains, evaluates and predicts with them.
 
 This is the one place in segjax that reads a config; everything below takes plain arguments.
 """

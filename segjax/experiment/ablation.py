@@ -43,7 +43,7 @@ def search(
     """Optimises one field after the other: each gets the value with the best score.
 
     Args:
-      config: of configs/classical.py; its values are the start of the search.
+      config: a config from configs/classical.py; the search starts from its values.
       tries: overrides of one field each, such as `{"methods.kmeans.num_clusters": 4}`.
       images: maximum number of images of the training split.
       score: one of `OVERALL`.

@@ -21,9 +21,9 @@ def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], 
     """Makes a classical method whose instances have classes, if there is more than one foreground class.
 
     Args:
-      name: of the method in `config.methods`.
-      config: of configs/classical.py. The classifier is `config.classifier.file`, or, with
-        `config.classifier.fit`, fitted on the training split.
+      name: name of the method in `config.methods`.
+      config: a config from configs/classical.py. The classifier is read from `config.classifier.file`, or
+        fitted on the training split if `config.classifier.fit` is set.
       class_names: K names, background first.
       folder: a fitted classifier is written to `classifier_<name>.json` in it.
 
@@ -54,8 +54,8 @@ def fit_classifier(method: Method, source: Source, *, seed: int, description: st
     Args:
       method: `image [H, W, C] -> Segmentation`.
       source: the training split.
-      seed: of the fit.
-      description: of the progress bar.
+      seed: random seed of the fit.
+      description: label of the progress bar.
     """
     tables, classes = [], []
     for index in tqdm(range(len(source)), desc=description, unit="image", dynamic_ncols=True, leave=False):

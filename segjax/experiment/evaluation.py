@@ -35,7 +35,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
     """Evaluates a trained network and the reference, and writes the report.
 
     Args:
-      workdir: of a run that has a checkpoint.
+      workdir: folder of a run with a checkpoint.
       split: "train", "validation" or "test".
       seconds: duration of the training, for the report; from the run's last checkpoint if None.
 
@@ -80,9 +80,9 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
     to the segmentations of the training split, and written to `<folder>/classifier_<method>.json`.
 
     Args:
-      config: of configs/classical.py.
+      config: a config from configs/classical.py.
       split: "train", "validation" or "test".
-      folder: of the report, `metrics.json` and the classifiers.
+      folder: output folder for the report, `metrics.json` and the classifiers.
 
     Returns:
       The comparison as a table to print.

@@ -34,7 +34,7 @@ from segjax.typing import Params
 
 
 class OpenedMethod(NamedTuple):
-    """A method with what is known about its inputs and outputs; calling it calls the method.
+    """A method with properties of its inputs and outputs; calling it calls the method.
 
     Attributes:
       method: segments an image [H, W, C].
@@ -139,7 +139,7 @@ def make_classical(config: ConfigDict, name: str) -> Method:
 
 
 def make_reference(config: ConfigDict) -> Method:
-    """Makes the classical method that results are compared with."""
+    """Makes the classical method that serves as the reference in comparisons."""
     settings = dict(config.reference)
     return make_method(settings.pop("name"), **settings)
 
@@ -159,7 +159,7 @@ def make_preprocessing(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]
 
 
 def make_proposer(config: ConfigDict) -> Proposer | None:
-    """Returns the external region proposals of a config, cached beside its data; None if it has none.
+    """Returns the external region proposals of a config, cached next to its data; None if it has none.
 
     Raises:
       InputError: if the method is unknown, or needs a run with an RPN.
@@ -179,11 +179,11 @@ def make_proposer(config: ConfigDict) -> Proposer | None:
             f"config.proposals.workdir={workdir} has no RPN: give a run of faster_r_cnn or mask_r_cnn"
         )
     predictor: Any = make_predictor(rpn_config, task, params)
-    # Other parameters and other settings propose other boxes.
+    # The cache key includes parameters and settings, because the boxes depend on them.
     digest = hashlib.sha256(f"{fingerprint(params)} {rpn_config.to_json(sort_keys=True)}".encode())
     return cached_proposals(predictor.propose, f"rpn-{digest.hexdigest()[:16]}", config)
 
 
 def has_svm(config: ConfigDict) -> bool:
-    """Whether SVMs replace the classifier after training."""
+    """Returns whether SVMs replace the classifier after training."""
     return config.task.get("classifier", "softmax") == "svm"

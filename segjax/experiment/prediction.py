@@ -49,9 +49,9 @@ def predict(
     """Segments every image of a folder.
 
     Args:
-      selected: from `select_method`.
+      selected: the result of `select_method`.
       images: a folder, or one image.
-      out: where `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
+      out: folder in which `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written.
       measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
         `measurements.csv` and `measurements.parquet`.
       pixel_size: side of a pixel in micrometres, for the measurements; that of each file if None.

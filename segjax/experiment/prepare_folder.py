@@ -29,13 +29,13 @@ from segjax.files import write_json
 from segjax.report.dataset_page import format_counts, write_quality
 
 SPLITS = ("train", "validation", "test")
-# Written last, into the output folder: what was prepared from what.
+# Written last into the output folder; records the request and its inputs.
 MARK = "preparation.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to prepare. Each field is a flag of `segjax prepare`."""
+    """Settings of `segjax prepare`; each field is one of its flags."""
 
     images: str
     masks: str
@@ -97,7 +97,7 @@ def prepare_folder(
     The preparation may be interrupted at any time: the same command resumes, with byte-identical results.
 
     Args:
-      request: what to prepare.
+      request: settings of the preparation.
       workers: number of processes that check images; 0 uses only this process.
       previews: whether to draw contact sheets.
       beam: options of Apache Beam, such as `--runner=FlinkRunner`, to run on it.
@@ -180,7 +180,7 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _is_finished(out: Path, request: Request, state: dict[str, str]) -> bool:
-    """Whether the same request is prepared already. A folder with another data set is refused."""
+    """Returns whether the same request is already prepared; refuses a folder with another data set."""
     mark = out / MARK
     if not mark.exists():
         if dataset_dir(out).exists() and not (out / "staging").exists():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from segjax.files import atomic_write
 
-# Part of the folder name: after a change of the proposals, the old files are not used.
+# Part of the folder name. Increase it when the proposals change, so that old files are not used.
 VERSION = 1
 
 # `image as read [H, W, C] -> boxes [P, 4]` in its pixels.

@@ -52,12 +52,12 @@ INITIALISATION = ("weights", "frozen")
 
 
 class TrainSetup(NamedTuple):
-    """What a training run is made of; nothing is computed yet.
+    """The parts of a training run; nothing is computed yet.
 
     Attributes:
       task: the network with its loss.
-      optimizer: of its parameters.
-      shapes: the state, as shapes.
+      optimizer: updates the trainable parameters.
+      shapes: shapes and types of the training state.
       mesh: the devices.
       step: the jit-compiled training step.
     """
@@ -85,8 +85,8 @@ def read_section(kind: type[T], section: Mapping[str, Any], path: str, **values:
 
     Args:
       kind: the dataclass; fields that are dataclasses are made from subsections.
-      section: field -> value. Fields that it lacks have their defaults.
-      path: of the section, for errors.
+      section: field -> value. Missing fields have their defaults.
+      path: path of the section in the config, for error messages.
       **values: further fields.
 
     Raises:
@@ -141,8 +141,8 @@ def make_task(config: ConfigDict, metadata: ModelMetadata, *, svm: bool = False)
     """Makes the task of a config, with its network.
 
     Args:
-      config: of a run.
-      metadata: of its network.
+      config: config of a run.
+      metadata: classes and channels of the network.
       svm: whether SVMs replace the trained classifier, see `rcnn_svm`.
 
     Raises:
@@ -173,7 +173,7 @@ def make_task(config: ConfigDict, metadata: ModelMetadata, *, svm: bool = False)
 def make_setup(
     config: ConfigDict, metadata: ModelMetadata, devices: list[jax.Device] | None = None
 ) -> TrainSetup:
-    """Makes what a training run needs."""
+    """Makes the objects of a training run."""
     mesh = make_mesh(**config.mesh, devices=devices)
     check_batch(mesh, config.batch_size, config.train.num_microbatches)
     task = make_task(config, metadata)

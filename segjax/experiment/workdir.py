@@ -14,7 +14,7 @@ from segjax.files import write_json
 
 
 class ModelMetadata(NamedTuple):
-    """What prediction must know about a network; stored beside the checkpoints.
+    """The properties of a network that prediction needs; stored next to the checkpoints.
 
     Attributes:
       class_names: K names, background first.
@@ -26,7 +26,7 @@ class ModelMetadata(NamedTuple):
 
 
 def bind_config(workdir: Path, config: ConfigDict) -> None:
-    """Writes the config of a run into its folder, or checks that it is the one in there.
+    """Writes the config of a run into its folder, or checks that the stored config is equal.
 
     Raises:
       InputError: if the folder belongs to a run of another config.

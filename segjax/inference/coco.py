@@ -19,9 +19,9 @@ class Image(NamedTuple):
     """An image and its instances.
 
     Attributes:
-      name: of its file.
+      name: file name of the image.
       shape: `(H, W)`.
-      annotations: from `detection_annotations` or `segmentation_annotations`.
+      annotations: the result of `detection_annotations` or `segmentation_annotations`.
     """
 
     name: str
@@ -33,12 +33,12 @@ def detection_annotations(outputs: Outputs, *, threshold: float) -> list[Annotat
     """Converts the detections of one image, each with its full mask.
 
     Args:
-      outputs: from `Detector.detect`.
-      threshold: a pixel belongs to an object whose probability is at least this.
+      outputs: the result of `Detector.detect`.
+      threshold: minimum probability at which a pixel belongs to an object.
 
     Returns:
-      One annotation per object, best first, without "segmentation" if the network predicts no masks. Objects
-      whose mask has no pixel are left out.
+      One annotation per object, best first. If the network predicts no masks, they have no "segmentation".
+      Objects with an empty mask are left out.
     """
     boxes = np.asarray(outputs["boxes"], np.float32)
     height, width = (int(side) for side in outputs["shape"])

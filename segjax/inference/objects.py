@@ -77,8 +77,8 @@ class ObjectPredictor:
         )
         if dropped := int(merged.pop("dropped")):
             logging.warning(
-                "dropped %d detections beyond max_detections: raise config.task.max_detections and"
-                " config.task.candidates, or make config.predict.tile smaller",
+                "dropped %d detections beyond max_detections: raise config.task.detect.max_detections and"
+                " config.task.detect.candidates, or make config.predict.tile smaller",
                 dropped,
             )
         order = np.argsort(-merged["scores"], kind="stable")

@@ -15,13 +15,13 @@ from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.typing import Outputs, Params
 
-# A method whose `params` may be replaced by others of the same shapes without recompilation.
+# `params` of a predictor can be replaced by others of the same shapes without recompilation.
 Predictor = DensePredictor | ObjectPredictor
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """A method that detects objects, whose masks may overlap, before it makes a label map of them."""
+    """A method that first detects objects with possibly overlapping masks, then makes a label map of them."""
 
     def propose(self, image: np.ndarray) -> np.ndarray:
         """Returns the region proposals [P, 4] of an image [H, W, C] as it was read, in its pixels."""
@@ -44,14 +44,14 @@ def create_predictor(
     propose: Callable[[np.ndarray], np.ndarray] | None = None,
     max_proposals: int = 1000,
 ) -> Predictor:
-    """Makes the method of a trained network; that of a detector is a `Detector` too.
+    """Makes the prediction method of a trained network; for a detection network it is also a `Detector`.
 
     Args:
       task: its `predict` and `segment` are used.
-      params: of its network.
+      params: parameters of the network.
       prepare: `image as read [H, W, C] -> network input [h, w, C] float32`, the same as in training.
       tile: the largest window, in pixels of the network's input.
-      overlap: of neighbouring windows, in the same pixels.
+      overlap: overlap of neighbouring windows, in the same pixels.
       flips: whether to average the maps over the image and its three mirror images.
       propose: `image as read -> boxes [P, 4]` in its pixels, for a detector without an RPN.
       max_proposals: maximum per window.

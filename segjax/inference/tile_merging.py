@@ -11,7 +11,7 @@ from segjax.data.windows import boxes_in_window, pad_boxes
 from segjax.inference.tiling import fit_windows, window_offsets
 from segjax.typing import Outputs
 
-# A box is cut by an edge of its window if it is nearer to it than this, pixels.
+# A box counts as cut by its window if it is nearer than this to an edge of the window, in pixels.
 EDGE_DISTANCE = 1.5
 # A cut box is removed if more than this fraction of it lies inside a better box of another window; any box,
 # if its IoU with a better one is above the second value.
@@ -36,7 +36,7 @@ def predict_and_merge(
       predict: detects the objects of one window; `size` is `(height, width)` of the window without padding.
       image: [H, W, C] float32. If it is smaller than a window, it is padded by reflection.
       tile: the largest side S of a window, pixels.
-      overlap: of neighbouring windows, pixels. An object that is larger may be detected in pieces.
+      overlap: overlap of neighbouring windows, pixels. A larger object may be detected in pieces.
       proposals: [P, 4] float boxes, pixels, for a network without an RPN.
       max_proposals: maximum per window; if there are more, an evenly spaced selection is used.
 

@@ -58,7 +58,8 @@ def predict_tiled(
       predict: `images [1, S, S, C] -> outputs`, each leading with 1, S, S.
       image: [H, W, C] float32. If it is smaller than a window, it is padded by reflection.
       tile: the largest side S of a window, pixels.
-      overlap: of neighbouring windows, pixels. Below the receptive field of the network, seams may show.
+      overlap: overlap of neighbouring windows, pixels. Seams may be visible if it is smaller than the
+        receptive field of the network.
 
     Returns:
       The outputs of the full image, [H, W, ...] float32.

@@ -11,7 +11,7 @@ from segjax.metrics.counts import Counts
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
-# Of the intersection over union (IoU). Below 0.5, matches would not be unique.
+# Thresholds of the intersection over union (IoU). Below 0.5, matches would not be unique.
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
@@ -88,7 +88,7 @@ class InstanceStatistics(Counts):
 
         Args:
           truth: ground truth; its `labels` are used.
-          prediction: of the same shape.
+          prediction: predicted segmentation of the same shape.
 
         Returns:
           The statistics of this image.

@@ -20,7 +20,7 @@ class PixelScores:
       iou: TP / (TP + FP + FN) by class.
       dice: 2 TP / (2 TP + FP + FN) by class.
       mean_iou: mean over the classes that have an IoU, background included.
-      pixel_accuracy: fraction of the pixels whose class is right.
+      pixel_accuracy: fraction of the pixels with the correct class.
     """
 
     iou: dict[str, float]
@@ -50,7 +50,7 @@ class PixelStatistics(Counts):
 
         Args:
           truth: ground truth; pixels whose `semantic` is `IGNORE` are not counted.
-          prediction: of the same shape; it must have a class wherever the truth has one.
+          prediction: predicted segmentation of the same shape; it needs a class wherever the truth has one.
           num_classes: K, background included.
 
         Returns:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.ops.convolution import winograd_conv_general_dilated
 from segjax.typing import Array, Params, PyTree
 
 Norm = Callable[..., nn.Module]
@@ -122,9 +123,14 @@ class Convolutions(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [B, H, W, C] to [B, H, W, channels]."""
         for index in range(1, self.count + 1):
-            x = nn.Conv(self.channels, (3, 3), kernel_init=he_normal, dtype=self.dtype, name=f"conv{index}")(
-                x
-            )
+            x = nn.Conv(
+                self.channels,
+                (3, 3),
+                kernel_init=he_normal,
+                dtype=self.dtype,
+                conv_general_dilated=winograd_conv_general_dilated,
+                name=f"conv{index}",
+            )(x)
             if self.norm is not None:
                 x = self.norm(name=f"norm{index}")(x)
             x = nn.relu(x)
@@ -155,6 +161,7 @@ class Convolution(nn.Module):
             use_bias=self.norm is None,
             kernel_init=he_normal,
             dtype=self.dtype,
+            conv_general_dilated=winograd_conv_general_dilated,
             name="conv",
         )(x)
         return x if self.norm is None else self.norm(name="norm")(x)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.models.layers import Norm, he_normal, max_pool
+from segjax.ops.convolution import winograd_conv_general_dilated
 from segjax.typing import Array
 
 CHANNELS = (64, 128, 256, 512)
@@ -43,6 +44,7 @@ class Block(nn.Module):
             use_bias=self.norm is None,
             kernel_init=init,
             dtype=self.dtype,
+            conv_general_dilated=winograd_conv_general_dilated,
             name=f"conv{name}",
         )(x)
         return x if self.norm is None else self.norm(name=f"norm{name}")(x)

@@ -25,7 +25,7 @@ def mean_shift(
     """Moves each start to the mean of the points around it until convergence.
 
     The kernel is flat: all points within `bandwidth` have equal weight. A start without points in its window
-    does not move. The cost of a step is proportional to S P F. Distances are computed in blocks to limit memory.
+    does not move. The cost of a step is proportional to S P F. Computing distances in blocks limits memory.
 
     Args:
       points: [P, F] float.

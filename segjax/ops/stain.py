@@ -20,8 +20,8 @@ _XYZ = np.array(
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], np.float32)
 # Minimum number of stained pixels to estimate the stains, and maximum red density of the second stain. Above
-# it, the second stain is not eosin but another shade of the first: the slide has only one stain, and separating
-# the two would amplify noise.
+# it, the second stain is not eosin but another shade of the first: the slide has only one stain, and
+# separating the two would amplify noise.
 _FEWEST = 100
 _REDDEST = 0.25
 _EXACT = jax.lax.Precision.HIGHEST

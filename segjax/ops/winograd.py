@@ -1,10 +1,10 @@
 """3 x 3 convolutions by Winograd's minimal filtering F(4 x 4, 3 x 3), in plain JAX.
 
 A tile of 4 x 4 outputs costs 36 products per pair of channels instead of 144 (Lavin and Gray,
-https://arxiv.org/abs/1509.09308). The computation consists of 36 independent matrix products, and of sums over
-the pixels of a tile before and after them. Square blocks of tiles are computed one after another, so that the intermediate values stay in
-cache and memory stays small. XLA compiles equal kernels once; with blocks of one shape, layers that differ
-only in image size share kernels.
+https://arxiv.org/abs/1509.09308). The computation consists of 36 independent matrix products, and of sums
+over the pixels of a tile before and after them. Square blocks of tiles are computed one after another, to
+limit memory and keep intermediate values in cache. XLA compiles equal kernels once; with blocks of
+one shape, layers that differ only in image size share kernels.
 """
 
 import functools

@@ -52,7 +52,7 @@ def histogram(
 
     Args:
       values: finite values by kind; kinds without values are left out.
-      title: of the picture.
+      title: title of the chart.
       unit: written below the axis.
       colours: class index by kind, for its colour.
     """
@@ -86,8 +86,8 @@ def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] 
     """Draws one bar for each name.
 
     Args:
-      values: by name.
-      title: of the picture.
+      values: height of each bar, by name.
+      title: title of the chart.
       colours: class index by name, for its colour.
     """
     figure, axes = _figure(1.1 + 0.28 * max(len(values), 1), title)

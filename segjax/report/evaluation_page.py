@@ -30,16 +30,16 @@ Stages = Mapping[str, Sequence[tuple[str, np.ndarray]]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationReport:
-    """Results of methods on a split, and their circumstances.
+    """Results of methods on a split, with environment, config and training log.
 
     Attributes:
       data_set: name of the data set.
       split: name of the split.
       source: the images with their truth.
-      evaluations: by method, with predictions; the most important method first. One may be named
-        "reference": the others are compared with it.
+      evaluations: evaluation of each method, by its name, with predictions; the most important method
+        first. One may be named "reference": the others are compared with it.
       environment: hardware and versions.
-      config: of the run.
+      config: config of the run.
       split_facts: the digest of the split, if there is one.
       warnings: sentences shown prominently at the top.
       train_seconds: duration of the training.

@@ -56,9 +56,9 @@ def draw_outlines(picture: np.ndarray, segmentation: Segmentation, *, thickness:
 
     Args:
       picture: [H, W, 3] uint8, as from `to_display_rgb`.
-      segmentation: of the same height and width. Pixels with a class but without instance are outlined by
-        class; ignored pixels are greyed out.
-      thickness: of the outlines, pixels.
+      segmentation: instances and classes, with the height and width of `picture`. Pixels with a class but
+        without an instance are outlined by class; ignored pixels are greyed out.
+      thickness: line width of the outlines, pixels.
 
     Returns:
       [H, W, 3] uint8.
@@ -91,8 +91,8 @@ def resized(
 
     Args:
       image: [H, W, C] image, any real dtype.
-      segmentations: of the same H and W.
-      width: of the result.
+      segmentations: segmentations of `image`, each [H, W].
+      width: width of the result, pixels.
 
     Returns:
       The image as [h, width, 3] uint8 for display, and the segmentations.

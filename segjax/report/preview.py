@@ -89,7 +89,7 @@ def by_class(records: Sequence[Record], index: int, *, count: int) -> list[Capti
         for instance in instances[_evenly_spaced_indices(len(instances), per_image)]:
             window = _around(boxes[instance], record.truth.shape)
             alone = (record.truth.labels[window] == instance + 1).astype(np.int32)
-            # Enlarged before it is outlined: at its own size the line would hide a small instance.
+            # Enlarge first, then outline: at the original size, the line would hide a small instance.
             picture, (truth,) = resized(
                 record.image[window], [Segmentation.from_labels(alone, classes=[index])], CELL
             )

@@ -46,7 +46,7 @@ class Table:
     values: tuple[tuple[float, ...], ...]
 
     def best(self, row: int, column: int) -> bool:
-        """Whether a score is the best of several in its group, to the digits that are shown."""
+        """Returns whether a score is the best of several in its group, at the displayed precision."""
         rivals = [
             format_score(values[column])
             for cells, values in zip(self.rows, self.values, strict=True)

@@ -17,7 +17,7 @@ def paste_masks(
       masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 outside; None to
         paint the ellipse that fits each box.
       shape: `(H, W)`.
-      threshold: a pixel belongs to an instance whose probability is at least this.
+      threshold: minimum probability at which a pixel belongs to an instance.
 
     Returns:
       [H, W] int32, i + 1 where box i won, else 0.

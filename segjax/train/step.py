@@ -12,6 +12,9 @@ from segjax.train.sharding import batch_sharding, replicated, state_sharding
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params, PyTree
 
+# XLA compiles Winograd convolutions a fifth faster at this level; the step is as fast.
+CPU_OPTIONS = {"xla_backend_optimization_level": "1"}
+
 Step = Callable[[State, Batch, Array], tuple[State, Mapping[str, Array]]]
 Augment = Callable[[Array, Batch], Batch]
 
@@ -85,9 +88,11 @@ def make_step(
         return state, {**metrics, "gradient_norm": norm, **counts}
 
     state_shardings, replicated_sharding = state_sharding(mesh, state), replicated(mesh)
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
     return jax.jit(
         step,
         in_shardings=(state_shardings, batch_sharding(mesh), replicated_sharding),
         out_shardings=(state_shardings, replicated_sharding),
         donate_argnums=0,
+        compiler_options=CPU_OPTIONS if is_cpu else None,
     )

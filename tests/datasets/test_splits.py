@@ -155,7 +155,7 @@ def test_splits_that_are_all_given_are_complete():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fractions": {"train": 0.5, "test": 0.6}}, "their sum 1"),
+        ({"fractions": {"train": 0.5, "test": 0.6}}, "sum to 1"),
         ({"fractions": {"train": 1.5, "test": -0.5}}, "at least 0"),
         ({"fractions": {}}, "none"),
         ({"folds": 1}, "at least 2"),

@@ -272,7 +272,7 @@ def test_the_report_shows_findings_splits_and_sheets(tmp_path):
         ({"masks": "nowhere"}, "nowhere does not exist"),
         ({"accept": ("colour",)}, "--accept=colour is unknown: choose among"),
         ({"fractions": (0.5, 0.5)}, "--fractions has 2 numbers, not one for each of train, validation, test"),
-        ({"fractions": (0.5, 0.5, 0.5)}, "their sum 1"),
+        ({"fractions": (0.5, 0.5, 0.5)}, "sum to 1"),
         ({"mask_format": "crayon"}, "format='crayon' is unknown: choose one of auto, labels"),
         ({"folds": 99}, "cannot fill"),
     ],

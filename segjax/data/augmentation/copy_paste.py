@@ -8,12 +8,18 @@ import jax.numpy as jnp
 from segjax.ops.filters import gaussian_blur
 from segjax.typing import IGNORE, Array, Batch
 
-# Standard deviation in pixels of the rim over which a copy and its new surroundings mix.
+# Standard deviation in pixels of the soft edge that blends a copy into the background.
 RIM = 1.0
 
 
 class _Copy(NamedTuple):
-    """One instance and where it goes: `numbers` [5] in [0, 1), `salt` uint32, `new` its id, 0 for none."""
+    """Random parameters of a copy.
+
+    Attributes:
+      numbers: [5] float in [0, 1), position and pose.
+      salt: uint32, selects the instance.
+      new: id of the copy; 0 for no copy.
+    """
 
     numbers: Array
     salt: Array
@@ -21,22 +27,22 @@ class _Copy(NamedTuple):
 
 
 def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Batch:
-    """Pastes flipped or rotated copies of the example's own instances at random positions.
+    """Pastes flipped or rotated copies of instances of an example into it, at random positions.
 
-    A copy keeps its class and its distance map and gets an id that is free. An instance that is covered in
-    part keeps what is visible of it, with the depths that its pixels had. Copies are not made of instances
-    that the border of the example or of the image cuts, and one that would lie on others too much is left
-    out, so that crowded examples stay as they are.
+    A copy has the class and distance map of the original, and an unused id. The visible part of a partly
+    covered instance keeps its id and distance values. Instances cut by the border of the example or of the
+    image are not copied. A copy that overlaps other instances too much is dropped, so crowded examples hardly
+    change.
 
     Args:
       key: random key.
-      example: square maps {"image" [S, S, C], "labels", "semantic", "distance"}; with "classes" [N] of the
-        ids 1..N, ids whose class is 0 are free, and where there are none, nothing is pasted.
+      example: a `Batch` without B, with square maps. If it has "classes", only ids of class 0 are unused;
+        without such ids, nothing is pasted.
       count: maximum number of copies.
-      overlap: largest fraction of a copy that may lie on other instances.
+      overlap: maximum fraction of a copy that covers other instances.
 
     Returns:
-      The example.
+      The example with copies.
 
     References:
       Ghiasi et al., Simple copy-paste (https://arxiv.org/abs/2012.07177).
@@ -61,7 +67,7 @@ def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Bat
 
 
 def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
-    """Adds a copy of an instance of `example` to `pasted`, which has others already."""
+    """Adds a copy of an instance of `example` to `pasted`, which may already have copies."""
     labels = example["labels"]
     size = len(labels)
     chosen = _draw_instance(copy.salt, labels)
@@ -70,7 +76,7 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     within = jnp.all((source >= 0) & (source < size), axis=0)
     rows, columns = jnp.clip(source, 0, size - 1)
 
-    # Twice the blurred mask is about 1 at the rim, and fades outside.
+    # Twice the blurred mask is about 1 at the edge of the instance and decreases outside.
     soft = jnp.minimum(2 * gaussian_blur(inside.astype(jnp.float32)[..., None], RIM), 1)
     image, moved_soft = example["image"][rows, columns], soft[rows, columns]
     covered = inside[rows, columns] & within
@@ -79,12 +85,12 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     edges = [inside[0], inside[-1], inside[:, 0], inside[:, -1]]
     area = jnp.sum(covered)
     crowded = jnp.sum(covered & (pasted["labels"] > 0)) > overlap * area
-    # Where an image ends it is reflected, and the reflection is ignored in training: it cuts as well.
+    # Beyond the image border, `semantic` is IGNORE. Instances that touch this region are cut, too.
     beyond = (soft[..., 0] > 0.1) & (example["semantic"] == IGNORE)
     cut = jnp.any(jnp.stack(edges)) | jnp.any(beyond)
     usable = (chosen > 0) & (copy.new > 0) & (area > 0) & ~cut & ~crowded
     covered &= usable
-    # The rim brings background with it, which is to mix with background alone.
+    # The soft edge contains background, so it blends only with background.
     around = within & usable & (pasted["labels"] == 0)
     weight = jnp.where(covered, 1, jnp.where(around, moved_soft[..., 0], 0))[..., None]
     result: Batch = {
@@ -98,15 +104,17 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
         result["distance"] = jnp.where(covered, distance, pasted["distance"])
     if "classes" in pasted:
         kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
-        slot = jnp.where(copy.new > 0, copy.new - 1, len(pasted["classes"]))  # beyond the end: dropped
+        slot = jnp.where(
+            copy.new > 0, copy.new - 1, len(pasted["classes"])
+        )  # out of range without a copy: dropped
         result["classes"] = jnp.asarray(pasted["classes"]).at[slot].set(kind, mode="drop")
     return result
 
 
 def _draw_instance(salt: Array, labels: Array) -> jax.Array:
-    """Draws an instance id uniformly, regardless of instance size; 0 if there is none.
+    """Draws an instance id, all with equal probability; 0 if there is no instance.
 
-    The pixels of an instance share one pseudo-random rank, so no table with a row for every id is needed.
+    A hash gives the pixels of an instance a common pseudo-random rank, so no table of ids is needed.
     """
     rank = labels.astype(jnp.uint32) ^ salt
     for multiplier in (0x85EBCA6B, 0xC2B2AE35):  # the finaliser of MurmurHash3
@@ -116,7 +124,7 @@ def _draw_instance(salt: Array, labels: Array) -> jax.Array:
 
 
 def _middle(inside: Array) -> jax.Array:
-    """[2] int: the middle of the box around a mask [S, S]."""
+    """Returns the centre [2] int of the bounding box of a mask [S, S]."""
     place = jnp.arange(len(inside))
     sides = jnp.stack([jnp.any(inside, axis=1), jnp.any(inside, axis=0)])
     low = jnp.min(jnp.where(sides, place[None], len(inside)), axis=1)
@@ -124,7 +132,7 @@ def _middle(inside: Array) -> jax.Array:
 
 
 def _read_at(middle: Array, numbers: Array, size: int) -> jax.Array:
-    """[2, S, S] int: where each pixel reads if the middle is moved anywhere, in any of eight poses."""
+    """Returns the source pixel of each pixel [2, S, S] int, for a random position and one of eight poses."""
     target = jnp.floor(numbers[:2] * size).astype(jnp.int32)
     signs = jnp.where(numbers[2:4] < 0.5, 1, -1)
     place = jnp.arange(size)

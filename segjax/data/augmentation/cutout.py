@@ -10,17 +10,17 @@ from segjax.typing import IGNORE, Array, Batch
 def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch:
     """Replaces random rectangles by the mean background intensity.
 
-    Erased pixels are ignored in training: there `semantic` is `IGNORE`, `labels` and `distance` are 0. The
-    visible part of a partly erased instance keeps its id, as at the border of an image.
+    Training ignores erased pixels: their `semantic` is `IGNORE`, their `labels` and `distance` are 0. The
+    visible part of a partly erased instance keeps its id.
 
     Args:
       key: random key.
-      example: maps {"image" [H, W, C], "labels", "semantic", "distance"}; all else is passed through.
-      fraction: longest side of a rectangle, relative to the image's; sides are drawn uniformly.
+      example: a `Batch` without B; other arrays than maps are passed through.
+      fraction: maximum side of a rectangle, relative to the side of the image; sides are uniform.
       count: number of rectangles.
 
     Returns:
-      The example.
+      The example with erased rectangles.
 
     References:
       DeVries and Taylor, Improved regularization of convolutional neural networks with cutout
@@ -48,6 +48,6 @@ def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch
 
 
 def _background(image: Array, labels: Array) -> jax.Array:
-    """[1, 1, C]: the mean of what is no instance; of everything, if there is nothing else."""
+    """Returns the mean [1, 1, C] of the background; of all pixels if there is no background."""
     empty = (labels == 0) | jnp.all(labels > 0)
     return jnp.mean(image, axis=(0, 1), where=empty[..., None], keepdims=True)

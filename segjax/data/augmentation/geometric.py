@@ -11,11 +11,11 @@ from segjax.errors import InputError
 from segjax.ops.warp import sample
 from segjax.typing import IGNORE, Array, Batch
 
-# Arrays of image size; all else in an example is passed through.
+# Keys of arrays of image size. Other keys of an example are passed through.
 MAPS = ("image", "labels", "semantic", "distance")
 
 Strengths = Mapping[str, Any]
-# `(random numbers, matrix [2, 2], strengths) -> matrix`, the operation's own applied to what was there.
+# `(random numbers, matrix [2, 2], strengths) -> matrix`, composed with the matrix of the operation.
 Linear = Callable[[Mapping[str, Array], Array, Strengths], Array]
 
 
@@ -26,17 +26,17 @@ def warp(
 
     Args:
       key: random key.
-      example: square maps {"image", "labels", "semantic", "distance"}, and perhaps "proposals".
-      names: of `LINEAR`, and "elastic".
-      strengths: by name.
-      size: side of the patch that is cut out of the centre of the result; all of it if None.
+      example: a `Batch` without B, with square maps.
+      names: operations, keys of `LINEAR` or "elastic".
+      strengths: strength of each operation, by name.
+      size: side of the patch cropped from the centre of the result; None does not crop.
 
     Returns:
-      The example. Image and distance are interpolated, labels and semantic take the nearest pixel. Beyond
-      the source the image is reflected and ignored in training.
+      The warped example. Image and distance are interpolated linearly, labels and semantic by nearest
+      neighbour. Beyond the border, the image is reflected and `semantic` is `IGNORE`.
 
     Raises:
-      InputError: if it brings proposals, which must stay boxes, and "elastic" bends them.
+      InputError: if the example has proposals and "elastic" is among the operations.
     """
     if "proposals" in example and "elastic" in names:
         raise InputError(
@@ -67,11 +67,11 @@ def centre(example: Batch, size: int) -> Batch:
     """Crops the centre of an example.
 
     Args:
-      example: same maps as for `warp`.
+      example: a `Batch` without B, with square maps.
       size: side of the patch.
 
     Returns:
-      The example.
+      The cropped example.
     """
     start = (len(example["labels"]) - size) // 2
     window = slice(start, start + size)
@@ -81,43 +81,44 @@ def centre(example: Batch, size: int) -> Batch:
 
 
 def moved_proposals(example: Batch, to_source: Array, size: int) -> Batch:
-    """The example with its proposals, if any, in the patch: upright boxes around the moved ones.
+    """Transforms the proposals of an example, if any, to their bounding boxes in a patch.
 
     Args:
-      example: whose "proposals" [P, 4] and "proposals_valid" [P], if it has them, are in its own pixels.
-      to_source: [2, 2], from rows and columns about the centre of the patch to those of the source.
+      example: a `Batch` without B, before cropping.
+      to_source: [2, 2] matrix from `(y, x)` in the patch to `(y, x)` in the example, both from the centre.
       size: side of the patch.
 
     Returns:
-      The example, all else as it was. Boxes are clipped; one that is outside for the most part is invalid.
+      The example with new proposals, clipped to the patch. Boxes with at most half of their area in the
+      patch are invalid.
     """
     if "proposals" not in example:
         return example
     boxes = example["proposals"]
     overhang = (len(example["labels"]) - size) // 2
-    # Corners from the centre of the patch, as (y, x): pixels are at whole numbers, their edges at halves.
+    # Corners as (y, x). Boxes are measured from pixel edges, so the centre of the patch is size / 2.
     corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
     turned = (corners - overhang - size / 2) @ jnp.linalg.inv(to_source).T + size / 2  # [P, 4, 2]
     low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
-    whole = jnp.prod(high - low, axis=-1)
+    area = jnp.prod(high - low, axis=-1)
     low, high = jnp.clip(low, 0, size), jnp.clip(high, 0, size)
     inside = jnp.prod(high - low, axis=-1)
     return {
         **example,
         "proposals": jnp.concatenate([low, high], axis=-1),
-        "proposals_valid": example["proposals_valid"] & (inside > 0.5 * whole),
+        "proposals_valid": example["proposals_valid"] & (inside > 0.5 * area),
     }
 
 
 def _coordinates(
     key: Array, names: Sequence[str], strengths: Strengths, size: int
 ) -> tuple[jax.Array, Array]:
-    """Source coordinates [2, size, size] relative to the centre, and the matrix of the linear part."""
+    """Returns source coordinates [2, size, size] from the centre, and the matrix of the linear part."""
     numbers = _numbers(key, names)
     from_centre = jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
     positions = jnp.stack(jnp.meshgrid(from_centre, from_centre, indexing="ij"))
-    whole: Array = jnp.eye(2)
-    pending: Array = whole
+    linear: Array = jnp.eye(2)
+    pending: Array = linear
     # Coordinates map from result to source, so the operations apply in reverse order.
     for name in reversed(names):
         if name == "elastic":
@@ -128,8 +129,8 @@ def _coordinates(
             pending = jnp.eye(2)
         else:
             pending = LINEAR[name](numbers, pending, strengths)
-            whole = LINEAR[name](numbers, whole, strengths)
-    return _through(pending, positions), whole
+            linear = LINEAR[name](numbers, linear, strengths)
+    return _through(pending, positions), linear
 
 
 def _through(matrix: Array, positions: Array) -> jax.Array:
@@ -137,7 +138,7 @@ def _through(matrix: Array, positions: Array) -> jax.Array:
 
 
 def _numbers(key: Array, names: Sequence[str]) -> dict[str, Array]:
-    """Random numbers in [0, 1) of each operation: those of one do not depend on which others there are."""
+    """Returns random numbers in [0, 1) for each operation, independent of the other operations."""
     mirrored, direction, angle, zoom = jnp.split(
         jax.random.uniform(jax.random.split(key)[0], (5,)), (2, 3, 4)
     )
@@ -147,7 +148,7 @@ def _numbers(key: Array, names: Sequence[str]) -> dict[str, Array]:
         "rotation": angle[0],
         "scale": zoom[0],
     }
-    # `split` has used 0 and 1.
+    # `split` has already used 0 and 1.
     for index, name in enumerate(("shear", "stretch"), start=2):
         if name in names:
             numbers[name] = jax.random.uniform(jax.random.fold_in(key, index))
@@ -160,7 +161,7 @@ def _flip(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> 
 
 
 def _quarter_turns(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
-    """By whole numbers, so that pixels stay pixels."""
+    """Uses exact integers, so that pixels map to pixels."""
     del strengths
     number = jnp.floor(4 * numbers["rot90"]).astype(jnp.int32)
     return _turn(jnp.array([1.0, 0, -1, 0])[number], jnp.array([0.0, 1, 0, -1])[number]) @ matrix
@@ -183,7 +184,7 @@ def _shear(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) ->
 
 
 def _stretch(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
-    """Rows by the root of the ratio, columns by its inverse: areas stay what they are."""
+    """Scales rows by the root of the ratio and columns by its inverse, which preserves areas."""
     root = jnp.sqrt(photometric.between(strengths["stretch"], numbers["stretch"], logarithmic=True))
     return matrix / jnp.stack([root, 1 / root])[:, None]
 
@@ -199,5 +200,5 @@ LINEAR: dict[str, Linear] = {
 
 
 def _turn(cosine: Array, sine: Array) -> jax.Array:
-    """The matrix that turns rows and columns about the centre, counter-clockwise like np.rot90."""
+    """Returns the matrix [2, 2] of a counter-clockwise rotation of `(y, x)`, as in np.rot90."""
     return jnp.array([[cosine, sine], [-sine, cosine]])

@@ -115,7 +115,7 @@ def gamma(key: Array, image: Array, *, exponents: tuple[float, float]) -> Array:
 
 
 def noise(key: Array, image: Array, *, strength: float) -> Array:
-    """Adds photon noise, whose standard deviation is the square root of the signal, and camera noise.
+    """Adds camera noise, and photon noise that grows with the square root of the signal.
 
     Args:
       key: random key.

@@ -23,16 +23,17 @@ class Operation(NamedTuple):
 
     Attributes:
       kind: "geometric" moves pixels; consecutive operations form one warp. "photometric" changes the range
-        of intensities, which is restored after consecutive operations. "image" changes only the image,
-        "example" any key.
-      slot: number of its random key, so that its random numbers do not depend on the other operations.
+        of intensities, which is restored after consecutive operations. "image" changes only the image.
+        "example" may change all keys.
+      slot: index of the random key; makes the random numbers independent of the other operations.
         Geometric operations share another key and ignore it.
-      parameters: with their defaults. The first is the field `<operation>` of the config, any other
-        `<operation>_<parameter>`.
-      off: of the first, at which the operation is left out of the program.
-      function: `(key, *(what it reads), **parameters) -> image`, of an "example" `(key, example,
-        **parameters) -> example`; geometric operations are in `segjax.data.augmentation.geometric`.
-      reads: keys of the example that an image operation takes as arguments.
+      parameters: defaults by name. The first parameter is the field `<operation>` of the config, the others
+        are `<operation>_<parameter>`.
+      off: value of the first parameter that disables the operation.
+      function: `(key, *arrays, **parameters) -> image`, or for kind "example"
+        `(key, example, **parameters) -> example`. None for geometric operations, which are in
+        `segjax.data.augmentation.geometric`.
+      reads: keys of the arrays that `function` takes.
     """
 
     kind: Literal["geometric", "photometric", "image", "example"]
@@ -72,7 +73,7 @@ POLICY = tuple(
 
 
 def strength_fields(name: str) -> dict[str, str]:
-    """The config's fields of an operation: field -> parameter."""
+    """Returns the config fields of an operation, as a map from field to parameter."""
     first, *others = OPERATIONS[name].parameters
     return {name: first} | {f"{name}_{parameter}": parameter for parameter in others}
 
@@ -88,41 +89,37 @@ LARGEST = {"shear": 60.0, "stain": 1.0, "copy_paste_overlap": 1.0, "cutout": 1.0
 def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths: Any) -> Augment:
     """Returns an augmentation function.
 
-    Whatever a policy does not name, or is 0, False, or the range (1, 1) of a factor, is left out of the
-    program altogether. Geometric operations that follow each other are one warp, so that pixels are
-    interpolated once.
+    Operations that are not in the policy, or whose strength is their `off` value, are not compiled.
+    Consecutive geometric operations form one warp, so pixels are interpolated only once.
 
     Args:
-      patch_size: side of the patch that comes out, the centre of what goes in. The last warp cuts it out, or,
-        in a policy without geometry, it is cut out first.
-      policy: names of `OPERATIONS`, in the order in which they are applied.
-      **strengths: what differs from `STRENGTHS`:
+      patch_size: side of the result, the centre of the input. The last warp crops it; without geometric
+        operations, cropping is the first step.
+      policy: names of `OPERATIONS`, in order of application.
+      **strengths: values that replace those of `STRENGTHS`:
 
-        - scale: range of the magnification, even on a logarithmic scale.
-        - shear: rows slide along each other by at most so many degrees, either way.
-        - stretch: range of the magnification of rows over that of columns; areas are kept. With `scale`,
-          `shear` and rotations on both sides it makes every affine map.
-        - rotation: turns by at most so many degrees, either way; 45 with `rot90` covers the circle.
-        - rot90: turns by 0, 90, 180 or 270 degrees.
-        - flip: mirrors along either axis, each half of the time.
-        - elastic: `(standard deviation, smoothness)` in pixels of a random displacement that bends shapes.
+        - scale: range of the magnification, log-uniform.
+        - shear: maximum shear along the rows, degrees in either direction.
+        - stretch: range of the ratio of vertical to horizontal magnification; preserves areas.
+        - rotation: maximum rotation, degrees in either direction; 45 and `rot90` cover all angles.
+        - rot90: whether to rotate by 0, 90, 180 or 270 degrees.
+        - flip: whether to flip each axis with probability 0.5.
+        - elastic: `(standard deviation, smoothness)` of a random displacement field, pixels.
         - copy_paste, copy_paste_overlap: see `copy_paste`.
         - stain: see `stain_jitter`.
         - glow, glow_radius, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
         - cutout, cutout_count: see `cut_out`.
 
     Returns:
-      A function of a key and an example {"image" [S, S, C] float32, percentile-normalised, "labels" [S, S]
-      int32, "semantic" [S, S] int32, "distance" [S, S] float32} to an example of `patch_size` for S. Image
-      and distance are interpolated, labels and semantic take the nearest pixel. Beyond the source the
-      image is reflected and ignored in training (`IGNORE`, no instances); a source that is larger than the
-      patch by `(cos(rotation) + sin(rotation)) / scale[0]` leaves nothing beyond it. An example may bring
-      "proposals" [P, 4] and "proposals_valid" [P], which move along, and "classes" [N] of ids 1..N, which
-      copy-paste continues; whatever else it has is passed through.
+      A function `(key, example) -> example`. The examples are a `Batch` without B, with square maps of side
+      `patch_size` in the result. Image and distance are interpolated linearly, labels and semantic by nearest
+      neighbour. Beyond the border of the input, the image is reflected, `semantic` is `IGNORE` and there are
+      no instances. To avoid this region, make the input larger than the patch by the factor
+      `(cos(rotation) + sin(rotation)) / scale[0]`. Proposals are warped with the image.
 
     Raises:
-      InputError: if an operation or strength is unknown, a strength is negative or a range not rising, or
-        (when called) the source is smaller than the patch or not square.
+      InputError: if an operation or strength is unknown, or a strength is out of range. The returned function
+        raises it if the example is not square or is smaller than the patch.
 
     References:
       Ronneberger et al., U-Net, section 3.1 (https://arxiv.org/abs/1505.04597), for the elastic displacement.
@@ -185,7 +182,7 @@ def _checked_strengths(strengths: Strengths) -> Strengths:
     """Validates the strengths and returns them unchanged.
 
     Raises:
-      InputError: if one is unknown or impossible.
+      InputError: if a strength is unknown or out of range.
     """
     for name, strength in strengths.items():
         if name not in STRENGTHS:
@@ -211,6 +208,6 @@ def _checked_strengths(strengths: Strengths) -> Strengths:
 
 
 def _is_off(name: str, strength: Any) -> bool:
-    if name == "elastic":  # a displacement of nothing may be as smooth as it likes
+    if name == "elastic":  # without displacement, smoothness does not matter
         return strength[0] == 0
     return strength == OPERATIONS[name].off

@@ -16,8 +16,9 @@ from segjax.typing import IGNORE
 # Fraction of the largest piece of a cell. A slip of the brush is smaller; a lobe, or a cell that another one
 # divides, is larger.
 FRAGMENT = 0.05
-# Pixels of stray and of tiny instances, whose class has a median area at least `TINY_RATIO` times as large:
-# among micronuclei, whose median may be twenty pixels, four pixels are a small one, among nuclei a slip.
+# Largest areas, in pixels, of stray pixels and of tiny instances. Both also require that the median area of
+# the class is at least `TINY_RATIO` times as large: four pixels are a slip among nuclei, but may be a small
+# micronucleus where the median is twenty pixels.
 STRAY = 3
 TINY = 9
 TINY_RATIO = 8
@@ -118,7 +119,7 @@ def check_annotation(
 
 
 def _unusable(annotation: RawAnnotation, shape: tuple[int, int], num_classes: int) -> list[Finding]:
-    """Returns the first reason why this cannot be an annotation of the image, if any."""
+    """Returns the first finding that makes the annotation unusable, if any."""
     labels = annotation.labels
     if labels.shape != shape:
         sizes = (" x ".join(map(str, size)) for size in (labels.shape, shape))

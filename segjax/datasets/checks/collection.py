@@ -23,7 +23,7 @@ IMAGE_RATIO = 16.0
 BLURRED_FRACTION, BLURRED_DEVIATIONS = 0.4, 3.5
 # Areas of a class: interquartile ranges of the logarithm beyond a quartile, and ratio to the median.
 AREA_RANGES, AREA_RATIO = 2.0, 8.0
-# Of copies in several splits the one in the first of these stays, so that test sets do not change.
+# If copies are in several splits, the first of these splits keeps its copy, so that test sets do not change.
 KEEP_FIRST = ("test", "validation")
 
 NamedFindings = Iterator[tuple[str, Finding]]
@@ -91,7 +91,7 @@ def rank_of(split: str | None) -> int:
 
 
 def _by(summaries: Sequence[Summary], key: Callable[[Summary], Hashable]) -> dict[Hashable, list[Summary]]:
-    """Groups summaries; one whose key is empty is skipped."""
+    """Groups summaries by key; those with an empty key are skipped."""
     groups: dict[Hashable, list[Summary]] = defaultdict(list)
     for summary in summaries:
         if key(summary):

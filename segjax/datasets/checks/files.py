@@ -41,7 +41,7 @@ def check_file(path: str | File) -> list[Finding]:
 def _check_tiff(path: File, size: int) -> list[Finding]:
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
         starts = [offset for page in tiff.series[0].pages if page is not None for offset in page.dataoffsets]
-    # Ends are no evidence: some writers declare more bytes for the last strip than it has.
+    # Ends of strips prove no damage: some writers declare more bytes for the last strip than it has.
     beyond = sum(offset >= size for offset in starts)
     if beyond:
         return [Finding("truncated", f"{beyond} of {len(starts)} strips or tiles lie beyond the end")]

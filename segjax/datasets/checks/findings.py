@@ -1,4 +1,4 @@
-"""All kinds of findings, the action for each, and its remedy."""
+"""The kinds of findings, each with an action and a remedy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Kind(NamedTuple):
     """One kind of finding.
 
     Attributes:
-      title: heading of the images that have it, in a report.
+      title: heading in the report, above the images with this finding.
       action: `note` uses the image as it is, `repair` uses it repaired, `quarantine` excludes it. No file is
         ever deleted.
-      remedy: what the user can do.
+      remedy: advice to the user, one sentence.
     """
 
     title: str
@@ -28,87 +28,139 @@ class Finding(NamedTuple):
 
     Attributes:
       kind: a key of `KINDS`.
-      detail: one clause with values.
+      detail: one clause with the measured values.
     """
 
     kind: str
     detail: str
 
 
-# In the order of a report: files, pairs, pixels, annotations, the data set. A property that does not make the
-# annotation wrong and breaks nothing later is only noted, however unusual it is.
+# In the order of the report: files, pairs, pixels, annotations, data set. An unusual property is only noted
+# if the annotation is still correct and later steps still work.
 KINDS: dict[str, Kind] = {
     "empty_file": Kind("Empty files", "quarantine", "copy the file again from its source"),
     "truncated": Kind("Truncated files", "quarantine", "copy the file again from its source"),
-    "unreadable": Kind("Unreadable files", "quarantine", "save it again as PNG or TIFF"),
+    "unreadable": Kind("Unreadable files", "quarantine", "save the file again as PNG or TIFF"),
     "no_pixels": Kind("Images without pixels", "quarantine", "export the image again"),
-    "too_large": Kind("Images above the limit of pixels", "quarantine", "cut the image into tiles first"),
+    "too_large": Kind("Images with too many pixels", "quarantine", "cut the image into tiles first"),
     "unclear_axes": Kind(
-        "Stacks with an unknown channel axis", "quarantine", "give channel_axis, or save planes"
+        "Stacks with an unknown channel axis",
+        "quarantine",
+        "set channel_axis, or save each plane as its own file",
     ),
     "not_finite": Kind(
         "Images with NaN or infinite pixels", "quarantine", "replace these pixels by their neighbours"
     ),
-    "alpha_only": Kind("Images with all content in alpha", "quarantine", "flatten it onto a background"),
+    "alpha_only": Kind(
+        "Images drawn only in the alpha channel", "quarantine", "flatten the image onto a background"
+    ),
     "missing_mask": Kind(
-        "Images without a mask", "quarantine", "name it like the image, or remove the image"
+        "Images without a mask", "quarantine", "name the mask like the image, or remove the image"
     ),
     "missing_image": Kind(
-        "Masks without an image", "quarantine", "name it like the mask, or remove the mask"
+        "Masks without an image", "quarantine", "name the image like the mask, or remove the mask"
     ),
-    "two_masks": Kind("Images with two masks", "quarantine", "keep one of them"),
-    "constant": Kind("Images of a single value", "quarantine", "export it again from the microscope"),
+    "two_masks": Kind("Images with two masks", "quarantine", "keep one of the two masks"),
+    "constant": Kind(
+        "Images with a single pixel value", "quarantine", "export the image again from the microscope"
+    ),
     "low_contrast": Kind(
-        "Images of very low contrast", "note", "export the full range of values, best at 16 bits"
+        "Images with very low contrast", "note", "export the full range of values, preferably with 16 bits"
     ),
-    "saturated": Kind("Images with overexposed cells", "note", "expose less, or export without clipping"),
-    "blurred": Kind("Images out of focus", "note", "inspect them, and remove those that are"),
+    "saturated": Kind(
+        "Images with overexposed cells", "note", "reduce the exposure, or export without clipping"
+    ),
+    "blurred": Kind("Images out of focus", "note", "inspect the images, and remove those that are blurred"),
     "size_mismatch": Kind(
-        "Masks of another size than the image", "quarantine", "export the mask again from its image"
+        "Masks that differ in size from the image",
+        "quarantine",
+        "export the mask again at the size of its image",
     ),
     "lossy_mask": Kind(
-        "Masks altered by JPEG or scaling", "quarantine", "export it as PNG or TIFF, unscaled"
+        "Masks altered by JPEG or scaling", "quarantine", "export the mask as PNG or TIFF, without scaling"
     ),
-    "lossy_edges": Kind("Masks thresholded from a JPEG", "note", "export it as PNG or TIFF: edges are off"),
+    "lossy_edges": Kind(
+        "Masks made from a JPEG by a threshold",
+        "note",
+        "export the mask as PNG or TIFF; JPEG makes its edges inexact",
+    ),
     "binary_mask": Kind(
-        "Masks that do not separate cells", "quarantine", "number them, or use --mask_format=binary"
+        "Masks that do not separate cells",
+        "quarantine",
+        "give each cell its own id, or use --mask_format=binary",
     ),
-    "invalid_ids": Kind("Masks with values that are not ids", "quarantine", "number cells 1 to N"),
-    "invalid_class": Kind("Masks with unknown classes", "quarantine", "correct the class, or name all"),
-    "empty_mask": Kind("Masks that are all background", "quarantine", "draw the cells, or accept this kind"),
-    "inverted_mask": Kind("Masks with a background cell", "quarantine", "swap background and cells"),
-    "background_id": Kind("Masks whose background has an id", "repair", "give the background id 0"),
-    "fragments": Kind("Cells with stray fragments, removed", "repair", "erase the fragments in the mask"),
-    "stray_pixels": Kind("Stray pixels, removed", "repair", "erase them in the mask"),
-    "id_gaps": Kind("Masks whose ids have gaps, renumbered", "repair", "nothing: renumbering loses nothing"),
-    "disconnected_instances": Kind("Cells in several pieces", "note", "give each cell its own id"),
-    "tiny_instances": Kind("Cells of a few pixels", "note", "erase those that are not cells"),
+    "invalid_ids": Kind(
+        "Masks with invalid ids", "quarantine", "number the cells 1 to N; the background is 0"
+    ),
+    "invalid_class": Kind(
+        "Masks with unknown classes", "quarantine", "correct the class of the cell, or list all class names"
+    ),
+    "empty_mask": Kind(
+        "Masks without any cell", "quarantine", "draw the cells, or use --accept=empty_mask if there are none"
+    ),
+    "inverted_mask": Kind(
+        "Masks whose background is drawn as a cell",
+        "quarantine",
+        "swap the cells and the background, or erase the background cell",
+    ),
+    "background_id": Kind("Masks whose background has an id", "repair", "give the background the id 0"),
+    "fragments": Kind(
+        "Cells with small detached fragments, removed", "repair", "erase the fragments in the mask"
+    ),
+    "stray_pixels": Kind("Stray pixels, removed", "repair", "erase the pixels in the mask"),
+    "id_gaps": Kind(
+        "Masks whose ids have gaps, renumbered",
+        "repair",
+        "nothing needs to be done; renumbering loses nothing",
+    ),
+    "disconnected_instances": Kind(
+        "Cells in several pieces", "note", "if the pieces are different cells, give each its own id"
+    ),
+    "tiny_instances": Kind("Cells of only a few pixels", "note", "erase those that are not cells"),
     "hidden_instances": Kind(
-        "Outlines without a visible pixel", "note", "draw them again in a visible place"
+        "Outlines without a visible pixel",
+        "note",
+        "draw the outline inside the image and not under other cells, or remove it",
     ),
-    "large_instances": Kind("Cells far larger than the others", "note", "separate merged cells"),
+    "large_instances": Kind("Cells far larger than the others", "note", "separate the cells that are merged"),
     "small_instances": Kind("Cells far smaller than the others", "note", "erase those that are not cells"),
-    "unusual_size": Kind("Images of an unusual size", "note", "check that they belong to this data set"),
-    "unusual_channels": Kind("Images with unusual channels", "quarantine", "export them like the others"),
-    "unusual_dtype": Kind("Images with an unusual type of pixel", "note", "export them like the others"),
-    "duplicate": Kind("Duplicates; one copy stays", "quarantine", "remove the copies"),
-    "duplicate_across_splits": Kind("Duplicates in two splits; one stays", "quarantine", "remove the copies"),
-    "near_duplicate": Kind("Similar images", "note", "give both one group, or remove one"),
-    "near_duplicate_across_splits": Kind(
-        "Similar images in two splits", "quarantine", "put both into one split"
+    "unusual_size": Kind(
+        "Images with an unusual size", "note", "check that the images belong to this data set"
     ),
-    "shared_mask": Kind("Different images with the same mask", "note", "check the names of the masks"),
-    "group_in_several_splits": Kind("Groups in several splits", "note", "put the group into one split"),
+    "unusual_channels": Kind(
+        "Images with unusual channels", "quarantine", "export the images with the same channels as the others"
+    ),
+    "unusual_dtype": Kind(
+        "Images with an unusual pixel type",
+        "note",
+        "export the images with the same pixel type as the others",
+    ),
+    "duplicate": Kind("Duplicate images; one copy is used", "quarantine", "remove the other copies"),
+    "duplicate_across_splits": Kind(
+        "Duplicate images in two splits; one copy is used", "quarantine", "remove the other copies"
+    ),
+    "near_duplicate": Kind(
+        "Similar images", "note", "put the similar images into one group, or remove all but one"
+    ),
+    "near_duplicate_across_splits": Kind(
+        "Similar images in two splits", "quarantine", "put the similar images into one split"
+    ),
+    "shared_mask": Kind(
+        "Different images with the same mask", "note", "check that each mask has the name of its image"
+    ),
+    "group_in_several_splits": Kind(
+        "Groups in several splits", "note", "put all images of the group into one split"
+    ),
 }
 
 
 def finding_of(error: Exception) -> Finding:
-    """Converts an error of a reader to a finding, `unreadable` if the error has no `kind`."""
+    """Converts the error of a reader to a finding; its kind is `unreadable` if the error has no `kind`."""
     message = str(error).strip() or type(error).__name__
-    # The second half of the message is the remedy, which the kind has.
+    # Drops the second half of the message, the remedy, because the kind has its own.
     return Finding(getattr(error, "kind", None) or "unreadable", message.split("; ")[0])
 
 
 def is_excluded(findings: Collection[Finding], accept: Collection[str] = ()) -> bool:
-    """Whether one of the findings excludes an image; kinds in `accept` do not."""
+    """Returns whether any finding excludes the image; kinds in `accept` never do."""
     return any(KINDS[kind].action == "quarantine" and kind not in accept for kind, _ in findings)

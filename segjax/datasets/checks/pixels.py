@@ -14,7 +14,7 @@ BLOCK = 16
 TILE = 1024
 # Fewer grey levels between dark and bright cannot show the texture of a cell.
 FEWEST_LEVELS = 4
-# Fraction of the pixels of cells. The brightest nuclei of a healthy image clip a few percent.
+# Limit of the fraction of cell pixels that are clipped. In healthy images, bright nuclei clip a few percent.
 MOST_CLIPPED = 0.2
 # A plateau below the maximum of the type, as of a 12-bit camera, shows as a peak at the top of the histogram.
 PEAK_RATIO = 4.0

@@ -20,13 +20,13 @@ class Summary:
     Attributes:
       name: as in `Record`.
       group: as in `Record`.
-      split: from the user, or assigned; None if there is none.
+      split: split chosen by the user or assigned; None if there is none.
       shape: `(H, W)`.
       channels: C.
       dtype: `uint8`, `uint16` or `float32`.
       pixel_size: micrometres, None if unknown.
-      areas: by class that is present, the areas of its instances in pixels, ascending.
-      smallest: by class, the area of the smallest instance that does not touch the border.
+      areas: for each class that is present, the areas of its instances in pixels, ascending.
+      smallest: for each class, the area of the smallest instance that does not touch the border.
       quantiles: intensities at `pixels.QUANTILES`.
       sharpness: see `pixels.sharpness`.
       clipped: see `pixels.clipped_fraction`, inside cells.
@@ -82,7 +82,7 @@ def summarise(record: Record, *, split: str | None = None) -> Summary:
 
     Args:
       record: the image, with pixels that are finite.
-      split: from the user, if any.
+      split: split chosen by the user, if any.
     """
     image, truth = record.image, record.truth
     measured = pixels.measure(image, truth.labels > 0)

@@ -29,7 +29,7 @@ class Decision:
       findings: its findings, in the order of the checks.
       summary: its summary, None if it could not be read.
       split: its split, None if it is quarantined.
-      action: what was done.
+      action: how the image was handled.
     """
 
     item: ImageFile
@@ -112,7 +112,9 @@ def decide(
     }
     if not selected:
         first = next((ones[0] for ones in findings.values() if ones), None)
-        reason = f", the first for this: {KINDS[first.kind].title}, {first.detail}" if first else ""
+        reason = (
+            f", the first one for this reason: {KINDS[first.kind].title}, {first.detail}" if first else ""
+        )
         raise InputError(f"all {len(items)} images were quarantined{reason}")
     split_of = splits.assign(list(selected.values()), fractions=fractions, by=by, seed=seed, folds=folds)
     split = [dataclasses.replace(summary, split=split_of[name]) for name, summary in selected.items()]

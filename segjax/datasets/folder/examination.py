@@ -36,7 +36,7 @@ QUEUED = 4
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the images of a folder are read.
+    """Settings for reading the images of a folder.
 
     Attributes:
       class_names: background first.
@@ -179,7 +179,7 @@ def _start_worker(checker: Checker) -> None:
 
 
 def _exit_with_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for work forever."""
+    """Ends this worker if its parent was killed; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -31,7 +31,7 @@ class ImageFile:
 
     Attributes:
       key: its path relative to the folder, without suffix, parts divided by "/".
-      path: of the file.
+      path: path of the file.
       group: images of one group stay in one split; None if unknown.
       split: the split chosen by the user, None if it is to be assigned.
       class_name: class of all instances, None if the annotation has classes.

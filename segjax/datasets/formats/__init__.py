@@ -1,4 +1,4 @@
-"""Readers of annotation formats. Each reproduces what its tool draws and repairs nothing."""
+"""Readers of annotation formats. Each reproduces the masks of its tool and repairs nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_annotations(
       path: a folder, searched with its subfolders, or one file.
       format: one of `FORMATS`, or `auto` to detect it; `auto` never takes a foreground mask for instances.
       class_names: background first; None for the names in the annotations, or `background` and `cell`.
-      suffixes: what the name of an annotation may have after that of its image, in formats with one file for
+      suffixes: endings that an annotation may append to the name of its image, in formats with one file for
         each image.
       max_pixels: limit for one picture.
       images: files of the images by key, if known, see `without_masks`. With them an image is never its own

@@ -14,14 +14,14 @@ from segjax.errors import InputError
 from segjax.segmentation import Cutout, paint
 from segjax.typing import IGNORE
 
-# What tools write for "no class" and "do not evaluate"; neither is a class of instances.
+# Names that tools write for "no class" and "do not evaluate"; neither is a class of instances.
 BACKGROUND = ("background", "_background_")
 IGNORED = "__ignore__"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RawAnnotation:
-    """The annotation of one image as it is in its files: nothing is repaired.
+    """The unrepaired annotation of one image.
 
     Attributes:
       labels: [H, W] int32, 0 is background; ids may have gaps.
@@ -65,7 +65,7 @@ class Annotations(Protocol):
 
 
 def check_shape(where: File | str, annotated: tuple[int, ...], shape: tuple[int, int]) -> None:
-    """Refuses an annotation whose shape `annotated`, `(H, W)`, is not that of its image.
+    """Refuses an annotation if its shape `annotated`, `(H, W)`, differs from the shape of its image.
 
     Raises:
       InputError: names both shapes; `where` is the file, and the entry in it.
@@ -114,7 +114,7 @@ def rasterize_instances(
 def names_in(files: Iterable[Path], read: Callable[[Path], Iterable[str]]) -> list[str]:
     """Collects the class names of all files, sorted.
 
-    A damaged file is skipped: its error comes when its image is read, so that the others stay usable.
+    A damaged file is skipped, so that the others stay usable. Its error is raised when its image is read.
     """
     names: set[str] = set()
     for path in files:
@@ -129,7 +129,7 @@ def class_of(name: str | None, class_names: tuple[str, ...], where: str) -> int:
     """Returns the class of an instance by its name.
 
     Args:
-      name: as the annotator wrote it. None, for no name, is enough if there is one class.
+      name: class name in the annotation file. It may be None if there is only one class.
       class_names: background first.
       where: file, entry and field, for errors.
 

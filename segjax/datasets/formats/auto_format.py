@@ -64,7 +64,7 @@ def detect_format(source: AnnotationSource, formats: tuple[str, ...]) -> str:
             f"{source.path} holds no annotation; the formats are {', '.join(formats)}"
         )
     shown = " and ".join(f"{path} ({name})" for name, path in first.items())
-    raise InputError(f"{shown} are of different formats; name one: {', '.join(formats)}")
+    raise InputError(f"{shown} have different formats; choose one: {', '.join(formats)}")
 
 
 def _outline_format(path: Path) -> str | None:
@@ -102,7 +102,7 @@ def _picture_format(source: AnnotationSource, pictures: list[Path], formats: tup
 
 
 def _is_of_one_image(source: AnnotationSource, folder: Path) -> bool:
-    """Whether a folder has the name of an image, or the layout of the Data Science Bowl."""
+    """Returns whether a folder has the name of an image, or the layout of the Data Science Bowl."""
     if folder == source.path or not folder.is_relative_to(source.path):
         return False
     if folder.relative_to(source.path).as_posix() in source.images:

@@ -28,7 +28,7 @@ from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from segjax.typing import IGNORE
 
-# Lines through the centres of border pixels leave the image by half a pixel; nothing else has a reason to.
+# Lines through the centres of border pixels leave the image by half a pixel; other lines should not leave it.
 MARGIN = 1.0
 
 
@@ -42,7 +42,7 @@ def open_coco(source: AnnotationSource) -> Annotations:
         paths = list(source.files([".json"]))
         if len(paths) != 1:
             raise InputError(
-                f"{path} holds {len(paths)} JSON files, but COCO has one for all images; name it"
+                f"{path} holds {len(paths)} JSON files, but COCO uses one for all images; give its path"
             )
         path = paths[0]
     document = JsonField.load(path)

@@ -83,7 +83,7 @@ def _select_rois(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.Zip
         if info.is_dir() or name.name.startswith(".") or name.parts[0] == "__MACOSX":
             continue
         if name.suffix.lower() != ".roi":
-            raise InputError(f"{path} holds {info.filename}, which is no ROI; zip nothing but ROIs")
+            raise InputError(f"{path} holds {info.filename}, which is no ROI; zip only ROIs")
         if info.file_size > MAX_MEMBER_BYTES:
             raise InputError(f"{path} holds {info.filename} of {info.file_size} bytes: no ROI is that large")
         rois.append(info)

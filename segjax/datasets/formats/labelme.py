@@ -67,7 +67,7 @@ def _read_file(
     document = JsonField.load(path, max_bytes=MAX_BYTES)
     check_shape(path, (document.get("imageHeight", int), document.get("imageWidth", int)), shape)
     written = document.get("imagePath", str)
-    # Only its name counts: it shows that an annotation was copied to the wrong image.
+    # Only the file name is compared, to detect an annotation that was copied to the wrong image.
     image = PureWindowsPath(written) if "\\" in written else PurePosixPath(written)
     if path.stem not in (image.stem, *(image.stem + suffix for suffix in suffixes)):
         raise document.error("imagePath", f"is {written!r}, another image than the file is named after")

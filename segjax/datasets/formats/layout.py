@@ -1,4 +1,4 @@
-"""Which file annotates which image."""
+"""Matches annotation files to images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segjax.data.readers import SUFFIXES as IMAGE_SUFFIXES
 from segjax.datasets.formats.annotation import BACKGROUND, IGNORED, RawAnnotation
 from segjax.errors import InputError
 
-# What programs append to the name of an image to name its annotation.
+# Endings that programs append to the name of an image to name its annotation.
 SUFFIXES = ("_mask", "_masks", "_label", "_labels", "-mask", "_seg", "_cp_masks", "_anno")
 IMAGE_FOLDER = "images"
 # Siblings of the folder of images.
@@ -33,7 +33,7 @@ class AnnotationSource:
     Attributes:
       path: a folder or one file.
       class_names: background first; None for the names in the annotations.
-      suffixes: what the name of an annotation may have after that of its image.
+      suffixes: endings that an annotation may append to the name of its image.
       max_pixels: limit for one image.
       images: absolute paths of the images by key, if known; an image is never its own annotation.
     """
@@ -81,7 +81,7 @@ class AnnotationSource:
         return ("background", *(names or ["cell"]))
 
     def is_in_image_folder(self, path: Path) -> bool:
-        """Whether a path lies in a folder `images` that is next to a folder of masks."""
+        """Returns whether a path lies in a folder `images` that is next to a folder of masks."""
         parts = path.relative_to(self.path).parts[:-1]
         return any(
             part == IMAGE_FOLDER
@@ -96,8 +96,8 @@ class FileIndex:
 
     Attributes:
       root: the folder of the files.
-      files: by path relative to the root, without suffix.
-      suffixes: what a name may have after that of the image, the longest first.
+      files: annotation files by path relative to the root, without suffix.
+      suffixes: endings that an annotation may append to the name of its image, the longest first.
       images: see `AnnotationSource`.
     """
 
@@ -191,7 +191,7 @@ def without_masks(images: Mapping[str, Path], suffixes: Sequence[str] = SUFFIXES
 
     Args:
       images: pictures by key.
-      suffixes: what the name of an annotation may have after that of its image.
+      suffixes: endings that an annotation may append to the name of its image.
 
     Returns:
       The pictures that neither lie in a folder of masks next to `images`, nor have the name of another

@@ -60,7 +60,7 @@ class Instances:
     """A folder of masks for each image, see `Annotations`.
 
     Attributes:
-      folders: by key.
+      folders: folder of the masks of each image, by key.
       class_names: background first.
       max_pixels: limit for one mask.
     """
@@ -97,7 +97,7 @@ class Instances:
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether a file is a JPEG by its name."""
+    """Returns whether the name of a file is that of a JPEG."""
     return path.suffix.lower() in JPEG_SUFFIXES
 
 
@@ -154,7 +154,7 @@ def _read_picture(
 
 def _read_label_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
     if is_jpeg(path):
-        # For the report, which says that these ids are not what was drawn.
+        # For the report, which says that JPEG altered these ids.
         return read_image(path, max_pixels=max_pixels).max(axis=-1), False
     labels = read_labels(path, max_pixels=max_pixels)
     return labels, _is_binary(labels)
@@ -183,7 +183,7 @@ def _read_components(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
 
 
 def _is_binary(labels: np.ndarray) -> bool:
-    """Whether a label map cannot separate instances: one id alone, in several 8-connected components.
+    """Returns whether a label map cannot separate instances: one id alone, in several 8-connected components.
 
     One id in one component is an image of one cell, whatever the id.
     """

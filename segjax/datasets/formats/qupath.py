@@ -34,7 +34,7 @@ def open_qupath(source: AnnotationSource) -> Annotations:
 
 
 def is_feature(value: Any) -> bool:
-    """Whether a parsed JSON value is a GeoJSON feature."""
+    """Returns whether a parsed JSON value is a GeoJSON feature."""
     return isinstance(value, dict) and value.get("type") == "Feature"
 
 

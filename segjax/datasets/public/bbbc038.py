@@ -20,7 +20,7 @@ FRACTIONS = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)
 
 
 class Bbbc038(PairBuilder):
-    """Builds the data set from the archive as it is downloaded, or from its unpacked folder."""
+    """Builds the data set from the original archive, or from its unpacked folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES = ("background", "nucleus")

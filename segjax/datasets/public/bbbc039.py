@@ -43,7 +43,7 @@ def _read_split(images: Path, masks: Path, metadata: Path, listing: str) -> Iter
     with open_archive(metadata) as files:
         list_file = next((file for path, file in files.items() if path.name == listing), None)
         if list_file is None:
-            raise InputError(f"{metadata} holds no {listing}: put it there as it is downloaded")
+            raise InputError(f"{metadata} holds no {listing}: put the original file there, unmodified")
         names = [Path(line).stem for line in read_lines(list_file)]
     with open_archive(images) as image_files, open_archive(masks) as mask_files:
         image_by_name = {path.stem: file for path, file in image_files.items() if path.suffix == ".tif"}

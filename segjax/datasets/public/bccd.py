@@ -52,7 +52,7 @@ def _read_split(source: Path, listing: str) -> Iterator[Record]:
         lists = [path for path in files if path.match(f"ImageSets/Main/{listing}")]
         if not lists:
             raise InputError(
-                f"{source} holds no ImageSets/Main/{listing}: put the archive there as it is downloaded"
+                f"{source} holds no ImageSets/Main/{listing}: put the original archive there, unmodified"
             )
         root = lists[0].parents[2]
         for name in sorted(read_lines(files[lists[0]])):

@@ -51,7 +51,9 @@ class PairBuilder(CellBuilder):
         with open_archive(source) as files:
             images = [path for path in files if any(path.match(pattern) for pattern in cls.IMAGES)]
             if not images:
-                raise InputError(f"{source} holds no {cls.LAYOUT}: put the archive there as it is downloaded")
+                raise InputError(
+                    f"{source} holds no {cls.LAYOUT}: put the original archive there, unmodified"
+                )
             yield from cls.read_records(files, cls.select(images, split))
 
     @classmethod
@@ -105,6 +107,6 @@ def read_components(file: File) -> np.ndarray:
 
 
 def check_size(annotation: File, shape: tuple[int, ...], image: np.ndarray) -> None:
-    """Raises an `InputError` that names the annotation if its shape is not that of the image."""
+    """Raises an `InputError` that names the annotation if its shape differs from the shape of the image."""
     if shape != image.shape[:2]:
         raise InputError(f"{annotation} is {shape}, but its image is {image.shape[:2]}: download it again")

@@ -71,13 +71,13 @@ def _read_fold(source: Path, fold: int) -> Iterator[Record]:
         arrays = {path.name: file for path, file in files.items()}
         for name in ("images.npy", "masks.npy"):
             if name not in arrays:
-                raise InputError(f"{source} holds no {name}: put the archive there as it is downloaded")
+                raise InputError(f"{source} holds no {name}: put the original archive there, unmodified")
         images = iterate_array(arrays["images.npy"], (SIDE, SIDE, 3))
         masks = iterate_array(arrays["masks.npy"], (SIDE, SIDE, len(Pannuke.CLASS_NAMES)))
         for index, (image, channels) in enumerate(zip_longest(images, masks)):
             name = f"fold{fold}_{index:04d}"
             if image is None or channels is None:
-                raise InputError(f"{source} has more images than masks or fewer: download it again")
+                raise InputError(f"{source} has different numbers of images and masks: download it again")
             if not _are_integers(image, 255) or not _are_integers(channels, np.iinfo(np.int32).max):
                 raise InputError(
                     f"{source} holds an image outside 0 to 255 or an id below 0 at {index}: download it again"

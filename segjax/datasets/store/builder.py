@@ -123,7 +123,7 @@ def prepare(
     try:
         downloads_of(builder).mkdir(parents=True, exist_ok=True)
         with FileLock(downloads_of(builder) / f"{builder.name}.lock"):
-            # Another process may have prepared it meanwhile.
+            # Another process may have prepared the data set meanwhile.
             builder = _make(builder_class, data_dir, options)
             if not Path(builder.data_dir).exists():
                 for folder, pattern in (

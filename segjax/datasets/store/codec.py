@@ -16,7 +16,7 @@ import tifffile
 from segjax.data.records import Record
 from segjax.segmentation import Segmentation
 
-# TIFF tags of a file of one zstd strip with horizontal differences, and the values that say so.
+# TIFF tags, and their values in a file with one zstd strip and horizontal differencing.
 WIDTH, HEIGHT, CHANNELS, STRIP_OFFSET, STRIP_BYTES = 256, 257, 277, 273, 279
 STORED = {259: (1, 50000), 317: (1, 2)}
 DTYPES = {1: np.uint8, 2: np.uint16, 4: np.int32}

@@ -67,7 +67,7 @@ def test_is_in_doubt_between_two_formats(tmp_path):
     write_dataset("labels", tmp_path, DRAWN)
     write_dataset("labelme", tmp_path, DRAWN)
     with pytest.raises(
-        InputError, match=r"\(labelme\) and .*\(labels\) are of different formats.*: labels, colo"
+        InputError, match=r"\(labelme\) and .*\(labels\) have different formats.*: labels, colo"
     ):
         open_annotations(tmp_path)
     assert open_annotations(tmp_path, format="labels").keys == set(DRAWN)

@@ -85,7 +85,7 @@ FLOATS = images(1).astype(np.float64)
     ("changes", "message"),
     [
         ({"masks": None}, r"holds no masks\.npy"),
-        ({"images": tree.npy(FLOATS[:1])}, "more images than masks or fewer"),
+        ({"images": tree.npy(FLOATS[:1])}, "different numbers of images and masks"),
         ({"images": tree.npy(FLOATS * 2)}, "an image outside 0 to 255"),
         ({"images": tree.npy(FLOATS * np.nan)}, "an image outside 0 to 255"),
         ({"masks": tree.npy(-np.stack([masks()] * 2))}, "an id below 0 at 0"),
