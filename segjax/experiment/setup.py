@@ -162,10 +162,9 @@ def make_task(config: ConfigDict, metadata: ModelMetadata, *, svm: bool = False)
         with config_section("config.task"):
             return SemanticTask(segmenter, num_classes, settings)
     detection = read_section(DetectionConfig, section, "config.task")
+    detector_config = read_section(DetectorConfig, model_section, "config.model")
     with config_section("config.model"):
-        detector = create_detector(
-            read_section(DetectorConfig, model_section, "config.model"), classes=num_classes
-        )
+        detector = create_detector(detector_config, classes=num_classes)
     with config_section("config.task"):
         return (rcnn_svm.SVMTask if svm else DetectionTask)(detector, num_classes, detection)
 
@@ -220,11 +219,10 @@ def restore_params(workdir: Path, config: ConfigDict, metadata: ModelMetadata) -
     which = choose(("best", "latest"), "config.predict.checkpoint", config.predict.checkpoint)
     task = make_task(config, metadata)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        steps = checkpoints.steps()[::-1]
-        if not steps:
+        best = checkpoints.best()
+        if best is None:
             raise InputError(f"{workdir / 'checkpoints'} has no checkpoint yet: segjax train makes one")
-        if which == "best":
-            steps = [step for step in (checkpoints.best(),) if step is not None]
+        steps = [best] if which == "best" else checkpoints.steps()[::-1]
         params, step = checkpoints.restore_params(_param_shapes(config, task, metadata), steps)
     return task, params, step
 

@@ -26,6 +26,7 @@ from segjax.experiment.setup import (
     restore_params,
 )
 from segjax.experiment.workdir import ModelMetadata, bind_config, write_metadata
+from segjax.metrics.scores import Scores
 from segjax.tasks import rcnn_svm
 from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
@@ -52,13 +53,7 @@ def train(config: ConfigDict, workdir: Path) -> Result:
 
     def validate(params: Params) -> dict[str, Any]:
         predictor.params = params
-        scores = evaluate(predictor, validation, headline=config.dataset.headline).scores
-        foreground = [scores.iou[name] or 0.0 for name in source.class_names[1:]]
-        metrics = scores.as_dict()
-        return {
-            "score": float(np.mean(foreground)) + (metrics["ap"]["0.5"] or 0.0),
-            **{name: metrics[name] for name in ("iou", "ap", "pq", "aji")},
-        }
+        return validation_metrics(evaluate(predictor, validation, headline=config.dataset.headline).scores)
 
     # 4. The loop resumes from the newest checkpoint.
     key = jax.random.key(config.seed)
@@ -84,6 +79,17 @@ def train(config: ConfigDict, workdir: Path) -> Result:
     if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
         _fit_svm(config, workdir, metadata, source)
     return result
+
+
+def validation_metrics(scores: Scores) -> dict[str, Any]:
+    """Returns the logged metrics, and the "score" that selects the best checkpoint.
+
+    The score is the mean IoU of the foreground classes plus AP at 0.5; an undefined value counts as 0.
+    """
+    metrics = scores.as_dict()
+    foreground = [metrics["iou"][name] or 0.0 for name in scores.per_class]
+    score = float(np.mean(foreground)) + (metrics["ap"]["0.5"] or 0.0)
+    return {"score": score, **{name: metrics[name] for name in ("iou", "ap", "pq", "aji")}}
 
 
 def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source: Source) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -59,11 +59,18 @@ def create_predictor(
     Raises:
       InputError: if `flips` is set for a detector.
     """
-    if task.maps:
+    if not isinstance(task, DetectionTask):
         return DensePredictor(task, params, prepare=prepare, tile=tile, overlap=overlap, flips=flips)
     if flips:
         raise InputError(
             "flips=True averages maps, but this network detects objects: set it to False", field="flips"
         )
-    windows = {"tile": tile, "overlap": overlap, "max_proposals": max_proposals}
-    return ObjectPredictor(cast(DetectionTask, task), params, prepare=prepare, proposer=propose, **windows)
+    return ObjectPredictor(
+        task,
+        params,
+        prepare=prepare,
+        tile=tile,
+        overlap=overlap,
+        proposer=propose,
+        max_proposals=max_proposals,
+    )

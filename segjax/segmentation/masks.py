@@ -64,6 +64,11 @@ def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: 
     return labels
 
 
+def map_classes(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Returns the class [H, W] int32 of each pixel from labels [H, W] 0..N and the class [N] of each id."""
+    return np.take(np.concatenate([np.zeros(1, np.int32), classes]), labels)
+
+
 def remove_small(labels: np.ndarray, min_area: int) -> np.ndarray:
     """Removes instances of fewer than `min_area` pixels and renumbers the others, in the same order.
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon as fill_polygon
 
-from segjax.segmentation.masks import Cutout, paint
+from segjax.segmentation.masks import Cutout, map_classes, paint
 from segjax.typing import IGNORE
 
 
@@ -116,7 +116,7 @@ class Segmentation:
         if len(per_instance) != count:
             raise ValueError(f"{count} instances in the label map but {len(per_instance)} classes")
         if semantic is None:
-            semantic = np.concatenate([np.zeros(1, np.int32), per_instance])[dense]
+            semantic = map_classes(dense, per_instance)
         return cls(dense.astype(np.int32), per_instance, confidence, np.asarray(semantic).astype(np.int32))
 
     @classmethod
@@ -189,7 +189,7 @@ class Segmentation:
     @property
     def class_map(self) -> np.ndarray:
         """[H, W] int32, the class of each pixel's instance, 0 where there is none."""
-        return np.concatenate([np.zeros(1, np.int32), self.classes])[self.labels]
+        return map_classes(self.labels, self.classes)
 
     @property
     def boxes(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The interface of a task: `init`, `loss`, `predict`, `segment`, and two properties."""
+"""The interface of a task: `init`, `loss`, `predict`, `segment`, and the targets they need."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ class Task(Protocol):
     def targets(self) -> frozenset[str]:
         """The optional keys of a batch that `loss` reads, see `segjax.typing.Batch`."""
 
-    @property
-    def maps(self) -> bool:
-        """Whether outputs are maps; if not, they are lists of objects."""
-
     def init(self, key: Array, batch: Batch) -> Params:
         """Returns initial parameters; only the shape of `batch["image"]` matters."""
 
@@ -32,7 +28,7 @@ class Task(Protocol):
 
     @property
     def predict(self) -> Callable[..., Outputs]:
-        """`(params, images [B, H, W, C]) -> outputs`, each [B, H, W, ...] if `maps` is True, else [B, ...].
+        """`(params, images [B, H, W, C]) -> outputs`, maps [B, H, W, ...], or for detectors lists [B, ...].
 
         Detectors take further arguments, see `DetectionTask.predict`.
         """

@@ -65,11 +65,6 @@ class DetectionTask:
             )
 
     @property
-    def maps(self) -> bool:
-        """False: outputs are lists of objects."""
-        return False
-
-    @property
     def proposals(self) -> bool:
         """Whether `loss` and `predict` need external proposals, because the model has no RPN."""
         return self.model.rpn is None

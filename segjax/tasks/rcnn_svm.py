@@ -165,7 +165,7 @@ def describe_images(
     num_classes = len(source.class_names)
     for number in tqdm(range(len(source)), desc="features", unit="image", leave=False):
         record = source[number]
-        example = preprocess_example(record, num_classes=num_classes, **preprocessing)
+        example = preprocess_example(record, num_classes=num_classes, targets=(), **preprocessing)
         objects, present = box_ops.boxes_from_labels(example["labels"], capacity=record.truth.num_instances)
         objects, classes = np.asarray(objects)[np.asarray(present)], record.truth.classes[np.asarray(present)]
         if not len(objects):

@@ -15,6 +15,7 @@ from segjax.losses.combine import mean_where, weighted_sum
 from segjax.losses.pixel import smooth_l1
 from segjax.ops.masks import boundaries
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import remove_small
 from segjax.segmentation.split_touching import split_touching
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 
@@ -90,11 +91,6 @@ class SemanticTask:
             )
 
     @property
-    def maps(self) -> bool:
-        """True: outputs are maps."""
-        return True
-
-    @property
     def targets(self) -> frozenset[str]:
         """The distance map, if the network predicts it."""
         return frozenset({"distance"} & {self.config.instances})
@@ -152,10 +148,7 @@ class SemanticTask:
     def _split(self, foreground: np.ndarray, outputs: Outputs, min_area: int) -> np.ndarray:
         config = self.config
         if config.instances == "components":
-            labels, _ = connected_components(foreground)
-            keep = np.bincount(labels.ravel()) >= min_area
-            keep[0] = False
-            return np.where(keep[labels], labels, 0)
+            return remove_small(connected_components(foreground)[0], min_area)
         if config.instances == "distance":
             height, seeds = np.asarray(outputs["distance"]), None
         else:

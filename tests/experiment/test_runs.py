@@ -11,10 +11,12 @@ from segjax.classical.classifier import fit
 from segjax.configs import classical, semantic
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
+from segjax.evaluation.evaluate import evaluate_labels
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.prediction import predict, select_method
-from segjax.experiment.training import train
+from segjax.experiment.training import train, validation_metrics
 from segjax.experiment.workdir import bind_config, read_config, read_metadata
+from segjax.segmentation import Segmentation
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
 
@@ -194,3 +196,12 @@ def test_an_image_smaller_than_the_patch_is_named(tmp_path):
     config.data.patch_size = 1024
     with pytest.raises(InputError, match="smaller than"):
         train(config, tmp_path / "run")
+
+
+def test_a_class_without_a_pixel_counts_as_zero_in_the_score_of_a_checkpoint():
+    truth = Segmentation.from_labels(np.pad(np.ones((4, 4), int), 2))
+    scores = evaluate_labels(truth, truth, class_names=("background", "nucleus", "bright body"))
+    assert np.isnan(scores.iou["bright body"])
+    metrics = validation_metrics(scores)
+    assert metrics["score"] == 0.5 + 1.0
+    assert metrics["iou"] == {"background": 1.0, "nucleus": 1.0, "bright body": None}

@@ -9,6 +9,7 @@ from segjax.errors import InputError
 from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Detector, create_predictor
 from segjax.segmentation import Segmentation
+from segjax.tasks.detection import DetectionTask
 from segjax.typing import IGNORE
 
 
@@ -16,7 +17,7 @@ def task(predict):
     def segment(outputs):
         return Segmentation.from_labels((outputs["p"] > 0.5).astype(int))
 
-    return SimpleNamespace(maps=True, predict=predict, segment=segment)
+    return SimpleNamespace(predict=predict, segment=segment)
 
 
 def brighter(params, images):
@@ -68,10 +69,11 @@ def test_mirrored_predictions_are_turned_back_before_they_are_averaged():
     np.testing.assert_allclose(mean, image[..., 0] + np.mean(turned, 0), rtol=1e-5)
 
 
-class Detections:
+class Detections(DetectionTask):
     """A detector that detects every proposal, or, without any, one box in the middle of the window."""
 
-    maps = False
+    def __init__(self):
+        pass  # it has no network
 
     def predict(self, params, images, size, proposals=None):
         if proposals is None:

@@ -17,7 +17,6 @@ class ToyTask:
     """Regresses the mean of an image; one parameter is frozen."""
 
     targets: frozenset[str] = frozenset()
-    maps = True
 
     def init(self, key, batch):
         channels = batch["image"].shape[-1]

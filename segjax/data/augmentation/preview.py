@@ -53,7 +53,7 @@ def augmented(
       InputError: if a setting is invalid, or the image is smaller than a patch.
     """
     config = StreamConfig(seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preprocessing)
-    stream = Stream(_One(record), config)
+    stream = Stream(_One(record), config, targets=())
     augment = jax.jit(jax.vmap(make_augment(patch_size=patch_size, **settings)))
     batch = jax.device_get(augment(jax.random.split(jax.random.key(seed), count), stream.batch(0)))
     return [

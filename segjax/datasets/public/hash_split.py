@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
 
 
 def hash_fraction(name: str) -> float:
@@ -27,3 +28,11 @@ def split_groups(groups: Iterable[str]) -> dict[str, str]:
         group: "train" if index < train else "validation" if index < validation else "test"
         for index, group in enumerate(ordered)
     }
+
+
+def select_groups(
+    images: Sequence[PurePosixPath], group: Callable[[PurePosixPath], str], split: str
+) -> list[PurePosixPath]:
+    """Returns the images whose group is in a split of `split_groups`, in the same order."""
+    split_by_group = split_groups(map(group, images))
+    return [path for path in images if split_by_group[group(path)] == split]

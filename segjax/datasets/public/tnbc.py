@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from segjax.data.records import Record
 from segjax.datasets.downloads import Download
-from segjax.datasets.public.hash_split import split_groups
+from segjax.datasets.public.hash_split import select_groups
 from segjax.datasets.public.pairs import Files, PairBuilder, read_components, read_pair, read_texts
 
 
@@ -35,8 +35,7 @@ class Tnbc(PairBuilder):
     @classmethod
     def select(cls, images: Sequence[PurePosixPath], split: str) -> list[PurePosixPath]:
         """Splits by slide."""
-        split_by_group = split_groups(_group(path) for path in images)
-        return [path for path in images if split_by_group[_group(path)] == split]
+        return select_groups(images, _group, split)
 
     @classmethod
     def read_records(cls, files: Files, images: Sequence[PurePosixPath]) -> Iterator[Record]:

@@ -15,6 +15,7 @@ import tifffile
 
 from segjax.data.records import Record
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import map_classes
 
 # TIFF tags, and their values in a file with one zstd strip and horizontal differencing.
 WIDTH, HEIGHT, CHANNELS, STRIP_OFFSET, STRIP_BYTES = 256, 257, 277, 273, 279
@@ -45,7 +46,7 @@ def features() -> tfds.features.FeaturesDict:
 def encode(record: Record) -> dict[str, Any]:
     """Encodes a record as an example of `features()`."""
     truth = record.truth
-    is_redundant = np.array_equal(_class_map(truth.labels, truth.classes), truth.semantic)
+    is_redundant = np.array_equal(truth.class_map, truth.semantic)
     return {
         "name": record.name,
         "group": record.group,
@@ -72,7 +73,7 @@ def decode(example: Mapping[str, Any]) -> Record:
             labels,
             classes,
             np.asarray(example["scores"], np.float32),
-            decode_tiff(semantic)[..., 0] if semantic else _class_map(labels, classes),
+            decode_tiff(semantic)[..., 0] if semantic else map_classes(labels, classes),
         ),
         pixel_size=float(pixel_size) if pixel_size else None,
     )
@@ -123,10 +124,6 @@ def _read_tags(content: bytes) -> dict[int, tuple[int, int]]:
     (count,) = struct.unpack_from("<H", content, start)
     entries = struct.iter_unpack("<HHII", content[start + 2 : start + 2 + 12 * count])
     return {tag: (length, value) for tag, _, length, value in entries}
-
-
-def _class_map(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    return np.take(np.concatenate([np.zeros(1, np.int32), classes]), labels)
 
 
 def _text(value: str | bytes) -> str:
