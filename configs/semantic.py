@@ -22,7 +22,7 @@ OPTIONS = {
     "encoder": ("vgg16", "vgg11", "vgg13", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"),
     "decoder": ("transposed", "upsample"),
     "dataset": tuple(datasets.DATASETS),
-    "instances": ("distance", "boundary", "components"),
+    "instances": ("distance", "poisson", "flows", "boundary", "components"),
 }
 
 
@@ -38,6 +38,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset = ConfigDict()
     # The name and the defaults that depend on it are set at the end, from configs/datasets.py.
     config.dataset.name = placeholder(str)
+    # Classes to learn, the background first; instances of others become background. Empty for all.
+    config.dataset.classes = placeholder(tuple)
     # Folder of prepared data sets; the default is that of TFDS.
     config.dataset.data_dir = placeholder(str)
     # Splits in TFDS syntax, including slices such as `train[:80%]`.
@@ -52,6 +54,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict()
     # Images are resized by this factor for the network; segmentations have the original size.
     config.data.scale = 1.0
+    # Typical diameter of instances to which each training image is scaled first, in pixels; empty for none.
+    config.data.diameter = placeholder(float)
+    # How far images of rare kinds are repeated, from 0 to 1, see segjax.data.kinds.
+    config.data.balance = 0.0
     # Intensities at these percentiles of an image become 0 and 1.
     config.data.percentiles = (1.0, 99.8)
     # Stain normalization, applied before scaling intensities: "macenko" or "reinhard".
@@ -105,6 +111,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.predict.overlap = 64
     # Whether to average the predictions for the image and its mirror images.
     config.predict.flips = False
+    # Typical diameter of instances in pixels, 0 to estimate it for each image; only with data.diameter.
+    config.predict.diameter = 0.0
+    # Whether training ends with a fit of the settings of the decoder on the validation split, see
+    # segjax.experiment.decoder_fit, and the settings that keep their value, such as "decoder.h".
+    config.predict.fit = True
+    config.predict.fixed = ()
     # Which checkpoint to use: "best" by validation score, or "latest".
     config.predict.checkpoint = "best"
 

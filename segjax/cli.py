@@ -17,10 +17,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segjax.errors import InputError, Interrupted
+from segjax.files import explain_refusal, is_refusal
 
 # Commands by name: the module in scripts/ and one line of help.
 COMMANDS = {
     "train": ("train", "train a network, evaluate it on the test split, write a report"),
+    "export": ("export", "write a trained network into one file"),
     "evaluate": ("evaluate", "evaluate a trained network or a classical method on a split"),
     "predict": ("predict", "segment every image of a folder"),
     "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
@@ -110,17 +112,23 @@ def _parse(argv: Sequence[str]) -> list[str]:
             flags.FLAGS.config.keys()  # a config that failed to load raises only when used
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
         fail(_explain(error))
+    for name in flags.FLAGS:
+        # As of `--images=$FOLDER` without such a variable; an empty path would be the current folder.
+        if flags.FLAGS[name].present and flags.FLAGS[name].value == "" and "." not in name:
+            fail(f"--{name}= is empty: give a value, or leave the flag out")
     if len(rest) > 1:
         fail(f"unexpected argument {rest[1]!r}: options are written --name=value; see --help")
     return rest
 
 
 def _by_path(argv: Sequence[str]) -> Iterator[str]:
-    """Replaces the name of a config after `--config` by its file."""
+    """Replaces the name of a config after `--config` by its file, and `~` in any flag by the home folder."""
     for before, argument in zip(["", *argv], argv, strict=False):
         flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config") and equals:
-            yield f"{flag}={_config_file(value)}"
+        if flag.startswith("-") and equals:
+            # Shells expand `--out ~/x`, but not `--out=~/x`.
+            value = os.path.expanduser(value)
+            yield f"{flag}={_config_file(value) if flag in ('--config', '-config') else value}"
         else:
             yield _config_file(argument) if before in ("--config", "-config") else argument
 
@@ -145,6 +153,10 @@ def _guarded(command: Callable[[], None]) -> None:
         command()
     except InputError as error:
         fail(str(error))
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        fail(explain_refusal(error))
     except Interrupted as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

@@ -1,12 +1,25 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and sentences for what the system refuses."""
 
+import errno
+import hashlib
 import json
 import os
-import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# What to do if the system refuses to read or write a file.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, then run the same command again"),
+    errno.EFBIG: "raise the limit for the size of a file (ulimit -f), or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or choose another folder"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file has the name of a folder: choose another folder"),
+    errno.EISDIR: "a folder has the name of a file: choose another folder",
+    errno.ENAMETOOLONG: "shorten the name",
+}
 
 
 @contextmanager
@@ -15,6 +28,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Parent folders are created. If the block raises, the temporary file is removed and `path` stays as it was.
     The temporary file has the suffix of `path`, because some writers choose the format by it.
+
+    Raises:
+      OSError: if the file cannot be written; its `filename` is `path`, or the folder that cannot be made.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "new" / "note.txt"
@@ -25,12 +41,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes and threads may write the same file.
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    tmp_path = path.with_name(f".{path.stem}.{writer}{path.suffix}")
+    # Unique, because several processes, threads and machines may write the same file; short, because the name
+    # of the file may have the largest length.
+    tmp_path = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield tmp_path
         os.replace(tmp_path, path)
+    except OSError as error:
+        # The system names the temporary file, or, on a full disk, none.
+        if error.filename is None or os.fspath(error.filename) == str(tmp_path):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         tmp_path.unlink(missing_ok=True)
 
@@ -39,3 +60,33 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes indented JSON by `atomic_write`."""
     with atomic_write(path) as tmp_path:
         tmp_path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a file.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_refusal(error: OSError) -> bool:
+    """Returns whether the system refuses a file for a reason that the user can change, as in `REMEDIES`."""
+    return error.errno in REMEDIES
+
+
+def explain_refusal(error: OSError) -> str:
+    """Returns one sentence with the file, the reason and the remedy, for an error with `is_refusal`.
+
+    >>> explain_refusal(OSError(errno.ENOSPC, "No space left on device", "out/a.tif"))
+    'out/a.tif cannot be used (No space left on device): free some space, then run the same command again'
+    """
+    where = "a file" if error.filename is None else os.fspath(error.filename)
+    return f"{where} cannot be used ({error.strerror}): {REMEDIES.get(error.errno or 0, 'check the path')}"
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """Returns a text or path as valid Unicode: bytes of a name that are not UTF-8 become escapes."""
+    return os.fspath(text).encode("utf-8", "backslashreplace").decode()

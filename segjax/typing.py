@@ -29,7 +29,9 @@ class Batch(TypedDict, total=False):
       image: [B, H, W, C] float32, preprocessed.
       labels: [B, H, W] int32, instance ids from 1, 0 for background.
       semantic: [B, H, W] int32, the class of each pixel, 0 for background, `IGNORE` where losses ignore it.
-      distance: [B, H, W] float32, distance to the background, 1 at the maximum of each instance.
+      distance: [B, H, W] float32, see `segjax.data.targets.instance_distance`.
+      poisson: [B, H, W] float32, see `segjax.data.targets.instance_poisson`.
+      diffusion: [B, H, W] float32, see `segjax.data.targets.instance_diffusion`.
       classes: [B, N] int32, the class of instances 1..N in `labels`, 0 for ids that are absent.
       proposals: [B, P, 4] float32, external region proposals, pixels.
       proposals_valid: [B, P] bool, False for padding.
@@ -39,6 +41,8 @@ class Batch(TypedDict, total=False):
     labels: Array
     semantic: Array
     distance: Array
+    poisson: Array
+    diffusion: Array
     classes: Array
     proposals: Array
     proposals_valid: Array
@@ -49,7 +53,11 @@ IGNORE = -1
 
 
 class Model(Protocol):
-    """Interface of a network: two pure functions."""
+    """Interface of a network: two pure functions, and a number of pixels."""
+
+    @property
+    def stride(self) -> int:
+        """Stride of the coarsest features, pixels."""
 
     @property
     def init(self) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ FLOORS = (
     ("segmentation",),
     ("ops",),
     ("models", "losses", "metrics", "classical", "data"),
+    ("representations",),
     ("tasks", "datasets", "evaluation"),
     ("train", "inference", "report"),
     ("experiment",),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy import ndimage
 
 from segjax.classical.contrast import stretch
 from segjax.classical.settings import Watershed
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
+from segjax.segmentation.masks import Cutout
 
 # Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations,
 # used as base and as increment. A larger scale is coarser.
@@ -65,9 +67,26 @@ def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: f
     Returns:
       [P, 4] float32 boxes `(x0, y0, x1, y1)` in pixels, without duplicates.
     """
-    settings = [Watershed(gamma=gamma, h=h, smoothing=1.0, min_area=min_side**2) for gamma, h in WATERSHEDS]
-    boxes = np.concatenate([watershed(image, each).segmentation.boxes for each in settings])
-    return _select(boxes.astype(np.float32), image.shape[:2], min_side, max_fraction)
+    regions = watershed_regions(image, min_area=min_side**2)
+    boxes = np.array([region.box for region in regions], np.float32).reshape(-1, 4)
+    return _select(boxes, image.shape[:2], min_side, max_fraction)
+
+
+def watershed_regions(image: np.ndarray, *, min_area: int = 9) -> list[Cutout]:
+    """Returns the pixels of every instance of several watersheds, from fine to coarse.
+
+    Args:
+      image: [H, W, C] uint8, uint16 or float32.
+      min_area: smallest number of pixels of a region.
+    """
+    regions = []
+    for gamma, h in WATERSHEDS:
+        labels = watershed(
+            image, Watershed(gamma=gamma, h=h, smoothing=1.0, min_area=min_area)
+        ).segmentation.labels
+        for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            regions.append(Cutout(rows.start, columns.start, labels[rows, columns] == index))
+    return regions
 
 
 def both(image: np.ndarray) -> np.ndarray:

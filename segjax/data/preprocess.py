@@ -6,11 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 from skimage.transform import resize
 
 from segjax.data.records import Record
 from segjax.data.stain import normalise_stain
+from segjax.data.targets import TARGETS
 from segjax.errors import InputError
 from segjax.typing import IGNORE
 
@@ -80,33 +80,6 @@ def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
     return labels[np.ix_(rows, columns)]
 
 
-def instance_distance(labels: np.ndarray) -> np.ndarray:
-    """Returns the normalised distance to the boundary of each instance, 1 at its maximum.
-
-    This is the Euclidean distance to the nearest pixel outside the instance, divided by its maximum over the
-    instance. The image border is not a boundary: the instance may continue beyond it.
-
-    Args:
-      labels: [H, W] int32, 0 is background, gaps allowed.
-
-    Returns:
-      [H, W] float32 in [0, 1], 0 in the background.
-    """
-    distance = np.zeros(labels.shape, np.float32)
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        # A margin of one pixel suffices: the nearest pixel outside the instance lies within it.
-        grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
-        inside = labels[grown] == index
-        if inside.all():  # the instance covers the full image
-            distance[grown] = 1
-            continue
-        depth = ndimage.distance_transform_edt(inside)
-        distance[grown][inside] = (depth / depth.max())[inside]
-    return distance
-
-
 def preprocess_image(
     image: np.ndarray,
     *,
@@ -155,11 +128,11 @@ def preprocess_example(
     Args:
       record: as stored.
       num_classes: number of classes, including the background.
-      targets: optional keys to compute; only "distance" is computed here, see `instance_distance`.
+      targets: optional keys to compute, as far as they are in `segjax.data.targets.TARGETS`.
       **preprocessing: arguments of `preprocess_image`.
 
     Returns:
-      "image", "labels", "semantic" and, if it is a target, "distance", as in `segjax.typing.Batch` without B.
+      "image", "labels", "semantic" and the targets, as in `segjax.typing.Batch` without B.
       "labels" has the ids of the record.
 
     Raises:
@@ -176,9 +149,7 @@ def preprocess_example(
     image = preprocess_image(record.image, **preprocessing)
     labels = resize_labels(truth.labels, scale)
     example = {"image": image, "labels": labels, "semantic": resize_labels(truth.semantic, scale)}
-    if "distance" in targets:
-        example["distance"] = instance_distance(labels)
-    return example
+    return example | {name: TARGETS[name](labels) for name in TARGETS if name in targets}
 
 
 def _resized(shape: tuple[int, ...], factor: float) -> tuple[int, ...]:

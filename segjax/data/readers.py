@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
 
+from segjax.data.planes import choose_plane, unclear_axes
 from segjax.errors import InputError
 from segjax.segmentation import colour_ids
 
@@ -23,6 +26,7 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 PILLOW_SUFFIXES = (".png", *JPEG_SUFFIXES, ".bmp")
 PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
 SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, ".npy")
+NO_PLANES: Mapping[str, int] = MappingProxyType({})
 MAX_PIXELS = 2**28
 MAX_CHANNELS = 64
 # How NumPy, Pillow, tifffile, imagecodecs and zipfile report a file that ends too early.
@@ -32,25 +36,12 @@ TRUNCATED = re.compile(
 )
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Lists the image files directly in a folder, sorted by name.
-
-    Raises:
-      InputError: if the folder does not exist or holds no image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give one that holds images ({', '.join(SUFFIXES)})")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    # macOS leaves a dot file next to every image it copies.
-    paths = sorted(path for path in paths if not path.name.startswith("."))
-    if not paths:
-        raise InputError(f"{folder} holds no image; files end in {', '.join(SUFFIXES)}")
-    return paths
-
-
 def read_image(
-    path: str | File, *, channel_axis: int | None = None, max_pixels: int = MAX_PIXELS
+    path: str | File,
+    *,
+    channel_axis: int | None = None,
+    planes: Mapping[str, int] = NO_PLANES,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Reads one image without scaling its values.
 
@@ -65,6 +56,7 @@ def read_image(
       path: .png, .jpg, .bmp, .tif or .npy.
       channel_axis: axis of the channels in the stored array, after axes of length 1 other than rows and
         columns are dropped. It has no effect on a 2-D array, or in .png, .jpg and .bmp.
+      planes: plane to read along each axis of a stack, see `choose_plane`.
       max_pixels: larger images are refused before decoding. Pillow itself refuses more than 178,956,970.
 
     Returns:
@@ -75,7 +67,7 @@ def read_image(
     """
     path = Path(path) if isinstance(path, str) else path
     try:
-        pixels = _native(_channels_last(path, channel_axis, max_pixels))
+        pixels = _native(_channels_last(path, channel_axis, max_pixels, planes))
     except InputError:
         raise
     except Exception as error:
@@ -135,39 +127,45 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
 
 
 def _channels_last(
-    path: File, channel_axis: int | None, max_pixels: int, *, as_labels: bool = False
+    path: File,
+    channel_axis: int | None,
+    max_pixels: int,
+    planes: Mapping[str, int] = NO_PLANES,
+    *,
+    as_labels: bool = False,
 ) -> np.ndarray:
     """Reads the stored pixels, [H, W, C] of any type; labels keep alpha and the indices of a palette."""
     suffix = path.suffix.lower()
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file")
     if suffix in TIFF_SUFFIXES:
-        return _tiff(path, channel_axis, max_pixels, as_labels)
+        return _tiff(path, channel_axis, max_pixels, planes, as_labels)
     if suffix == ".npy":
-        return _npy(path, channel_axis, max_pixels)
+        return _npy(path, channel_axis, max_pixels, planes)
     if suffix in PILLOW_SUFFIXES:
         return _pillow(path, max_pixels, as_labels)
     raise InputError(f"{path} is of an unknown type; files end in {', '.join(SUFFIXES)}")
 
 
-def _tiff(path: File, channel_axis: int | None, max_pixels: int, as_labels: bool) -> np.ndarray:
+def _tiff(
+    path: File, channel_axis: int | None, max_pixels: int, planes: Mapping[str, int], as_labels: bool
+) -> np.ndarray:
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
         series = tiff.series[0]
         pairs = zip(series.axes, series.shape, strict=True)
         sizes = [(axis, length) for axis, length in pairs if axis in "YX" or length > 1]
-        axes, shape = "".join(axis for axis, _ in sizes), tuple(length for _, length in sizes)
+        stored = tuple(length for _, length in sizes)
+        index, axes, shape, channel_axis = choose_plane(
+            path, "".join(axis for axis, _ in sizes), stored, planes, channel_axis
+        )
         if channel_axis is None:
             if not set(axes) <= set("YXSC"):
-                raise InputError(
-                    f"{path} is a stack of shape {shape} whose axes {axes} do not say which one holds"
-                    " channels; give channel_axis, or save one plane for each file",
-                    kind="unclear_axes",
-                )
+                raise unclear_axes(path, axes, shape)
             channel_axis = next((index for index, axis in enumerate(axes) if axis in "SC"), None)
         order = _axes_order(path, shape, channel_axis, max_pixels)
         _check_data(path, series.keyframe)
         alpha = series.keyframe.extrasamples
-        pixels = tiff.asarray(series=0, maxworkers=1).reshape(shape)
+        pixels = tiff.asarray(series=0, maxworkers=1).reshape(stored)[index]
     pixels = pixels.transpose(order) if len(order) == 3 else pixels[..., None]
     # 1 and 2 are associated and unassociated alpha; other extra samples are channels.
     has_alpha = axes.endswith("S") and len(alpha) == 1 and int(alpha[0]) in (1, 2) and pixels.shape[-1] > 1
@@ -187,7 +185,7 @@ def _check_data(path: File, page: tifffile.TiffPage) -> None:
         )
 
 
-def _npy(path: File, channel_axis: int | None, max_pixels: int) -> np.ndarray:
+def _npy(path: File, channel_axis: int | None, max_pixels: int, planes: Mapping[str, int]) -> np.ndarray:
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         read = (
@@ -196,11 +194,13 @@ def _npy(path: File, channel_axis: int | None, max_pixels: int) -> np.ndarray:
         shape, _, dtype = read(file)
         if dtype.hasobject:
             raise InputError(f"{path} holds Python objects, which are never loaded; save a plain array")
+        names = "".join(map(str, range(len(shape))))
+        index, _, shape, channel_axis = choose_plane(path, names, shape, planes, channel_axis)
         order = _axes_order(
             path, shape, 2 if len(shape) == 3 and channel_axis is None else channel_axis, max_pixels
         )
         file.seek(0)
-        pixels = np.lib.format.read_array(file, allow_pickle=False)
+        pixels = np.lib.format.read_array(file, allow_pickle=False)[index]
     return pixels.transpose(order) if len(order) == 3 else pixels[..., None]
 
 

@@ -13,10 +13,12 @@ from absl import logging
 from cachetools import LRUCache
 from scipy import ndimage
 
+from segjax.data.kinds import repeated
 from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Source
 from segjax.data.windows import boxes_in_window, cut_window, pad_boxes
 from segjax.errors import InputError
+from segjax.segmentation.masks import typical_diameter
 from segjax.typing import IGNORE
 
 # Random-number domains: image order, patch positions and box sampling use independent streams.
@@ -34,10 +36,14 @@ class StreamConfig:
       batch_size: B, over all processes.
       patch_size: side of a patch in pixels, after scaling.
       scale: scale factor of each image side, as in `resize_image`.
+      diameter: if not None, each image is first scaled such that the median diameter of its instances has
+        this number of pixels, by a factor from 1/4 to 4. Images smaller than a patch are then allowed.
       percentiles: intensity percentiles that become 0 and 1, as in `percentile_normalise`.
       stain: stain normalisation method, as in `normalise_stain`.
       foreground_fraction: fraction of patches centred on an instance, or as close to it as the image border
         allows. The class is drawn uniformly, then an instance of it. The other patches are uniform.
+      balance: how far rare kinds of images, see `image_kind`, are repeated: the images of a kind are repeated
+        `(m / n) ** balance` times, rounded, where n is their number and m that of the commonest kind.
       margin: side of the window around a patch, as a multiple of `patch_size`; rounded up.
       max_instances: N. If not None, the ids in each window are 1..N; of more than N instances, the smallest
         are removed and their pixels ignored.
@@ -49,9 +55,11 @@ class StreamConfig:
     batch_size: int
     patch_size: int
     scale: float = 1.0
+    diameter: float | None = None
     percentiles: tuple[float, float] = (1.0, 99.8)
     stain: str | None = None
     foreground_fraction: float = 0.5
+    balance: float = 0.0
     margin: float = 1.0
     max_instances: int | None = None
     max_proposals: int = 1000
@@ -61,6 +69,8 @@ class StreamConfig:
         limits: tuple[tuple[str, bool, str], ...] = (
             ("patch_size", self.patch_size >= 1, "at least 1"),
             ("foreground_fraction", 0 <= self.foreground_fraction <= 1, "between 0 and 1"),
+            ("balance", 0 <= self.balance <= 1, "between 0, for no repetition, and 1"),
+            ("diameter", self.diameter is None or self.diameter > 0, "above 0, in pixels"),
             ("margin", 1 <= self.margin <= 4, "between 1, for no margin, and 4"),
             ("seed", 0 <= self.seed < 2**64, "between 0 and 2**64 - 1"),
             ("max_instances", self.max_instances is None or self.max_instances >= 1, "at least 1"),
@@ -100,10 +110,10 @@ class CachedExample:
 class Stream:
     """An endless sequence of batches of patches, with random access by step.
 
-    Row b of step s is row r = s * batch_size + b of the run. It takes image r modulo the number of images
-    from a new permutation in each epoch, and a position in it from random numbers keyed by (seed, r). A batch
-    therefore depends only on seed and step. A run resumes from its step alone, and the numbers of processes
-    and threads do not affect the batches.
+    Row b of step s is row r = s * batch_size + b of the run. It takes image r modulo the number of images,
+    repetitions included, from a new permutation in each epoch, and a position in it from random numbers keyed
+    by (seed, r). A batch therefore depends only on seed and step. A run resumes from its step alone, and the
+    numbers of processes and threads do not affect the batches.
 
     A patch lies within its image. The batch contains a larger window around it, of side `window_size`, which
     provides context for rotation and scaling on the device; augmentation then crops the centre. Beyond the
@@ -155,6 +165,7 @@ class Stream:
         self.overfull: dict[str, int] = {}
         # Cache two permutations: threads may work on two epochs at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
+        self._images = repeated(source, config.balance)
         self.channels = source[0].image.shape[-1]
         self.window_size = math.ceil(config.patch_size * config.margin)
 
@@ -174,8 +185,8 @@ class Stream:
         return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
 
     def _patch(self, row: int) -> HostBatch:
-        epoch, position = divmod(row, len(self._source))
-        example = self._example(int(self._order(epoch)[position]))
+        epoch, position = divmod(row, len(self._images))
+        example = self._example(int(self._images[self._order(epoch)[position]]))
         top, left = self._position(example, self._random(POSITION, row))
         overhang = (self.window_size - self._config.patch_size) // 2
         top, left = top - overhang, left - overhang
@@ -187,7 +198,7 @@ class Stream:
         return window
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        return self._random(ORDER, epoch).permutation(len(self._source))
+        return self._random(ORDER, epoch).permutation(len(self._images))
 
     def _random(self, domain: int, counter: int) -> np.random.Generator:
         # Philox is a function of key and counter: no state is carried from one row to the next.
@@ -198,6 +209,7 @@ class Stream:
         """Draws the upper left corner of a patch."""
         size = self._config.patch_size
         limits = np.array(example.maps["labels"].shape) - size
+        smaller, limits = np.minimum(limits, 0) // 2, np.maximum(limits, 0)
         on_instance = rng.random() < self._config.foreground_fraction
         corner = rng.integers(0, limits, endpoint=True)
         if on_instance and example.instances:
@@ -208,7 +220,8 @@ class Stream:
             inside = np.argwhere(example.maps["labels"][box] == index)
             pixel = inside[rng.integers(len(inside))] + [side.start for side in box]
             corner = np.clip(pixel - size // 2, 0, limits)
-        return int(corner[0]), int(corner[1])
+        # A side that is smaller than the patch is centred in it.
+        return int(corner[0] + smaller[0]), int(corner[1] + smaller[1])
 
     def _renumber(self, window: HostBatch, example: CachedExample) -> np.ndarray:
         """Renumbers the instances of a window to 1..N in place and returns their classes."""
@@ -260,18 +273,23 @@ class Stream:
 
     def _load(self, index: int) -> CachedExample:
         config, record = self._config, self._source[index]
+        scale = config.scale
+        if config.diameter is not None:
+            # An image without instances keeps its size.
+            factor = np.nan_to_num(config.diameter / typical_diameter(record.truth.labels), nan=1.0)
+            scale *= float(np.clip(factor, 0.25, 4))
         maps = preprocess_example(
             record,
             num_classes=len(self._source.class_names),
             targets=self._targets,
-            scale=config.scale,
+            scale=scale,
             percentiles=config.percentiles,
             stain=config.stain,
         )
         height, width, channels = maps["image"].shape
-        if min(height, width) < config.patch_size:
+        if min(height, width) < config.patch_size and config.diameter is None:
             raise InputError(
-                f"{record.name} is {height} x {width} pixels at scale {config.scale:g}, smaller than"
+                f"{record.name} is {height} x {width} pixels at scale {scale:g}, smaller than"
                 f" patch_size={config.patch_size}: make the patch smaller or the scale larger"
             )
         if channels != self.channels:
@@ -285,5 +303,5 @@ class Stream:
                 instances.setdefault(int(record.truth.classes[number - 1]), []).append((number, box))
         proposals = None
         if self._propose is not None:
-            proposals = np.asarray(self._propose(record.image), np.float32) * np.float32(config.scale)
+            proposals = np.asarray(self._propose(record.image), np.float32) * np.float32(scale)
         return CachedExample(maps, instances, record.name, record.truth.classes, proposals)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from segjax.data.targets import TARGETS
 from segjax.typing import IGNORE
 
 # Fill values beyond the image border; the image itself is reflected.
-FILL = {"labels": 0, "semantic": IGNORE, "distance": 0}
+FILL = {"labels": 0, "semantic": IGNORE} | dict.fromkeys(TARGETS, 0)
 
 
 def cut_window(example: dict[str, np.ndarray], top: int, left: int, size: int) -> dict[str, np.ndarray]:

@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from segjax.classical import METHODS, make_stages
 from segjax.classical.stages import Stages
+from segjax.data.channels import match_channels
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
-from segjax.experiment.methods import make_reference, open_run
+from segjax.experiment.methods import make_reference, open_run, small_tile
 from segjax.experiment.setup import open_split
 from segjax.experiment.workdir import read_config, read_metadata
 from segjax.inference.predictor import Detector
@@ -52,12 +53,16 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
         )
     opened = open_run(workdir)
     detector = opened.method
-    proposals = _evaluate_proposals(detector, source) if isinstance(detector, Detector) else None
+    proposals = None
+    if isinstance(detector, Detector):
+        proposals = _evaluate_proposals(detector, opened.channels, source)
     if seconds is None:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             seconds = checkpoints.progress(opened.step or 0)["seconds"]
+    report = _evaluate_all({"model": opened.__call__}, config, source, split)
     report = dataclasses.replace(
-        _evaluate_all({"model": opened.method}, config, source, split),
+        report,
+        warnings=[*report.warnings, *filter(None, [small_tile(config)])],
         train_seconds=seconds,
         step=opened.step,
         curve=_training_curve(workdir),
@@ -127,12 +132,13 @@ def _write(folder: Path, report: EvaluationReport) -> str:
     return f"{comparison(report.scores)}\n\nreport: {folder / 'index.html'}"
 
 
-def _evaluate_proposals(detector: Detector, source: Source) -> dict[str, float | None]:
+def _evaluate_proposals(detector: Detector, channels: int | None, source: Source) -> dict[str, float | None]:
     """Returns number and recall of the region proposals of a split."""
     total = ProposalStatistics.empty()
     for index in tqdm(range(len(source)), desc="proposals", unit="image", leave=False):
         record = source[index]
-        total += ProposalStatistics.of(record.truth, detector.propose(record.image))
+        image = match_channels(record.image, channels, name=record.name)
+        total += ProposalStatistics.of(record.truth, detector.propose(image))
     return total.compute()
 
 

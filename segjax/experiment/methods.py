@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.classical import METHODS, make_method
 from segjax.classical.classifier import load
 from segjax.classical.region_proposals import PROPOSALS
+from segjax.data.channels import match_channels
 from segjax.data.preprocess import preprocess_image
 from segjax.errors import InputError, choose
+from segjax.experiment.decoder_fit import fitted_task
+from segjax.experiment.pretrained import open_pretrained
 from segjax.experiment.proposal_cache import Proposer, cached_proposals
 from segjax.experiment.setup import (
     config_section,
     make_task,
     preprocessing_settings,
+    read_section,
     restore_params,
 )
-from segjax.experiment.workdir import read_config, read_metadata
+from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
+from segjax.files import file_digest
 from segjax.inference.predictor import Predictor, create_predictor
+from segjax.inference.settings import PredictConfig
+from segjax.models.weights.network import find, names
 from segjax.segmentation import Method, Segmentation
 from segjax.tasks import rcnn_svm
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.train.state import fingerprint
 from segjax.typing import Params
+
+# Fields of `config.predict` that are not for the predictor.
+NOT_FOR_PREDICTOR = ("checkpoint", "fit", "fixed")
 
 
 class OpenedMethod(NamedTuple):
@@ -42,6 +55,7 @@ class OpenedMethod(NamedTuple):
       channels: number of channels that it expects, None for any.
       step: training step of its parameters, None if nothing was trained.
       mask_threshold: probability from which a pixel belongs to a detected object.
+      digest: digest of the parameters and settings, equal for methods that give equal results; "" if unknown.
     """
 
     method: Method
@@ -49,15 +63,17 @@ class OpenedMethod(NamedTuple):
     channels: int | None = None
     step: int | None = None
     mask_threshold: float = 0.5
+    digest: str = ""
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image.
 
         Args:
-          image: [H, W] or [H, W, C], of any real dtype.
+          image: [H, W] or [H, W, C], of any real dtype. A network trained on colour takes grey images, and
+            one trained on grey images takes colour images with equal channels, see `match_channels`.
 
         Raises:
-          InputError: if the image has another shape, or not the channels of the training images.
+          InputError: if the image has another shape, or other channels than the training images.
         """
         image = np.asarray(image)
         if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
@@ -66,19 +82,16 @@ class OpenedMethod(NamedTuple):
                 f" {image.shape}"
             )
         image = image if image.ndim == 3 else image[..., None]
-        if self.channels not in (None, image.shape[-1]):
-            raise InputError(
-                f"the image has {image.shape[-1]} channels, but the network was trained on {self.channels}"
-            )
-        return self.method(image)
+        return self.method(match_channels(image, self.channels))
 
 
 def open_method(source: str | Path | ConfigDict) -> OpenedMethod:
     """Opens a method.
 
     Args:
-      source: the folder of a run of `segjax train`; the name of a classical method, for its default
-        settings; or a config of one classical method.
+      source: the folder of a run of `segjax train`; the name of a network in the package, or a file of
+        `segjax export`; the name of a classical method, for its default settings; or a config of one
+        classical method.
 
     Raises:
       InputError: if there is no such method, or no checkpoint that is intact.
@@ -90,18 +103,26 @@ def open_method(source: str | Path | ConfigDict) -> OpenedMethod:
     """
     if isinstance(source, ConfigDict):
         return _open_config(source)
-    if not Path(source).is_dir():
-        if str(source) not in METHODS:
-            raise InputError(
-                f"{source} is neither the folder of a run nor a classical method: choose one of"
-                f" {', '.join(METHODS)}"
-            )
-        return OpenedMethod(make_method(str(source)))
-    return open_run(Path(source))
+    source = os.path.expanduser(source)
+    if Path(source).is_dir():
+        return open_run(Path(source))
+    if (path := find(source)) is not None:
+        config, metadata, task, params, step = open_pretrained(path)
+        return _open_network(config, metadata, task, params, step)
+    if str(source) in METHODS:
+        return OpenedMethod(make_method(str(source)), digest=_digest(source))
+    raise InputError(
+        f"{source} is neither the folder of a run, nor a file of segjax export, nor the name of a network or"
+        f" of a classical method: choose one of {', '.join((*names(), *METHODS))}"
+    )
 
 
-def open_run(workdir: Path) -> OpenedMethod:
+def open_run(workdir: Path, *, fitted: bool = True) -> OpenedMethod:
     """Opens the trained method of a run.
+
+    Args:
+      workdir: the folder of the run.
+      fitted: whether to use the settings of the decoder that were fitted on the validation split.
 
     Raises:
       InputError: if there is no intact checkpoint.
@@ -110,9 +131,19 @@ def open_run(workdir: Path) -> OpenedMethod:
     task, params, step = restore_params(workdir, config, metadata)
     if has_svm(config):
         task, params = make_task(config, metadata, svm=True), rcnn_svm.load(params, workdir, step)
+    if fitted:
+        task = fitted_task(task, workdir, step)
+    return _open_network(config, metadata, task, params, step)
+
+
+def _open_network(
+    config: ConfigDict, metadata: ModelMetadata, task: Task, params: Params, step: int
+) -> OpenedMethod:
     predictor = make_predictor(config, task, params)
-    threshold = config.task.get("mask_threshold", 0.5)
-    return OpenedMethod(predictor, metadata.class_names, metadata.channels, step, threshold)
+    threshold = task.config.mask_threshold if isinstance(task, DetectionTask) else 0.5
+    # The settings of the task are those of the config, or fitted ones.
+    digest = _digest(fingerprint(params), config.to_json(sort_keys=True), cast(Any, task).config, metadata)
+    return OpenedMethod(predictor, metadata.class_names, metadata.channels, step, threshold, digest)
 
 
 def _open_config(config: ConfigDict) -> OpenedMethod:
@@ -127,10 +158,16 @@ def _open_config(config: ConfigDict) -> OpenedMethod:
         )
     (name,) = config.methods
     method = make_classical(config, name)
+    settings = config.methods.to_json(sort_keys=True)
     if not config.classifier.file:
-        return OpenedMethod(method)
+        return OpenedMethod(method, digest=_digest(settings))
     classifier = load(config.classifier.file)
-    return OpenedMethod(classifier.wrap(method), classifier.class_names)
+    digest = _digest(settings, file_digest(Path(config.classifier.file)))
+    return OpenedMethod(classifier.wrap(method), classifier.class_names, digest=digest)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, (version("segjax"), *parts))).encode()).hexdigest()
 
 
 def make_classical(config: ConfigDict, name: str) -> Method:
@@ -144,13 +181,46 @@ def make_reference(config: ConfigDict) -> Method:
     return make_method(settings.pop("name"), **settings)
 
 
+def read_predict_config(config: ConfigDict) -> PredictConfig:
+    """Reads the settings of prediction from a config.
+
+    Raises:
+      InputError: if one is out of range; the message names the field.
+    """
+    section = {name: value for name, value in config.predict.items() if name not in NOT_FOR_PREDICTOR}
+    return read_section(
+        PredictConfig,
+        section,
+        "config.predict",
+        trained_diameter=config.data.get("diameter"),
+        trained_patch=config.data.patch_size,
+    )
+
+
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     """Makes the method of a trained network."""
-    settings: dict[str, Any] = {name: config.predict[name] for name in ("tile", "overlap", "flips")}
+    prediction = read_predict_config(config)
+    settings: dict[str, Any] = {}
     if "proposals" in config:
-        settings |= {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
+        settings = {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
+    if warning := small_tile(config):
+        logging.warning(warning)
     with config_section("config.predict"):
-        return create_predictor(task, params, prepare=make_preprocessing(config), **settings)
+        return create_predictor(
+            task, params, prepare=make_preprocessing(config), config=prediction, **settings
+        )
+
+
+def small_tile(config: ConfigDict) -> str | None:
+    """Returns a warning if windows are smaller than the patches of the training, else None."""
+    tile, patch = config.predict.tile, config.data.patch_size
+    if tile >= patch:
+        return None
+    return (
+        f"config.predict.tile={tile} is below config.data.patch_size={patch}: the network sees less of the"
+        " surroundings of a pixel than in training, so scores and class weights do not carry over; set"
+        f" config.predict.tile to {patch} or more"
+    )
 
 
 def make_preprocessing(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:

@@ -20,6 +20,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.data.augmentation.policy import make_augment
+from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.data.stream import Stream, StreamConfig
 from segjax.datasets.catalog import open_source
@@ -29,6 +30,7 @@ from segjax.models.detectors import DetectorConfig, create_detector
 from segjax.models.layers import frozen
 from segjax.models.segmenters import SegmenterConfig, create_segmenter
 from segjax.models.weights.loading import load_detector, load_encoder, load_matching
+from segjax.models.weights.network import find, load_network
 from segjax.tasks import rcnn_svm
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
@@ -104,9 +106,14 @@ def read_section(kind: type[T], section: Mapping[str, Any], path: str, **values:
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
-    """Opens the "train", "validation" or "test" split of the data set of a config."""
+    """Opens the "train", "validation" or "test" split of a config; names joined by "+" are mixed."""
     choose(SPLITS, "--split", split)
-    return open_source(config.dataset.name, config.dataset[split], data_dir=config.dataset.data_dir)
+    names, classes = config.dataset.name.split("+"), config.dataset.get("classes")
+    sources = [open_source(name, config.dataset[split], data_dir=config.dataset.data_dir) for name in names]
+    if len(sources) == 1 and classes is None:
+        return sources[0]
+    with config_section("config.dataset"):
+        return MixedSource(sources, classes)
 
 
 def preprocessing_settings(config: ConfigDict) -> dict[str, Any]:
@@ -176,7 +183,7 @@ def make_setup(
     mesh = make_mesh(**config.mesh, devices=devices)
     check_batch(mesh, config.batch_size, config.train.num_microbatches)
     task = make_task(config, metadata)
-    params = _param_shapes(config, task, metadata)
+    params = param_shapes(config, task, metadata)
     optimizer_config = read_section(OptimizerConfig, config.optimizer, "config.optimizer")
     frozen_leaves = _frozen_leaves(config, params)
     with config_section("config.optimizer"):
@@ -223,7 +230,7 @@ def restore_params(workdir: Path, config: ConfigDict, metadata: ModelMetadata) -
         if best is None:
             raise InputError(f"{workdir / 'checkpoints'} has no checkpoint yet: segjax train makes one")
         steps = [best] if which == "best" else checkpoints.steps()[::-1]
-        params, step = checkpoints.restore_params(_param_shapes(config, task, metadata), steps)
+        params, step = checkpoints.restore_params(param_shapes(config, task, metadata), steps)
     return task, params, step
 
 
@@ -241,8 +248,12 @@ def _frozen_leaves(config: ConfigDict, params: Params) -> PyTree:
 def _load_weights(config: ConfigDict, params: Params) -> Params:
     """Returns the parameters with those of a weights file or of another run, as far as they match."""
     weights = Path(config.model.weights)
-    if weights.is_dir():
-        _, checkpoint, _ = restore_params(weights, read_config(weights), read_metadata(weights))
+    network = find(config.model.weights)
+    if network is not None or weights.is_dir():
+        if network is not None:
+            checkpoint, _ = load_network(network)
+        else:
+            _, checkpoint, _ = restore_params(weights, read_config(weights), read_metadata(weights))
         loaded, missing = load_matching(params, checkpoint, weights)
         if missing:
             logging.warning("randomly initialised, as %s lacks them: %s", weights, ", ".join(missing))
@@ -261,7 +272,8 @@ def _initialiser(config: ConfigDict, task: Task, metadata: ModelMetadata) -> Cal
     return lambda key: task.init(key, batch)
 
 
-def _param_shapes(config: ConfigDict, task: Task, metadata: ModelMetadata) -> Params:
+def param_shapes(config: ConfigDict, task: Task, metadata: ModelMetadata) -> Params:
+    """Returns the shapes and types of the parameters of a task."""
     return jax.eval_shape(_initialiser(config, task, metadata), jax.random.key(0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -14,9 +14,18 @@ from segjax.data.prefetch import prefetch
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
+from segjax.experiment import decoder_fit
+from segjax.experiment.decoder_fit import DecoderFit, fit_decoder
 from segjax.experiment.leaks import check_leaks, split_facts
-from segjax.experiment.methods import has_svm, make_predictor, make_proposer
+from segjax.experiment.methods import (
+    has_svm,
+    make_predictor,
+    make_proposer,
+    open_run,
+    read_predict_config,
+)
 from segjax.experiment.setup import (
+    config_section,
     make_first_state,
     make_setup,
     make_stream,
@@ -26,6 +35,7 @@ from segjax.experiment.setup import (
     restore_params,
 )
 from segjax.experiment.workdir import ModelMetadata, bind_config, write_metadata
+from segjax.inference.predictor import Predictor
 from segjax.metrics.scores import Scores
 from segjax.tasks import rcnn_svm
 from segjax.tasks.detection import DetectionTask
@@ -36,7 +46,8 @@ from segjax.typing import Batch, Params
 
 def train(config: ConfigDict, workdir: Path) -> Result:
     """Trains a config in a folder, resuming where an earlier run of the same command stopped."""
-    # 1. The folder belongs to this config; the splits do not leak.
+    # 1. The folder belongs to this config, which can be used for prediction; the splits do not leak.
+    read_predict_config(config)
     bind_config(workdir, config)
     source, validation = open_split(config, "train"), open_split(config, "validation")
     check_leaks(config)
@@ -78,6 +89,21 @@ def train(config: ConfigDict, workdir: Path) -> Result:
     # 5. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
     if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
         _fit_svm(config, workdir, metadata, source)
+
+    # 6. The decoder takes the settings that are best on the validation split.
+    if config.predict.fit and jax.process_index() == 0 and not (workdir / decoder_fit.FILE).exists():
+        fit_run(config, workdir, validation)
+    return result
+
+
+def fit_run(config: ConfigDict, workdir: Path, validation: Source) -> DecoderFit:
+    """Fits the decoder of a trained run, and stores the result in its folder."""
+    opened = open_run(workdir, fitted=False)
+    with config_section("config.predict"):
+        result = fit_decoder(
+            cast(Predictor, opened.method), validation, step=opened.step or 0, fixed=config.predict.fixed
+        )
+    decoder_fit.save(result, workdir)
     return result
 
 

@@ -59,7 +59,7 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"--workdir={workdir} contains no run: there is no {path}; segjax train makes one")
-    return ConfigDict(_lists_to_tuples(_read(path)))
+    return ConfigDict(lists_to_tuples(_read(path)))
 
 
 def write_metadata(workdir: Path, metadata: ModelMetadata) -> None:
@@ -89,11 +89,11 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _lists_to_tuples(value: Any) -> Any:
+def lists_to_tuples(value: Any) -> Any:
     """Undoes what JSON does to a config, which contains no lists."""
     if isinstance(value, dict):
-        return {name: _lists_to_tuples(item) for name, item in value.items()}
-    return tuple(_lists_to_tuples(item) for item in value) if isinstance(value, list) else value
+        return {name: lists_to_tuples(item) for name, item in value.items()}
+    return tuple(lists_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,46 +8,83 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
-from segjax.inference.tiling import predict_tiled
+from segjax.data.preprocess import resize_image
+from segjax.inference.settings import PredictConfig
+from segjax.inference.margin import receptive_margin
+from segjax.inference.tiling import Windows, predict_tiled
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import typical_diameter
+from segjax.segmentation.resize import resize_segmentation
 from segjax.tasks.base import Task
 from segjax.typing import Array, Outputs, Params
+
+# Predictions beyond the first if the diameter is estimated, and the ratio of diameters that is close enough.
+PASSES, TOLERANCE = 2, 1.25
 
 
 @dataclasses.dataclass(eq=False)
 class DensePredictor:
     """Blends the maps of a network over windows; the fields are those of `create_predictor`.
 
-    The network is compiled once for each of a few window sizes.
+    The maps do not depend on the windows, except for networks with the norm `group`, see `predict_tiled`. The
+    network is compiled once for each of a few window sizes. Instances are separated at the resolution of the
+    network's input.
     """
 
     task: Task
     params: Params
     _: dataclasses.KW_ONLY
     prepare: Callable[[np.ndarray], np.ndarray]
-    tile: int = 512
-    overlap: int = 64
-    flips: bool = False
+    config: PredictConfig = PredictConfig()
 
     def __post_init__(self) -> None:
         predict = self.task.predict
-        self._predict = jax.jit(_mean_over_flips(predict) if self.flips else predict)
+        self._predict = jax.jit(_mean_over_flips(predict) if self.config.flips else predict)
+        self._windows: Windows | None = None
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image [H, W, C] as it was read."""
-        return self.task.segment(self.predict_maps(image))
+        return resize_segmentation(self.task.segment(self.predict_maps(image)), image.shape[:2])
 
     def predict_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the maps [H, W, ...] float32 at the resolution of the image."""
-        maps = predict_tiled(
-            lambda windows: self._predict(self.params, windows),
-            self.prepare(image),
-            tile=self.tile,
-            overlap=self.overlap,
-        )
-        return {name: _resize(np.asarray(values), image.shape[:2]) for name, values in maps.items()}
+        """Returns the maps [h, w, ...] float32 of an image [H, W, C] as it was read.
+
+        Without a known diameter, the instances of a first prediction give the scale of a second one.
+        """
+        prepared, trained = self.prepare(image), self.config.trained_diameter
+        if trained is None:
+            return self._maps(prepared)
+        if self.config.diameter:
+            return self._maps(resize_image(prepared, trained / self.config.diameter))
+        maps, factor = self._maps(prepared), 1.0
+        for _ in range(PASSES):
+            diameter = typical_diameter(self.task.segment(maps).labels)
+            change = np.clip(trained / diameter, 0.5, 2) if diameter > 0 else 1.0
+            if abs(np.log(change)) < np.log(TOLERANCE):
+                break
+            factor = float(np.clip(factor * change, 0.25, 4))
+            maps = self._maps(resize_image(prepared, factor))
+        return maps
+
+    def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        windows = self._choose_windows(prepared)
+        return predict_tiled(lambda images: self._predict(self.params, images), prepared, windows)
+
+    def _choose_windows(self, prepared: np.ndarray) -> Windows:
+        """Returns the windows for an image. The margin is computed for the first that needs several windows."""
+        tile, overlap = self.config.tile, self.config.overlap
+        if max(prepared.shape[:2]) <= tile:
+            return Windows(tile, overlap)
+        if self._windows is None:
+            stride = self.task.stride
+            margin = receptive_margin(
+                self.task.predict, self.params, stride=stride, channels=prepared.shape[2]
+            )
+            if not margin.exact:
+                tile = max(tile, -(-self.config.trained_patch // stride) * stride)
+            self._windows = Windows(tile, overlap, margin.pixels, stride)
+        return self._windows
 
 
 def _mean_over_flips(predict: Callable[[Params, Array], Outputs]) -> Callable[[Params, Array], Outputs]:
@@ -64,17 +101,3 @@ def _mean_over_flips(predict: Callable[[Params, Array], Outputs]) -> Callable[[P
         return {name: unflipped_mean(values) for name, values in outputs.items()}
 
     return mean
-
-
-def _resize(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resizes maps [h, w, ...] to [H, W, ...], bilinearly."""
-    if values.shape[:2] == shape:
-        return values
-    channels = np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0)
-    resized = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(channel)).resize(shape[::-1], Image.Resampling.BILINEAR)
-        )
-        for channel in channels
-    ]
-    return np.stack(resized, axis=-1).reshape(*shape, *values.shape[2:])

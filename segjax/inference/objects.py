@@ -9,7 +9,10 @@ import jax
 import numpy as np
 from absl import logging
 
+from segjax.inference.outlines import classical_outlines
+from segjax.inference.settings import PredictConfig
 from segjax.inference.tile_merging import predict_and_merge
+from segjax.inference.tiling import Windows
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 from segjax.typing import Outputs, Params
@@ -26,14 +29,14 @@ class ObjectPredictor:
     params: Params
     _: dataclasses.KW_ONLY
     prepare: Callable[[np.ndarray], np.ndarray]
-    tile: int = 512
-    overlap: int = 64
+    config: PredictConfig = PredictConfig()
     proposer: Callable[[np.ndarray], np.ndarray] | None = None
     max_proposals: int = 1000
 
     def __post_init__(self) -> None:
         self._predict = jax.jit(self.task.predict)
         self._propose = jax.jit(self.task.propose)
+        self._windows = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image [H, W, C] as it was read."""
@@ -51,8 +54,7 @@ class ObjectPredictor:
         merged = predict_and_merge(
             lambda windows, size, _: self._propose(self.params, windows, size),
             prepared,
-            tile=self.tile,
-            overlap=self.overlap,
+            self._windows,
         )
         order = np.argsort(-merged["scores"], kind="stable")
         return merged["boxes"][order] * _to_image(image, prepared)
@@ -62,16 +64,15 @@ class ObjectPredictor:
 
         Returns:
           For N objects, best first: "boxes" [N, 4] in pixels of the image, "classes" [N], "scores" [N],
-          "valid" [N], "masks" [N, M, M] inside the boxes if the network predicts masks; and "shape", the
-          image's `(H, W)`.
+          "valid" [N], "masks" [N, M, M] inside the boxes if the network predicts masks, else [N] cutouts by
+          kind of outline, see `classical_outlines`; and "shape", the image's `(H, W)`.
         """
         prepared = self.prepare(image)
         to_image = _to_image(image, prepared)
         merged = predict_and_merge(
             lambda windows, size, proposals: self._predict(self.params, windows, size, proposals),
             prepared,
-            tile=self.tile,
-            overlap=self.overlap,
+            self._windows,
             proposals=None if self.proposer is None else self.proposer(image) / to_image,
             max_proposals=self.max_proposals,
         )
@@ -84,6 +85,9 @@ class ObjectPredictor:
         order = np.argsort(-merged["scores"], kind="stable")
         outputs = {name: values[order] for name, values in merged.items()}
         outputs["boxes"] = outputs["boxes"] * to_image
+        if "masks" not in outputs:
+            outlines = classical_outlines(image, outputs["boxes"])
+            outputs |= {name: np.array([*cutouts, None], object)[:-1] for name, cutouts in outlines.items()}
         return outputs | {"valid": np.ones(len(order), bool), "shape": np.array(image.shape[:2])}
 
 

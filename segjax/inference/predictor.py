@@ -10,6 +10,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.inference.dense import DensePredictor
 from segjax.inference.objects import ObjectPredictor
+from segjax.inference.settings import PredictConfig
 from segjax.segmentation import Segmentation
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
@@ -38,9 +39,7 @@ def create_predictor(
     params: Params,
     *,
     prepare: Callable[[np.ndarray], np.ndarray],
-    tile: int = 512,
-    overlap: int = 64,
-    flips: bool = False,
+    config: PredictConfig = PredictConfig(),
     propose: Callable[[np.ndarray], np.ndarray] | None = None,
     max_proposals: int = 1000,
 ) -> Predictor:
@@ -50,27 +49,23 @@ def create_predictor(
       task: its `predict` and `segment` are used.
       params: parameters of the network.
       prepare: `image as read [H, W, C] -> network input [h, w, C] float32`, the same as in training.
-      tile: the largest window, in pixels of the network's input.
-      overlap: overlap of neighbouring windows, in the same pixels.
-      flips: whether to average the maps over the image and its three mirror images.
+      config: the settings.
       propose: `image as read -> boxes [P, 4]` in its pixels, for a detector without an RPN.
       max_proposals: maximum per window.
 
     Raises:
-      InputError: if `flips` is set for a detector.
+      InputError: if `flips` or a diameter is set for a detector.
     """
     if not isinstance(task, DetectionTask):
-        return DensePredictor(task, params, prepare=prepare, tile=tile, overlap=overlap, flips=flips)
-    if flips:
+        return DensePredictor(task, params, prepare=prepare, config=config)
+    if config.flips:
         raise InputError(
             "flips=True averages maps, but this network detects objects: set it to False", field="flips"
         )
+    if config.trained_diameter is not None:
+        raise InputError(
+            "data.diameter is for networks with maps: leave it empty for a detector", field="diameter"
+        )
     return ObjectPredictor(
-        task,
-        params,
-        prepare=prepare,
-        tile=tile,
-        overlap=overlap,
-        proposer=propose,
-        max_proposals=max_proposals,
+        task, params, prepare=prepare, config=config, proposer=propose, max_proposals=max_proposals
     )

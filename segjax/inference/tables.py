@@ -26,17 +26,19 @@ def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
 
     Raises:
       InputError: if the path has another ending.
+      OSError: if the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path} cannot be written: a table ends in .csv or .parquet")
     parts = [pa.table({name: pa.array(values) for name, values in table.items()}) for table in tables]
     table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
-    with atomic_write(path) as tmp_path:
+    # Arrow opens only files whose path is UTF-8.
+    with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         if path.suffix == ".csv":
-            csv.write_csv(table, tmp_path)
+            csv.write_csv(table, file)
         else:
-            parquet.write_table(table.cast(pa.schema(map(_with_unit, table.schema))), tmp_path)
+            parquet.write_table(table.cast(pa.schema(map(_with_unit, table.schema))), file)
 
 
 def _with_unit(field: pa.Field) -> pa.Field:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segjax.data.windows import boxes_in_window, pad_boxes
-from segjax.inference.tiling import fit_windows, window_offsets
+from segjax.inference.tiling import Windows
 from segjax.typing import Outputs
 
 # A box counts as cut by its window if it is nearer than this to an edge of the window, in pixels.
@@ -24,9 +24,8 @@ Predict = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None
 def predict_and_merge(
     predict: Predict,
     image: np.ndarray,
+    windows: Windows,
     *,
-    tile: int,
-    overlap: int,
     proposals: np.ndarray | None = None,
     max_proposals: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -35,8 +34,8 @@ def predict_and_merge(
     Args:
       predict: detects the objects of one window; `size` is `(height, width)` of the window without padding.
       image: [H, W, C] float32. If it is smaller than a window, it is padded by reflection.
-      tile: the largest side S of a window, pixels.
-      overlap: overlap of neighbouring windows, pixels. A larger object may be detected in pieces.
+      windows: size and overlap of the windows. An object larger than the overlap may be detected in pieces.
+        With the network's stride, anchors of all windows are at the same pixels as those of the full image.
       proposals: [P, 4] float boxes, pixels, for a network without an RPN.
       max_proposals: maximum per window; if there are more, an evenly spaced selection is used.
 
@@ -45,8 +44,8 @@ def predict_and_merge(
       rows; and "dropped" [], the number of detections beyond the network's limit.
     """
     height, width = image.shape[:2]
-    padded, side = fit_windows(image, tile=tile)
-    tops, lefts = (window_offsets(length, side, overlap) for length in padded.shape[:2])
+    padded, side = windows.fit(image)
+    tops, lefts = (windows.starts(length, side) for length in padded.shape[:2])
     parts: list[dict[str, np.ndarray]] = []
     dropped = 0
     for top, left in itertools.product(tops, lefts):

@@ -59,6 +59,7 @@ class Decoder(nn.Module):
       channels: output channels of each stage, coarse to fine. None for half of the encoder's channels at the
         same resolution or, if the encoder has no such resolution, half of the previous stage's.
       count: number of 3 x 3 convolutions in a stage.
+      output_stride: stride of the result; finer features are not used.
       norm: factory of the normalisation after each convolution, or None.
       dtype: dtype of the computation; parameters are float32.
       remat: recompute the activations of a stage in the backward pass instead of storing them.
@@ -70,6 +71,7 @@ class Decoder(nn.Module):
     merge: str = "concatenate"
     channels: tuple[int, ...] | None = None
     count: int = 2
+    output_stride: int = 1
     norm: Norm | None = None
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
@@ -83,11 +85,13 @@ class Decoder(nn.Module):
           size: `(H, W)` of the image.
 
         Returns:
-          [B, H, W, channels[-1]].
+          [B, ceil(H / output_stride), ceil(W / output_stride), channels[-1]].
         """
         *finer, x = features
         skips: list[Array | None] = [*reversed(finer), *([None] if self.strides[0] > 1 else [])]
         widths = self.channels or default_channels([f.shape[-1] for f in features], self.strides)
+        if unused := self.output_stride.bit_length() - 1:
+            skips, widths = skips[:-unused], widths[: len(skips) - unused]
         stage = nn.remat(DecoderStage) if self.remat else DecoderStage
         for index, (skip, channels) in enumerate(zip(skips, widths, strict=True), start=1):
             height, width = size if skip is None else skip.shape[1:3]

@@ -92,7 +92,31 @@ class FrozenBatchNorm(nn.Module):
         )
 
 
-NORMS: dict[str, type[nn.Module] | None] = {"group": GroupNorm, "frozen_batch": FrozenBatchNorm, "none": None}
+class LayerNorm(nn.Module):
+    """Normalises the channels of each pixel (https://arxiv.org/abs/1607.06450), as in ConvNeXt.
+
+    It depends on no other pixel, so that a prediction does not depend on the window of the image.
+
+    Attributes:
+      epsilon: added to the variance.
+      dtype: dtype of the result; statistics and parameters are float32.
+    """
+
+    epsilon: float = 1e-3
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Normalises `x` [B, H, W, C]."""
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, use_fast_variance=False, name="norm")(x)
+
+
+NORMS: dict[str, type[nn.Module] | None] = {
+    "group": GroupNorm,
+    "layer": LayerNorm,
+    "frozen_batch": FrozenBatchNorm,
+    "none": None,
+}
 
 
 def frozen(params: Params) -> PyTree:

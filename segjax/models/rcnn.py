@@ -62,6 +62,13 @@ class RCNN(nn.Module):
     mask_head: Any = None
     aligned: bool = True
 
+    @property
+    def stride(self) -> int:
+        """Stride of the coarsest feature map."""
+        if self.backbone is None:
+            return 1
+        return int(self.backbone.encoder.strides[-1]) * (1 if self.backbone.pyramid is None else 2)
+
     def setup(self) -> None:
         """Makes the constant affine transform of the images."""
         self.input = FrozenBatchNorm(epsilon=0.0)

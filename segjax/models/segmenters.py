@@ -11,7 +11,13 @@ import jax.numpy as jnp
 from segjax.errors import InputError, choose
 from segjax.models import resnet, vgg
 from segjax.models.decoder import Decoder
-from segjax.models.layers import NORMS, FrozenBatchNorm, Interpolation, TransposedConvolution
+from segjax.models.layers import (
+    NORMS,
+    FrozenBatchNorm,
+    Interpolation,
+    TransposedConvolution,
+    upsample2x,
+)
 from segjax.typing import Array, Outputs
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -42,8 +48,13 @@ class Segmenter(nn.Module):
     """
 
     encoder: nn.Module
-    decoder: nn.Module
+    decoder: Decoder
     outputs: Mapping[str, int]
+
+    @property
+    def stride(self) -> int:
+        """Shifting an image by its multiples shifts the outputs, away from the border."""
+        return int(self.encoder.strides[-1])
 
     @nn.compact
     def __call__(self, images: Array) -> Outputs:
@@ -56,13 +67,17 @@ class Segmenter(nn.Module):
           The logits [B, H, W, channels] of each output, by name, float32.
         """
         x = FrozenBatchNorm(epsilon=0.0, name="input")(images)
-        x = self.decoder(self.encoder(x), images.shape[1:3]).astype(jnp.float32)
+        height, width = images.shape[1:3]
+        x = self.decoder(self.encoder(x), (height, width)).astype(jnp.float32)
         # With smaller initial weights, 0.01, the heads alone took a hundred steps to grow.
         init = nn.initializers.lecun_normal()
-        return {
+        maps = {
             name: nn.Conv(channels, (1, 1), kernel_init=init, name=f"head_{name}")(x)
             for name, channels in self.outputs.items()
         }
+        for _ in range(self.decoder.output_stride.bit_length() - 1):
+            maps = {name: upsample2x(values, method="bilinear") for name, values in maps.items()}
+        return {name: values[:, :height, :width] for name, values in maps.items()}
 
 
 def create_encoder(
@@ -89,7 +104,10 @@ class SegmenterConfig:
       interpolation: `nearest` or `bilinear`, for the decoder `upsample`.
       channels: channels of the decoder's stages, coarse to fine; None for half of the encoder's.
       convolutions: number of 3 x 3 convolutions in each stage of the decoder.
-      norm: norm of the encoder, `group`, `frozen_batch` or `none`. `group` is for training from scratch.
+      output_stride: resolution of the decoder's result, 1, 2 or 4; its outputs are interpolated to the size
+        of the image. The finer levels cost most of the time of a network.
+      norm: norm of the encoder, `group`, `layer`, `frozen_batch` or `none`. `group` and `layer` are for
+        training from scratch; with `group`, predictions depend on the window of the image.
         Published weights of VGG need `none`, those of ResNets, and of VGGs called `bn`, `frozen_batch`.
       decoder_norm: norm of the decoder.
       dtype: dtype of the computation, `float32` or `bfloat16`; parameters and outputs are float32.
@@ -104,6 +122,7 @@ class SegmenterConfig:
     interpolation: str = "bilinear"
     channels: Sequence[int] | None = None
     convolutions: int = 2
+    output_stride: int = 1
     norm: str = "group"
     decoder_norm: str = "group"
     dtype: str = "float32"
@@ -157,7 +176,11 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
         choose(("nearest", "bilinear"), "interpolation", config.interpolation)
         double = partial(double, method=config.interpolation)
     channels = None if config.channels is None else tuple(config.channels)
-    count = len(strides) - (strides[0] == 1)
+    if config.output_stride not in (1, 2, 4):
+        raise InputError(
+            f"output_stride must be 1, 2 or 4, not {config.output_stride}", field="output_stride"
+        )
+    count = len(strides) - 1 + (strides[0] > 1) - (config.output_stride.bit_length() - 1)
     if channels is not None and (len(channels) != count or min(channels) < 1):
         raise InputError(
             f"channels must be {count} positive numbers for the decoder of {config.encoder}, not {channels}"
@@ -172,6 +195,7 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
         merge=choose(("concatenate", "add"), "merge", config.merge),
         channels=channels,
         count=config.convolutions,
+        output_stride=config.output_stride,
         norm=make_norm("decoder_norm", config.decoder_norm, dtype),
         dtype=dtype,
         remat=config.remat,

@@ -37,6 +37,12 @@ class Cutout(NamedTuple):
         return Cutout.of(inside, max(0, top), max(0, left))
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The bounding box `(x0, y0, x1, y1)` in pixels of the image."""
+        height, width = self.mask.shape
+        return self.left, self.top, self.left + width, self.top + height
+
+    @property
     def window(self) -> tuple[slice, slice]:
         """Row and column slices of the box in the image."""
         height, width = self.mask.shape
@@ -85,6 +91,20 @@ def remove_small(labels: np.ndarray, min_area: int) -> np.ndarray:
     is_large = np.bincount(labels.ravel()) >= max(min_area, 1)
     is_large[0] = False
     return np.where(is_large, np.cumsum(is_large), 0)[labels].astype(np.int32)
+
+
+def typical_diameter(labels: np.ndarray) -> float:
+    """Returns the median diameter in pixels of the circles with the areas of the instances; NaN without one.
+
+    Args:
+      labels: [H, W] int, 0 for background; ids may have gaps.
+
+    >>> round(typical_diameter(np.ones((20, 20), int)), 2)
+    22.57
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.median(np.sqrt(areas * 4 / np.pi))) if len(areas) else float("nan")
 
 
 def colour_ids(colours: np.ndarray) -> np.ndarray:

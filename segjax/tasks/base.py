@@ -20,6 +20,10 @@ class Task(Protocol):
     def targets(self) -> frozenset[str]:
         """The optional keys of a batch that `loss` reads, see `segjax.typing.Batch`."""
 
+    @property
+    def stride(self) -> int:
+        """Stride of the network's coarsest features, pixels; windows of an image start at its multiples."""
+
     def init(self, key: Array, batch: Batch) -> Params:
         """Returns initial parameters; only the shape of `batch["image"]` matters."""
 

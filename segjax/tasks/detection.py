@@ -18,6 +18,7 @@ from segjax.ops.detection import Detections, Proposals, detect, propose
 from segjax.ops.nms import suppress
 from segjax.ops.roi_masks import pairwise_mask_iou
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import paint
 from segjax.segmentation.paste_masks import paste_masks
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.detection_losses import (
@@ -59,6 +60,7 @@ class DetectionTask:
     def __post_init__(self) -> None:
         choose(("boxes", "masks"), "suppression", self.config.suppression)
         choose(("softmax", "svm"), "classifier", self.config.classifier)
+        choose(("region", "foreground", "ellipse"), "outline", self.config.outline)
         if self.config.suppression == "masks" and self.model.mask_head is None:
             raise InputError(
                 "suppression='masks' needs masks: choose boxes, or method=mask_r_cnn", field="suppression"
@@ -68,6 +70,11 @@ class DetectionTask:
     def proposals(self) -> bool:
         """Whether `loss` and `predict` need external proposals, because the model has no RPN."""
         return self.model.rpn is None
+
+    @property
+    def stride(self) -> int:
+        """The stride of the network."""
+        return self.model.stride
 
     @property
     def targets(self) -> frozenset[str]:
@@ -166,12 +173,18 @@ class DetectionTask:
 
     def segment(self, outputs: Outputs) -> Segmentation:
         """Makes a segmentation; where objects overlap, the one with the highest score is on top."""
-        valid = np.asarray(outputs["valid"], bool)
-        order = np.flatnonzero(valid)[np.argsort(-np.asarray(outputs["scores"])[valid], kind="stable")]
+        scores = np.asarray(outputs["scores"])
+        valid = np.asarray(outputs["valid"], bool) & (scores > self.config.detect.score_threshold)
+        order = np.flatnonzero(valid)[np.argsort(-scores[valid], kind="stable")]
         boxes, classes, scores = (np.asarray(outputs[name])[order] for name in ("boxes", "classes", "scores"))
-        masks = np.asarray(outputs["masks"])[order] if "masks" in outputs else None
         height, width = (int(side) for side in outputs["shape"])
-        labels = paste_masks(boxes, masks, (height, width), threshold=self.config.mask_threshold)
+        if self.config.outline in outputs and "masks" not in outputs:
+            cutouts = np.asarray(outputs[self.config.outline])[order]
+            worst_first = paint(cutouts[::-1].tolist(), (height, width), smaller_on_top=False)
+            labels = np.where(worst_first > 0, len(order) + 1 - worst_first, 0)
+        else:
+            masks = np.asarray(outputs["masks"])[order] if "masks" in outputs else None
+            labels = paste_masks(boxes, masks, (height, width), threshold=self.config.mask_threshold)
         areas = np.bincount(labels.ravel(), minlength=len(order) + 1)
         visible = areas >= max(self.config.min_area, 1)
         visible[0] = False

@@ -51,6 +51,8 @@ class DetectionConfig:
       suppression: `boxes`, or `masks` to suppress by mask IoU as well.
       mask_nms: mask IoU above which the lower-scoring detection is suppressed.
       mask_threshold: minimum probability of the pixels of a mask.
+      outline: pixels of an object of a network without a mask head: `region`, `foreground` or `ellipse`, see
+        `segjax.inference.outlines`.
       min_area: minimum number of visible pixels of an instance.
       classifier: `softmax` keeps the trained layers; `svm` replaces them after training, see `rcnn_svm`.
       weights: weights of the loss terms.
@@ -63,6 +65,7 @@ class DetectionConfig:
     suppression: str = "boxes"
     mask_nms: float = 0.3
     mask_threshold: float = 0.5
+    outline: str = "region"
     min_area: int = 5
     classifier: str = "softmax"
     weights: LossWeights = LossWeights()

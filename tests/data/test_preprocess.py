@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from segjax.data.preprocess import (
-    instance_distance,
     percentile_normalise,
     preprocess_example,
     preprocess_image,
@@ -12,6 +11,7 @@ from segjax.data.preprocess import (
     resize_labels,
 )
 from segjax.data.records import Record
+from segjax.data.targets import instance_distance
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE

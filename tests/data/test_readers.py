@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data.readers import list_images, read_image, read_labels
+from segjax.data.readers import read_image, read_labels
 from segjax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -253,17 +253,6 @@ def test_missing_and_unknown_files_are_named(tmp_path):
         read_image(write(tmp_path / "a.npy", np.zeros((0, 4), np.uint8)))
     with pytest.raises(InputError, match="complex128 are not"):
         read_image(write(tmp_path / "a.npy", np.zeros((4, 4), complex)))
-
-
-def test_lists_images_by_name(tmp_path):
-    for name in ("b.TIF", "a.png", "._a.png", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "c.png").mkdir()
-    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.TIF"]
-    with pytest.raises(InputError, match="is not a folder"):
-        list_images(tmp_path / "missing")
-    with pytest.raises(InputError, match="holds no image"):
-        list_images(tmp_path / "c.png")
 
 
 def test_a_tiff_that_lies_about_its_size_is_refused(tmp_path):

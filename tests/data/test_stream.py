@@ -9,6 +9,7 @@ from segjax.data.prefetch import prefetch
 from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Record
 from segjax.data.stream import Stream, StreamConfig
+from segjax.data.targets import TARGETS
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
@@ -189,7 +190,7 @@ def test_classes_are_drawn_evenly_whatever_the_number_of_their_instances():
 
 
 def test_only_the_targets_of_the_task_are_computed(monkeypatch):
-    monkeypatch.setattr("segjax.data.preprocess.instance_distance", lambda labels: pytest.fail("computed"))
+    monkeypatch.setitem(TARGETS, "distance", lambda labels: pytest.fail("computed"))
     batch = make_stream(SOURCE, **SETTINGS, targets=()).batch(0)
     assert set(batch) == {"image", "labels", "semantic"}
 

@@ -224,6 +224,10 @@ def test_predictions_are_written_as_coco(alternated):
     outputs = chosen.method.detect(image)
     np.testing.assert_allclose([a["score"] for a in predictions["annotations"]], outputs["scores"])
     assert len(predictions["categories"]) == len(chosen.class_names) - 1
+    again = predict(select_method(folder / "3", None), images, folder / "out", as_coco=True)
+    list(again)
+    assert "(1 of them finished before)" in again.summary
+    assert json.loads((folder / "out" / "predictions.json").read_text()) == predictions
 
 
 def test_r_cnn_ends_with_svms(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_another_split_is_reported_beside_it(run):
         evaluate_workdir(workdir, "holdout")
 
 
+def test_the_report_says_that_tiles_are_below_the_training_patch(run, tmp_path):
+    _, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["patch_size"] = 256
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    evaluate_workdir(tmp_path / "run", "validation")
+    page = (tmp_path / "run" / "report_validation" / "index.html").read_text()
+    assert "config.predict.tile=128 is below config.data.patch_size=256" in page
+    assert "is below" not in (workdir / "report" / "index.html").read_text()
+
+
 def test_a_folder_of_images_is_segmented(run, tmp_path):
     _, workdir, _, _ = run
     images, out = tmp_path / "images", tmp_path / "out"
@@ -74,6 +87,9 @@ def test_a_folder_of_images_is_segmented(run, tmp_path):
     grey = np.repeat(rng.integers(0, 256, (33, 50, 1), np.uint8), 3, -1)
     Image.fromarray(grey).save(images / "grey as colour.png")
     done = dict(predict(select_method(workdir, None), images, out))
+    again = predict(select_method(workdir, None), images, out)
+    assert dict(again) == done
+    assert "(3 of them finished before)" in again.summary
     assert sorted(path.name for path in done) == ["deep.tif", "grey as colour.png", "grey.png"]
     for path, count in done.items():
         labels = tifffile.imread(out / f"{path.stem}_labels.tif")
@@ -160,7 +176,7 @@ def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
     _, workdir, _, _ = run
     colour = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     Image.fromarray(colour).save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match=r"colour\.png has 3 channels"):
+    with pytest.raises(InputError, match=r"colour\.png has the channels 0, 1, 2, but .* trained on 1"):
         list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
 
 

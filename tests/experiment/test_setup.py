@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.configs import semantic
+from segjax.data.targets import TARGETS
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
 from segjax.experiment.setup import make_first_state, make_setup, make_stream, make_task
@@ -34,7 +35,7 @@ def config_of(name, variant=""):
 def batch_of(config):
     size = -(-int(config.data.patch_size * config.data.margin * 100) // 100)
     whole = (config.batch_size, size, size)
-    shapes = {"image": ((*whole, 1), np.float32), "distance": (whole, np.float32)}
+    shapes = {"image": ((*whole, 1), np.float32), **dict.fromkeys(TARGETS, (whole, np.float32))}
     shapes |= dict.fromkeys(("labels", "semantic"), (whole, np.int32))
     return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
@@ -63,11 +64,18 @@ def test_every_config_has_the_common_fields_and_needs_no_download(name):
         config_of(name, "colour=red")
 
 
-VARIANTS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("encoder", "decoder", "instances"))))
-# Each encoder once, and among them every pair of a decoder and of how instances are told apart.
+ENCODERS = semantic.OPTIONS["encoder"]
+# Every pair of a decoder and a representation of instances.
 PAIRS = list(itertools.product(*(semantic.OPTIONS[name] for name in ("decoder", "instances"))))
+VARIANTS = [
+    *itertools.product(ENCODERS, semantic.OPTIONS["decoder"], ["distance"]),
+    *(("vgg11", *pair) for pair in PAIRS if pair[1] != "distance"),
+]
+# Each encoder at least once, and each pair.
+SMALL = [name for name in ENCODERS if name in ("vgg11", "resnet18")]
 COVERING = [
-    (encoder, *PAIRS[index % len(PAIRS)]) for index, encoder in enumerate(semantic.OPTIONS["encoder"])
+    (ENCODERS[index] if index < len(ENCODERS) else SMALL[index % 2], *pair)
+    for index, pair in enumerate(PAIRS)
 ]
 
 

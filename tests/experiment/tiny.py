@@ -18,5 +18,5 @@ def shrink(config: ConfigDict) -> ConfigDict:
     # Quick to compile.
     config.augment.policy = ("flip", "rot90")
     config.mesh.data = 1
-    config.predict.tile = 128
+    config.predict.tile, config.predict.overlap = 128, 32
     return config

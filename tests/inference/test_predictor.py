@@ -8,6 +8,7 @@ import tifffile
 from segjax.errors import InputError
 from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Detector, create_predictor
+from segjax.inference.settings import PredictConfig
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 from segjax.typing import IGNORE
@@ -17,7 +18,7 @@ def task(predict):
     def segment(outputs):
         return Segmentation.from_labels((outputs["p"] > 0.5).astype(int))
 
-    return SimpleNamespace(predict=predict, segment=segment)
+    return SimpleNamespace(predict=predict, segment=segment, stride=1)
 
 
 def brighter(params, images):
@@ -31,11 +32,14 @@ def halved(image):
 def test_segments_at_the_resolution_of_the_image():
     image = np.zeros((50, 70, 1), np.uint8)
     image[10:30, 20:50] = 1
-    predictor = create_predictor(task(brighter), jnp.float32(1), prepare=halved, tile=128)
+    predictor = create_predictor(
+        task(brighter), jnp.float32(1), prepare=halved, config=PredictConfig(tile=128)
+    )
     outputs = predictor.predict_maps(image)
-    assert outputs["p"].shape == (50, 70)
-    assert outputs["pair"].shape == (50, 70, 2)
+    assert outputs["p"].shape == (25, 35)
+    assert outputs["pair"].shape == (25, 35, 2)
     segmentation = predictor(image)
+    assert segmentation.shape == (50, 70)
     assert segmentation.num_instances == 1
     assert abs((segmentation.labels > 0).sum() - 600) < 60
 
@@ -61,9 +65,9 @@ def test_mirrored_predictions_are_turned_back_before_they_are_averaged():
 
     image = np.random.default_rng(0).random((128, 128, 1)).astype(np.float32)
     plain = create_predictor(task(leaning), None, prepare=lambda image: image).predict_maps(image)["p"]
-    mean = create_predictor(task(leaning), None, prepare=lambda image: image, flips=True).predict_maps(image)[
-        "p"
-    ]
+    mean = create_predictor(
+        task(leaning), None, prepare=lambda image: image, config=PredictConfig(flips=True)
+    ).predict_maps(image)["p"]
     ramp = plain - image[..., 0]
     turned = [ramp, ramp[:, ::-1], ramp[::-1], ramp[::-1, ::-1]]
     np.testing.assert_allclose(mean, image[..., 0] + np.mean(turned, 0), rtol=1e-5)
@@ -71,6 +75,8 @@ def test_mirrored_predictions_are_turned_back_before_they_are_averaged():
 
 class Detections(DetectionTask):
     """A detector that detects every proposal, or, without any, one box in the middle of the window."""
+
+    stride = 1
 
     def __init__(self):
         pass  # it has no network
@@ -130,7 +136,7 @@ def test_a_detector_proposes_its_own_boxes():
 
 def test_detections_are_not_averaged_over_flips():
     with pytest.raises(InputError, match="flips=True averages maps"):
-        create_predictor(Detections(), None, prepare=halved, flips=True)
+        create_predictor(Detections(), None, prepare=halved, config=PredictConfig(flips=True))
 
 
 def test_written_labels_are_read_back(tmp_path):

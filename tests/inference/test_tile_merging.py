@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from segjax.inference.tile_merging import predict_and_merge
+from segjax.inference.tiling import Windows
+
+WINDOWS = Windows(tile=256, overlap=64)
 
 
 def fake_detector(boxes, *, capacity=20):
@@ -41,7 +44,7 @@ def test_an_object_in_several_windows_is_found_once():
     corners = np.stack(np.meshgrid(np.arange(10, 580, 45), np.arange(5, 380, 45)), -1).reshape(-1, 2)
     boxes = np.concatenate([corners, corners + rng.uniform(10, 40, corners.shape)], axis=1)
     predict, calls = fake_detector(boxes, capacity=200)
-    merged = predict_and_merge(predict, where(420, 620), tile=256, overlap=64)
+    merged = predict_and_merge(predict, where(420, 620), WINDOWS)
     assert len(calls) == 6
     assert merged["dropped"] == 6
     np.testing.assert_allclose(
@@ -52,7 +55,7 @@ def test_an_object_in_several_windows_is_found_once():
 def test_a_small_image_is_one_window_whose_size_is_told():
     boxes = np.array([[10.0, 10, 30, 40], [60, 2, 90, 20]])
     predict, calls = fake_detector(boxes)
-    merged = predict_and_merge(predict, where(50, 100), tile=256, overlap=64)
+    merged = predict_and_merge(predict, where(50, 100), WINDOWS)
     assert [call[:2] for call in calls] == [((1, 128, 128, 2), [50, 100])]
     np.testing.assert_allclose(merged["boxes"], boxes, atol=1e-4)
 
@@ -60,13 +63,13 @@ def test_a_small_image_is_one_window_whose_size_is_told():
 def test_a_large_object_is_kept_in_the_largest_piece():
     boxes = np.array([[100.0, 100, 500, 200]])
     predict, _ = fake_detector(boxes)
-    merged = predict_and_merge(predict, where(256, 600), tile=256, overlap=64)
+    merged = predict_and_merge(predict, where(256, 600), WINDOWS)
     assert len(merged["boxes"]) >= 1
 
 
 def test_no_detections():
     predict, _ = fake_detector(np.zeros((0, 4)))
-    merged = predict_and_merge(predict, where(300, 300), tile=256, overlap=64)
+    merged = predict_and_merge(predict, where(300, 300), WINDOWS)
     assert merged["boxes"].shape == (0, 4)
 
 
@@ -75,7 +78,7 @@ def test_proposals_are_handed_to_the_windows_that_show_them(capacity):
     proposals = np.array([[4.0 * i, 10, 4 * i + 20, 30] for i in range(140)])
     predict, calls = fake_detector(np.zeros((0, 4)))
     predict_and_merge(
-        predict, where(256, 600), tile=256, overlap=64, proposals=proposals, max_proposals=capacity
+        predict, where(256, 600), WINDOWS, proposals=proposals, max_proposals=capacity
     )
     for shape, size, (boxes, valid) in calls:
         assert shape == (1, 256, 256, 2)
@@ -84,3 +87,17 @@ def test_proposals_are_handed_to_the_windows_that_show_them(capacity):
         assert len(inside) == min(capacity, len(inside)) > 0
         assert (inside >= 0).all()
         assert (inside[:, 2] <= size[1]).all()
+
+
+def test_windows_start_at_multiples_of_the_stride_so_that_anchors_agree():
+    predict, calls = fake_detector(np.zeros((0, 4)))
+    starts = set()
+
+    def spy(windows, size, proposals):
+        starts.add(tuple(windows[0, 0, 0].tolist()))
+        return predict(windows, size, proposals)
+
+    predict_and_merge(spy, where(300, 700), Windows(tile=256, overlap=64, stride=32))
+    assert len(starts) == 2 * 4
+    assert all(left % 32 == top % 32 == 0 for left, top in starts)
+    assert {tuple(size) for _, size, _ in calls} == {(256, 252), (256, 256), (236, 252), (236, 256)}

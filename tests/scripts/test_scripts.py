@@ -141,6 +141,9 @@ NEEDS = {
         ("evaluate", ("--workdir=nowhere",), ["nowhere", "segjax train"]),
         ("evaluate", ("--config=configs/classical.py:method=magic",), ["magic", "watershed"]),
         ("predict", (), ["nowhere", "segjax train"]),
+        ("predict", ("--channels=0,b",), ["--channels=0,b", "0,2,1"]),
+        ("predict", ("--axis=Z",), ["--axis=Z", "Z=12"]),
+        ("predict", ("--images=",), ["--images= is empty"]),
     ],
 )
 def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):

@@ -1,10 +1,11 @@
 """Copy-paste augmentation within one example."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
+from segjax.data.targets import TARGETS
 from segjax.ops.filters import gaussian_blur
 from segjax.typing import IGNORE, Array, Batch
 
@@ -99,9 +100,9 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
         "labels": jnp.where(covered, copy.new, pasted["labels"]),
         "semantic": jnp.where(covered, semantic, pasted["semantic"]),
     }
-    if "distance" in pasted:
-        distance = example["distance"][rows, columns]
-        result["distance"] = jnp.where(covered, distance, pasted["distance"])
+    result_maps, example_maps = cast(dict[str, Array], result), cast(dict[str, Array], example)
+    for name in TARGETS.keys() & pasted.keys():
+        result_maps[name] = jnp.where(covered, example_maps[name][rows, columns], result_maps[name])
     if "classes" in pasted:
         kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
         slot = jnp.where(

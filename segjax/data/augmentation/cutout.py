@@ -1,16 +1,19 @@
 """Cutout augmentation: erases random rectangles."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 
 from segjax.data.augmentation.photometric import between
+from segjax.data.targets import TARGETS
 from segjax.typing import IGNORE, Array, Batch
 
 
 def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch:
     """Replaces random rectangles by the mean background intensity.
 
-    Training ignores erased pixels: their `semantic` is `IGNORE`, their `labels` and `distance` are 0. The
+    Training ignores erased pixels: their `semantic` is `IGNORE`, their `labels` and scalar targets are 0. The
     visible part of a partly erased instance keeps its id.
 
     Args:
@@ -42,9 +45,11 @@ def cut_out(key: Array, example: Batch, *, fraction: float, count: int) -> Batch
         "labels": jnp.where(hole, 0, labels),
         "semantic": jnp.where(hole, IGNORE, example["semantic"]),
     }
-    if "distance" in example:
-        erased["distance"] = jnp.where(hole, 0, example["distance"])
-    return erased
+    targets = {
+        name: jnp.where(hole, 0, cast(dict[str, Array], example)[name])
+        for name in TARGETS.keys() & example.keys()
+    }
+    return cast(Batch, {**erased, **targets})
 
 
 def _background(image: Array, labels: Array) -> jax.Array:

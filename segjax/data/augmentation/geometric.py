@@ -5,14 +5,16 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.data.augmentation import photometric
+from segjax.data.targets import TARGETS
 from segjax.errors import InputError
 from segjax.ops.warp import sample
 from segjax.typing import IGNORE, Array, Batch
 
 # Keys of arrays of image size. Other keys of an example are passed through.
-MAPS = ("image", "labels", "semantic", "distance")
+MAPS = ("image", "labels", "semantic", *TARGETS)
 
 Strengths = Mapping[str, Any]
 # `(random numbers, matrix [2, 2], strengths) -> matrix`, composed with the matrix of the operation.
@@ -32,7 +34,7 @@ def warp(
       size: side of the patch cropped from the centre of the result; None does not crop.
 
     Returns:
-      The warped example. Image and distance are interpolated linearly, labels and semantic by nearest
+      The warped example. Image and scalar targets are interpolated linearly, labels and semantic by nearest
       neighbour. Beyond the border, the image is reflected and `semantic` is `IGNORE`.
 
     Raises:
@@ -47,20 +49,28 @@ def warp(
     size = source_size if size is None else size
     positions, matrix = _coordinates(key, names, strengths, size)
     positions += (source_size - size) // 2 + (size - 1) / 2
-    distance = [example["distance"][..., None]] if "distance" in example else []
-    floats = sample(jnp.concatenate([example["image"], *distance], axis=-1), positions, order=1)
+    arrays = cast(dict[str, Array], example)
+    targets = [name for name in TARGETS if name in example]
+    floats = [example["image"], *(arrays[name][..., None] for name in targets)]
+    image, *warped_targets = jnp.split(
+        sample(jnp.concatenate(floats, axis=-1), positions, order=1),
+        example["image"].shape[-1] + np.arange(len(targets)),
+        axis=-1,
+    )
     integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
     integers = sample(integers, positions, order=0, fill=IGNORE)
     labels = jnp.maximum(integers[..., 0], 0)
     warped: Batch = {
         **moved_proposals(example, matrix, size),
-        "image": floats[..., : example["image"].shape[-1]],
+        "image": image,
         "labels": labels,
         "semantic": integers[..., 1],
     }
-    if distance:
-        warped["distance"] = jnp.where(labels > 0, floats[..., -1], 0)
-    return warped
+    moved = {
+        name: jnp.where(labels > 0, values[..., 0], 0)
+        for name, values in zip(targets, warped_targets, strict=True)
+    }
+    return cast(Batch, {**warped, **moved})
 
 
 def centre(example: Batch, size: int) -> Batch:

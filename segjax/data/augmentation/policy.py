@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import jax
 
-from segjax.data.augmentation import geometric, photometric
+from segjax.data.augmentation import channels, geometric, photometric
 from segjax.data.augmentation.copy_paste import copy_paste
 from segjax.data.augmentation.cutout import cut_out
 from segjax.data.stain import stain_jitter
@@ -64,12 +64,23 @@ OPERATIONS = {
     "contrast": Operation("image", 4, {"strength": 0.2}, 0.0, photometric.contrast),
     "brightness": Operation("image", 4, {"strength": 0.1}, 0.0, photometric.brightness),
     "noise": Operation("image", 5, {"strength": 0.08}, 0.0, photometric.noise),
+    "invert": Operation("photometric", 9, {"probability": 0.25}, 0.0, channels.invert),
+    "shuffle_channels": Operation("image", 10, {"probability": 0.25}, 0.0, channels.shuffle_channels),
+    "greyscale": Operation("image", 11, {"probability": 0.25}, 0.0, channels.greyscale),
     "cutout": Operation("example", 8, {"fraction": 0.3, "count": 2}, 0.0, cut_out),
 }
 # Operations that suit only some images, or erase content, are off by default.
-POLICY = tuple(
-    name for name in OPERATIONS if name not in ("shear", "stretch", "copy_paste", "stain", "cutout")
+SPECIAL = (
+    "shear",
+    "stretch",
+    "copy_paste",
+    "stain",
+    "invert",
+    "shuffle_channels",
+    "greyscale",
+    "cutout",
 )
+POLICY = tuple(name for name in OPERATIONS if name not in SPECIAL)
 
 
 def strength_fields(name: str) -> dict[str, str]:
@@ -83,7 +94,15 @@ STRENGTHS: dict[str, Any] = {
     for name in OPERATIONS
     for field, parameter in strength_fields(name).items()
 }
-LARGEST = {"shear": 60.0, "stain": 1.0, "copy_paste_overlap": 1.0, "cutout": 1.0}
+LARGEST = {
+    "shear": 60.0,
+    "stain": 1.0,
+    "copy_paste_overlap": 1.0,
+    "cutout": 1.0,
+    "invert": 1.0,
+    "shuffle_channels": 1.0,
+    "greyscale": 1.0,
+}
 
 
 def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths: Any) -> Augment:
@@ -108,13 +127,14 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
         - copy_paste, copy_paste_overlap: see `copy_paste`.
         - stain: see `stain_jitter`.
         - glow, glow_radius, illumination, gamma, blur, contrast, brightness, noise: see `photometric`.
+        - invert, shuffle_channels, greyscale: probability, see `segjax.data.augmentation.channels`.
         - cutout, cutout_count: see `cut_out`.
 
     Returns:
       A function `(key, example) -> example`. The examples are a `Batch` without B, with square maps of side
-      `patch_size` in the result. Image and distance are interpolated linearly, labels and semantic by nearest
-      neighbour. Beyond the border of the input, the image is reflected, `semantic` is `IGNORE` and there are
-      no instances. To avoid this region, make the input larger than the patch by the factor
+      `patch_size` in the result. Image and scalar targets are interpolated linearly, labels and semantic by
+      nearest neighbour. Beyond the border of the input, the image is reflected, `semantic` is `IGNORE` and
+      there are no instances. To avoid this region, make the input larger than the patch by the factor
       `(cos(rotation) + sin(rotation)) / scale[0]`. Proposals are warped with the image.
 
     Raises:

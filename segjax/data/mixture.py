@@ -1,0 +1,79 @@
+"""Several data sets as one, with the classes that a network is to learn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.data.records import Record, Source
+from segjax.errors import InputError
+from segjax.segmentation import Segmentation
+
+
+class MixedSource:
+    """The records of several sources, one source after the other.
+
+    Grey images become colour images with three equal channels if another source has three channels.
+
+    Args:
+      sources: at least one.
+      class_names: names of the classes of the mixture, the background first. Instances of other classes
+        become background. None for the classes of the sources, which then must be the same.
+
+    Attributes:
+      class_names: names of class 0 (background), 1, ...
+
+    Raises:
+      InputError: if no source has a class, or the sources have different classes and `class_names` is None.
+    """
+
+    def __init__(self, sources: Sequence[Source], class_names: Sequence[str] | None = None) -> None:
+        names = tuple(class_names or sources[0].class_names)
+        known = {name for source in sources for name in source.class_names}
+        if missing := set(names) - known:
+            raise InputError(
+                f"classes names {min(missing)}, but the data have {', '.join(sorted(known))}", field="classes"
+            )
+        if class_names is None and any(tuple(source.class_names) != names for source in sources):
+            raise InputError(
+                "the data sets have different classes: name those to learn, the background first",
+                field="classes",
+            )
+        self.class_names = names
+        self._sources = tuple(sources)
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._channels = max(source[0].image.shape[-1] for source in sources if len(source))
+        self.leaks = tuple(leak for source in sources for leak in getattr(source, "leaks", ()))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        position = range(len(self))[index]
+        part = int(np.searchsorted(self._starts, position, side="right")) - 1
+        source = self._sources[part]
+        record = source[position - int(self._starts[part])]
+        truth = record.truth
+        if tuple(source.class_names) != self.class_names:
+            truth = select_classes(truth, source.class_names, self.class_names)
+        image = record.image
+        if image.shape[-1] == 1 < self._channels:
+            image = np.repeat(image, self._channels, axis=-1)
+        return dataclasses.replace(record, image=image, truth=truth)
+
+
+def select_classes(truth: Segmentation, old: Sequence[str], new: Sequence[str]) -> Segmentation:
+    """Returns a segmentation with the classes `new`; instances of other classes become background.
+
+    Args:
+      truth: a segmentation with the classes `old`.
+      old: names of the classes, the background first.
+      new: likewise.
+    """
+    number = np.array([new.index(name) if name in new else 0 for name in old], np.int32)
+    classes = number[truth.classes]
+    labels = np.concatenate([[0], np.where(classes > 0, np.arange(1, len(classes) + 1), 0)])[truth.labels]
+    semantic = np.where(truth.semantic < 0, truth.semantic, number[truth.semantic]).astype(np.int32)
+    return Segmentation.from_labels(labels.astype(np.int32), classes=classes[classes > 0], semantic=semantic)

@@ -1,0 +1,83 @@
+"""Chooses one plane of a stack, such as one focus or one point in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from segjax.errors import InputError
+
+# Letters of tifffile for axes that never hold channels: depth, time, tile, angle, phase, event.
+PLANES = frozenset("ZTRAPV")
+
+
+class Plane(NamedTuple):
+    """A plane of a stack.
+
+    Attributes:
+      selection: index of the stored array that gives the plane.
+      axes: letters of the remaining axes.
+      shape: lengths of the remaining axes.
+      channel_axis: axis of the channels among the remaining axes, None if it is not known.
+    """
+
+    selection: tuple[int | slice, ...]
+    axes: str
+    shape: tuple[int, ...]
+    channel_axis: int | None
+
+
+def choose_plane(
+    name: object, axes: str, shape: tuple[int, ...], planes: Mapping[str, int], channel_axis: int | None
+) -> Plane:
+    """Chooses a plane of a stored array.
+
+    Args:
+      name: the file, for errors.
+      axes: a letter for each axis.
+      shape: the length of each axis.
+      planes: position along an axis, by its letter in upper case, or by its number in the stored array. Axes
+        that the array does not have are ignored, so that one choice works for a folder of stacks and images.
+      channel_axis: number of the axis of the channels in the stored array.
+
+    Raises:
+      InputError: if the position is outside the stack.
+
+    >>> choose_plane("a.tif", "TZYX", (5, 9, 64, 48), {"Z": 3, "T": 0}, None).selection
+    (0, 3, slice(None, None, None), slice(None, None, None))
+    """
+    chosen: dict[int, int] = {}
+    if len(shape) > 2:
+        for number, letter in enumerate(axes):
+            for key in (letter, str(number)):
+                if key in planes:
+                    chosen[number] = planes[key]
+    for number, position in chosen.items():
+        if not 0 <= position < shape[number]:
+            raise InputError(
+                f"{name} has {shape[number]} planes along its axis {axes[number]} ({number}), so there is no"
+                f" plane {position}: choose one from 0 to {shape[number] - 1}"
+            )
+    if channel_axis is not None and -len(shape) <= channel_axis < len(shape):
+        channel_axis %= len(shape)
+    if not chosen:
+        return Plane((), axes, shape, channel_axis)
+    rest = [number for number in range(len(shape)) if number not in chosen]
+    if channel_axis is not None:
+        channel_axis = rest.index(channel_axis) if channel_axis in rest else None
+    selection = tuple(chosen.get(number, slice(None)) for number in range(len(shape)))
+    return Plane(
+        selection, "".join(axes[number] for number in rest), tuple(shape[n] for n in rest), channel_axis
+    )
+
+
+def unclear_axes(path: object, axes: str, shape: tuple[int, ...]) -> InputError:
+    """Returns the error for a stack of which neither a plane nor the channels are known."""
+    others = [letter for letter in axes if letter not in "YXSC"]
+    remedy = "choose one plane, or save one plane for each file"
+    if not PLANES.issuperset(others):
+        remedy = f"give channel_axis if they are channels; else {remedy}"
+    return InputError(
+        f"{path} is a stack of shape {shape} with the axes {axes}, not an image: {remedy}",
+        kind="unclear_axes",
+    )

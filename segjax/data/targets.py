@@ -1,0 +1,130 @@
+"""Scalar target maps: one number per pixel that tells how deep it lies inside its instance.
+
+They are computed once per image on the host. As scalars they can be cropped and warped like an image, also by
+rotations, which a field of vectors could not; networks that predict vectors derive them on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import spsolve
+
+
+def instance_distance(labels: np.ndarray) -> np.ndarray:
+    """Returns the normalised distance to the boundary of each instance, 1 at its maximum.
+
+    This is the Euclidean distance to the nearest pixel outside the instance, divided by its maximum over the
+    instance. The image border is not a boundary: the instance may continue beyond it.
+
+    Args:
+      labels: [H, W] int32, 0 is background, gaps allowed.
+
+    Returns:
+      [H, W] float32 in [0, 1], 0 in the background.
+    """
+    distance = np.zeros(labels.shape, np.float32)
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        # A margin of one pixel suffices: the nearest pixel outside the instance lies within it.
+        grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        inside = labels[grown] == index
+        if inside.all():  # the instance covers the full image
+            distance[grown] = 1
+            continue
+        depth = ndimage.distance_transform_edt(inside)
+        distance[grown][inside] = (depth / depth.max())[inside]
+    return distance
+
+
+def instance_poisson(labels: np.ndarray) -> np.ndarray:
+    """Returns the solution of Poisson's equation in each instance, 1 at its maximum.
+
+    It solves `laplace(u) = -1` inside the instance with `u = 0` outside, and is the mean time in which a
+    random walk from the pixel leaves the instance. It is smoother than the distance, and has fewer maxima.
+
+    Args:
+      labels: [H, W] int32, 0 is background, gaps allowed.
+
+    Returns:
+      [H, W] float32 in [0, 1], 0 in the background.
+
+    References:
+      Gorelick et al., Shape representation and classification using the Poisson equation (2006).
+    """
+    solution = _solve(labels, np.ones(np.count_nonzero(labels)))
+    peak = ndimage.maximum(solution, labels, np.arange(labels.max(initial=0) + 1))
+    return np.where(labels > 0, solution / np.maximum(peak, 1e-30)[labels], 0).astype(np.float32)
+
+
+def instance_diffusion(labels: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the heat that diffuses from the centre of each instance.
+
+    Heat enters at one pixel, the one nearest to the median of the pixels of the instance, and leaves where
+    the instance ends. Its gradient leads from every pixel to that centre, also around a bend. The logarithm
+    is shifted so that the coldest pixel of an instance has 1.
+
+    Args:
+      labels: [H, W] int32, 0 is background, gaps allowed.
+
+    Returns:
+      [H, W] float32, at least 1 inside instances, 0 in the background.
+
+    References:
+      Stringer et al., Cellpose (https://doi.org/10.1038/s41592-020-01018-x), which simulates the diffusion;
+      this is its steady state.
+    """
+    inside = labels > 0
+    if not inside.any():
+        return np.zeros(labels.shape, np.float32)
+    source = np.zeros(labels.shape)
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            pixels = np.argwhere(labels[box] == index)
+            nearest = np.square(pixels - np.median(pixels, axis=0)).sum(1).argmin()
+            source[box][tuple(pixels[nearest])] = 1
+    heat = _solve(labels, source[inside])
+    # A second piece of an instance gets no heat; it is flat.
+    log_heat = np.log(np.maximum(heat, 1e-30))
+    coldest = ndimage.minimum(log_heat, labels, np.arange(labels.max() + 1))
+    return np.where(inside, 1 + log_heat - coldest[labels], 0).astype(np.float32)
+
+
+def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Solves `laplace(u) = -source` in all instances, with `u = 0` outside of each.
+
+    Args:
+      labels: [H, W] int32.
+      source: [P] float, of the P pixels of instances in row-major order.
+
+    Returns:
+      [H, W] float64, 0 in the background.
+    """
+    inside = labels > 0
+    number = np.full(labels.shape, -1)
+    number[inside] = np.arange(len(source))
+    result = np.zeros(labels.shape)
+    if not len(source):
+        return result
+    pairs = []
+    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        same = inside[first] & (labels[first] == labels[second])
+        pairs.append(np.stack([number[first][same], number[second][same]]))
+    one, other = np.concatenate(pairs, axis=1)
+    entries = np.concatenate([one, other]), np.concatenate([other, one])
+    neighbours = sparse.coo_array((np.ones(len(entries[0])), entries), shape=(len(source),) * 2)
+    # Every pixel has four neighbours; those outside of its instance have the value 0.
+    laplacian = 4 * sparse.eye_array(len(source)) - neighbours
+    result[inside] = spsolve(laplacian.tocsc(), source, permc_spec="MMD_AT_PLUS_A")
+    return result
+
+
+# The optional scalar keys of a batch.
+TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "distance": instance_distance,
+    "poisson": instance_poisson,
+    "diffusion": instance_diffusion,
+}

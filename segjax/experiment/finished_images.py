@@ -1,0 +1,86 @@
+"""Remembers which images a prediction has finished, so that the same command does not repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from segjax.classical.measurements import Table
+from segjax.files import atomic_write
+from segjax.inference import coco
+
+FOLDER = ".segjax"
+ABOUT = b"segjax"
+
+
+class Finished(NamedTuple):
+    """A finished image.
+
+    Attributes:
+      digest: digest of everything that determines the result: the file and the method.
+      instances: number of instances.
+      shape: `(H, W)`.
+      table: measurements of its instances, None if they were not measured.
+      pixel_size: side of a pixel in micrometres for the measurements, None to read it from the file.
+      annotations: its instances in COCO's format, None if they were not converted.
+    """
+
+    digest: str
+    instances: int
+    shape: tuple[int, int]
+    table: Table | None
+    pixel_size: float | None
+    annotations: Sequence[coco.Annotation] | None
+
+
+class FinishedImages:
+    """The finished images in a folder of results, one hidden file for each.
+
+    Args:
+      out: the folder of results.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / FOLDER
+
+    def write(self, key: str, image: Finished) -> None:
+        """Stores a finished image, atomically."""
+        columns = {name: pa.array(values) for name, values in (image.table or {}).items()}
+        about = image._asdict() | {"table": image.table is not None}
+        table = pa.table(columns).replace_schema_metadata({ABOUT: json.dumps(about).encode()})
+        # Arrow opens only files whose path is UTF-8.
+        with atomic_write(self._path(key)) as tmp_path, tmp_path.open("wb") as file:
+            parquet.write_table(table, file)
+
+    def read(self, key: str) -> Finished | None:
+        """Returns a finished image, None if it is not finished or its file is damaged."""
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as file:
+                stored = parquet.read_table(file)
+            about = json.loads(stored.schema.metadata[ABOUT])
+            table = {name: _values(stored[name]) for name in stored.column_names} if about["table"] else None
+            return Finished(**about | {"shape": tuple(about["shape"]), "table": table})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def forget(self, key: str) -> None:
+        """Marks an image as not finished, before its results are replaced."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        # A digest, because the name of an image may have the largest length of a name.
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.parquet"
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy().astype(np.str_) if pa.types.is_string(column.type) else column.to_numpy()

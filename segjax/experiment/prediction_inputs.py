@@ -1,0 +1,162 @@
+"""Lists the images that a prediction segments, says what it leaves out, and reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.data.channels import match_channels, select_channels
+from segjax.data.readers import SUFFIXES, read_image
+from segjax.datasets.formats import without_masks
+from segjax.errors import InputError
+from segjax.experiment.prediction_tables import COMMON, result_paths
+from segjax.files import printable
+from segjax.inference.exports import is_result
+
+# Folders that are one image, with a file for each chunk.
+CHUNKED = (".zarr", ".n5")
+RESULTS, MASKS = "written by segjax predict", "named as masks of other images"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files become images.
+
+    Attributes:
+      channels: the channels to use, in this order; all if empty.
+      channel_axis: axis of the channels in a stack that does not name its axes, see `read_image`.
+      planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
+    """
+
+    channels: tuple[int, ...] = ()
+    channel_axis: int | None = None
+    planes: tuple[tuple[str, int], ...] = ()
+
+    def read(self, path: Path, channels: int | None) -> np.ndarray:
+        """Returns the image [H, W, C], with C = `channels` if that is not None, see `match_channels`."""
+        try:
+            image = read_image(path, channel_axis=self.channel_axis, planes=dict(self.planes))
+        except InputError as error:
+            if error.kind != "unclear_axes":
+                raise
+            raise InputError(
+                f"{error} (--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels)"
+            ) from error
+        if self.channels:
+            image = select_channels(image, self.channels, name=str(path))
+        return match_channels(image, channels, name=str(path))
+
+
+class Inputs(NamedTuple):
+    """The images of a prediction.
+
+    Attributes:
+      root: the folder that contains them.
+      images: image files by their path relative to the root without suffix, parts divided by "/".
+      left_out: number of files that are left out, by the reason.
+      unreadable: the reason of each subfolder that cannot be read.
+    """
+
+    root: Path
+    images: dict[str, Path]
+    left_out: Counter[str]
+    unreadable: dict[Path, str]
+
+    def name(self, path: Path) -> str:
+        """Returns the path of an image relative to the root."""
+        return printable(path.relative_to(self.root).as_posix())
+
+
+def find_inputs(images: Path, out: Path) -> Inputs:
+    """Lists an image, or the images of a folder and its subfolders, sorted by name.
+
+    Files whose name starts with a dot are ignored.
+
+    Args:
+      images: a folder or one image.
+      out: the folder of results. A file that the prediction would write there is not an input.
+
+    Raises:
+      InputError: if there is no image, or two images would have the same results.
+    """
+    if images.is_file():
+        if is_result(images):
+            raise InputError(f"--images={images} is a result of segjax predict: give the image itself")
+        return Inputs(images.parent, {images.stem: images}, Counter(), {})
+    if not images.is_dir():
+        raise InputError(f"--images={images} is neither a folder nor an image ({', '.join(SUFFIXES)})")
+    left_out: Counter[str] = Counter()
+    unreadable: dict[Path, str] = {}
+    files = sorted(_walk(images, unreadable))
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    written = {
+        os.path.abspath(path)
+        for picture in pictures
+        for path in result_paths(out / picture.relative_to(images).with_suffix(""))
+    } | {os.path.abspath(out / name) for name in COMMON}
+    by_key: dict[str, Path] = {}
+    for path in files:
+        if os.path.abspath(path) in written or is_result(path):
+            left_out[RESULTS] += 1
+        elif path.suffix.lower() not in SUFFIXES:
+            left_out[f"of type {path.suffix.lower()}" if path.suffix else "without a type"] += 1
+        else:
+            key = path.relative_to(images).with_suffix("").as_posix()
+            if key in by_key:
+                raise InputError(f"{by_key[key]} and {path} would have the same results: rename one")
+            by_key[key] = path
+    selected = without_masks(by_key)
+    left_out[MASKS] += len(by_key) - len(selected)
+    if not selected:
+        raise InputError(
+            f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}{describe(left_out)}"
+        )
+    return Inputs(images, selected, +left_out, unreadable)
+
+
+def describe(left_out: Counter[str]) -> str:
+    """Returns what is left out, with a leading semicolon; "" if nothing is.
+
+    >>> describe(Counter({"of type .czi": 2, RESULTS: 3}))
+    '; 5 files left out: 3 written by segjax predict, 2 of type .czi (save images as TIFF or PNG)'
+    """
+    if not left_out.total():
+        return ""
+    reasons = ", ".join(f"{number} {reason}" for reason, number in left_out.most_common() if number)
+    has_other_types = any(reason.startswith("of type") for reason in left_out)
+    remedy = " (save images as TIFF or PNG)" if has_other_types else ""
+    return f"; {number_of(left_out.total(), 'file')} left out: {reasons}{remedy}"
+
+
+def number_of(count: int, noun: str) -> str:
+    """Returns "1 image", "2 images", ..."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _walk(folder: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
+    """Yields the files of a folder and its subfolders, and folders that are one image."""
+
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise InputError(f"--images={folder} cannot be read ({error.strerror})") from error
+        unreadable[Path(error.filename)] = f"{error.filename} cannot be read ({error.strerror})"
+
+    visited = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        for name in list(folders):
+            path = Path(parent, name)
+            # A link may lead to a folder above.
+            is_new = (real := os.path.realpath(path)) not in visited
+            visited.add(real)
+            if path.suffix.lower() in CHUNKED:
+                yield path
+            # macOS leaves __MACOSX next to the files it copies.
+            if name.startswith((".", "__MACOSX")) or path.suffix.lower() in CHUNKED or not is_new:
+                folders.remove(name)
+        yield from (Path(parent, name) for name in names if not name.startswith("."))

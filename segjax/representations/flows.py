@@ -1,0 +1,129 @@
+"""Unit flows to the centre of each instance, as in Cellpose (https://doi.org/10.1038/s41592-020-01018-x)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+from skimage.measure import label
+from skimage.morphology import local_maxima
+from skimage.segmentation import watershed
+
+from segjax.data.targets import instance_diffusion
+from segjax.representations.base import DecoderConfig
+from segjax.typing import Array, Batch
+
+# Networks predict the flow times this factor, so that its loss weighs as much as that of the classes.
+FACTOR = 5.0
+# Numbers of pixels that are followed in one call are rounded up to multiples of this, to compile rarely.
+BLOCK = 2**14
+
+
+class Flows:
+    """Two channels, the rows and columns of a unit vector that leads to the centre; see `Representation`."""
+
+    channels = 2
+    grid: Mapping[str, Sequence[float]] = MappingProxyType(
+        {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0), "h": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
+    )
+    targets = frozenset({"diffusion"})
+
+    def loss(self, outputs: Array, batch: Batch) -> Array:
+        """Returns half of the squared distance [B, H, W] to the flow times `FACTOR`."""
+        flow = jax.vmap(flow_of)(batch["diffusion"], batch["labels"])
+        return jnp.square(outputs - FACTOR * flow).mean(-1) / 2
+
+    def activate(self, outputs: Array) -> Array:
+        """Returns the flow [B, H, W, 2]."""
+        return outputs / FACTOR
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Returns the flow [H, W, 2] float32."""
+        return np.asarray(flow_of(instance_diffusion(labels), labels))
+
+    def decode(self, foreground: np.ndarray, values: np.ndarray, config: DecoderConfig) -> np.ndarray:
+        """Follows the flow from each pixel and clusters the ends, [H, W] int32.
+
+        Ends are counted per pixel. The smoothed counts have one peak per instance, whose basin collects its
+        pixels.
+        """
+        result = np.zeros(foreground.shape, np.int32)
+        pixels = np.argwhere(foreground)
+        if not len(pixels):
+            return result
+        flow = np.where(foreground[..., None], values, 0).astype(np.float32)
+        ends = np.rint(follow(flow, pixels, steps=config.steps)).astype(int)
+        counts = np.zeros(foreground.shape)
+        np.add.at(counts, (ends[:, 0], ends[:, 1]), 1)
+        density = ndimage.gaussian_filter(counts, config.smoothing, mode="constant")
+        # Ends are far denser than the pixels they come from; `h` is in units of the latter.
+        peaks = label(local_maxima(density) & (density > config.h), connectivity=2)
+        basins = watershed(-density, peaks, mask=density > 0)
+        result[foreground] = basins[ends[:, 0], ends[:, 1]]
+        return result
+
+
+def flow_of(diffusion: Array, labels: Array) -> jax.Array:
+    """Returns the direction of steepest ascent inside each instance.
+
+    Differences are central; at the border of an instance they are one-sided.
+
+    Args:
+      diffusion: [H, W] float32, see `instance_diffusion`.
+      labels: [H, W] int, 0 is background.
+
+    Returns:
+      [H, W, 2] float32, rows and columns of unit vectors; 0 in the background and where it is flat.
+    """
+    values, labels = jnp.asarray(diffusion), jnp.asarray(labels)
+    slopes = []
+    for axis in (0, 1):
+        slope = jnp.zeros_like(values)
+        for step in (1, -1):
+            same = jnp.roll(labels, -step, axis) == labels
+            edge = jnp.arange(labels.shape[axis]) == (labels.shape[axis] - 1 if step == 1 else 0)
+            same &= ~jnp.expand_dims(edge, 1 - axis)
+            slope += jnp.where(same, step * (jnp.roll(values, -step, axis) - values), 0)
+        slopes.append(slope)
+    gradient = jnp.where((labels > 0)[..., None], jnp.stack(slopes, -1), 0)
+    length = jnp.sqrt(jnp.square(gradient).sum(-1, keepdims=True))
+    return jnp.where(length > 1e-6, gradient / jnp.maximum(length, 1e-6), 0)
+
+
+def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
+    """Moves points along a flow by Euler steps of one pixel.
+
+    Args:
+      flow: [H, W, 2] float32, rows and columns; interpolated bilinearly.
+      points: [P, 2], rows and columns.
+      steps: number of steps.
+
+    Returns:
+      [P, 2] float32, the ends, inside the image.
+    """
+    padding = -len(points) % BLOCK
+    padded = np.pad(np.asarray(points, np.float32), ((0, padding), (0, 0)))
+    return np.asarray(_follow(flow, padded, steps))[: len(points)]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _follow(flow: Array, points: Array, steps: int) -> Array:
+    last = jnp.array(flow.shape[:2], jnp.float32)[None] - 1
+
+    def move(_: Array, position: Array) -> Array:
+        low = jnp.clip(jnp.floor(position), 0, jnp.maximum(last - 1, 0))
+        weight = position - low
+        row, column = low.astype(jnp.int32).T
+        below = jnp.minimum(row + 1, flow.shape[0] - 1)
+        right = jnp.minimum(column + 1, flow.shape[1] - 1)
+        down, along = weight[:, :1], weight[:, 1:]
+        upper = (1 - along) * flow[row, column] + along * flow[row, right]
+        lower = (1 - along) * flow[below, column] + along * flow[below, right]
+        return jnp.clip(position + (1 - down) * upper + down * lower, 0, last)
+
+    return jax.lax.fori_loop(0, steps, move, points)
