@@ -22,7 +22,7 @@ OPTIONS = {
     "encoder": ("vgg16", "vgg11", "vgg13", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"),
     "decoder": ("transposed", "upsample"),
     "dataset": tuple(datasets.DATASETS),
-    "instances": ("distance", "poisson", "flows", "boundary", "components"),
+    "instances": ("distance", "poisson", "flows", "colours", "boundary", "components"),
 }
 
 

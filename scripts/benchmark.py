@@ -1,4 +1,4 @@
-"""Benchmarks segjax against torch, torchvision and scikit-learn on this machine.
+"""Benchmarks segjax: speed against torch, torchvision and scikit-learn, and limits of accuracy.
 
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
@@ -6,6 +6,8 @@
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
     python scripts/benchmark.py --suite=data --batch=8
+    python scripts/benchmark.py --suite=oracle --config=semantic:dataset=bbbc038 --count=60
+    python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
 
 Suites:
 
@@ -14,9 +16,12 @@ Suites:
     detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
     augment    augmentation policies relative to a training step of the VGG16 U-Net
     data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
+    oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
+    robustness F1 of methods on perturbed images of the test split
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
-divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds.
+divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds. The oracle reads the
+annotations only, and decodes with `config.task`; for example, `--config.task.decoder.smoothing=2`.
 """
 
 from absl import flags
@@ -26,7 +31,10 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 SUITE = flags.DEFINE_enum(
-    "suite", "network", ["network", "classical", "detection", "augment", "data"], "Benchmark suite."
+    "suite",
+    "network",
+    ["network", "classical", "detection", "augment", "data", "oracle", "robustness"],
+    "Benchmark suite.",
 )
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the images: 256 (a multiple of 16) for network and augment, else 512."
@@ -41,7 +49,15 @@ PEER = flags.DEFINE_bool("peer", False, "Network: whether to time the same netwo
 LARGEST = flags.DEFINE_integer(
     "largest", 2048, "Classical: largest image side for the scaling of time and memory."
 )
-COUNT = flags.DEFINE_integer("count", 400, "Data: number of images to prepare and read.", lower_bound=10)
+COUNT = flags.DEFINE_integer(
+    "count",
+    400,
+    "Data: number of images to prepare and read. Oracle: maximum number of images.",
+    lower_bound=10,
+)
+METHODS = flags.DEFINE_list(
+    "methods", ["reference"], "Robustness: names of methods or folders of runs; reference is the config's."
+)
 MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for the memory test; 0 skips it.")
 POINTS = flags.DEFINE_integer(
     "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
@@ -80,8 +96,19 @@ def main() -> None:
         return
     if CONFIG.value is None:
         raise InputError(
-            "give --config=FILE, whose network is to be timed, or --suite=classical, detection, augment, data"
+            "give --config=FILE, whose network or data are used; without it there are --suite=classical,"
+            " detection, augment, data"
         )
+    if SUITE.value == "oracle":
+        from suites import oracle
+
+        oracle.main(CONFIG.value, count=COUNT.value)
+        return
+    if SUITE.value == "robustness":
+        from suites import robustness
+
+        robustness.main(CONFIG.value, METHODS.value)
+        return
     from suites import network
 
     options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}

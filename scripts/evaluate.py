@@ -2,6 +2,7 @@
 
 segjax evaluate --workdir=runs/quickstart --split=test
 segjax evaluate --config=classical:method=watershed --out=runs/watershed
+segjax evaluate --model=nuclei --config=classical:dataset=bbbc038 --out=runs/nuclei_on_bbbc038
 """
 
 from pathlib import Path
@@ -13,24 +14,39 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Name of a network in the package, file of segjax export, or folder of a run, to be evaluated on the data"
+    " set of --config.",
+)
+FIT = flags.DEFINE_bool(
+    "fit",
+    False,
+    "With --workdir: whether to fit the decoder on the validation split first; segjax train ends with that.",
+)
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
-OUT = flags.DEFINE_string("out", None, "Folder for the report, with --config.")
+OUT = flags.DEFINE_string("out", None, "Folder for the report; with --workdir, the default is there.")
 
 
 def main() -> None:
     """Evaluates a method and writes the report."""
-    from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
+    from segjax.experiment.evaluation import evaluate_classical, evaluate_model, evaluate_workdir
 
     if (WORKDIR.value is None) == (CONFIG.value is None):
         raise InputError("give either --workdir=RUN, a trained run, or --config=FILE, a classical method")
+    folder = Path(OUT.value) if OUT.value else None
     if WORKDIR.value:
-        print(evaluate_workdir(Path(WORKDIR.value), SPLIT.value))
+        print(evaluate_workdir(Path(WORKDIR.value), SPLIT.value, fit=FIT.value, folder=folder))
         return
-    if "methods" not in CONFIG.value:
+    if "methods" not in CONFIG.value and MODEL.value is None:
         raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
-    if OUT.value is None:
-        raise InputError("give --out=FOLDER: where to write the report of a classical method")
-    print(evaluate_classical(CONFIG.value, SPLIT.value, Path(OUT.value)))
+    if folder is None:
+        raise InputError("give --out=FOLDER: where to write the report")
+    if MODEL.value is not None:
+        print(evaluate_model(MODEL.value, CONFIG.value, SPLIT.value, folder))
+        return
+    print(evaluate_classical(CONFIG.value, SPLIT.value, folder))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Segments an image, or every image of a folder and its subfolders.
 
+    segjax predict --images=FOLDER --out=FOLDER
     segjax predict --workdir=runs/quickstart --images=FOLDER --out=FOLDER
     segjax predict --model=nuclei.safetensors --images=FOLDER --out=FOLDER
     segjax predict --config=classical:method=watershed --images=FOLDER --out=FOLDER
@@ -16,6 +17,7 @@ that fail are listed in failed.csv. Earlier results and masks of other images ar
 is replaced that segjax predict did not write.
 """
 
+import math
 from pathlib import Path
 
 from absl import flags
@@ -25,7 +27,11 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
-MODEL = flags.DEFINE_string("model", None, "File of segjax export, or the name of a network in the package.")
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "File of segjax export, or the name of a network in the package: nuclei, which is the default.",
+)
 IMAGES = flags.DEFINE_string("images", None, "Folder of images and subfolders, or a single image.")
 OUT = flags.DEFINE_string("out", None, "Folder for the results.")
 AXIS = flags.DEFINE_list(
@@ -33,6 +39,12 @@ AXIS = flags.DEFINE_list(
     [],
     "Plane of a stack: the position along each axis, by its letter or number, counted from 0, such as Z=12 or"
     " T=0,Z=12.",
+)
+DIAMETER = flags.DEFINE_string(
+    "diameter",
+    None,
+    "Typical diameter of the cells in pixels, for networks like nuclei, which scale images to the diameter"
+    " that they know; auto, the default, estimates it for each image.",
 )
 MEASURE = flags.DEFINE_bool("measure", False, "Whether to measure every instance and write tables.")
 PIXEL_SIZE = flags.DEFINE_float(
@@ -52,6 +64,8 @@ flags.mark_flags_as_required(["images", "out"])
 
 def main() -> None:
     """Segments the images and prints the number of instances."""
+    from segjax.data.planes import parse_planes
+    from segjax.experiment.methods import with_diameter
     from segjax.experiment.prediction import Reading, predict, select_method
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else None
@@ -59,13 +73,12 @@ def main() -> None:
         channels = tuple(int(number) for number in CHANNELS.value)
     except ValueError:
         raise InputError(f"--channels={','.join(CHANNELS.value)} are not numbers such as 0,2,1") from None
-    try:
-        pairs = [text.split("=") for text in AXIS.value]
-        planes = tuple((name.upper(), int(position)) for name, position in pairs)
-    except ValueError:
-        raise InputError(f"--axis={','.join(AXIS.value)} is not a plane such as Z=12 or T=0,Z=12") from None
+    planes = parse_planes(AXIS.value)
+    method = select_method(workdir, CONFIG.value, MODEL.value)
+    if DIAMETER.value is not None:
+        method = with_diameter(method, 0.0 if DIAMETER.value == "auto" else _pixels(DIAMETER.value))
     prediction = predict(
-        select_method(workdir, CONFIG.value, MODEL.value),
+        method,
         Path(IMAGES.value or ""),
         Path(OUT.value or ""),
         measured=MEASURE.value,
@@ -78,6 +91,16 @@ def main() -> None:
             pass
     finally:
         print(prediction.summary)
+
+
+def _pixels(text: str) -> float:
+    try:
+        diameter = float(text)
+    except ValueError:
+        diameter = math.nan
+    if not diameter > 0:
+        raise InputError(f"--diameter={text}: give pixels above 0, such as --diameter=30, or auto")
+    return diameter
 
 
 if __name__ == "__main__":

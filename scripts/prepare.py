@@ -31,7 +31,7 @@ MASKS = flags.DEFINE_string("masks", None, "Folder of masks, or the single COCO 
 MASK_FORMAT = flags.DEFINE_string(
     "mask_format",
     "auto",
-    "Format of the masks: labels, colours, binary, instances, coco, labelme, voc, qupath or imagej; auto"
+    "Format of the masks: labels, colours, binary, classes, instances, coco, labelme, voc, qupath or imagej; auto"
     " detects it from the files.",
 )
 METADATA = flags.DEFINE_string(
@@ -43,6 +43,12 @@ PATTERN = flags.DEFINE_string(
 CLASSES = flags.DEFINE_list("classes", [], "Names of the classes 1, 2, ..., if the masks do not name them.")
 CHANNEL_AXIS = flags.DEFINE_integer(
     "channel_axis", None, "Axis of the channels in a stack, if the file does not name its axes."
+)
+AXIS = flags.DEFINE_list(
+    "axis",
+    [],
+    "Plane of a stack: the position along each axis, by its letter or number, counted from 0, such as Z=12 or"
+    " T=0,Z=12.",
 )
 OUT = flags.DEFINE_string("out", None, "Folder for the data set and the report.")
 FRACTIONS = flags.DEFINE_list(
@@ -57,6 +63,12 @@ FOLDS = flags.DEFINE_integer(
 SEED = flags.DEFINE_integer("seed", 0, "Random seed of the split.")
 ACCEPT = flags.DEFINE_list(
     "accept", [], "Kinds of findings, as in quality.json, that do not exclude an image."
+)
+CROWDS = flags.DEFINE_enum(
+    "crowds",
+    "ignore",
+    ["ignore", "cells"],
+    "What annotations of COCO with iscrowd=1 are: regions to ignore, or cells, as some brushes write them.",
 )
 WORKERS = flags.DEFINE_integer(
     "workers", os.cpu_count() or 1, "Number of worker processes; 0 uses only this process.", lower_bound=0
@@ -77,6 +89,7 @@ flags.mark_flags_as_required(["out"])
 
 def main() -> None:
     """Prepares a folder or a public data set."""
+    from segjax.data.planes import parse_planes
     from segjax.experiment.dataset_report import inspect_public
     from segjax.experiment.prepare_folder import Request, prepare_folder
 
@@ -100,11 +113,13 @@ def main() -> None:
         pattern=PATTERN.value,
         classes=tuple(CLASSES.value),
         channel_axis=CHANNEL_AXIS.value,
+        axis=parse_planes(AXIS.value),
         fractions=fractions,
         split_by="image" if SPLIT_BY.value == "image" else "group",
         folds=FOLDS.value,
         seed=SEED.value,
         accept=tuple(ACCEPT.value),
+        crowds=CROWDS.value,
     )
     beam = BEAM_OPTIONS.value if BEAM.value else None
     print(prepare_folder(request, workers=WORKERS.value, previews=PREVIEW.value, beam=beam))

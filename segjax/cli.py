@@ -13,8 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+try:
+    from absl import app, flags, logging
+    from ml_collections import config_flags
+except KeyboardInterrupt:  # these imports take a moment
+    sys.exit(130)
 
 from segjax.errors import InputError, Interrupted
 from segjax.files import explain_refusal, is_refusal
@@ -46,7 +49,10 @@ def main() -> None:
     if command not in COMMANDS:
         fail(f"there is no command {command!r}: choose one of {', '.join(COMMANDS)}")
     sys.argv = ["segjax", *arguments]
-    runpy.run_module(f"segjax.scripts.{COMMANDS[command][0]}", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(f"segjax.scripts.{COMMANDS[command][0]}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def define_config() -> flags.FlagHolder:
@@ -76,9 +82,9 @@ def _config_file(value: str) -> str:
 
 def run(command: Callable[[], None]) -> None:
     """Runs a command; an InputError ends it with one sentence and exit code 2."""
-    logging.set_verbosity(logging.WARNING)
-    configure_jax()
     try:
+        logging.set_verbosity(logging.WARNING)
+        configure_jax()
         app.run(lambda _: _guarded(command), flags_parser=_parse)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -159,7 +165,7 @@ def _guarded(command: Callable[[], None]) -> None:
         fail(explain_refusal(error))
     except Interrupted as stopped:
         print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(stopped.exit_code)
 
 
 def fail(message: str) -> NoReturn:

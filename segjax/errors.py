@@ -23,7 +23,15 @@ class InputError(ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A run was asked to stop and has saved its state."""
+    """A run was asked to stop and has saved its state.
+
+    Attributes:
+      exit_code: of the process: 128 + the number of the signal.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def choose(options: Mapping[str, Any] | Iterable[str], field: str, value: str) -> Any:

@@ -32,6 +32,7 @@ class Batch(TypedDict, total=False):
       distance: [B, H, W] float32, see `segjax.data.targets.instance_distance`.
       poisson: [B, H, W] float32, see `segjax.data.targets.instance_poisson`.
       diffusion: [B, H, W] float32, see `segjax.data.targets.instance_diffusion`.
+      colours: [B, H, W] int32, see `segjax.data.colouring.instance_colours`; 0 also where it is unknown.
       classes: [B, N] int32, the class of instances 1..N in `labels`, 0 for ids that are absent.
       proposals: [B, P, 4] float32, external region proposals, pixels.
       proposals_valid: [B, P] bool, False for padding.
@@ -43,6 +44,7 @@ class Batch(TypedDict, total=False):
     distance: Array
     poisson: Array
     diffusion: Array
+    colours: Array
     classes: Array
     proposals: Array
     proposals_valid: Array

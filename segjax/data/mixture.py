@@ -20,31 +20,39 @@ class MixedSource:
     Args:
       sources: at least one.
       class_names: names of the classes of the mixture, the background first. Instances of other classes
-        become background. None for the classes of the sources, which then must be the same.
+        become background. None or empty for the classes of the sources, which then must be the same.
 
     Attributes:
       class_names: names of class 0 (background), 1, ...
+      sources: the sources.
 
     Raises:
-      InputError: if no source has a class, or the sources have different classes and `class_names` is None.
+      InputError: if no source has a class, a class is named twice, the first is not the background, or the
+        sources have different classes and `class_names` is None.
     """
 
     def __init__(self, sources: Sequence[Source], class_names: Sequence[str] | None = None) -> None:
         names = tuple(class_names or sources[0].class_names)
-        known = {name for source in sources for name in source.class_names}
-        if missing := set(names) - known:
+        known = list(dict.fromkeys(name for source in sources for name in source.class_names))
+        if missing := [name for name in names if name not in known]:
             raise InputError(
-                f"classes names {min(missing)}, but the data have {', '.join(sorted(known))}", field="classes"
+                f"classes names {missing[0]}, but the data have {', '.join(known)}", field="classes"
             )
-        if class_names is None and any(tuple(source.class_names) != names for source in sources):
+        background = sources[0].class_names[0]
+        if names[0] != background or len(set(names)) < len(names):
+            raise InputError(
+                f"classes is {', '.join(names)}: name {background} first, and each class once",
+                field="classes",
+            )
+        if not class_names and any(tuple(source.class_names) != names for source in sources):
             raise InputError(
                 "the data sets have different classes: name those to learn, the background first",
                 field="classes",
             )
         self.class_names = names
-        self._sources = tuple(sources)
+        self.sources = tuple(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        self._channels = max(source[0].image.shape[-1] for source in sources if len(source))
+        self._channels = max((source[0].image.shape[-1] for source in sources if len(source)), default=1)
         self.leaks = tuple(leak for source in sources for leak in getattr(source, "leaks", ()))
 
     def __len__(self) -> int:
@@ -53,7 +61,7 @@ class MixedSource:
     def __getitem__(self, index: int) -> Record:
         position = range(len(self))[index]
         part = int(np.searchsorted(self._starts, position, side="right")) - 1
-        source = self._sources[part]
+        source = self.sources[part]
         record = source[position - int(self._starts[part])]
         truth = record.truth
         if tuple(source.class_names) != self.class_names:
@@ -70,7 +78,7 @@ def select_classes(truth: Segmentation, old: Sequence[str], new: Sequence[str]) 
     Args:
       truth: a segmentation with the classes `old`.
       old: names of the classes, the background first.
-      new: likewise.
+      new: names of the new classes, the background first.
     """
     number = np.array([new.index(name) if name in new else 0 for name in old], np.int32)
     classes = number[truth.classes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from segjax.errors import InputError
@@ -71,13 +71,31 @@ def choose_plane(
     )
 
 
+def parse_planes(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Returns axes and positions of texts such as `Z=12`, for `choose_plane`.
+
+    Raises:
+      InputError: if a text is not an axis with a position.
+
+    >>> parse_planes(["t=0", "Z=12"])
+    (('T', 0), ('Z', 12))
+    """
+    try:
+        pairs = [text.split("=") for text in texts]
+        return tuple((name.upper(), int(position)) for name, position in pairs)
+    except ValueError:
+        raise InputError(f"--axis={','.join(texts)} is not a plane such as Z=12 or T=0,Z=12") from None
+
+
 def unclear_axes(path: object, axes: str, shape: tuple[int, ...]) -> InputError:
     """Returns the error for a stack of which neither a plane nor the channels are known."""
     others = [letter for letter in axes if letter not in "YXSC"]
-    remedy = "choose one plane, or save one plane for each file"
-    if not PLANES.issuperset(others):
-        remedy = f"give channel_axis if they are channels; else {remedy}"
+    along, remedy = "", "give channel_axis if one axis holds channels; else "
+    if others and PLANES.issuperset(others):
+        along, remedy = f" along {' and '.join(others)}", ""
+    names = "whose axes have no names" if axes.isdigit() else f"with the axes {axes}"
     return InputError(
-        f"{path} is a stack of shape {shape} with the axes {axes}, not an image: {remedy}",
+        f"{path} is a stack of shape {shape} {names}, not an image: {remedy}choose one plane{along}, or save"
+        " one plane for each file",
         kind="unclear_axes",
     )

@@ -12,6 +12,7 @@ from segjax.data.records import Record
 from segjax.data.stain import normalise_stain
 from segjax.data.targets import TARGETS
 from segjax.errors import InputError
+from segjax.segmentation.resize import resize_label_map
 from segjax.typing import IGNORE
 
 
@@ -62,22 +63,17 @@ def resize_image(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
-    """Resizes a label or class map by nearest-neighbour interpolation; small instances may disappear.
+    """Resizes a label or class map as in `resize_label_map`; small instances may disappear.
 
     Args:
       labels: [H, W] int32.
-      factor: scale factor of each side; the result is aligned with that of `resize_image`.
+      factor: scale factor of each side; pixel centres are those of `resize_image`.
 
     Returns:
       [round(factor * H), round(factor * W)] int32, at least one pixel.
     """
-    if factor == 1:
-        return labels
-    rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-        for new, old in zip(_resized(labels.shape, factor), labels.shape, strict=True)
-    )
-    return labels[np.ix_(rows, columns)]
+    height, width = _resized(labels.shape, factor)
+    return labels if factor == 1 else resize_label_map(labels, (height, width))
 
 
 def preprocess_image(

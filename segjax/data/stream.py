@@ -184,9 +184,16 @@ class Stream:
         patches = [self._patch(step * self._config.batch_size + row) for row in self._rows]
         return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
 
-    def _patch(self, row: int) -> HostBatch:
+    def names(self, step: int) -> list[str]:
+        """Returns the names of the images in this process's rows of a batch."""
+        return [self._example_of(step * self._config.batch_size + row).name for row in self._rows]
+
+    def _example_of(self, row: int) -> CachedExample:
         epoch, position = divmod(row, len(self._images))
-        example = self._example(int(self._images[self._order(epoch)[position]]))
+        return self._example(int(self._images[self._order(epoch)[position]]))
+
+    def _patch(self, row: int) -> HostBatch:
+        example = self._example_of(row)
         top, left = self._position(example, self._random(POSITION, row))
         overhang = (self.window_size - self._config.patch_size) // 2
         top, left = top - overhang, left - overhang

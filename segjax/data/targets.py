@@ -1,4 +1,4 @@
-"""Scalar target maps: one number per pixel that tells how deep it lies inside its instance.
+"""Target maps: one number per pixel that tells something about its instance, such as how deep it lies inside.
 
 They are computed once per image on the host. As scalars they can be cropped and warped like an image, also by
 rotations, which a field of vectors could not; networks that predict vectors derive them on the device.
@@ -7,10 +7,14 @@ rotations, which a field of vectors could not; networks that predict vectors der
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
+from skimage.measure import label
+
+from segjax.data.colouring import instance_colours
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
@@ -65,7 +69,8 @@ def instance_diffusion(labels: np.ndarray) -> np.ndarray:
 
     Heat enters at one pixel, the one nearest to the median of the pixels of the instance, and leaves where
     the instance ends. Its gradient leads from every pixel to that centre, also around a bend. The logarithm
-    is shifted so that the coldest pixel of an instance has 1.
+    is shifted so that the coldest pixel of an instance has 1. Of an instance in several pieces, whose pixels
+    share no edge, every piece has a centre of its own.
 
     Args:
       labels: [H, W] int32, 0 is background, gaps allowed.
@@ -77,20 +82,18 @@ def instance_diffusion(labels: np.ndarray) -> np.ndarray:
       Stringer et al., Cellpose (https://doi.org/10.1038/s41592-020-01018-x), which simulates the diffusion;
       this is its steady state.
     """
-    inside = labels > 0
-    if not inside.any():
-        return np.zeros(labels.shape, np.float32)
+    pieces = label(labels, connectivity=1)
     source = np.zeros(labels.shape)
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            pixels = np.argwhere(labels[box] == index)
-            nearest = np.square(pixels - np.median(pixels, axis=0)).sum(1).argmin()
-            source[box][tuple(pixels[nearest])] = 1
-    heat = _solve(labels, source[inside])
-    # A second piece of an instance gets no heat; it is flat.
-    log_heat = np.log(np.maximum(heat, 1e-30))
-    coldest = ndimage.minimum(log_heat, labels, np.arange(labels.max() + 1))
-    return np.where(inside, 1 + log_heat - coldest[labels], 0).astype(np.float32)
+    for index, box in enumerate(ndimage.find_objects(pieces), start=1):
+        pixels = np.argwhere(pieces[box] == index)
+        nearest = np.square(pixels - np.median(pixels, axis=0)).sum(1).argmin()
+        source[box][tuple(pixels[nearest])] = 1
+    inside = labels > 0
+    # Along a line one pixel wide, heat falls by a factor of 4 per pixel; it may become 0 far from the centre.
+    heat = np.maximum(_solve(pieces, source[inside]), np.finfo(float).tiny)
+    coldest = ndimage.minimum(heat, pieces, np.arange(pieces.max() + 1))
+    ratio = np.where(inside, heat / coldest[pieces], 1)
+    return np.where(inside, 1 + np.log(ratio), 0).astype(np.float32)
 
 
 def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -122,9 +125,19 @@ def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
     return result
 
 
-# The optional scalar keys of a batch.
+# The optional maps of a batch, which are 0 outside instances.
 TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "distance": instance_distance,
     "poisson": instance_poisson,
     "diffusion": instance_diffusion,
+    "colours": instance_colours,
+}
+# How a warp resamples them: bilinear interpolation, the same between the pixels of one instance, or the
+# nearest pixel.
+RESAMPLING: dict[str, Literal["linear", "inside", "nearest"]] = {
+    "distance": "linear",
+    "poisson": "linear",
+    # Its values at the boundary differ from one instance to the next: a mixture would reverse the flow there.
+    "diffusion": "inside",
+    "colours": "nearest",
 }

@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from segjax.data.readers import File
+from segjax.data.readers.array import read_header
 from segjax.errors import InputError
 
 
@@ -32,7 +33,7 @@ def iterate_array(file: File, item_shape: tuple[int, ...]) -> Iterator[np.ndarra
     """
     try:
         with file.open("rb") as stream:
-            length, dtype = _read_header(stream, item_shape)
+            length, dtype = _check_header(stream, item_shape)
             if isinstance(file, Path):
                 mapped = np.load(file, mmap_mode="r", allow_pickle=False)
                 for index in range(length):
@@ -50,10 +51,8 @@ def iterate_array(file: File, item_shape: tuple[int, ...]) -> Iterator[np.ndarra
         raise InputError(f"{file} cannot be read ({error}): download it again") from error
 
 
-def _read_header(stream: IO[bytes], item_shape: tuple[int, ...]) -> tuple[int, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(stream)
+def _check_header(stream: IO[bytes], item_shape: tuple[int, ...]) -> tuple[int, np.dtype]:
+    shape, fortran_order, dtype = read_header(stream)
     if dtype.kind not in "uif":
         raise ValueError(f"it holds {dtype}, not numbers")
     if fortran_order or shape[1:] != item_shape:

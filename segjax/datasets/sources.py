@@ -30,6 +30,7 @@ class PreparedSource:
       split_sha256: digest of the assignment of records to splits, None if the data were prepared by an older
         version.
       leaks: leaks between the splits, one sentence each; empty for official splits.
+      files: the files of the splits that `parts` belong to.
 
     Raises:
       InputError: if the split is unknown or empty, or the data cannot be obtained or are damaged.
@@ -41,16 +42,21 @@ class PreparedSource:
         self._open(prepare(builder_class, data_dir), split)
 
     def _open(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
-        self._folder = builder.data_dir
-        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+        self._folder = Path(builder.data_dir)
+        try:
+            infos, metadata = builder.info.splits, builder.info.metadata
+            sizes = {name: info.num_examples for name, info in infos.items()}
+            self.class_names = tuple(metadata["class_names"])
+            self.split_sha256 = metadata.get("split_sha256")
+            self.leaks = tuple(metadata.get("leaks", ()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged(f"metadata.json: {error}") from error
         if not sizes:
             raise self._damaged("it describes no split")
         self.sizes = sizes
         self.parts = tuple(split_slices(builder.name, split, sizes))
-        metadata = builder.info.metadata
-        self.class_names = tuple(metadata["class_names"])
-        self.split_sha256 = metadata.get("split_sha256")
-        self.leaks = tuple(metadata.get("leaks", ()))
+        names = dict.fromkeys(name for name, _, _ in self.parts)
+        self.files = tuple(Path(path) for name in names for path in infos[name].filepaths)
         self._examples = builder.as_data_source(split)
 
     def __len__(self) -> int:
@@ -58,10 +64,13 @@ class PreparedSource:
 
     def __getitem__(self, index: int) -> Record:
         position = range(len(self))[index]
+        name = f"record {position}"
         try:
-            return decode(self._examples[position])
+            example = self._examples[position]
+            name = _text(example["name"])
+            return decode(example)
         except Exception as error:
-            raise self._damaged(str(error)) from error
+            raise self._damaged(f"{name}: {error}") from error
 
     def groups(self) -> list[str]:
         """Returns the group of each record without decoding pixels."""
@@ -69,7 +78,7 @@ class PreparedSource:
             groups = [self._examples[index]["group"] for index in range(len(self))]
         except Exception as error:
             raise self._damaged(str(error)) from error
-        return [group.decode() if isinstance(group, bytes) else group for group in groups]
+        return [_text(group) for group in groups]
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
@@ -106,6 +115,10 @@ class FolderSource(PreparedSource):
             self._folder = path
             raise self._damaged(str(error)) from error
         self._open(builder, split)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def split_slices(dataset: str, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:

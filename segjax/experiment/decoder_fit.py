@@ -112,25 +112,37 @@ def save(fit: DecoderFit, workdir: Path) -> None:
     write_json(workdir / FILE, fit._asdict())
 
 
+def load(workdir: Path) -> DecoderFit | None:
+    """Reads the result from the folder of a run; None if there is none.
+
+    Raises:
+      InputError: if the file is damaged.
+    """
+    path = workdir / FILE
+    try:
+        return DecoderFit(**json.loads(path.read_text())) if path.exists() else None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it; segjax evaluate --fit makes it") from error
+
+
 def fitted_task(task: T, workdir: Path, step: int) -> T:
     """Returns the task with the settings that were fitted for a step; unchanged if there are none.
 
     Raises:
       InputError: if the file is damaged.
     """
-    path = workdir / FILE
-    if not path.exists():
+    fit, path = load(workdir), workdir / FILE
+    if fit is None:
+        return task
+    if fit.step != step:
+        logging.warning(
+            "%s was fitted for step %s, not for step %d: run segjax evaluate --fit", path, fit.step, step
+        )
         return task
     try:
-        fit = DecoderFit(**json.loads(path.read_text()))
-        if fit.step != step:
-            logging.warning(
-                "%s was fitted for step %d, not for step %d: run segjax evaluate --fit", path, fit.step, step
-            )
-            return task
         return with_settings(task, fit.settings)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it, or run segjax evaluate --fit") from error
+        raise InputError(f"{path} is damaged ({error}): delete it; segjax evaluate --fit makes it") from error
 
 
 def with_settings(task: T, settings: Mapping[str, Any]) -> T:

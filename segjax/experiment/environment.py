@@ -19,9 +19,17 @@ def hardware_info() -> dict[str, Any]:
         "platform": device.platform,
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
+        **versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that the result of a training depends on, by name."""
+    return {
         "python": platform.python_version(),
         "segjax": segjax.__version__,
-        **{package: version(package) for package in ("jax", "jaxlib", "flax", "numpy")},
+        **{package: version(package) for package in ("jax", "jaxlib", "flax", "numpy", "optax")},
+        "platform": jax.devices()[0].platform,
     }
 
 

@@ -13,14 +13,16 @@ from tqdm import tqdm
 from segjax.classical import METHODS, make_stages
 from segjax.classical.stages import Stages
 from segjax.data.channels import match_channels
+from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
-from segjax.experiment import environment
+from segjax.experiment import decoder_fit, environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
-from segjax.experiment.methods import make_reference, open_run, small_tile
+from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
 from segjax.experiment.setup import open_split
+from segjax.experiment.training import fit_run
 from segjax.experiment.workdir import read_config, read_metadata
 from segjax.inference.predictor import Detector
 from segjax.metrics.proposals import ProposalStatistics
@@ -28,21 +30,30 @@ from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import comparison, format_score
 from segjax.segmentation import Method
-from segjax.train.checkpoint import Checkpoints
+from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
 
 
-def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None) -> str:
+def evaluate_workdir(
+    workdir: Path,
+    split: str,
+    *,
+    seconds: float | None = None,
+    fit: bool = False,
+    folder: Path | None = None,
+) -> str:
     """Evaluates a trained network and the reference, and writes the report.
 
     Args:
-      workdir: folder of a run with a checkpoint.
+      workdir: folder of a run with a checkpoint. Without `fit` and with `folder`, nothing is written there.
       split: "train", "validation" or "test".
+      fit: whether to fit the decoder on the validation split first.
       seconds: duration of the training, for the report; from the run's last checkpoint if None.
+      folder: output folder for the report; if None, `<workdir>/report`, for splits other than test
+        `<workdir>/report_<split>`.
 
     Returns:
-      The comparison as a table to print. The report is in `<workdir>/report`, those of splits other than
-      test in `<workdir>/report_<split>`.
+      The comparison as a table to print.
     """
     config, metadata = read_config(workdir), read_metadata(workdir)
     source = open_split(config, split)
@@ -51,14 +62,16 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
             f"{workdir} was trained for the classes {', '.join(metadata.class_names)}, but"
             f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
         )
+    if fit:
+        (workdir / decoder_fit.FILE).unlink(missing_ok=True)
+        fit_run(config, workdir, open_split(config, "validation"))
     opened = open_run(workdir)
     detector = opened.method
     proposals = None
     if isinstance(detector, Detector):
         proposals = _evaluate_proposals(detector, opened.channels, source)
     if seconds is None:
-        with Checkpoints(workdir / "checkpoints") as checkpoints:
-            seconds = checkpoints.progress(opened.step or 0)["seconds"]
+        seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0)["seconds"]
     report = _evaluate_all({"model": opened.__call__}, config, source, split)
     report = dataclasses.replace(
         report,
@@ -68,7 +81,7 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
         curve=_training_curve(workdir),
         proposals=proposals,
     )
-    table = _write(workdir / ("report" if split == "test" else f"report_{split}"), report)
+    table = _write(folder or workdir / ("report" if split == "test" else f"report_{split}"), report)
     if proposals is None:
         return table
     recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
@@ -76,6 +89,33 @@ def evaluate_workdir(workdir: Path, split: str, *, seconds: float | None = None)
         f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} in an image, with an IoU of 0.5 for {recall}"
         " of the objects"
     )
+
+
+def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> str:
+    """Evaluates a network on a data set that it need not have been trained on.
+
+    Instances of classes that the network does not know become background.
+
+    Args:
+      model: the name or the file of a network, or the folder of a run, see `open_method`.
+      config: its data set and its reference are used.
+      split: "train", "validation" or "test".
+      folder: output folder for the report and `metrics.json`.
+
+    Returns:
+      The comparison as a table to print.
+
+    Raises:
+      InputError: if the data set has none of the classes of the network.
+    """
+    opened = open_method(model)
+    source = open_split(config, split)
+    if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
+        source = MixedSource([source], opened.class_names)
+        config = ConfigDict(config)
+        config.dataset.headline = None
+    report = _evaluate_all({model: opened.__call__}, config, source, split)
+    return _write(folder, dataclasses.replace(report, step=opened.step))
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:

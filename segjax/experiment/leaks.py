@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from absl import logging
@@ -12,6 +15,7 @@ from segjax.data.records import Source
 from segjax.datasets.sources import PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.setup import SPLITS, open_split
+from segjax.files import file_digest
 
 # Maximum number of leaks that an error names.
 NAMED = 3
@@ -52,6 +56,30 @@ def split_facts(source: Source) -> dict[str, Any]:
     """Returns the digest of the split for checkpoints and reports; empty for synthetic data."""
     digest = getattr(source, "split_sha256", None)
     return {} if digest is None else {"split_sha256": digest}
+
+
+def data_digests(splits: Mapping[str, Source]) -> dict[str, str]:
+    """Returns the digests of the data of splits, which the result of a training depends on.
+
+    Args:
+      splits: source of each split, by name; "train" is one of them.
+
+    Returns:
+      The digest of the split, and of the files of each split, thus of all images and annotations. Nothing for
+      synthetic data.
+
+    Raises:
+      OSError: if a file cannot be read.
+    """
+    digests: dict[str, str] = split_facts(splits["train"])
+    with ThreadPoolExecutor() as pool:
+        for name, source in splits.items():
+            parts = getattr(source, "sources", (source,))
+            files = [path for part in parts for path in getattr(part, "files", ())]
+            if files:
+                content = "".join(pool.map(file_digest, files))
+                digests[f"{name}_files_sha256"] = hashlib.sha256(content.encode()).hexdigest()
+    return digests
 
 
 def _common_groups(one: str, first: PreparedSource, other: str, second: PreparedSource) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -32,6 +33,7 @@ from segjax.experiment.setup import (
 )
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
 from segjax.files import file_digest
+from segjax.inference.dense import DensePredictor
 from segjax.inference.predictor import Predictor, create_predictor
 from segjax.inference.settings import PredictConfig
 from segjax.models.weights.network import find, names
@@ -104,7 +106,7 @@ def open_method(source: str | Path | ConfigDict) -> OpenedMethod:
     if isinstance(source, ConfigDict):
         return _open_config(source)
     source = os.path.expanduser(source)
-    if Path(source).is_dir():
+    if Path(source).is_dir() and source not in names():
         return open_run(Path(source))
     if (path := find(source)) is not None:
         config, metadata, task, params, step = open_pretrained(path)
@@ -134,6 +136,27 @@ def open_run(workdir: Path, *, fitted: bool = True) -> OpenedMethod:
     if fitted:
         task = fitted_task(task, workdir, step)
     return _open_network(config, metadata, task, params, step)
+
+
+def with_diameter(opened: OpenedMethod, diameter: float) -> OpenedMethod:
+    """Returns a method for images whose instances have a typical diameter.
+
+    Args:
+      opened: a network that was trained on images of one diameter.
+      diameter: pixels; 0 to estimate it for each image.
+
+    Raises:
+      InputError: if the method scales no images, or the diameter is out of range.
+    """
+    predictor = opened.method
+    if not isinstance(predictor, DensePredictor) or predictor.config.trained_diameter is None:
+        raise InputError(
+            "--diameter is for networks that were trained with config.data.diameter: leave it out"
+        )
+    config = dataclasses.replace(predictor.config, diameter=diameter)
+    return opened._replace(
+        method=dataclasses.replace(predictor, config=config), digest=_digest(opened.digest, diameter)
+    )
 
 
 def _open_network(

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from segjax.classical.measurements import measure
-from segjax.data.pixel_size import read_pixel_size
+from segjax.data.pixel_size import is_plausible, question, read_pixel_size
 from segjax.errors import InputError, Interrupted
 from segjax.experiment.finished_images import Finished, FinishedImages
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
@@ -40,20 +40,22 @@ from segjax.segmentation import Segmentation
 # Number of failed images that the message at the end names.
 NAMED = 10
 AS_STORED = Reading()
+# The network in the package that segments if no other method is given.
+DEFAULT = "nuclei"
 
 
 def select_method(workdir: Path | None, config: ConfigDict | None, model: str | None = None) -> OpenedMethod:
     """Opens the method of a trained run, of a config that needs no training, or of an exported network.
 
     Raises:
-      InputError: unless exactly one of the three is given, and it names one method.
+      InputError: if more than one of the three is given, or it names no method.
     """
-    if [workdir, config, model].count(None) != 2:
+    if [workdir, config, model].count(None) < 2:
         raise InputError(
-            "give either --workdir=RUN, a trained run, or --model=FILE, an exported network, or"
+            "give only one of --workdir=RUN, a trained run, --model=FILE, an exported network, and"
             " --config=FILE, a classical method"
         )
-    return open_run(workdir) if workdir is not None else open_method(config or model or "")
+    return open_run(workdir) if workdir is not None else open_method(config or model or DEFAULT)
 
 
 def predict(
@@ -90,6 +92,8 @@ def predict(
         raise InputError(
             f"--pixel_size={pixel_size} must be above 0: give the side of a pixel in micrometres"
         )
+    if pixel_size is not None and not is_plausible(pixel_size):
+        logging.warning("--pixel_size states %s", question(pixel_size))
     inputs = find_inputs(images, out)
     try:
         out.mkdir(parents=True, exist_ok=True)

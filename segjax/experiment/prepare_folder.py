@@ -45,11 +45,13 @@ class Request:
     pattern: str | None = None
     classes: tuple[str, ...] = ()
     channel_axis: int | None = None
+    axis: tuple[tuple[str, int], ...] = ()
     fractions: tuple[float, ...] = (0.7, 0.15, 0.15)
     split_by: Literal["group", "image"] = "group"
     folds: int | None = None
     seed: int = 0
     accept: tuple[str, ...] = ()
+    crowds: str = "ignore"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -159,6 +161,7 @@ def _open_inputs(request: Request) -> _Inputs:
         format=request.mask_format,
         class_names=("background", *request.classes) if request.classes else None,
         images={item.key: item.path for item in items},
+        crowds_are_cells=request.crowds == "cells",
     )
     return _Inputs(root, items, masks, annotations, _class_names(request, annotations, items))
 
@@ -205,7 +208,14 @@ def _check_images(
     """Checks, repairs and stages all images."""
     checker = Checker(
         inputs.annotations,
-        Options(inputs.class_names, channel_axis=request.channel_axis, accept=frozenset(request.accept)),
+        Options(
+            inputs.class_names,
+            image_classes=any(item.class_name is not None for item in inputs.items),
+            crowds=request.crowds,
+            channel_axis=request.channel_axis,
+            planes=request.axis,
+            accept=frozenset(request.accept),
+        ),
         out / "staging",
         annotations_digest=inputs.state["annotations"],
     )

@@ -36,7 +36,7 @@ from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.semantic import SemanticConfig, SemanticTask, output_channels
-from segjax.train.checkpoint import Checkpoints
+from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import check_batch, make_mesh, state_sharding
 from segjax.train.state import State, make_state
@@ -225,12 +225,8 @@ def restore_params(workdir: Path, config: ConfigDict, metadata: ModelMetadata) -
     """
     which = choose(("best", "latest"), "config.predict.checkpoint", config.predict.checkpoint)
     task = make_task(config, metadata)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        best = checkpoints.best()
-        if best is None:
-            raise InputError(f"{workdir / 'checkpoints'} has no checkpoint yet: segjax train makes one")
-        steps = [best] if which == "best" else checkpoints.steps()[::-1]
-        params, step = checkpoints.restore_params(param_shapes(config, task, metadata), steps)
+    reader = CheckpointReader(workdir / "checkpoints")
+    params, step = reader.restore_params(param_shapes(config, task, metadata), latest=which == "latest")
     return task, params, step
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from segjax.data.prefetch import prefetch
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.evaluation.evaluate import evaluate
-from segjax.experiment import decoder_fit
+from segjax.experiment import decoder_fit, environment
 from segjax.experiment.decoder_fit import DecoderFit, fit_decoder
-from segjax.experiment.leaks import check_leaks, split_facts
+from segjax.experiment.leaks import check_leaks, data_digests
 from segjax.experiment.methods import (
     has_svm,
     make_predictor,
@@ -34,88 +33,120 @@ from segjax.experiment.setup import (
     read_section,
     restore_params,
 )
-from segjax.experiment.workdir import ModelMetadata, bind_config, write_metadata
+from segjax.experiment.validation import Validation
+from segjax.experiment.workdir import (
+    ModelMetadata,
+    check_config,
+    flat_config,
+    lock_workdir,
+    write_config,
+    write_metadata,
+)
 from segjax.inference.predictor import Predictor
-from segjax.metrics.scores import Scores
 from segjax.tasks import rcnn_svm
 from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.loop import FitConfig, Result, fit
-from segjax.typing import Batch, Params
+from segjax.train.resume import Provenance, resume
+from segjax.typing import Batch
 
 
-def train(config: ConfigDict, workdir: Path) -> Result:
-    """Trains a config in a folder, resuming where an earlier run of the same command stopped."""
+def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) -> Result:
+    """Trains a config in a folder, resuming where an earlier run of the same command stopped.
+
+    Args:
+      config: the config.
+      workdir: the folder, which one training at a time may use.
+      accept_changes: whether config and data may differ from those of the earlier run in ways that change
+        what is learned. The log names each change, with the step from which it holds.
+
+    Raises:
+      InputError: if another training uses the folder, it belongs to another config, or a setting is invalid.
+      Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
+    """
     # 1. The folder belongs to this config, which can be used for prediction; the splits do not leak.
     read_predict_config(config)
-    bind_config(workdir, config)
-    source, validation = open_split(config, "train"), open_split(config, "validation")
-    check_leaks(config)
-    metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
-    write_metadata(workdir, metadata)
+    with lock_workdir(workdir) if jax.process_index() == 0 else nullcontext():
+        check_config(workdir, config, accept_changes=accept_changes)
+        if not (workdir / "config.json").exists():
+            write_config(workdir, config)
+        source, validation = open_split(config, "train"), open_split(config, "validation")
+        check_leaks(config)
+        metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
+        write_metadata(workdir, metadata)
 
-    # 2. Network, loss, optimizer and the jit-compiled step; then the batches that the loss needs.
+        # 2. The network learns.
+        provenance = Provenance(
+            data_digests({"train": source, "validation": validation}),
+            flat_config(config),
+            environment.versions(),
+        )
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            result = _fit_network(
+                config, workdir, metadata, checkpoints, (source, validation), provenance, accept_changes
+            )
+
+        # 3. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
+        if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
+            _fit_svm(config, workdir, metadata, source)
+
+        # 4. The decoder takes the settings that are best on the validation split.
+        if config.predict.fit and jax.process_index() == 0:
+            fit_run(config, workdir, validation)
+    return result
+
+
+def _fit_network(
+    config: ConfigDict,
+    workdir: Path,
+    metadata: ModelMetadata,
+    checkpoints: Checkpoints,
+    splits: tuple[Source, Source],
+    provenance: Provenance,
+    accept_changes: bool,
+) -> Result:
+    # 1. Network, loss, optimizer and the jit-compiled step; then the batches that the loss needs.
+    source, validation = splits
     setup = make_setup(config, metadata)
     stream = make_stream(config, source, setup.task, make_proposer(config))
     state = make_first_state(config, metadata, setup)
-
-    # 3. Validation uses the method that prediction will use.
-    predictor = make_predictor(config, setup.task, state.eval_params)
-
-    def validate(params: Params) -> dict[str, Any]:
-        predictor.params = params
-        return validation_metrics(evaluate(predictor, validation, headline=config.dataset.headline).scores)
-
-    # 4. The loop resumes from the newest checkpoint.
     key = jax.random.key(config.seed)
 
     def step(state: Any, batch: Batch) -> Any:
         return setup.step(state, batch, key)
 
+    # 2. The run starts at the newest checkpoint; the folder has the new config if that fits.
+    start = resume(state, checkpoints, provenance, accept_changes=accept_changes)
+    if jax.process_index() == 0:
+        write_config(workdir, config)
+
+    # 3. Validation uses the method that prediction will use.
+    predictor = make_predictor(config, setup.task, start.state.eval_params)
     not_for_fit = ("ema_decay", "num_microbatches")
     section = {name: value for name, value in config.train.items() if name not in not_for_fit}
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        result = fit(
-            step,
-            state,
-            functools.partial(prefetch, stream, workers=config.data.workers),
-            checkpoints,
-            read_section(FitConfig, section, "config.train", steps=config.steps),
-            folder=workdir,
-            validate=validate,
-            run_metadata=split_facts(source),
-        )
-
-    # 5. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
-    if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
-        _fit_svm(config, workdir, metadata, source)
-
-    # 6. The decoder takes the settings that are best on the validation split.
-    if config.predict.fit and jax.process_index() == 0 and not (workdir / decoder_fit.FILE).exists():
-        fit_run(config, workdir, validation)
-    return result
+    return fit(
+        step,
+        start,
+        functools.partial(prefetch, stream, workers=config.data.workers),
+        checkpoints,
+        read_section(FitConfig, section, "config.train", steps=config.steps),
+        folder=workdir,
+        validate=Validation(predictor, validation, config.dataset.headline),
+        image_names=stream.names,
+    )
 
 
 def fit_run(config: ConfigDict, workdir: Path, validation: Source) -> DecoderFit:
-    """Fits the decoder of a trained run, and stores the result in its folder."""
+    """Fits the decoder of a trained run, and stores the result in its folder; does nothing a second time."""
     opened = open_run(workdir, fitted=False)
+    if (earlier := decoder_fit.load(workdir)) is not None and earlier.step == opened.step:
+        return earlier
     with config_section("config.predict"):
         result = fit_decoder(
             cast(Predictor, opened.method), validation, step=opened.step or 0, fixed=config.predict.fixed
         )
     decoder_fit.save(result, workdir)
     return result
-
-
-def validation_metrics(scores: Scores) -> dict[str, Any]:
-    """Returns the logged metrics, and the "score" that selects the best checkpoint.
-
-    The score is the mean IoU of the foreground classes plus AP at 0.5; an undefined value counts as 0.
-    """
-    metrics = scores.as_dict()
-    foreground = [metrics["iou"][name] or 0.0 for name in scores.per_class]
-    score = float(np.mean(foreground)) + (metrics["ap"]["0.5"] or 0.0)
-    return {"score": score, **{name: metrics[name] for name in ("iou", "ap", "pq", "aji")}}
 
 
 def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source: Source) -> None:

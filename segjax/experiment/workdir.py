@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
 from segjax.files import write_json
+
+# Fields that change how a network is trained or used, not what it learns.
+FREE = (
+    "data.workers",
+    "dataset.data_dir",
+    "dataset.test",
+    "train.checkpoint_every",
+    "train.log_every",
+    "train.max_consecutive_skips",
+)
+FREE_SECTIONS = ("mesh.", "predict.", "reference.")
 
 
 class ModelMetadata(NamedTuple):
@@ -25,29 +41,83 @@ class ModelMetadata(NamedTuple):
     channels: int
 
 
-def bind_config(workdir: Path, config: ConfigDict) -> None:
-    """Writes the config of a run into its folder, or checks that the stored config is equal.
+@contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Lets one training at a time use a folder, which is created; the lock dies with its process.
+
+    Raises:
+      InputError: if another training uses the folder; the message says which.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(workdir / "training.lock", timeout=0), workdir / "training.json"
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another training uses {workdir}{_owner(owner)}: wait for its end, stop it, or choose another"
+            " --workdir"
+        ) from error
+    with lock:
+        now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        write_json(owner, {"process": os.getpid(), "host": platform.node(), "since": now})
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        content = json.loads(path.read_text())
+        return f" (process {content['process']} on {content['host']}, since {content['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # the sentence is true without it
+        return ""
+
+
+def check_config(workdir: Path, config: ConfigDict, *, accept_changes: bool = False) -> None:
+    """Checks that the stored config of a run, if there is one, gives the same result as a config.
+
+    Fields of `FREE`, and a larger number of steps, may differ.
+
+    Args:
+      workdir: the folder of the run.
+      config: the config.
+      accept_changes: whether all fields may differ.
 
     Raises:
       InputError: if the folder belongs to a run of another config.
     """
-    # Through JSON, which turns tuples into lists, so that equal configs compare equal.
-    new = json.loads(config.to_json())
     path = workdir / "config.json"
-    if not path.exists():
-        write_json(path, new)
+    if not path.exists() or accept_changes:
         return
-    old_fields, new_fields = dict(_flatten(_read(path))), dict(_flatten(new))
-    different = sorted(
-        name for name in old_fields | new_fields if old_fields.get(name) != new_fields.get(name)
-    )
+    old, new = dict(_flatten(_read(path))), flat_config(config)
+
+    def is_free(name: str) -> bool:
+        more_steps = name == "steps" and isinstance(old.get(name), int) and new[name] > old[name]
+        return more_steps or name in FREE or name.startswith(FREE_SECTIONS)
+
+    different = [name for name in sorted(old | new) if old.get(name) != new.get(name) and not is_free(name)]
     if different:
         first = different[0]
         raise InputError(
             f"{workdir} belongs to a run of another config ({', '.join(different[:3])} differ:"
-            f" config.{first} was {old_fields.get(first)!r}, is {new_fields.get(first)!r}): choose another"
-            " --workdir, or give the config that the run was started with"
+            f" config.{first} was {old.get(first)!r}, is {new.get(first)!r}): choose another --workdir, give"
+            " the config that the run was started with, or go on with this one by --accept_changes"
         )
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Writes the config of a run."""
+    write_json(workdir / "config.json", json.loads(config.to_json()))
+
+
+def flat_config(config: ConfigDict) -> dict[str, Any]:
+    """Returns the value of each field of a config by its path, such as "data.scale".
+
+    Through JSON, which turns tuples into lists, so that equal configs compare equal.
+    """
+    return dict(_flatten(json.loads(config.to_json())))
 
 
 def read_config(workdir: Path) -> ConfigDict:

@@ -11,8 +11,8 @@ import numpy as np
 
 from segjax.data.preprocess import resize_image
 from segjax.inference.settings import PredictConfig
-from segjax.inference.margin import receptive_margin
 from segjax.inference.tiling import Windows, predict_tiled
+from segjax.models.margin import receptive_margin
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import typical_diameter
 from segjax.segmentation.resize import resize_segmentation
@@ -41,7 +41,8 @@ class DensePredictor:
     def __post_init__(self) -> None:
         predict = self.task.predict
         self._predict = jax.jit(_mean_over_flips(predict) if self.config.flips else predict)
-        self._windows: Windows | None = None
+        self._single = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
+        self._several: Windows | None = None
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image [H, W, C] as it was read."""
@@ -72,19 +73,15 @@ class DensePredictor:
         return predict_tiled(lambda images: self._predict(self.params, images), prepared, windows)
 
     def _choose_windows(self, prepared: np.ndarray) -> Windows:
-        """Returns the windows for an image. The margin is computed for the first that needs several windows."""
-        tile, overlap = self.config.tile, self.config.overlap
-        if max(prepared.shape[:2]) <= tile:
-            return Windows(tile, overlap)
-        if self._windows is None:
-            stride = self.task.stride
-            margin = receptive_margin(
-                self.task.predict, self.params, stride=stride, channels=prepared.shape[2]
-            )
-            if not margin.exact:
-                tile = max(tile, -(-self.config.trained_patch // stride) * stride)
-            self._windows = Windows(tile, overlap, margin.pixels, stride)
-        return self._windows
+        """Returns the windows for an image; computes the margin when an image first needs several."""
+        if max(prepared.shape[:2]) <= self._single.largest:
+            return self._single
+        if self._several is None:
+            config, stride, channels = self.config, self.task.stride, prepared.shape[2]
+            margin = receptive_margin(self.task.predict, self.params, stride=stride, channels=channels)
+            patch = 0 if margin.exact else -(-config.trained_patch // stride) * stride
+            self._several = Windows(max(config.tile, patch), config.overlap, margin.pixels, stride)
+        return self._several
 
 
 def _mean_over_flips(predict: Callable[[Params, Array], Outputs]) -> Callable[[Params, Array], Outputs]:

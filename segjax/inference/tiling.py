@@ -26,8 +26,8 @@ class Windows:
       tile: side of a window, pixels. It is rounded down to the stride, and is at least four margins.
       overlap: overlap of neighbouring windows, pixels; at least two margins are used.
       margin: width along the inner edges of a window whose outputs are not used, pixels.
-      stride: windows start at its multiples; the network's stride, so that pools see the same pixels as in the
-        full image.
+      stride: windows start at its multiples; the network's stride, so that its layers pool the same pixels
+        as in the full image.
 
     Raises:
       InputError: if a value is out of range, or the overlap leaves less than a stride of a window.
@@ -112,7 +112,7 @@ def predict_tiled(
     """Predicts maps window by window and blends them where windows overlap.
 
     The result is that of a single window, up to rounding, if outputs depend only on pixels within
-    `windows.margin`, as `receptive_margin` computes it, and if `windows.stride` is the network's. Only
+    `windows.margin`, as `segjax.models.margin` computes it, and if `windows.stride` is the network's. Only
     nearer to the lower and the right border of the image than the margin, results may differ, because
     images are padded there to different sizes.
 

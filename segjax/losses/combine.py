@@ -25,7 +25,7 @@ def mean_where(values: Array, where: Array) -> jax.Array:
     """
     weights = jnp.asarray(where, jnp.float32)
     total = jnp.sum(weights)
-    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1)
+    return jnp.sum(jnp.where(weights != 0, values * weights, 0)) / jnp.where(total > 0, total, 1)
 
 
 def _mean_of_pixels(values: Array, batch: Batch) -> jax.Array:

@@ -6,6 +6,17 @@ import optax
 
 from segjax.typing import IGNORE, Array
 
+# The differences of larger outputs, their squares and the sums over the pixels of a batch might overflow.
+LARGEST = 1e8
+
+
+def bounded(outputs: Array) -> jax.Array:
+    """Returns the outputs of a network as float32, clipped to -`LARGEST` and `LARGEST`.
+
+    All losses apply it, so that they and their gradients are finite for finite outputs.
+    """
+    return jnp.clip(jnp.asarray(outputs, jnp.float32), -LARGEST, LARGEST)
+
 
 def cross_entropy(
     logits: Array,
@@ -30,7 +41,7 @@ def cross_entropy(
     distribution = optax.losses.smooth_labels(_one_hot(targets, logits), label_smoothing)
     if class_weights is not None:
         distribution = jnp.einsum("...k,k->...k", distribution, jnp.asarray(class_weights, jnp.float32))
-    values = optax.losses.softmax_cross_entropy(jnp.asarray(logits, jnp.float32), distribution)
+    values = optax.losses.softmax_cross_entropy(bounded(logits), distribution)
     return jnp.where(targets == IGNORE, 0, values)
 
 
@@ -106,7 +117,7 @@ def smooth_l1(predictions: Array, targets: Array, *, beta: float = 1.0) -> Array
     References:
       Girshick, Fast R-CNN (https://arxiv.org/abs/1504.08083); torch.nn.functional.smooth_l1_loss.
     """
-    return optax.losses.huber_loss(jnp.asarray(predictions, jnp.float32), targets, delta=beta) / beta
+    return optax.losses.huber_loss(bounded(predictions), targets, delta=beta) / beta
 
 
 def _one_hot(targets: Array, logits: Array) -> Array:

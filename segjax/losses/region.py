@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from segjax.losses.pixel import bounded
 from segjax.typing import IGNORE, Array
 
 
@@ -29,12 +30,14 @@ def dice(logits: Array, targets: Array, *, smooth: float = 1.0) -> Array:
     num_classes = logits.shape[-1]
     valid = (targets != IGNORE).astype(jnp.float32)[..., None]
     truth = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32)
-    probabilities = jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1) * valid
+    probabilities = jax.nn.softmax(bounded(logits)) * valid
     pixels = tuple(range(targets.ndim))
     both = jnp.sum(probabilities * truth, axis=pixels)
     either = jnp.sum(probabilities, axis=pixels) + jnp.sum(truth, axis=pixels)
-    values = 1 - (2 * both + smooth) / (either + smooth)
-    return jnp.where(present_classes(targets, num_classes), values, 0)
+    present = present_classes(targets, num_classes)
+    # The sums of an absent class may be 0: a quotient that is not selected still makes the gradient NaN.
+    values = 1 - (2 * both + smooth) / jnp.where(present, either + smooth, 1)
+    return jnp.where(present, values, 0)
 
 
 def lovasz_softmax(logits: Array, targets: Array) -> Array:
@@ -56,7 +59,7 @@ def lovasz_softmax(logits: Array, targets: Array) -> Array:
     num_classes = logits.shape[-1]
     valid = (targets != IGNORE).reshape(-1, 1)
     truth = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32).reshape(-1, num_classes)
-    probabilities = jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1).reshape(-1, num_classes)
+    probabilities = jax.nn.softmax(bounded(logits)).reshape(-1, num_classes)
     # Ignored pixels sort last and contribute nothing.
     errors = jnp.where(valid, jnp.abs(truth - probabilities), -1.0)
     values = jax.vmap(_lovasz_extension, in_axes=1)(errors, truth)

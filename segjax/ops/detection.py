@@ -93,7 +93,7 @@ def propose(
     """Selects the proposals of a region proposal network.
 
     Args:
-      logits: [A] objectness logits of each level.
+      logits: [A] objectness logits of each level; anchors with NaN make no proposal.
       deltas: [A, 4] box deltas of each level, relative to the anchors.
       anchors: [A, 4] float anchors of each level, pixels.
       size: `(height, width)` of the image without padding; boxes are clipped to it.
@@ -104,6 +104,8 @@ def propose(
     """
     levels = []
     for scores, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
+        # `top_k` ranks NaN first.
+        scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
         top, index = jax.lax.top_k(scores, min(config.pre_nms, len(scores)))
         boxes = box_ops.decode(level_deltas[index], jnp.asarray(level_anchors)[index], weights=RPN_WEIGHTS)
         boxes = box_ops.clip(boxes, size)
@@ -124,7 +126,7 @@ def detect(
     """Selects the detections from classified and refined proposals.
 
     Args:
-      scores: [P, K] float class probabilities, background first.
+      scores: [P, K] float class probabilities, background first; NaN makes no detection.
       deltas: [P, K, 4] float box deltas per class, relative to the proposals.
       proposals: the P proposals.
       size: `(height, width)` of the image without padding; boxes are clipped to it.

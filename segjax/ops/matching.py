@@ -52,7 +52,7 @@ def match(
     """Matches boxes to objects by IoU.
 
     Args:
-      boxes: [A, 4] float, pixels.
+      boxes: [A, 4] float, pixels; those that are not finite are ignored.
       truth: [N, 4] float, boxes of the objects.
       valid: [N] bool, False for padding.
       high: minimum IoU of a positive box.
@@ -91,6 +91,7 @@ def match(
 
         best = jax.lax.map(is_best, chunks).reshape(-1)[:count]
         state = jnp.where(best, POSITIVE, state)
+    state = jnp.where(jnp.isfinite(boxes).all(-1), state, IGNORED)
     return Matches(state.astype(jnp.int32), index)
 
 

@@ -20,7 +20,8 @@ def nms(
     Args:
       boxes: [N, 4] float, `(x0, y0, x1, y1)` in pixels.
       scores: [N] float. Among equal scores, the lower index comes first.
-      valid: [N] bool, False for padding, which is not selected and suppresses nothing.
+      valid: [N] bool, False for padding, which is not selected and suppresses nothing. So are boxes that are
+        not finite, and boxes whose score is NaN.
       iou_threshold: IoU above which the box with the lower score is suppressed.
       classes: [N] int. If not None, boxes suppress only boxes of the same class.
 
@@ -31,6 +32,7 @@ def nms(
       torchvision.ops.nms, torchvision.ops.batched_nms (which shifts the coordinates of each class instead and
       so loses precision).
     """
+    valid = valid & ~jnp.isnan(scores) & jnp.isfinite(boxes).all(-1)
     order = jnp.argsort(-scores, stable=True)
     classes = jnp.zeros(len(boxes), jnp.int32) if classes is None else classes
     ranked = jax.lax.stop_gradient(boxes)[order], valid[order], classes[order], jnp.float32(iou_threshold)

@@ -62,6 +62,7 @@ def roi_align(
 
     Returns:
       [T, bins, bins, C] float. Samples more than a pixel outside the map are 0, nearer ones are clamped.
+      Boxes that are not finite are 0.
 
     References:
       He et al., Mask R-CNN (https://arxiv.org/abs/1703.06870); torchvision.ops.roi_align.
@@ -166,11 +167,16 @@ def adaptive_weights(start: Array, length: Array, *, size: int, bins: int) -> ja
 
 
 def roi_to_feature_coords(boxes: Array, scale: Array | float, aligned: bool) -> tuple[jax.Array, jax.Array]:
-    """Returns top-left corners [T, 2] and sides [T, 2] as `(x, y)` in feature map pixels."""
+    """Returns top-left corners [T, 2] and sides [T, 2] as `(x, y)` in feature map pixels.
+
+    A box that is not finite is moved to minus infinity, where all samples are 0.
+    """
     scale = jnp.reshape(jnp.asarray(scale, jnp.float32), (-1, 1))
     scaled = jnp.asarray(boxes) * scale - (0.5 if aligned else 0.0)
     sides = scaled[:, 2:] - scaled[:, :2]
-    return scaled[:, :2], sides if aligned else jnp.maximum(sides, 1)
+    finite = jnp.isfinite(scaled[:, :2] + sides).all(-1, keepdims=True)
+    start, sides = jnp.where(finite, scaled[:, :2], -jnp.inf), jnp.where(finite, sides, 0)
+    return start, sides if aligned else jnp.maximum(sides, 1)
 
 
 def _bilinear_taps(start: Array, length: Array, size: Array, bins: int, sampling_ratio: int) -> Taps:

@@ -9,6 +9,8 @@ from segjax.typing import Array
 
 # RoIs pooled per batch.
 CHUNK = 4
+# Corners are clipped to it, so that integers do not overflow; outside any feature map.
+FARTHEST = 2.0**20
 
 
 def roi_pool(features: Array, boxes: Array, *, bins: int, scale: float = 1.0) -> jax.Array:
@@ -24,14 +26,16 @@ def roi_pool(features: Array, boxes: Array, *, bins: int, scale: float = 1.0) ->
       scale: scale of the feature map, 1/16 for a stride of 16.
 
     Returns:
-      [T, bins, bins, C] float; 0 in bins outside the map. The gradient goes to the first maximum in
-      row-major order.
+      [T, bins, bins, C] float; 0 in bins outside the map, and for boxes that are not finite. The
+      gradient goes to the first maximum in row-major order.
 
     References:
       Girshick, Fast R-CNN (https://arxiv.org/abs/1504.08083); torchvision.ops.roi_pool.
     """
     height, width, _ = features.shape
     boxes = jax.lax.stop_gradient(boxes) * scale
+    boxes = jnp.where(jnp.isfinite(boxes).all(-1, keepdims=True), boxes, -FARTHEST)
+    boxes = jnp.clip(boxes, -FARTHEST, FARTHEST)
     # Halves are rounded away from zero, as in C; NumPy rounds them to even.
     corners = (jnp.sign(boxes) * jnp.floor(jnp.abs(boxes) + 0.5)).astype(jnp.int32)
     rows = _bin_members(corners[:, 1], corners[:, 3], bins, height)

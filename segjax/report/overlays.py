@@ -10,6 +10,7 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from segjax.segmentation import Segmentation
+from segjax.segmentation.resize import resize_segmentation
 from segjax.typing import IGNORE
 
 # Okabe and Ito's colour-blind safe palette (https://jfly.uni-koeln.de/color/) for classes 1 and up, without
@@ -98,22 +99,8 @@ def resized(
       The image as [h, width, 3] uint8 for display, and the segmentations.
     """
     height = max(1, round(image.shape[0] * width / image.shape[1]))
-    rows = ((np.arange(height) + 0.5) * image.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * image.shape[1] / width).astype(int)
     picture = Image.fromarray(to_display_rgb(image)).resize((width, height), Image.Resampling.LANCZOS)
-    result = []
-    for segmentation in segmentations:
-        labels = segmentation.labels[np.ix_(rows, columns)]
-        present = np.unique(labels[labels > 0]) - 1
-        result.append(
-            Segmentation.from_labels(
-                labels,
-                classes=segmentation.classes[present],
-                scores=segmentation.scores[present],
-                semantic=segmentation.semantic[np.ix_(rows, columns)],
-            )
-        )
-    return np.asarray(picture), result
+    return np.asarray(picture), [resize_segmentation(each, (height, width)) for each in segmentations]
 
 
 def legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:

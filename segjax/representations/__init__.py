@@ -2,6 +2,7 @@
 
 from segjax.representations.base import DecoderConfig, Representation
 from segjax.representations.boundary import Boundary
+from segjax.representations.colours import Colours
 from segjax.representations.components import Components
 from segjax.representations.flows import Flows
 from segjax.representations.heights import Height
@@ -12,6 +13,7 @@ REPRESENTATIONS: dict[str, Representation] = {
     "distance": Height("distance"),
     "poisson": Height("poisson"),
     "flows": Flows(),
+    "colours": Colours(),
 }
 
 __all__ = ["REPRESENTATIONS", "DecoderConfig", "Representation"]

@@ -16,16 +16,21 @@ class DecoderConfig:
     """Settings that turn maps into instances, see also `segjax.experiment.decoder_fit`.
 
     Attributes:
-      smoothing: standard deviation, in pixels, of the Gaussian that smooths the map that is flooded.
-      h: minimum height of the maximum of an instance above the saddle to a higher maximum.
+      smoothing: standard deviation, in pixels, of the Gaussian that smooths the map that is flooded, and the
+        probabilities of colours.
+      h: minimum height of the maximum of an instance above the saddle to a higher maximum, for `distance` and
+        `poisson`.
       threshold: minimum probability of boundary pixels, for `boundary`.
       steps: number of steps of one pixel along the flow, for `flows`.
+      density: minimum number of pixels that end at one pixel, after smoothing, at the centre of an instance,
+        for `flows`.
     """
 
     smoothing: float = 1.0
     h: float = 0.1
     threshold: float = 0.5
     steps: int = 100
+    density: float = 1.0
 
 
 class Representation(Protocol):

@@ -8,8 +8,9 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.ndimage import label
+from skimage.measure import label
 
+from segjax.losses.pixel import bounded
 from segjax.ops.masks import boundaries
 from segjax.representations.base import DecoderConfig
 from segjax.segmentation.split_touching import split_touching
@@ -25,7 +26,7 @@ class Boundary:
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Returns the binary cross-entropy [B, H, W]."""
-        logits, is_boundary = outputs[..., 0], jax.vmap(boundaries)(batch["labels"])
+        logits, is_boundary = bounded(outputs[..., 0]), jax.vmap(boundaries)(batch["labels"])
         return jnp.logaddexp(0, jnp.where(is_boundary, -logits, logits))
 
     def activate(self, outputs: Array) -> Array:
@@ -38,5 +39,6 @@ class Boundary:
 
     def decode(self, foreground: np.ndarray, values: np.ndarray, config: DecoderConfig) -> np.ndarray:
         """Grows the connected regions inside the boundaries, [H, W] int32."""
-        seeds = label(foreground & (values < config.threshold))[0]
+        # The insides of two instances are at least two pixels apart, so that corners may connect.
+        seeds = label(foreground & (values < config.threshold), connectivity=2)
         return split_touching(foreground, seeds=seeds, smoothing=config.smoothing, min_area=1)

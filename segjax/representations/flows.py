@@ -15,13 +15,15 @@ from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from segjax.data.targets import instance_diffusion
+from segjax.losses.pixel import bounded
 from segjax.representations.base import DecoderConfig
 from segjax.typing import Array, Batch
 
 # Networks predict the flow times this factor, so that its loss weighs as much as that of the classes.
 FACTOR = 5.0
-# Numbers of pixels that are followed in one call are rounded up to multiples of this, to compile rarely.
-BLOCK = 2**14
+# The number of pixels that are followed in one call, and the sides of the image, are rounded up to multiples
+# of these, to compile rarely.
+BLOCK, SIDE = 2**14, 128
 
 
 class Flows:
@@ -29,14 +31,14 @@ class Flows:
 
     channels = 2
     grid: Mapping[str, Sequence[float]] = MappingProxyType(
-        {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0), "h": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
+        {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0), "density": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
     )
     targets = frozenset({"diffusion"})
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Returns half of the squared distance [B, H, W] to the flow times `FACTOR`."""
         flow = jax.vmap(flow_of)(batch["diffusion"], batch["labels"])
-        return jnp.square(outputs - FACTOR * flow).mean(-1) / 2
+        return jnp.square(bounded(outputs) - FACTOR * flow).mean(-1) / 2
 
     def activate(self, outputs: Array) -> Array:
         """Returns the flow [B, H, W, 2]."""
@@ -50,7 +52,7 @@ class Flows:
         """Follows the flow from each pixel and clusters the ends, [H, W] int32.
 
         Ends are counted per pixel. The smoothed counts have one peak per instance, whose basin collects its
-        pixels.
+        pixels. Pixels that end beside all peaks become background.
         """
         result = np.zeros(foreground.shape, np.int32)
         pixels = np.argwhere(foreground)
@@ -61,8 +63,7 @@ class Flows:
         counts = np.zeros(foreground.shape)
         np.add.at(counts, (ends[:, 0], ends[:, 1]), 1)
         density = ndimage.gaussian_filter(counts, config.smoothing, mode="constant")
-        # Ends are far denser than the pixels they come from; `h` is in units of the latter.
-        peaks = label(local_maxima(density) & (density > config.h), connectivity=2)
+        peaks = label(local_maxima(density) & (density > config.density), connectivity=2)
         basins = watershed(-density, peaks, mask=density > 0)
         result[foreground] = basins[ends[:, 0], ends[:, 1]]
         return result
@@ -71,7 +72,8 @@ class Flows:
 def flow_of(diffusion: Array, labels: Array) -> jax.Array:
     """Returns the direction of steepest ascent inside each instance.
 
-    Differences are central; at the border of an instance they are one-sided.
+    Differences are central. At the border of an instance they are one-sided, so that other instances and the
+    background have no effect.
 
     Args:
       diffusion: [H, W] float32, see `instance_diffusion`.
@@ -83,13 +85,14 @@ def flow_of(diffusion: Array, labels: Array) -> jax.Array:
     values, labels = jnp.asarray(diffusion), jnp.asarray(labels)
     slopes = []
     for axis in (0, 1):
-        slope = jnp.zeros_like(values)
+        slope, count = jnp.zeros_like(values), jnp.zeros_like(values)
         for step in (1, -1):
             same = jnp.roll(labels, -step, axis) == labels
             edge = jnp.arange(labels.shape[axis]) == (labels.shape[axis] - 1 if step == 1 else 0)
             same &= ~jnp.expand_dims(edge, 1 - axis)
             slope += jnp.where(same, step * (jnp.roll(values, -step, axis) - values), 0)
-        slopes.append(slope)
+            count += same
+        slopes.append(slope / jnp.maximum(count, 1))
     gradient = jnp.where((labels > 0)[..., None], jnp.stack(slopes, -1), 0)
     length = jnp.sqrt(jnp.square(gradient).sum(-1, keepdims=True))
     return jnp.where(length > 1e-6, gradient / jnp.maximum(length, 1e-6), 0)
@@ -106,15 +109,15 @@ def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
     Returns:
       [P, 2] float32, the ends, inside the image.
     """
-    padding = -len(points) % BLOCK
-    padded = np.pad(np.asarray(points, np.float32), ((0, padding), (0, 0)))
-    return np.asarray(_follow(flow, padded, steps))[: len(points)]
+    height, width = flow.shape[:2]
+    padded_flow = np.pad(flow, ((0, -height % SIDE), (0, -width % SIDE), (0, 0)))
+    padded = np.pad(np.asarray(points, np.float32), ((0, -len(points) % BLOCK), (0, 0)))
+    last = np.array([[height - 1, width - 1]], np.float32)
+    return np.asarray(_follow(padded_flow, padded, last, steps))[: len(points)]
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _follow(flow: Array, points: Array, steps: int) -> Array:
-    last = jnp.array(flow.shape[:2], jnp.float32)[None] - 1
-
+@functools.partial(jax.jit, static_argnums=3)
+def _follow(flow: Array, points: Array, last: Array, steps: int) -> Array:
     def move(_: Array, position: Array) -> Array:
         low = jnp.clip(jnp.floor(position), 0, jnp.maximum(last - 1, 0))
         weight = position - low

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from segjax.losses.combine import mean_where
-from segjax.losses.pixel import smooth_l1
+from segjax.losses.pixel import bounded, smooth_l1
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS, RPN_WEIGHTS, Proposals
 from segjax.ops.matching import IGNORED, NEGATIVE, POSITIVE, Sample, match, sample
@@ -65,7 +65,7 @@ def rpn_losses(outputs: Any, targets: Targets, keys: Array, config: SamplingConf
         sampled = sample(key, state, count=config.batch_size, positive_fraction=config.positive_fraction)
         index = sampled.indices
         class_loss = optax.losses.sigmoid_binary_cross_entropy(
-            logits[index], sampled.positive.astype(jnp.float32)
+            bounded(logits[index]), sampled.positive.astype(jnp.float32)
         )
         target_deltas = box_ops.encode(
             target.boxes[matches.target[index]], anchors[index], weights=RPN_WEIGHTS
@@ -119,7 +119,7 @@ def roi_losses(
         logits: Array, deltas: Array, rois: Array, matched: Array, sampled: Sample, target: Targets
     ) -> tuple[Array, ...]:
         classes = jnp.where(sampled.positive, target.classes[matched], 0)
-        class_loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
+        class_loss = optax.losses.softmax_cross_entropy_with_integer_labels(bounded(logits), classes)
         class_deltas = jnp.einsum("tkd,tk->td", deltas, jax.nn.one_hot(classes, num_classes))
         target_deltas = box_ops.encode(target.boxes[matched], rois, weights=HEAD_WEIGHTS)
         box_loss = smooth_l1(class_deltas, target_deltas, beta=BETA).sum(-1)
@@ -147,7 +147,7 @@ def mask_loss(
     masks = jax.vmap(lambda *roi: crop_masks(*roi, bins=bins, aligned=aligned))(
         targets.labels, matched + 1, rois
     )
-    loss = optax.losses.sigmoid_binary_cross_entropy(logits, masks).mean((-2, -1))
+    loss = optax.losses.sigmoid_binary_cross_entropy(bounded(logits), masks).mean((-2, -1))
     return mean_where(loss, positive)
 
 

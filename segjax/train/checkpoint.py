@@ -1,110 +1,121 @@
-"""Checkpoints by Orbax, with a digest of every array and a fallback to an older checkpoint."""
+"""Writes the checkpoints of a run, and resumes from the newest one that is intact."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
+from jax.experimental import multihost_utils
 
 from segjax.errors import InputError
-from segjax.train.sharding import state_sharding
+from segjax.train.checkpoint_files import CheckpointReader, by_score, rank, write_validation
+from segjax.train.reading import Unusable, check_digests, first_line, json_digest
+from segjax.train.sharding import state_sharding, with_shardings
 from segjax.train.state import State, digests
-from segjax.typing import Params, PyTree
 
 _log = logging.getLogger(__name__)
+UNFINISHED = ("*.orbax-checkpoint-tmp*", "*.deleting")
 
 
-class Checkpoints:
+class Checkpoints(CheckpointReader):
     """The checkpoints of a run: the latest ones and the best one, written in the background.
 
     Orbax writes a step completely or not at all. In addition, this class detects files that changed
-    afterwards, and falls back to an older checkpoint if the newest one cannot be read.
+    afterwards, and falls back to an older checkpoint if the newest one cannot be read. Only one process of
+    one run may open a folder for writing; any number may read it.
+
+    Args:
+      folder: the folder of the checkpoints, which is created.
+      keep: number of latest checkpoints.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        policies = [
-            preservation_policy.LatestN(n=keep),
-            preservation_policy.BestN(
-                get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
-            ),
-        ]
-        self.folder = folder.absolute()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-                cleanup_tmp_directories=True,
-                best_fn=lambda metrics: metrics["score"],  # without it, Orbax writes no metrics
-            ),
-            item_names=("state", "digests", "progress"),
-        )
+        super().__init__(folder)
+        self._keep = keep
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            for pattern in UNFINISHED:
+                for path in self.folder.glob(pattern):
+                    shutil.rmtree(path, ignore_errors=True)
+        self._stack = ExitStack()
+        self._stack.enter_context(_without_tracebacks())
+        handler = ocp.CompositeCheckpointHandler("state", "digests", "progress")
+        self._checkpointer = ocp.AsyncCheckpointer(handler)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._stack:
+            try:
+                self._checkpointer.close()
+            except Exception:
+                if kind is None:  # else the first error is the one to report
+                    raise
 
-    def steps(self) -> list[int]:
-        """Returns the steps of the checkpoints, ascending."""
-        return sorted(self._manager.all_steps())
-
-    def save(self, state: State, progress: dict[str, Any], score: float | None = None) -> None:
+    def save(self, state: State, progress: dict[str, Any]) -> None:
         """Starts to save a state; returns when the state may be changed.
 
         Args:
           state: the state; its step names the checkpoint. Saving a step twice does nothing.
           progress: all else that a resumed run needs; written as JSON.
-          score: validation score of this state, higher is better; determines the best checkpoint.
         """
-        step = int(state.step)
-        if step in self._manager.all_steps():
-            return
         self.wait()  # raises the error of an earlier save
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(vars(state)),
-                digests=ocp.args.JsonSave(digests(vars(state))),
-                progress=ocp.args.JsonSave(progress),
-            ),
-            metrics=None if score is None else {"score": score},
+        step = int(state.step)
+        if step in self.steps():
+            return
+        progress = json.loads(json.dumps(progress))  # written later, when the caller may have changed it
+        all_digests = digests(vars(state)) | {"progress": json_digest(progress)}
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(vars(state)),
+            digests=ocp.args.JsonSave(all_digests),
+            progress=ocp.args.JsonSave(progress),
         )
+        try:
+            self._checkpointer.save(self.folder / str(step), args=args)
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def record_validation(self, step: int, progress: dict[str, Any], score: float) -> None:
+        """Adds the result of the validation to a saved step.
+
+        Args:
+          step: the step.
+          progress: replaces the progress that was saved with the step.
+          score: validation score, higher is better; determines the best checkpoint.
+        """
+        self.wait()
+        if jax.process_index() == 0:
+            try:
+                write_validation(self.folder / str(step), score, progress)
+            except OSError as error:
+                raise self._refused(error) from error
+            self._rotate()
+
+    def is_validated(self, step: int) -> bool:
+        """Returns whether the result of the validation is stored with a step."""
+        return self.score(step) is not None
 
     def wait(self) -> None:
-        """Waits until the checkpoint is on disk.
+        """Waits until the checkpoint is on disk, then deletes older ones.
 
         Raises:
           InputError: if it cannot be written; earlier checkpoints are intact.
         """
         try:
-            self._manager.wait_until_finished()
+            self._checkpointer.wait_until_finished()
         except Exception as error:
-            raise InputError(
-                f"a checkpoint cannot be written to {self.folder} ({error}): make room or choose another"
-                " --workdir; earlier checkpoints are intact, and the same command resumes from them"
-            ) from error
-
-    def best(self) -> int | None:
-        """Returns the step with the highest score, or the latest step if none has a score."""
-        scored = {}
-        for step in self.steps():
-            metrics = self._manager.metrics(step)
-            if metrics:
-                scored[step] = metrics["score"]
-        return (
-            max(scored, key=lambda step: (scored[step], step)) if scored else max(self.steps(), default=None)
-        )
-
-    def progress(self, step: int) -> dict[str, Any]:
-        """Returns the `progress` that was saved with a step."""
-        args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["progress"]
+            raise self._refused(error) from error
+        if jax.process_index() == 0:
+            self._rotate()
 
     def restore(self, like: State, mesh: jax.sharding.Mesh) -> tuple[State, dict[str, Any]] | None:
         """Restores the newest intact checkpoint.
@@ -117,88 +128,92 @@ class Checkpoints:
           The state and its progress; None if there is no checkpoint.
 
         Raises:
-          InputError: if there are checkpoints, but all of them are damaged.
+          InputError: if there are checkpoints, but none that can be used.
         """
-        target = _with_shardings(vars(like), vars(state_sharding(mesh, like)))
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(target),
-            digests=ocp.args.JsonRestore(),
-            progress=ocp.args.JsonRestore(),
-        )
-        steps = self.steps()[::-1]
-        for step in steps:
+        target = with_shardings(vars(like), vars(state_sharding(mesh, like)))
+        problems = {}
+        for step in self.steps()[::-1]:
             try:
-                restored = self._manager.restore(step, args=args)
-                problem = _difference(restored["digests"], digests(restored["state"]))
-            except Exception as error:
-                problem = _first_line(error)
-            if problem is None:
-                return State(**restored["state"]), restored["progress"]
-            _log.warning("Checkpoint %s/%d is damaged: %s", self.folder, step, problem)
-        if not steps:
-            return None
-        raise InputError(
-            f"all checkpoints {steps} in {self.folder} are damaged: restore the folder from a copy, or start"
-            " again with another --workdir"
-        )
+                self._check_shapes(step, {"params": target["params"]})
+                expected, progress = self._digests(step), self._progress(step)
+                restored = self._read_state(
+                    step, ocp.StandardCheckpointHandler(), ocp.args.StandardRestore(target)
+                )
+                expected.pop("progress", None)
+                check_digests(expected, restored)
+            except Unusable as problem:
+                problems[step] = str(problem)
+                _log.warning("Checkpoint %s/%d is damaged or unreadable: %s", self.folder, step, problem)
+                continue
+            return State(**restored), progress
+        if problems:
+            raise self._no_checkpoint(problems)
+        return None
 
-    def restore_params(self, shapes: Params, steps: Sequence[int]) -> tuple[Params, int]:
-        """Restores the parameters for evaluation, and nothing else, onto one device.
-
-        Args:
-          shapes: shapes and dtypes of the parameters.
-          steps: steps of the checkpoints to try, in this order.
-
-        Returns:
-          The moving average of the parameters if the run has one, else the parameters; and their step.
+    def set_aside_after(self, step: int) -> None:
+        """Renames the checkpoints after the one that a run resumes from: what was unreadable may be intact.
 
         Raises:
-          InputError: if all these checkpoints are damaged.
+          InputError: if they cannot be renamed.
         """
+        for later in [later for later in self.steps() if later > step]:
+            path = self.folder / str(later)
+            if jax.process_index() == 0:
+                names = (f"{later}.set_aside{number or ''}" for number in itertools.count())
+                new = next(self.folder / name for name in names if not (self.folder / name).exists())
+                try:
+                    path.rename(new)
+                except OSError as error:
+                    raise self._refused(error) from error
+                _log.warning("%s is set aside as %s; delete it if nobody needs it", path, new.name)
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices(f"set aside {later}")
+
+    def _rotate(self) -> None:
+        """Deletes all but the latest steps, the best one, and those whose score cannot be read now."""
+        steps = self.steps()
+        scores: dict[int, float | None] = {}
         for step in steps:
-            try:
-                params, problem = self._read_params(shapes, step)
-            except Exception as error:
-                problem = _first_line(error)
-            if problem is None:
-                return params, step
-            _log.warning("Checkpoint %s/%d is damaged: %s", self.folder, step, problem)
-        raise InputError(
-            f"all checkpoints {list(steps)} in {self.folder} are damaged: restore the folder from a copy, or"
-            " start again with another --workdir"
+            with suppress(Unusable):  # it may be the best one
+                validation = self._validation(step)
+                scores[step] = None if validation is None else validation["score"]
+        best = by_score(scores)[:1]
+        for step in steps[: -self._keep]:
+            if step in scores and step not in best:
+                path = self.folder / str(step)
+                try:
+                    # What is deleted in part must not look like a checkpoint.
+                    path = path.rename(path.with_suffix(".deleting"))
+                    shutil.rmtree(path)
+                except OSError as error:
+                    self._warn(f"{path} cannot be deleted ({error})")
+
+    def _refused(self, error: Exception) -> InputError:
+        return InputError(
+            f"a checkpoint cannot be written to {self.folder} ({first_line(error)}): make room or choose"
+            " another --workdir; earlier checkpoints are intact, and the same command resumes from them"
         )
 
-    def _read_params(self, shapes: Params, step: int) -> tuple[Params, str | None]:
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        args = ocp.args.Composite(digests=ocp.args.JsonRestore())
-        expected = self._manager.restore(step, args=args)["digests"]
-        name = "ema_params" if any(path.startswith("ema_params/") for path in expected) else "params"
-        target = _with_shardings({name: shapes}, {name: jax.tree.map(lambda _: device, shapes)})
-        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-        state_args = ocp.args.PyTreeRestore(target, restore_args, partial_restore=True)
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=state_args))["state"]
-        expected = {path: digest for path, digest in expected.items() if path.startswith(f"{name}/")}
-        return restored[name], _difference(expected, digests(restored))
 
-    def forget_after(self, step: int) -> None:
-        """Deletes the damaged checkpoints after the one that a run resumes from."""
-        for later in self.steps():
-            if later > step:
-                self._manager.delete(later)
+def is_better(score: float, best: float | None) -> bool:
+    """Returns whether a score is an improvement; of equal scores, the first is the best one.
+
+    >>> is_better(0.5, None), is_better(0.5, 0.5), is_better(0.5, float("nan")), is_better(float("nan"), 0.5)
+    (True, False, True, False)
+    """
+    return best is None or rank(score) > rank(best)
 
 
-def _with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Drops the tracebacks that Orbax logs for each of its threads, for errors that it also raises."""
 
+    def is_not_orbax(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and "orbax" in Path(record.pathname).parts)
 
-def _difference(expected: dict[str, str], actual: dict[str, str]) -> str | None:
-    changed = [path for path in expected if actual.get(path) != expected[path]]
-    return f"the digest of {changed[0]} and {len(changed) - 1} more differ" if changed else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_not_orbax)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_not_orbax)

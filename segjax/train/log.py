@@ -3,42 +3,104 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from segjax.files import atomic_write
+
+_log = logging.getLogger(__name__)
+# Seconds between two writes to the disk.
+FLUSH_EVERY = 10.0
 
 
 class Log:
     """Writes `log.jsonl` and TensorBoard event files to a folder.
 
-    Entries after step `start` are deleted: a run that resumes from a checkpoint repeats these steps and would
-    log them twice.
+    A run that resumes from a checkpoint repeats the steps after it and would log them twice, so their entries
+    are deleted. What cannot be written, as on a full disk, is said once; training goes on.
+
+    Args:
+      folder: folder of the run, which is created.
+      start: step of the checkpoint.
+      is_validated: whether the checkpoint has the result of its validation; else that is repeated as well.
     """
 
-    def __init__(self, folder: Path, *, start: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, *, start: int, is_validated: bool = True) -> None:
         self._path = folder / "log.jsonl"
-        previous = [line for line in read_log(self._path) if line["step"] <= start]
-        tmp_path = self._path.with_suffix(".tmp")
-        tmp_path.write_text("".join(json.dumps(line) + "\n" for line in previous))
-        os.replace(tmp_path, self._path)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._ends_in_line = True
+        self._failed: set[str] = set()
+        self._flushed = 0.0
+        self._board: EventsWriter | None = None
+        self._try(self._path.name, lambda: self._remove_repeated(start, is_validated))
+        self._try("tensorboard", lambda: self._open_board(folder / "tensorboard", start))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes the values of a step; keys of nested dictionaries are joined to `outer/inner`."""
-        flat = {name: value for name, value in _flatten(values) if value is not None}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step} | flat) + "\n")
-        for name, value in flat.items():
-            if np.isfinite(value):
-                self._board.add_scalar(name, value, step)
+        """Writes the values of a step; keys of nested dictionaries are joined to `outer/inner`.
+
+        Values that are not finite are written as null; texts are left out.
+        """
+        flat = _flatten(values)
+        finite = {name: value for name, value in flat.items() if math.isfinite(value)}
+        self.note(step, {name: finite.get(name) for name in flat})
+        self._try("tensorboard", lambda: self._write_board(step, finite))
+
+    def note(self, step: int, values: dict[str, Any]) -> None:
+        """Writes an entry of JSON values to `log.jsonl` only."""
+        self._try(self._path.name, lambda: self._append(json.dumps({"step": step} | values)))
 
     def close(self) -> None:
-        """Flushes and closes the TensorBoard writer."""
-        self._board.close()
+        """Writes what is left to the disk."""
+        board, self._board = self._board, None
+        if board is not None:
+            self._try("tensorboard", board.close)
+
+    def _try(self, name: str, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if name not in self._failed:
+                _log.warning("%s cannot be written (%s): training goes on without it", name, error)
+            self._failed.add(name)
+
+    def _remove_repeated(self, start: int, is_validated: bool) -> None:
+        def is_repeated(entry: dict[str, Any]) -> bool:
+            # The changes since the checkpoint are compared and written again.
+            at_start = "changes" in entry or ("validation/score" in entry and not is_validated)
+            return entry["step"] > start or (entry["step"] == start and at_start)
+
+        entries = [entry for entry in read_log(self._path) if not is_repeated(entry)]
+        with atomic_write(self._path) as tmp_path:
+            tmp_path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+    def _append(self, line: str) -> None:
+        # What a failed write left behind is a line of its own, which a reader leaves out.
+        before, self._ends_in_line = "" if self._ends_in_line else "\n", False
+        with self._path.open("a") as file:
+            file.write(before + line + "\n")
+        self._ends_in_line = True
+
+    def _open_board(self, folder: Path, start: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._board = EventsWriter(str(folder / "events"))
+        # TensorBoard forgets the steps from here on.
+        self._board.write_event(Event(step=start + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def _write_board(self, step: int, values: dict[str, float]) -> None:
+        if self._board is None:
+            return
+        for name, value in values.items():
+            self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+        if time.monotonic() > self._flushed + FLUSH_EVERY:
+            self._flushed = time.monotonic()
+            self._board.flush()
 
 
 class NoLog:
@@ -47,30 +109,33 @@ class NoLog:
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Does nothing."""
 
+    def note(self, step: int, values: dict[str, Any]) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Returns the entries of a `log.jsonl`, up to the first line that is incomplete."""
+    """Returns the entries of a `log.jsonl`; lines that are incomplete or of another kind are left out."""
     if not path.exists():
         return []
-    lines = []
-    for line in path.read_text().splitlines():
+    entries = []
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+            entry = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+    return entries
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat = []
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            flat += _flatten(value, f"{prefix}{name}/")
-        elif value is None or isinstance(value, str):
-            continue
-        else:
-            flat.append((prefix + name, float(value)))
+            flat |= _flatten(value, f"{prefix}{name}/")
+        elif value is not None and not isinstance(value, str):
+            flat[prefix + name] = float(value)
     return flat

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,15 +14,21 @@ import jax
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from segjax.errors import InputError, Interrupted
-from segjax.train.checkpoint import Checkpoints
+from segjax.errors import InputError
+from segjax.train.checkpoint import Checkpoints, is_better
+from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
+from segjax.train.resume import Start
 from segjax.train.sharding import batch_sharding
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params
 
+_log = logging.getLogger(__name__)
+
 # Opens an iterator over `(step, batch)` that begins at a step; while it is open, batches are made ahead.
 Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str, Any]]]]]
+# `(parameters, check) -> metrics`; it calls `check()` between two images.
+Validate = Callable[[Params, Callable[[], None]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,72 +68,86 @@ class Result(NamedTuple):
 
 def fit(
     step: Callable[[State, Batch], tuple[State, Mapping[str, Array]]],
-    state: State,
+    start: Start,
     batches: Batches,
     checkpoints: Checkpoints,
     config: FitConfig,
     *,
     folder: Path,
-    validate: Callable[[Params], dict[str, Any]] | None,
-    run_metadata: Mapping[str, Any] | None = None,
+    validate: Validate | None,
+    image_names: Callable[[int], Sequence[str]] | None = None,
 ) -> Result:
-    """Trains up to `config.steps`, resuming from the newest intact checkpoint if there is one.
+    """Trains up to `config.steps`.
 
     The order within a step: take the batch, start the step on the device, and only then read the metrics of
-    the step before, so that the device never waits for the host. Validation uses the state after the step.
-    The checkpoint of a step is saved after its validation, as it contains the score.
+    the step before, so that the device never waits for the host. Validation uses the state after the step,
+    which is saved first; its score is added to the checkpoint.
 
     Args:
       step: `(state, batch) -> (state, metrics)`, from `make_step`.
-      state: the initial state, sharded.
+      start: from `resume`.
       batches: opens the batches, beginning at a step.
       checkpoints: checkpoints of the run.
       config: the settings.
       folder: folder of the log.
-      validate: parameters -> metrics; "score", higher is better, determines the best checkpoint.
-      run_metadata: values, such as the digest of the split, that every checkpoint stores as JSON. A run
-        resumes only with equal metadata.
+      validate: `(parameters, check) -> metrics`; "score", higher is better, determines the best checkpoint.
+        It calls `check()` between two images, which ends it if the process was asked to stop.
+      image_names: returns the names of the images in the batch of a step, for messages.
 
     Raises:
-      InputError: if the gradients stay non-finite, a checkpoint can be neither written nor read, or the
-        metadata changed.
+      InputError: if the gradients stay non-finite, or a checkpoint cannot be written.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
+    state, progress = start.state, dict(start.progress)
     mesh = jax.tree.leaves(state)[0].sharding.mesh
-    state, progress = _resume(state, checkpoints, mesh, dict(run_metadata or {}))
     first = int(state.step)
-    earlier_seconds, start = progress["seconds"], time.monotonic()
+    earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
-        reporter = stack.enter_context(_Reporter(config, folder, first))
-        is_interrupted = stack.enter_context(_interruption())
+        is_validated = not first or checkpoints.is_validated(first)
+        is_main = jax.process_index() == 0
+        log = Log(folder, start=first, is_validated=is_validated) if is_main else NoLog()
+        reporter = stack.enter_context(_Reporter(config, log, first, image_names))
+        if start.changes:
+            log.note(first, {"changes": start.changes})
+        asked = stack.enter_context(interruption())
+
+        def run_validation(done: int, params: Params) -> None:
+            assert validate is not None
+            metrics = validate(params, asked.check)
+            log.write(done, {"validation": metrics})
+            _update_best(progress, done, metrics["score"], config.patience)
+            progress["seconds"] = earlier_seconds + time.monotonic() - started
+            checkpoints.record_validation(done, progress, metrics["score"])
+
+        def is_validating(done: int) -> bool:
+            is_due = done == config.steps or _is_due(done, config.validate_every)
+            return validate is not None and is_due
+
+        if first and not is_validated and is_validating(first):
+            run_validation(first, state.eval_params)  # the run was stopped before
         for number, batch in stack.enter_context(batches(first)):
             if number >= config.steps or progress["stopped"]:
                 break
-            size = len(batch["image"]) * jax.process_count()
-            on_device = {name: _put(values, mesh) for name, values in batch.items()}
-            state, metrics = step(state, cast(Batch, on_device))
+            state, metrics = step(state, _put(batch, mesh))
             done = number + 1
             reporter.report_previous()
-            reporter.previous = done, metrics, size
+            reporter.previous = done, metrics, len(batch["image"]) * jax.process_count()
             last = done == config.steps
-            stopping = is_interrupted(done) and not last
-            validating = validate is not None and (last or _is_due(done, config.validate_every))
+            validating = is_validating(done)
+            stopping = _is_asked_to_stop(asked, done) and (validating or not last)
             if validating or stopping or last or _is_due(done, config.checkpoint_every):
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
                 reporter.report_previous()
-                score = None
-                if validate is not None and validating:
-                    validation = validate(state.eval_params)
-                    score = validation["score"]
-                    reporter.log.write(done, {"validation": validation})
-                    _update_best(progress, done, score, config.patience)
-                progress["seconds"] = earlier_seconds + time.monotonic() - start
-                checkpoints.save(state, progress, score)
-            if stopping:
+                progress["seconds"] = earlier_seconds + time.monotonic() - started
+                checkpoints.save(state, progress)
+            if stopping or validating:
                 checkpoints.wait()
-                raise Interrupted(
+            if stopping:
+                raise asked.interrupted(
                     f"stopped after step {done} of {config.steps}; the same command resumes from there"
                 )
+            if validating:
+                run_validation(done, state.eval_params)
         reporter.report_previous()
     checkpoints.wait()
     return Result(state, progress["seconds"], progress["stopped"])
@@ -137,17 +156,23 @@ def fit(
 class _Reporter:
     """Progress bar and log; `previous` is a step whose metrics may still be computed by the device."""
 
-    def __init__(self, config: FitConfig, folder: Path, first: int) -> None:
-        is_main = jax.process_index() == 0
-        self.log: Log | NoLog = Log(folder, start=first) if is_main else NoLog()
+    def __init__(
+        self,
+        config: FitConfig,
+        log: Log | NoLog,
+        first: int,
+        image_names: Callable[[int], Sequence[str]] | None,
+    ) -> None:
         self.previous: tuple[int, Mapping[str, Array], int] | None = None
         self._config = config
+        self._log = log
+        self._image_names = image_names
         self._bar = tqdm(
             total=config.steps,
             initial=first,
             unit="step",
             desc="train",
-            disable=not is_main,
+            disable=jax.process_index() > 0,
             dynamic_ncols=True,
         )
 
@@ -156,7 +181,7 @@ class _Reporter:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        self.log.close()
+        self._log.close()
 
     def report_previous(self) -> None:
         """Reports `previous`, if it is not reported yet.
@@ -172,79 +197,54 @@ class _Reporter:
         self._bar.update()
         rate = (self._bar.format_dict["rate"] or 0) * size
         self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f} images/s", refresh=False)
+        skipped = values["consecutive_skips"] > 0
+        if number % self._config.log_every == 0 or number == self._config.steps or skipped:
+            self._log.write(number, {"train": values, "images_per_second": rate})
+        if skipped:
+            self._report_skip(number, int(values["consecutive_skips"]))
+
+    def _report_skip(self, number: int, consecutive: int) -> None:
+        names = list(self._image_names(number - 1)) if self._image_names is not None else []
+        images = f": images {', '.join(dict.fromkeys(names))}" if names else ""
+        _log.warning("Step %d is skipped, as its gradient is not finite%s", number, images)
+        self._log.note(number, {"skipped": {"consecutive": consecutive, "images": names}})
         limit = self._config.max_consecutive_skips
-        if values["consecutive_skips"] >= limit:
+        if consecutive >= limit:
             raise InputError(
-                f"the gradient was not finite {limit} times in a row, up to step {number}: lower"
-                " config.optimizer.learning_rate or config.optimizer.clip, or look at the data"
+                f"the gradient was not finite {limit} times in a row, up to step {number}{images}; lower"
+                " config.optimizer.learning_rate or config.optimizer.clip, or look at these images"
             )
-        if number % self._config.log_every == 0 or number == self._config.steps:
-            self.log.write(number, {"train": values, "images_per_second": rate})
-
-
-def _resume(
-    state: State, checkpoints: Checkpoints, mesh: jax.sharding.Mesh, run_metadata: dict[str, Any]
-) -> tuple[State, dict[str, Any]]:
-    """Returns the state and the progress to start from."""
-    restored = checkpoints.restore(state, mesh)
-    if restored is None:
-        return state, {
-            "seconds": 0.0,
-            "best": None,
-            "since_best": 0,
-            "stopped": False,
-            "run_metadata": run_metadata,
-        }
-    state, progress = restored
-    saved = progress["run_metadata"]
-    for name in saved.keys() & run_metadata.keys():
-        if saved[name] != run_metadata[name]:
-            raise InputError(
-                f"the run was started with {name} {saved[name]}, the data now have {run_metadata[name]}:"
-                " start again with another --workdir"
-            )
-    checkpoints.forget_after(int(state.step))
-    return state, progress
 
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _put(values: Any, mesh: jax.sharding.Mesh) -> jax.Array:
-    return jax.make_array_from_process_local_data(batch_sharding(mesh), values)
+def _put(batch: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Batch:
+    """Returns the batch of all processes, split over their devices."""
+    sharding = batch_sharding(mesh)
+    arrays = {
+        name: jax.make_array_from_process_local_data(sharding, values) for name, values in batch.items()
+    }
+    return cast(Batch, arrays)
+
+
+def _is_asked_to_stop(asked: Interruption, done: int) -> bool:
+    """Returns whether to stop after a step.
+
+    If there are several processes, any of them may receive the signal; JAX's coordinator makes all stop after
+    the same step. Otherwise, signals are caught from the end of the first step on.
+    """
+    if jax.process_count() > 1:
+        return bool(multihost_utils.reached_preemption_sync_point(done))
+    asked.arm()
+    return asked.number is not None
 
 
 def _update_best(progress: dict[str, Any], step: int, score: float, patience: int) -> None:
     best = progress["best"]
-    if best is None or score > best["score"]:
+    if is_better(score, best and best["score"]):
         progress["best"], progress["since_best"] = {"step": step, "score": score}, 0
     else:
         progress["since_best"] += 1
     progress["stopped"] = bool(patience) and progress["since_best"] >= patience
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[int], bool]]:
-    """Catches SIGTERM and the first Ctrl-C; yields a function `step -> whether to stop after it`.
-
-    If there are several processes, any of them may receive the signal; JAX's coordinator makes all stop after
-    the same step.
-    """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    received = []
-
-    def handle(number: int, _: object) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
-
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda _: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -74,6 +74,15 @@ def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
     return jax.tree.map(split, state)
 
 
+def with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
+    """Returns a tree of shapes with shardings."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
     """Checks that a batch can be split over the devices and microbatches.
 

@@ -13,6 +13,7 @@ from segjax.data.targets import TARGETS
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import typical_diameter
 from segjax.typing import IGNORE
 
 SOURCE = SyntheticSource("train", train_size=5, image_size=48, kinds=2)
@@ -139,6 +140,15 @@ def test_each_epoch_shows_every_image_once_in_another_order():
     assert len(set(orders)) > 1
 
 
+def test_names_are_those_of_the_images_of_a_batch():
+    source = Listed(numbered(count=5))
+    stream = make_stream(source, seed=0, batch_size=4, patch_size=8, cache_bytes=0, process_count=2)
+    for step in (0, 3):
+        source.asked.clear()
+        stream.batch(step)
+        assert stream.names(step) == [f"flat{index}" for index in source.asked[:2]]
+
+
 def test_windows_show_the_image_and_beyond_its_border_a_reflection_that_is_not_judged():
     (record,) = numbered()
     example = preprocess_example(record, num_classes=2)
@@ -254,6 +264,9 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(work
         ({"patch_size": 0}, "patch_size is 0"),
         ({"foreground_fraction": 1.5}, r"foreground_fraction is 1\.5"),
         ({"margin": 0.5}, r"margin is 0\.5"),
+        ({"balance": 1.5}, r"balance is 1\.5"),
+        ({"balance": -0.1}, r"balance is -0\.1"),
+        ({"diameter": 0.0}, r"diameter is 0\.0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -343,3 +356,107 @@ def test_of_too_many_proposals_some_are_drawn_by_chance_and_the_same_again():
 def test_a_capacity_of_nothing_is_refused():
     with pytest.raises(InputError, match="max_instances is 0"):
         make_stream(SOURCE, **SETTINGS, max_instances=0)
+
+
+def colourful(count, coloured):
+    """Images with a number as their value; the first are stained, the others fluorescence."""
+    records = []
+    for index in range(count):
+        image = np.zeros((16, 16, 3), np.uint8)
+        image[:] = (230, 200, 230) if index < coloured else 0
+        image[4:8, 4:8] = (120, 40, 140) if index < coloured else 255
+        truth = Segmentation.from_labels((image[..., 1:2].min(-1) > 999).astype(int))
+        records.append(Record(f"image{index}", "g", image, truth))
+    return Listed(records)
+
+
+def test_without_balance_the_order_of_the_images_is_that_of_the_seed_alone():
+    source = Listed(numbered(count=5))
+    stream = make_stream(source, seed=3, batch_size=5, patch_size=8, cache_bytes=0)
+    for epoch in range(3):
+        source.asked.clear()
+        stream.batch(epoch)
+        philox = np.random.Philox(key=np.array([3, epoch], np.uint64), counter=[0, 0, 0, 0])
+        assert source.asked == np.random.Generator(philox).permutation(5).tolist()
+
+
+def test_the_default_is_no_balance_and_no_diameter():
+    plain = make_stream(SOURCE, **SETTINGS)
+    explicit = make_stream(SOURCE, **SETTINGS, balance=0.0, diameter=None)
+    for step in range(4):
+        assert_same(explicit.batch(step), plain.batch(step))
+
+
+@pytest.mark.parametrize(("balance", "times"), [(0.0, 1), (0.5, 2), (1.0, 4)])
+def test_images_of_a_rare_kind_come_several_times_in_an_epoch(balance, times):
+    source = colourful(10, coloured=2)
+    length = 8 + 2 * times
+    stream = make_stream(source, seed=0, batch_size=length, patch_size=8, balance=balance)
+    for epoch in range(3):
+        names = sorted(stream.names(epoch))
+        assert names == sorted(
+            [*(f"image{index}" for index in range(10)), *["image0", "image1"] * (times - 1)]
+        )
+
+
+def discs(diameter, size=96):
+    """A grid of discs."""
+    y, x = np.mgrid[:size, :size]
+    pitch = 1.5 * diameter
+    row, column = (y // pitch).astype(int), (x // pitch).astype(int)
+    inside = np.hypot(y - (row + 0.5) * pitch, x - (column + 0.5) * pitch) < diameter / 2
+    inside &= (np.maximum(row, column) + 1) * pitch <= size  # without those that the border cuts
+    labels = np.where(inside, 1 + row * 100 + column, 0)
+    image = np.where(inside, 200, 20)[..., None].astype(np.uint8)
+    return Record(f"discs of {diameter}", "g", image, Segmentation.from_labels(labels))
+
+
+@pytest.mark.parametrize(
+    ("diameter", "common", "result"),
+    [(10, 20, 20), (20, 20, 20), (40, 20, 20), (40, 5, 10), (10, 60, 40)],
+)
+def test_images_are_scaled_to_a_common_diameter(diameter, common, result):
+    record = discs(diameter)
+    before = typical_diameter(record.truth.labels)
+    stream = make_stream(
+        Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=16, diameter=float(common)
+    )
+    maps = stream._example(0).maps
+    side = round(96 * np.clip(common / before, 1 / 4, 4))
+    assert maps["image"].shape[:2] == maps["labels"].shape == (side, side)
+    assert typical_diameter(maps["labels"]) == pytest.approx(result, rel=0.06)
+
+
+def test_scale_applies_after_the_diameter():
+    record = discs(20)
+    stream = make_stream(
+        Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=16, diameter=20.0, scale=0.5
+    )
+    assert typical_diameter(stream._example(0).maps["labels"]) == pytest.approx(10, rel=0.1)
+
+
+def test_an_image_without_instances_keeps_its_size():
+    empty = Record("empty", "g", np.zeros((30, 34, 1), np.uint8), Segmentation.empty((30, 34)))
+    stream = make_stream(Listed([empty]), seed=0, batch_size=1, patch_size=8, diameter=20.0)
+    assert stream._example(0).maps["labels"].shape == (30, 34)
+
+
+def test_an_image_that_becomes_smaller_than_a_patch_lies_in_its_middle():
+    record = discs(40)
+    settings = {"seed": 0, "batch_size": 1, "patch_size": 64, "margin": 1.25}
+    batch = make_stream(Listed([record], ("a", "b")), **settings, diameter=10.0).batch(0)
+    judged = batch["semantic"][0] != IGNORE
+    rows, columns = np.flatnonzero(judged.any(1)), np.flatnonzero(judged.any(0))
+    size = round(96 * 10 / typical_diameter(record.truth.labels))
+    assert judged.sum() == len(rows) * len(columns) == size**2
+    for side in (rows, columns):
+        assert side[0] == pytest.approx((80 - size) / 2, abs=1)
+    assert not batch["labels"][0][~judged].any()
+
+
+def test_proposals_are_scaled_with_the_image():
+    record, boxes = discs(10), np.array([[0, 0, 12, 8]], np.float32)
+    settings = {"seed": 0, "batch_size": 1, "patch_size": 16, "diameter": 20.0}
+    stream = make_stream(Listed([record], ("a", "b")), propose=lambda image: boxes, **settings)
+    factor = 20 / typical_diameter(record.truth.labels)
+    np.testing.assert_allclose(stream._example(0).proposals, factor * boxes, rtol=1e-6)

@@ -44,6 +44,18 @@ def test_records_on_disk_by_split_and_index(tmp_path):
         PreparedSource(tiny.Fragile, "test", data_dir=tmp_path)
 
 
+BROKEN = [b"", b"{", b"{}", b"[]", b"null", b'"x"', b"5", b"\xff\xfe", b'{"class_names": 5}']
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "dataset_info.json"])
+@pytest.mark.parametrize("content", BROKEN, ids=repr)
+def test_damaged_metadata_are_named(tmp_path, name, content):
+    source = PreparedSource(tiny.Fragile, "train", data_dir=tmp_path)
+    (source.files[0].parent / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"fragile.* are damaged \(.*{name}: .*\); delete that folder"):
+        PreparedSource(tiny.Fragile, "train", data_dir=tmp_path)
+
+
 def test_opens_by_name_with_options():
     source = open_source("synthetic", "train[:3]", image_size=32, kinds=1)
     assert len(source) == 3

@@ -1,8 +1,9 @@
 import pytest
 
 from segjax.configs import semantic
+from segjax.data.mixture import MixedSource
 from segjax.errors import InputError
-from segjax.experiment.leaks import check_leaks, split_facts
+from segjax.experiment.leaks import check_leaks, data_digests, split_facts
 from segjax.experiment.setup import open_split
 from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 
@@ -25,6 +26,23 @@ def test_a_split_that_leaks_is_refused_unless_told_to(tmp_path, staged, caplog):
     config.dataset.allow_leaks = True
     check_leaks(config)
     assert "leak 0; leak 1" in caplog.text
+
+
+def test_the_digests_of_the_data_change_with_any_bit_of_their_files(tmp_path, staged):  # noqa: F811
+    make(tmp_path, staged, {"train": (0, 1, 2), "test": (3, 4, 5)})
+    config = config_of(tmp_path)
+    sources = {split: open_split(config, split) for split in ("train", "validation")}
+    before = data_digests(sources)
+    assert list(before) == ["split_sha256", "train_files_sha256", "validation_files_sha256"]
+    assert data_digests({"train": MixedSource([sources["train"]])}) == {
+        "train_files_sha256": before["train_files_sha256"]
+    }
+    (shard,) = sources["train"].files
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    after = data_digests(sources)
+    assert [name for name in before if before[name] != after[name]] == ["train_files_sha256"]
 
 
 def test_parts_of_one_split_must_not_share_a_group(tmp_path, staged):  # noqa: F811

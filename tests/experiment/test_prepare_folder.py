@@ -73,7 +73,7 @@ def read_records(out):
     return {one.name: (one, split) for split in splits for one in FolderSource(split, data_dir=out)}
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [name for name in FORMATS if name != "classes"])
 def test_instances_come_back_pixel_by_pixel_from_every_format(tmp_path, form):
     annotations = drawn(7, num_classes=4)
     write_images(tmp_path / "images", annotations)

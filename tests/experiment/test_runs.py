@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,12 +15,11 @@ from segjax.classical.classifier import fit
 from segjax.configs import classical, semantic
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
-from segjax.evaluation.evaluate import evaluate_labels
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.prediction import predict, select_method
-from segjax.experiment.training import train, validation_metrics
-from segjax.experiment.workdir import bind_config, read_config, read_metadata
-from segjax.segmentation import Segmentation
+from segjax.experiment.training import train
+from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
+from segjax.train.log import read_log
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
 
@@ -163,9 +165,8 @@ def test_predicts_with_one_method_at_a_time():
 
 def test_refuses_to_guess_the_method(run, tmp_path):
     config, workdir, _, _ = run
-    for pair in ((None, None), (workdir, config)):
-        with pytest.raises(InputError, match="either"):
-            select_method(*pair)
+    with pytest.raises(InputError, match="--workdir=RUN"):
+        select_method(workdir, config)
     with pytest.raises(InputError, match="must be trained first"):
         select_method(None, config)
     with pytest.raises(InputError, match="contains no run"):
@@ -188,15 +189,118 @@ def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
         list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
 
 
+def changed(config, **values):
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(values)
+    return config
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mesh.data": 4, "mesh.fsdp": 2},
+        {"train.log_every": 7, "train.checkpoint_every": 3, "train.max_consecutive_skips": 5},
+        {"data.workers": 0},
+        {"predict.tile": 256, "predict.flips": True, "predict.checkpoint": "latest"},
+        {"dataset.data_dir": "elsewhere", "dataset.test": "test[:1]"},
+        {"steps": 400},
+    ],
+    ids=str,
+)
+def test_what_changes_only_how_a_network_is_trained_may_change(run, values):
+    config, workdir, _, _ = run
+    check_config(workdir, changed(config, **values))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer.learning_rate", 0.5),
+        ("seed", 1),
+        ("model.width", 0.5),
+        ("dataset.train", "train[:5]"),
+        ("train.patience", 3),
+        ("train.num_microbatches", 2),
+        ("batch_size", 4),
+        ("steps", 3),
+    ],
+)
+def test_what_changes_the_result_is_refused_unless_it_is_accepted(run, field, value):
+    config, workdir, _, _ = run
+    other = changed(config, **{field: value})
+    with pytest.raises(InputError, match=rf"config\.{field} was .*, is .*--accept_changes"):
+        check_config(workdir, other)
+    check_config(workdir, other, accept_changes=True)
+
+
 def test_a_workdir_belongs_to_one_config(run):
     config, workdir, _, _ = run
-    bind_config(workdir, config)
+    check_config(workdir, config)
     assert read_config(workdir).to_json() == config.to_json()
     assert read_metadata(workdir).class_names == ("background", "nucleus", "bright body")
-    other = config.copy_and_resolve_references()
-    other.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match=r"config\.optimizer\.learning_rate was 0\.001, is 0\.5"):
-        train(other, workdir)
+        train(changed(config, **{"optimizer.learning_rate": 0.5}), workdir)
+
+
+def test_a_run_goes_on_with_changes_which_the_log_names(run, tmp_path):
+    config, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    with pytest.raises(InputError, match=r"the config makes .* with the shape"):
+        train(changed(config, **{"model.width": 1 / 16}), tmp_path / "run", accept_changes=True)
+    assert read_config(tmp_path / "run").to_json() == config.to_json()
+    other = changed(config, **{"steps": 5, "mesh.data": 4, "optimizer.learning_rate": 0.5})
+    result = train(other, tmp_path / "run", accept_changes=True)
+    assert int(result.state.step) == 5
+    assert read_config(tmp_path / "run").to_json() == other.to_json()
+    (entry,) = [entry for entry in read_log(tmp_path / "run" / "log.jsonl") if "changes" in entry]
+    assert entry["step"] == 4
+    assert entry["changes"] == {
+        "config.steps": [4, 5],
+        "config.mesh.data": [1, 4],
+        "config.optimizer.learning_rate": [0.001, 0.5],
+    }
+
+
+def test_a_run_is_evaluated_where_nothing_can_be_written(run, tmp_path):
+    _, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    paths = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = [path.stat().st_mtime_ns for path in paths]
+    evaluate_workdir(tmp_path / "run", "validation", folder=tmp_path / "report")
+    assert (tmp_path / "report" / "index.html").exists()
+    assert [tmp_path / "run", *(tmp_path / "run").rglob("*")] == paths
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from segjax.experiment.workdir import lock_workdir
+with lock_workdir(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_training_at_a_time_uses_a_folder(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "locked\n"
+        config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+        with pytest.raises(
+            InputError, match=rf"another training uses .* \(process {other.pid} on .*, since 2"
+        ):
+            train(config, tmp_path)
+        assert not (tmp_path / "config.json").exists()
+    finally:
+        other.kill()
+        other.communicate()
+    for _ in range(2):  # the lock died with its process
+        with lock_workdir(tmp_path):
+            assert json.loads((tmp_path / "training.json").read_text())["process"] == os.getpid()
+    assert not (tmp_path / "training.json").exists()
 
 
 def test_a_damaged_workdir_is_named(tmp_path):
@@ -212,12 +316,3 @@ def test_an_image_smaller_than_the_patch_is_named(tmp_path):
     config.data.patch_size = 1024
     with pytest.raises(InputError, match="smaller than"):
         train(config, tmp_path / "run")
-
-
-def test_a_class_without_a_pixel_counts_as_zero_in_the_score_of_a_checkpoint():
-    truth = Segmentation.from_labels(np.pad(np.ones((4, 4), int), 2))
-    scores = evaluate_labels(truth, truth, class_names=("background", "nucleus", "bright body"))
-    assert np.isnan(scores.iou["bright body"])
-    metrics = validation_metrics(scores)
-    assert metrics["score"] == 0.5 + 1.0
-    assert metrics["iou"] == {"background": 1.0, "nucleus": 1.0, "bright body": None}

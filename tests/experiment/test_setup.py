@@ -11,8 +11,8 @@ from segjax.configs import semantic
 from segjax.data.targets import TARGETS
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
-from segjax.experiment.setup import make_first_state, make_setup, make_stream, make_task
-from segjax.experiment.workdir import ModelMetadata, bind_config, read_config
+from segjax.experiment.setup import make_first_state, make_setup, make_stream, make_task, open_split
+from segjax.experiment.workdir import ModelMetadata, read_config, write_config
 from segjax.models.segmenters import create_encoder
 from segjax.models.weights.file import PREPROCESSING, Weights, save
 from tests.experiment.tiny import shrink
@@ -20,7 +20,7 @@ from tests.models.quick import random_params
 
 ROOT = Path(__file__).parents[2]
 METADATA = ModelMetadata(("background", "nucleus", "bright body"), 1)
-NETWORKS = ("semantic", "synthetic", "quickstart")
+NETWORKS = ("semantic", "synthetic", "quickstart", "nuclei")
 CONFIGS = sorted(
     path.stem
     for path in (ROOT / "configs").glob("*.py")
@@ -36,7 +36,7 @@ def batch_of(config):
     size = -(-int(config.data.patch_size * config.data.margin * 100) // 100)
     whole = (config.batch_size, size, size)
     shapes = {"image": ((*whole, 1), np.float32), **dict.fromkeys(TARGETS, (whole, np.float32))}
-    shapes |= dict.fromkeys(("labels", "semantic"), (whole, np.int32))
+    shapes |= dict.fromkeys(("labels", "semantic", "colours"), (whole, np.int32))
     return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
 
@@ -164,7 +164,7 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path):
 def test_a_policy_survives_the_folder_of_a_run(tmp_path):
     config = semantic.get_config("dataset=synthetic")
     config.augment.policy = ("stain", "cutout")
-    bind_config(tmp_path, config)
+    write_config(tmp_path, config)
     assert read_config(tmp_path).augment.to_dict() == config.augment.to_dict()
 
 
@@ -202,6 +202,30 @@ def test_names_the_field_that_is_wrong(field, value, message):
         (config[section] if section else config)[name] = value
     with pytest.raises(InputError, match=message):
         make_setup(config, METADATA)
+
+
+def test_names_joined_by_plus_are_one_data_set_with_the_classes_of_the_config():
+    config = semantic.get_config("dataset=synthetic")
+    single = open_split(config, "validation")
+    config.dataset.name = "synthetic+synthetic"
+    both = open_split(config, "validation")
+    assert len(both) == 2 * len(single)
+    assert both.class_names == single.class_names
+    for index in (0, len(single)):
+        np.testing.assert_array_equal(both[index].truth.labels, single[0].truth.labels)
+    config.dataset.classes = single.class_names[:2]
+    few = open_split(config, "validation")
+    assert few.class_names == single.class_names[:2]
+    np.testing.assert_array_equal(few[0].truth.semantic == 1, single[0].truth.semantic == 1)
+    assert few[0].truth.semantic.max() == 1
+    assert make_stream(config, few, make_task(config, ModelMetadata(few.class_names, 1))).channels == 1
+
+
+def test_a_class_that_no_data_set_has_is_named_with_its_field():
+    config = semantic.get_config("dataset=synthetic")
+    config.dataset.classes = ("background", "yeast")
+    with pytest.raises(InputError, match=r"config\.dataset\.classes names yeast, but the data have back"):
+        open_split(config, "train")
 
 
 def test_the_task_has_the_classes_of_the_data_set():

@@ -26,7 +26,9 @@ def recording_task():
         shapes.append(outputs["p"].shape)
         return Segmentation.from_labels(label(outputs["p"] > 0.5))
 
-    return SimpleNamespace(predict=lambda _, images: {"p": images[..., 0]}, segment=segment, shapes=shapes)
+    return SimpleNamespace(
+        predict=lambda _, images: {"p": images[..., 0]}, segment=segment, shapes=shapes, stride=1
+    )
 
 
 def predict(image, **settings):

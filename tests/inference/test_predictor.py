@@ -1,14 +1,19 @@
 from types import SimpleNamespace
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
 
 from segjax.errors import InputError
+from segjax.inference import dense
 from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Detector, create_predictor
 from segjax.inference.settings import PredictConfig
+from segjax.models.layers import GroupNorm, LayerNorm
+from segjax.models.margin import Margin
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 from segjax.typing import IGNORE
@@ -150,3 +155,54 @@ def test_written_labels_are_read_back(tmp_path):
     many = Segmentation.from_labels(np.arange(300 * 300).reshape(300, 300))
     labels, _ = write_label_images(many, tmp_path / "many")
     np.testing.assert_array_equal(tifffile.imread(labels), many.labels)
+
+
+class Normalised(nn.Module):
+    """A convolution and a norm, as a network with one output."""
+
+    norm: nn.Module
+
+    @nn.compact
+    def __call__(self, images):
+        return self.norm(nn.Conv(8, (3, 3), name="conv")(images))
+
+
+@pytest.mark.parametrize(
+    ("norm", "side"), [(LayerNorm(name="norm"), 128), (GroupNorm(name="norm"), 208)], ids=["layer", "group"]
+)
+def test_windows_are_as_large_as_training_patches_if_the_maps_depend_on_them(norm, side):
+    network, sides = Normalised(norm), set()
+
+    def predict(params, images):
+        if images.shape[1] > 1:  # not the strip that the margin is computed on
+            sides.add(images.shape[1:3])
+        return {"p": network.apply({"params": params}, images)}
+
+    image = np.random.default_rng(0).random((300, 300, 1), np.float32)
+    params = network.init(jax.random.key(0), image[None, :8, :8])["params"]
+    tiled = SimpleNamespace(predict=predict, stride=16)
+    config = PredictConfig(tile=128, overlap=16, trained_patch=200)
+    maps = create_predictor(tiled, params, prepare=lambda image: image, config=config).predict_maps(image)
+    assert sides == {(side, side)}
+    assert maps["p"].shape == (300, 300, 8)
+
+
+def test_the_margin_is_computed_once_and_only_for_images_of_several_windows(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        dense, "receptive_margin", lambda *args, **kwargs: calls.append(args) or Margin(2, True)
+    )
+    predictor = create_predictor(
+        task(brighter), jnp.float32(1), prepare=np.float32, config=PredictConfig(tile=128, overlap=16)
+    )
+    for side, count in ((100, 0), (128, 0), (129, 1), (300, 1)):
+        image = np.ones((side, 20, 1), np.uint8)
+        assert predictor(image).num_instances == 1
+        assert len(calls) == count
+
+
+def test_an_overlap_without_a_stride_between_windows_is_refused_before_the_first_image():
+    coarse = SimpleNamespace(predict=brighter, stride=32)
+    config = PredictConfig(tile=128, overlap=100)
+    with pytest.raises(InputError, match=r"^overlap=100 must be at least 32 pixels smaller"):
+        create_predictor(coarse, None, prepare=np.float32, config=config)

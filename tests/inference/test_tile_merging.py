@@ -77,9 +77,7 @@ def test_no_detections():
 def test_proposals_are_handed_to_the_windows_that_show_them(capacity):
     proposals = np.array([[4.0 * i, 10, 4 * i + 20, 30] for i in range(140)])
     predict, calls = fake_detector(np.zeros((0, 4)))
-    predict_and_merge(
-        predict, where(256, 600), WINDOWS, proposals=proposals, max_proposals=capacity
-    )
+    predict_and_merge(predict, where(256, 600), WINDOWS, proposals=proposals, max_proposals=capacity)
     for shape, size, (boxes, valid) in calls:
         assert shape == (1, 256, 256, 2)
         assert boxes.shape == (1, capacity, 4)

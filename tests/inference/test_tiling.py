@@ -20,7 +20,9 @@ def pool_and_enlarge(images):
     height, width = (-(-side // 16) * 16 for side in images.shape[1:3])
     cells = np.zeros((height // 16 + 1, width // 16 + 1), np.float32)
     for row, column in np.ndindex(*cells.shape):
-        covered = images[0, max(16 * row - 16, 0) : 16 * row + 16, max(16 * column - 16, 0) : 16 * column + 16]
+        covered = images[
+            0, max(16 * row - 16, 0) : 16 * row + 16, max(16 * column - 16, 0) : 16 * column + 16
+        ]
         cells[row, column] = covered.max(initial=0)
     large = np.kron(cells[:-1, :-1], np.ones((16, 16), np.float32))
     return {"max": large[None, : images.shape[1], : images.shape[2]]}

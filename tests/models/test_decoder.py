@@ -80,3 +80,36 @@ def test_adds_what_doubling_and_skip_give():
     doubled = TransposedConvolution(3).apply({"params": stage["double"]}, inputs[1])[:, :3, :5]
     expected = doubled + jnp.einsum("bhwc,co->bhwo", inputs[0], stage["skip"]["kernel"][0, 0])
     np.testing.assert_allclose(decoder.apply(variables, inputs, (3, 5)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 4), (2, 4, 8, 16)])
+@pytest.mark.parametrize(("height", "width"), [(37, 50), (16, 16), (1, 3)])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_returns_to_the_output_stride(strides, height, width, stride):
+    output, variables = decoded(Decoder(strides, count=1, output_stride=stride), height, width)
+    assert output.shape[:3] == (1, -(-height // stride), -(-width // stride))
+    stages = len(strides) - 1 + (strides[0] > 1) - (stride.bit_length() - 1)
+    assert list(variables.get("params", {})) == [f"stage{index + 1}" for index in range(stages)]
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_the_first_stages_do_not_depend_on_the_output_stride(stride):
+    inputs = features((1, 2, 4, 8), 19, 22)
+    outputs = {}
+    for output_stride in (1, stride):
+        decoder = Decoder((1, 2, 4, 8), count=1, output_stride=output_stride)
+        result, variables = jit(lambda d=decoder: d.init_with_output(jax.random.key(0), inputs, (19, 22)))()
+        outputs[output_stride] = result
+        stages = variables["params"]
+        if output_stride == 1:
+            all_stages = stages
+    for name, stage in stages.items():
+        assert jax.tree.map(jnp.shape, stage) == jax.tree.map(jnp.shape, all_stages[name])
+    # With the same parameters the result is that of an inner stage.
+    few = {"params": {name: all_stages[name] for name in stages}}
+    decoder = Decoder((1, 2, 4, 8), count=1, output_stride=1)
+    _, inner = decoder.apply({"params": all_stages}, inputs, (19, 22), capture_intermediates=True)
+    last = list(stages)[-1]
+    expected = inner["intermediates"][last]["__call__"][0]
+    found = Decoder((1, 2, 4, 8), count=1, output_stride=stride).apply(few, inputs, (19, 22))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -10,6 +10,7 @@ from segjax.models.layers import (
     FrozenBatchNorm,
     GroupNorm,
     Interpolation,
+    LayerNorm,
     TransposedConvolution,
     divisor,
     frozen,
@@ -112,6 +113,39 @@ def test_group_norm_keeps_the_contrast_of_raw_microscopy():
     assert abs(GroupNorm().apply(variables, x).std() - 1) < 0.01
 
 
+def test_layer_norm_agrees_with_one_pixel_at_a_time():
+    x = normal(5, 2, 3, 4, 6) * 3 + 1
+    scale, bias = normal(6, 6), normal(7, 6)
+    expected = np.zeros(x.shape)
+    for at in np.ndindex(x.shape[:3]):
+        pixel = np.asarray(x[at], np.float64)
+        expected[at] = (pixel - pixel.mean()) / np.sqrt(pixel.var() + 1e-3) * scale + bias
+    variables = {"params": {"norm": {"scale": scale, "bias": bias}}}
+    np.testing.assert_allclose(LayerNorm().apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layer_norm_keeps_the_contrast_of_raw_microscopy():
+    x = normal(8, 1, 8, 8, 4) + 10_000
+    variables = LayerNorm().init(jax.random.key(0), x)
+    assert abs(LayerNorm().apply(variables, x).std() - 1) < 0.01
+
+
+def test_layer_norm_does_not_depend_on_the_window_and_group_norm_does():
+    x = normal(9, 1, 12, 12, 8) * jnp.linspace(1, 9, 12).reshape(1, 12, 1, 1)
+    for layer, is_same in ((LayerNorm(), True), (GroupNorm(), False)):
+        variables = layer.init(jax.random.key(0), x)
+        window = layer.apply(variables, x[:, 2:7, 3:9])
+        np.testing.assert_array_equal(
+            np.allclose(window, layer.apply(variables, x)[:, 2:7, 3:9], atol=1e-5), is_same
+        )
+
+
+def test_a_pixel_without_contrast_becomes_the_bias():
+    x = jnp.full((1, 2, 2, 4), 7.0)
+    variables = {"params": {"norm": {"scale": jnp.ones(4), "bias": jnp.arange(4.0)}}}
+    np.testing.assert_allclose(LayerNorm().apply(variables, x)[0, 1, 1], [0, 1, 2, 3], atol=1e-5)
+
+
 def test_divisor_never_fails():
     assert [divisor(12, limit) for limit in (0, 1, 5, 12, 32)] == [1, 1, 4, 12, 12]
     assert divisor(7, 6) == 1
@@ -140,15 +174,17 @@ def test_frozen_marks_frozen_batch_norms_and_nothing_else():
         "conv": {"kernel": x, "bias": x},
         "deep": {"norm": FrozenBatchNorm().init(jax.random.key(0), x)["params"]},
         "group": GroupNorm().init(jax.random.key(0), x)["params"],
+        "layer": LayerNorm().init(jax.random.key(0), x)["params"],
     }
     assert frozen(params) == {
         "conv": {"kernel": False, "bias": False},
         "deep": {"norm": {"scale": True, "bias": True, "mean": True, "var": True}},
         "group": {"scale": False, "bias": False},
+        "layer": {"norm": {"scale": False, "bias": False}},
     }
 
 
-@pytest.mark.parametrize("layer", [GroupNorm, FrozenBatchNorm])
+@pytest.mark.parametrize("layer", [GroupNorm, LayerNorm, FrozenBatchNorm])
 def test_norms_return_their_dtype(layer):
     x = normal(0, 1, 4, 4, 8).astype(jnp.bfloat16)
     variables = layer(dtype=jnp.bfloat16).init(jax.random.key(0), x)

@@ -50,6 +50,47 @@ def test_any_size_fits(encoder, size):
     assert outputs["classes"].shape == (1, *size, 3)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("size", [(37, 50), (1, 1), (5, 66), (32, 32)])
+@pytest.mark.parametrize("encoder", ["vgg11", "resnet18"])
+def test_any_size_fits_with_any_output_stride(encoder, size, stride):
+    _, outputs = shapes(small_segmenter(encoder=encoder, output_stride=stride), (2, *size, 3))
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "classes": (2, *size, 3),
+        "distance": (2, *size, 1),
+    }
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_coarse_outputs_are_interpolated_from_the_corner_of_the_image(stride):
+    model = small_segmenter(encoder="vgg11", output_stride=stride)
+    x = images(21, 18, batch=1)
+    variables = random_variables(model, x)
+    outputs, inner = jit(
+        lambda v: model.apply(v, x, capture_intermediates=lambda module, _: "head_" in str(module.name))
+    )(variables)
+    coarse = inner["intermediates"]["head_classes"]["__call__"][0]
+    assert coarse.shape == (1, -(-21 // stride), -(-18 // stride), 3)
+    size = tuple(stride * side for side in coarse.shape[1:3])
+    expected = coarse
+    while expected.shape[1] < size[0]:
+        doubled = (1, 2 * expected.shape[1], 2 * expected.shape[2], 3)
+        expected = jax.image.resize(expected, doubled, "bilinear")
+    np.testing.assert_allclose(outputs["classes"], expected[:, :21, :18], rtol=1e-4, atol=1e-4)
+
+
+def test_layer_norm_makes_a_prediction_independent_of_what_is_far_away():
+    x = images(96, 16, batch=1)
+    far = x.at[:, :16].multiply(7)
+    for norm, is_same in (("layer", True), ("group", False)):
+        model = small_segmenter(encoder="vgg11", skips=False, norm=norm, decoder_norm=norm)
+        # The first stages of the encoder see few pixels; the last would see the full image.
+        encoder = model.encoder
+        variables = random_variables(encoder, x)
+        one, other = (encoder.apply(variables, image)[1][:, 24:] for image in (x, far))
+        assert np.allclose(one, other, atol=1e-5) == is_same
+
+
 def test_parameters_do_not_depend_on_the_size():
     trees = [shapes(small_segmenter(encoder="resnet18"), (1, *size, 3))[0] for size in ((1, 1), (37, 50))]
     assert trees[0] == trees[1]
@@ -154,6 +195,8 @@ def test_begins_neither_decided_nor_asleep():
         ({"width": 0}, "width .* above 0, not 0"),
         ({"channels": (8, 8)}, r"channels must be 4 positive numbers for the decoder of vgg16, not \(8, 8\)"),
         ({"convolutions": -1}, "convolutions must be at least 0, not -1"),
+        ({"output_stride": 3}, "output_stride must be 1, 2 or 4, not 3"),
+        ({"output_stride": 2, "channels": (9, 8, 7, 6)}, r"channels must be 3 positive numbers"),
         ({"outputs": {}}, "outputs must name at least one output"),
         ({"outputs": {"classes": 0}}, "outputs must name at least one output and its channels"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from segjax.ops.warp import sample
+from segjax.ops.warp import sample, sample_inside
 from tests.oracles import warp as oracle
 
 
@@ -56,3 +56,27 @@ def test_a_batch_by_vmap_is_its_images_one_by_one():
     together = jax.vmap(lambda i, c: sample(i, c, order=1))(images, coordinates)
     for image, place, values in zip(images, coordinates, together, strict=True):
         np.testing.assert_allclose(values, sample(image, place, order=1), atol=1e-6)
+
+
+def instances():
+    return np.random.default_rng(5).integers(0, 3, (7, 8)).astype(np.int32)
+
+
+def test_inside_agrees_with_one_place_at_a_time():
+    values, coordinates = picture()[..., 0], places(4, low=-3.0, high=10.0)
+    own = np.random.default_rng(6).integers(0, 3, coordinates.shape[1:])
+    found = sample_inside(values, instances(), coordinates, own)
+    np.testing.assert_allclose(found, oracle.sample_inside(values, instances(), coordinates, own), atol=1e-5)
+    assert (found == 0).any()
+
+
+def test_inside_one_instance_is_bilinear_interpolation():
+    values, inner = picture()[..., 0], places(3, low=0.0, high=6.0)
+    found = sample_inside(values, np.ones((7, 8), np.int32), inner, np.ones(inner.shape[1:], np.int32))
+    np.testing.assert_allclose(found, sample(values[..., None], inner, order=1)[..., 0], atol=1e-6)
+
+
+def test_a_neighbour_has_no_effect_however_high_it_is():
+    values, labels = np.array([[1.0, 2.0, 1e6]], np.float32), np.array([[1, 1, 2]])
+    coordinates = np.array([[0, 0, 0], [0.5, 1.4, 1.6]], np.float32)
+    np.testing.assert_allclose(sample_inside(values, labels, coordinates, np.array([1, 1, 2])), [1.5, 2, 1e6])

@@ -34,3 +34,20 @@ def mirrored(index, size):
     while not 0 <= index < size:
         index = -index if index < 0 else 2 * (size - 1) - index
     return index
+
+
+def sample_inside(values, labels, coordinates, own):
+    result = np.zeros(own.shape)
+    for at in np.ndindex(own.shape):
+        y, x = (float(axis[at]) for axis in coordinates)
+        taps = [
+            (v, u) for v in (math.floor(y), math.floor(y) + 1) for u in (math.floor(x), math.floor(x) + 1)
+        ]
+        clipped = [(min(max(v, 0), len(labels) - 1), min(max(u, 0), labels.shape[1] - 1)) for v, u in taps]
+        weights = [
+            (1 - abs(y - v)) * (1 - abs(x - u)) * (labels[pixel] == own[at])
+            for (v, u), pixel in zip(taps, clipped, strict=True)
+        ]
+        if sum(weights):
+            result[at] = np.average([values[pixel] for pixel in clipped], weights=weights)
+    return result

@@ -209,6 +209,7 @@ def test_a_channel_that_is_missing_is_refused(tmp_path, selected):
 )
 def test_types_of_pixels_do_not_change_the_result(tmp_path, convert):
     task = SimpleNamespace(
+        stride=1,
         predict=lambda _, windows: {"p": windows[..., 0]},
         segment=lambda outputs: Segmentation.from_labels((outputs["p"] > 0.5).astype(int)),
     )
@@ -359,7 +360,7 @@ def test_tiles_below_the_training_patch_are_reported(monkeypatch, tile, expected
     config.data.patch_size, config.predict.tile = 128, tile
     warnings = []
     monkeypatch.setattr(methods.logging, "warning", warnings.append)
-    task = SimpleNamespace(predict=lambda params, images: images)
+    task = SimpleNamespace(predict=lambda params, images: images, stride=1)
     make_predictor(config, task, None)
     assert len(warnings) == (expected is not None)
     assert all(expected in warning for warning in warnings)
@@ -404,7 +405,7 @@ def test_a_full_disk_leaves_nothing_truncated(images):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(images / "a.png")
     list(predict(thresholding(), images, out))
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    before = {name: (out / name).read_bytes() for name in visible(out)}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -414,7 +415,8 @@ def test_a_full_disk_leaves_nothing_truncated(images):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert {name: (out / name).read_bytes() for name in visible(out)} == before
+    assert len(names(out)) == len(before) + 6  # the finished images, without the one that was being written
 
 
 @pytest.mark.parametrize("length", [8, 255])

@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 from segjax.data.targets import TARGETS
 from segjax.errors import InputError
-from segjax.representations import REPRESENTATIONS
+from segjax.representations import REPRESENTATIONS, DecoderConfig
 from segjax.representations.flows import FACTOR
 from segjax.tasks.semantic import (
     SemanticConfig,
@@ -46,7 +46,7 @@ def perfect(labels, semantic, instances):
     logits = 20.0 * np.eye(3, dtype=np.float32)[np.maximum(semantic, 0)]
     outputs = {"classes": logits[None]}
     values = REPRESENTATIONS[instances].encode(labels)
-    if instances == "boundary":
+    if instances in ("boundary", "colours"):
         values = 40 * values - 20
     if instances == "flows":
         values = FACTOR * values
@@ -98,6 +98,26 @@ def test_the_loss_is_least_for_the_truth_and_blind_to_what_is_ignored(instances)
         assert not values[:, :, 30:].any()
 
 
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [(None, [0, 1, 2, 0]), (0.3, [1, 1, 2, 0]), (0.55, [0, 1, 0, 0]), (0.9, [0] * 4)],
+)
+def test_foreground_is_where_the_sum_of_its_classes_exceeds_a_threshold(threshold, expected):
+    pixels = [[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.5, 0.0, 0.5 + 1e-3], [0.9, 0.05, 0.05]]
+    task = make("components", foreground_threshold=threshold, min_area=(1,))
+    found = task.segment({"classes": np.array([pixels], np.float32)})
+    assert found.semantic[0].tolist() == expected
+
+
+def test_settings_of_the_decoder_reach_it():
+    labels, semantic = scene()
+    outputs = make("distance").predict(perfect(labels, semantic, "distance"), jnp.zeros((1, 24, 40, 1)))
+    outputs = {name: np.asarray(values[0]) for name, values in outputs.items()}
+    for h, expected in ((0.1, [1, 1, 2]), (2.0, [1, 2])):  # no peak is that high
+        task = make("distance", decoder=DecoderConfig(h=h))
+        assert task.segment(outputs).classes.tolist() == expected
+
+
 def test_small_instances_are_dropped_by_class():
     labels, semantic = scene()
     for areas, expected in (((4, 100), [1, 1]), ((1000, 4), [2])):
@@ -111,8 +131,7 @@ def test_an_empty_prediction_is_an_empty_segmentation():
     for instances in REPRESENTATIONS:
         task = make(instances)
         outputs = {"classes": np.eye(3)[np.zeros((8, 8), int)].astype(np.float32)}
-        shape = (8, 8, 2) if instances == "flows" else (8, 8)
-        outputs[instances] = np.zeros(shape, np.float32)
+        outputs[instances] = np.zeros_like(REPRESENTATIONS[instances].encode(np.zeros((8, 8), np.int32)))
         assert task.segment(outputs).num_instances == 0
 
 

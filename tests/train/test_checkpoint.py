@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
+from segjax.train import loop
 from segjax.train.checkpoint import Checkpoints
+from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.sharding import make_mesh
 from segjax.train.state import digests, fingerprint
 from tests.train import toy
@@ -64,18 +66,47 @@ def test_restores_bit_by_bit_onto_any_mesh(tmp_path):
         assert state.params["out"].sharding.mesh.shape == mesh.shape
 
 
-def test_keeps_the_latest_and_the_best(tmp_path):
-    _, saved_states = states(5)
-    scores = [None, 0.1, 0.9, 0.3, 0.2, None]
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.best() is None
-        for state, score in list(zip(saved_states, scores, strict=True))[1:]:
-            checkpoints.save(state, {}, score)
+def save(checkpoints, state, score=None):
+    step = int(state.step)
+    checkpoints.save(state, {"best": None, "step": step})
+    if score is not None:
+        checkpoints.record_validation(step, {"best": None, "step": step, "validated": True}, score)
+
+
+def saved(folder, scores):
+    """Saves a step for each score, from step 1 on; returns the mesh and the states of all steps."""
+    mesh, history = states(len(scores))
+    with Checkpoints(folder) as checkpoints:
+        for state, score in zip(history[1:], scores, strict=True):
+            save(checkpoints, state, score)
         checkpoints.wait()
-        assert checkpoints.steps() == [2, 4, 5]
-        assert checkpoints.best() == 2
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.best() == 2
+    return mesh, history
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("scores", "steps", "best"),
+    [
+        pytest.param([0.1, 0.9, 0.3, 0.2, None], [2, 4, 5], 2, id="the best and the latest two"),
+        pytest.param([0.9, NAN, NAN, NAN], [1, 3, 4], 1, id="NaN is the worst"),
+        pytest.param([NAN, 0.1, None, None], [2, 3, 4], 2, id="NaN first"),
+        pytest.param([NAN, NAN, NAN], [1, 2, 3], 1, id="all NaN"),
+        pytest.param([0.5, 0.5, 0.5, None], [1, 3, 4], 1, id="the first of equal ones"),
+        pytest.param([None, None, None], [2, 3], 3, id="the latest without scores"),
+    ],
+)
+def test_keeps_the_latest_and_the_best(tmp_path, scores, steps, best):
+    saved(tmp_path, scores)
+    reader = CheckpointReader(tmp_path)
+    assert (reader.steps(), reader.best()) == (steps, best)
+    # The loop, which counts validations without improvement, agrees.
+    progress = {"best": None, "since_best": 0}
+    for step, score in enumerate(scores, start=1):
+        if score is not None:
+            loop._update_best(progress, step, score, patience=0)
+    assert progress["best"] is None or progress["best"]["step"] == best
 
 
 @pytest.mark.parametrize("how", ["flip", "zero", "truncate", "delete", "empty"])
@@ -89,11 +120,13 @@ def test_goes_back_past_a_damaged_checkpoint(tmp_path, how, caplog):
         state, _ = checkpoints.restore(saved_states[0], mesh)
         assert fingerprint(state) == fingerprint(saved_states[2])
         assert "3 is damaged" in caplog.text
-        checkpoints.forget_after(2)
+        checkpoints.set_aside_after(2)
+        checkpoints.save(saved_states[3], {})
         checkpoints.save(saved_states[3], {})
     with Checkpoints(tmp_path) as checkpoints:
         state, _ = checkpoints.restore(saved_states[0], mesh)
     assert fingerprint(state) == fingerprint(saved_states[3])
+    assert (tmp_path / "3.set_aside").is_dir()
 
 
 def test_never_starts_from_scratch_where_every_checkpoint_is_damaged(tmp_path):
@@ -115,8 +148,7 @@ def test_prediction_restores_the_parameters_for_evaluation_alone(tmp_path, keep_
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(saved_states[2], {})
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), expected)
-    with Checkpoints(tmp_path) as checkpoints:
-        params, step = checkpoints.restore_params(shapes, [2])
+    params, step = CheckpointReader(tmp_path).restore_params(shapes)
     assert step == 2
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     assert {leaf.sharding for leaf in jax.tree.leaves(params)} == {
@@ -134,12 +166,21 @@ def test_prediction_falls_back_to_an_intact_checkpoint(tmp_path, how):
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved_states[1].eval_params
     )
-    with Checkpoints(tmp_path) as checkpoints:
-        params, step = checkpoints.restore_params(shapes, [2, 1])
-        assert step == 1
-        with pytest.raises(InputError, match=r"all checkpoints \[2\] .* are damaged"):
-            checkpoints.restore_params(shapes, [2])
+    params, step = CheckpointReader(tmp_path).restore_params(shapes)
+    assert step == 1
     jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(saved_states[1].eval_params))
+
+
+def test_what_is_saved_in_the_background_may_be_changed(tmp_path):
+    _, saved_states = states(4)
+    progress = {"seconds": 0, "names": list(range(1000))}
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for state in saved_states[1:]:
+            checkpoints.save(state, progress)
+            progress["seconds"] += 1
+            progress["names"].append(0)
+    for step in (1, 2, 3, 4):
+        assert CheckpointReader(tmp_path).progress(step)["seconds"] == step - 1
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):
@@ -155,7 +196,7 @@ def test_says_when_it_cannot_write(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     with Checkpoints(tmp_path / "run") as checkpoints, monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, "wait_until_finished", full)
+        patch.setattr(checkpoints._checkpointer, "wait_until_finished", full)
         with pytest.raises(InputError, match="No space left"):
             checkpoints.save(saved_states[1], {})
 

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import os
 import signal
 
@@ -9,8 +8,10 @@ import pytest
 
 from segjax.errors import InputError, Interrupted
 from segjax.train.checkpoint import Checkpoints
+from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
 from segjax.train.loop import FitConfig, fit
+from segjax.train.resume import Provenance, resume
 from segjax.train.state import fingerprint
 from tests.train import toy
 
@@ -28,13 +29,20 @@ def batches(start, *, before=lambda step: None, make=toy.batch):
     return contextlib.nullcontext(forever())
 
 
-def train(folder, *, scores=None, patience=0, steps=STEPS, run_metadata=None, **options):
+def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenance=None, **options):
     _, state, step = toy.setup(steps=STEPS)
     validations = iter(scores or [])
+
+    def validate(params, stop):
+        if check is not None:
+            check()
+        stop()
+        return {"score": next(validations), "iou": {"cell": 0.5}}
+
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return fit(
             lambda state, batch: step(state, batch, jax.random.key(1)),
-            state,
+            resume(state, checkpoints, provenance or Provenance()),
             lambda start: batches(start, **options),
             checkpoints,
             FitConfig(
@@ -46,8 +54,8 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, run_metadata=None, **
                 max_consecutive_skips=3,
             ),
             folder=folder,
-            validate=(lambda params: {"score": next(validations), "iou": {"cell": 0.5}}) if scores else None,
-            run_metadata=run_metadata,
+            validate=validate if scores else None,
+            image_names=lambda step: [f"image{step}", "other"],
         )
 
 
@@ -98,8 +106,7 @@ def test_stops_early_and_stays_stopped(tmp_path):
     assert int(result.state.step) == 9
     again = train(tmp_path, scores=[], patience=2)
     assert fingerprint(again.state) == fingerprint(result.state)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.best() == 3
+    assert CheckpointReader(tmp_path / "checkpoints").best() == 3
 
 
 def test_logs_validation_and_ends_with_one(tmp_path):
@@ -110,27 +117,92 @@ def test_logs_validation_and_ends_with_one(tmp_path):
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-def test_gives_up_when_the_gradient_stays_infinite_and_remembers_the_count(tmp_path):
-    def spoilt(step):
-        return toy.batch(step) | ({"target": np.full(8, np.nan)} if step >= 4 else {})
+def spoilt(step):
+    return toy.batch(step) | ({"target": np.full(8, np.nan)} if step in (2, 4, 5, 6) else {})
 
-    with pytest.raises(InputError, match="3 times in a row"):
+
+def test_names_skipped_steps_at_once_and_gives_up_after_three_in_a_row(tmp_path, caplog):
+    with pytest.raises(InputError, match="3 times in a row, up to step 7: images image6, other"):
         train(tmp_path, make=spoilt)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.steps()[-1] >= 4
+    assert "Step 3 is skipped, as its gradient is not finite: images image2, other" in caplog.text
+    assert "Step 5 is skipped" in caplog.text
+    entries = read_log(tmp_path / "log.jsonl")
+    skipped = {entry["step"]: entry["skipped"]["images"] for entry in entries if "skipped" in entry}
+    assert skipped == {step + 1: [f"image{step}", "other"] for step in (2, 4, 5, 6)}
+    first = next(entry for entry in entries if entry["step"] == 3)
+    assert first["train/loss"] is None
+    assert CheckpointReader(tmp_path / "checkpoints").steps()[-1] >= 4
 
 
-def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "tr')
-    assert read_log(path) == [{"step": 1}]
+SCORES = [0.1, 0.4, 0.3, 0.2]
 
 
-def test_a_run_resumes_only_with_the_metadata_it_was_started_with(tmp_path):
-    train(tmp_path, steps=4, run_metadata={"split_sha256": "a"})
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.progress(4)["run_metadata"] == {"split_sha256": "a"}
+def outcome(folder):
+    """Returns everything of a run but times: its log, its best checkpoint and all progress."""
+    entries = [
+        {name: value for name, value in entry.items() if name != "images_per_second"}
+        for entry in read_log(folder / "log.jsonl")
+    ]
+    reader = CheckpointReader(folder / "checkpoints")
+    return entries, reader.ranking(), [{**reader.progress(step), "seconds": 0} for step in reader.steps()]
+
+
+def fail():
+    raise RuntimeError("validation is broken")
+
+
+def stop():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("action", "error"), [(fail, RuntimeError), (stop, Interrupted)], ids=["error", "Ctrl-C"]
+)
+@pytest.mark.parametrize("validation", [2, 4], ids=["in the middle", "at the end"])
+def test_a_run_that_ends_in_a_validation_repeats_that_alone(tmp_path, action, error, validation):
+    train(tmp_path / "undisturbed", scores=SCORES)
+    calls = iter(range(1, 9))
+    with pytest.raises(error) as caught:
+        train(tmp_path / "run", scores=SCORES, check=lambda: action() if next(calls) == validation else None)
+    assert error is RuntimeError or caught.value.exit_code == 130
+    saved = CheckpointReader(tmp_path / "run" / "checkpoints").steps()[-1]
+    assert saved == 3 * validation
+    steps = []
+    train(tmp_path / "run", scores=SCORES[validation - 1 :], before=steps.append)
+    assert steps[0] == saved
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")
+
+
+def test_the_exit_code_is_that_of_the_signal(tmp_path):
+    with pytest.raises(Interrupted) as caught:
+        train(tmp_path, before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 3 else None)
+    assert caught.value.exit_code == 143
+
+
+def test_what_changed_is_said_logged_and_stored(tmp_path, caplog):
+    old = Provenance(config={"mesh.data": 8, "steps": 4}, versions={"jax": "0.10.2", "numpy": "2.0"})
+    new = Provenance(config={"mesh.data": 1, "steps": 4}, versions={"jax": "0.12.0", "numpy": "2.0"})
+    train(tmp_path, steps=4, provenance=old)
+    assert caplog.text == ""
+    for _ in range(2):  # a run that is started twice without a further step says it once in the log
+        train(tmp_path, steps=4, provenance=new)
+    assert "From step 4 on: config.mesh.data was 8, is 1" in caplog.text
+    assert "From step 4 on: versions.jax was '0.10.2', is '0.12.0'" in caplog.text
+    assert "results agree up to rounding, not bit by bit" in caplog.text
+    train(tmp_path, steps=6, provenance=new)
+    changes = [entry for entry in read_log(tmp_path / "log.jsonl") if "changes" in entry]
+    expected = {"config.mesh.data": [8, 1], "versions.jax": ["0.10.2", "0.12.0"]}
+    assert changes == [{"step": 4, "changes": expected}]
+    progress = CheckpointReader(tmp_path / "checkpoints").progress(6)
+    assert progress["versions"] == new.versions
+    assert progress["config"] == new.config
+
+
+def test_a_run_resumes_only_with_the_data_it_was_started_with(tmp_path):
+    train(tmp_path, steps=4, provenance=Provenance(data={"split_sha256": "a"}))
+    progress = CheckpointReader(tmp_path / "checkpoints").progress(4)
+    assert progress["run_metadata"] == {"split_sha256": "a"}
     with pytest.raises(InputError, match=r"with split_sha256 a, the data now have b: .*another --workdir"):
-        train(tmp_path, steps=6, run_metadata={"split_sha256": "b"})
-    train(tmp_path, steps=6, run_metadata={"split_sha256": "a"})
+        train(tmp_path, steps=6, provenance=Provenance(data={"split_sha256": "b"}))
+    train(tmp_path, steps=6, provenance=Provenance(data={"split_sha256": "a", "files_sha256": "c"}))
     train(tmp_path, steps=8)

@@ -18,6 +18,7 @@ def invert(key: Array, image: Array, *, probability: float) -> Array:
 def shuffle_channels(key: Array, image: Array, *, probability: float) -> Array:
     """Permutes the channels, so that colours carry no meaning."""
     happens, order = jax.random.split(key)
+    image = jnp.asarray(image)
     permutation = jax.random.permutation(order, image.shape[-1])
     return jnp.where(jax.random.uniform(happens) < probability, image[..., permutation], image)
 

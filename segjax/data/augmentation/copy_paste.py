@@ -30,8 +30,8 @@ class _Copy(NamedTuple):
 def copy_paste(key: Array, example: Batch, *, count: int, overlap: float) -> Batch:
     """Pastes flipped or rotated copies of instances of an example into it, at random positions.
 
-    A copy has the class and distance map of the original, and an unused id. The visible part of a partly
-    covered instance keeps its id and distance values. Instances cut by the border of the example or of the
+    A copy has the class and the targets of the original, but no colour, and an unused id. The visible part of
+    a partly covered instance keeps its id and targets. Instances cut by the border of the example or of the
     image are not copied. A copy that overlaps other instances too much is dropped, so crowded examples hardly
     change.
 
@@ -102,7 +102,9 @@ def _paste(example: Batch, pasted: Batch, copy: _Copy, overlap: float) -> Batch:
     }
     result_maps, example_maps = cast(dict[str, Array], result), cast(dict[str, Array], example)
     for name in TARGETS.keys() & pasted.keys():
-        result_maps[name] = jnp.where(covered, example_maps[name][rows, columns], result_maps[name])
+        moved = example_maps[name][rows, columns]
+        # A copy has new neighbours, so its colour is unknown.
+        result_maps[name] = jnp.where(covered, 0 if name == "colours" else moved, result_maps[name])
     if "classes" in pasted:
         kind = jnp.where(usable, pasted["classes"][chosen - 1], 0)
         slot = jnp.where(

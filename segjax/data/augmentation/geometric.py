@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.augmentation import photometric
-from segjax.data.targets import TARGETS
+from segjax.data.targets import RESAMPLING, TARGETS
 from segjax.errors import InputError
-from segjax.ops.warp import sample
+from segjax.ops.warp import sample, sample_inside
 from segjax.typing import IGNORE, Array, Batch
 
 # Keys of arrays of image size. Other keys of an example are passed through.
@@ -34,8 +34,9 @@ def warp(
       size: side of the patch cropped from the centre of the result; None does not crop.
 
     Returns:
-      The warped example. Image and scalar targets are interpolated linearly, labels and semantic by nearest
-      neighbour. Beyond the border, the image is reflected and `semantic` is `IGNORE`.
+      The warped example. The image is interpolated linearly, labels and semantic by nearest neighbour, and
+      targets as in `RESAMPLING`. Beyond the border, the image is reflected, `semantic` is `IGNORE`, and
+      labels and targets are 0.
 
     Raises:
       InputError: if the example has proposals and "elastic" is among the operations.
@@ -50,27 +51,33 @@ def warp(
     positions, matrix = _coordinates(key, names, strengths, size)
     positions += (source_size - size) // 2 + (size - 1) / 2
     arrays = cast(dict[str, Array], example)
-    targets = [name for name in TARGETS if name in example]
-    floats = [example["image"], *(arrays[name][..., None] for name in targets)]
-    image, *warped_targets = jnp.split(
+    smooth, inside, nearest = (
+        [name for name in TARGETS if name in example and RESAMPLING[name] == kind]
+        for kind in ("linear", "inside", "nearest")
+    )
+    floats = [example["image"], *(arrays[name][..., None] for name in smooth)]
+    image, *interpolated = jnp.split(
         sample(jnp.concatenate(floats, axis=-1), positions, order=1),
-        example["image"].shape[-1] + np.arange(len(targets)),
+        example["image"].shape[-1] + np.arange(len(smooth)),
         axis=-1,
     )
-    integers = jnp.stack([example["labels"], example["semantic"]], axis=-1)
+    integers = jnp.stack([arrays[name] for name in ("labels", "semantic", *nearest)], axis=-1)
     integers = sample(integers, positions, order=0, fill=IGNORE)
     labels = jnp.maximum(integers[..., 0], 0)
+    targets = {name: values[..., 0] for name, values in zip(smooth, interpolated, strict=True)}
+    targets |= {name: integers[..., index] for index, name in enumerate(nearest, start=2)}
+    targets |= {
+        name: sample_inside(arrays[name], arrays["labels"], positions, integers[..., 0]) for name in inside
+    }
     warped: Batch = {
         **moved_proposals(example, matrix, size),
         "image": image,
         "labels": labels,
         "semantic": integers[..., 1],
     }
-    moved = {
-        name: jnp.where(labels > 0, values[..., 0], 0)
-        for name, values in zip(targets, warped_targets, strict=True)
-    }
-    return cast(Batch, {**warped, **moved})
+    return cast(
+        Batch, {**warped, **{name: jnp.where(labels > 0, values, 0) for name, values in targets.items()}}
+    )
 
 
 def centre(example: Batch, size: int) -> Batch:

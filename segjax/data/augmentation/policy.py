@@ -132,10 +132,11 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
 
     Returns:
       A function `(key, example) -> example`. The examples are a `Batch` without B, with square maps of side
-      `patch_size` in the result. Image and scalar targets are interpolated linearly, labels and semantic by
-      nearest neighbour. Beyond the border of the input, the image is reflected, `semantic` is `IGNORE` and
-      there are no instances. To avoid this region, make the input larger than the patch by the factor
-      `(cos(rotation) + sin(rotation)) / scale[0]`. Proposals are warped with the image.
+      `patch_size` in the result. The image is interpolated linearly, labels and semantic by nearest
+      neighbour, targets as in `segjax.data.targets.RESAMPLING`. Beyond the border of the input, the image is
+      reflected, `semantic` is `IGNORE` and there are no instances. To avoid this region, make the input
+      larger than the patch by the factor `(cos(rotation) + sin(rotation)) / scale[0]`. Proposals are warped
+      with the image.
 
     Raises:
       InputError: if an operation or strength is unknown, or a strength is out of range. The returned function

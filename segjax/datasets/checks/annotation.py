@@ -31,6 +31,10 @@ SOUND_PIECES, SOUND_IDS = 1.2, 2
 # A single id is a foreground from so many pieces on, each at least a tenth of the largest; if the format
 # permits a foreground mask, from two on.
 FOREGROUND_PIECES, FOREGROUND_PIECE = 4, 0.1
+# Up to so many ids with so many large pieces per id are classes.
+CLASS_IDS, CLASS_PIECES = 12, 3
+# From so many blends on, if such a fraction of the ids are blends of other ids along the edges of cells.
+BLENDS, BLENDED = 6, 0.7
 # Maximum number of ids that a finding names.
 NAMED = 3
 
@@ -110,8 +114,14 @@ def check_annotation(
     findings += _not_instances(annotation, pieces) or instance_findings
     if annotation.num_hidden:
         findings.append(Finding("hidden_instances", f"{annotation.num_hidden} of the outlines or masks"))
+    if annotation.num_crowds:
+        findings.append(Finding("crowds", f"{annotation.num_crowds} annotations with iscrowd=1"))
+    if annotation.invalid:
+        more = f" and {len(annotation.invalid) - 1} more" if len(annotation.invalid) > 1 else ""
+        findings.append(Finding("invalid_outlines", f"{annotation.invalid[0]}{more}"))
     if not selected.any():
-        findings.append(Finding("empty_mask", "all background"))
+        detail = "all annotations have iscrowd=1" if annotation.num_crowds else "all background"
+        findings.append(Finding("empty_mask", detail))
     truth = _segmentation(pieces, selected, annotation.classes)
     if annotation.ignore is not None:
         truth.semantic[annotation.ignore & (truth.labels == 0)] = IGNORE
@@ -148,11 +158,34 @@ def _not_instances(annotation: RawAnnotation, pieces: Pieces) -> list[Finding]:
         if tiny > RINGING_TINY:
             detail = f"{num_ids} ids in {num_pieces} pieces, {tiny:.0%} of them of {TINY} pixels or fewer"
             return [Finding("lossy_mask", detail)]
+    num_blends = _count_blends(annotation.labels)
+    if num_blends >= max(BLENDS, BLENDED * num_ids):
+        return [Finding("lossy_mask", f"{num_ids} ids, {num_blends} of them only along the edges of others")]
     fewest = 2 if annotation.binary else FOREGROUND_PIECES
     num_large = int((pieces.area >= FOREGROUND_PIECE * pieces.area.max(initial=0)).sum())
     if num_ids == 1 and num_large >= fewest:
         return [Finding("binary_mask", f"one id in {num_pieces} pieces")]
+    if 1 < num_ids <= CLASS_IDS and num_large >= CLASS_PIECES * num_ids:
+        return [Finding("class_map", f"{num_ids} ids in {num_pieces} pieces")]
     return []
+
+
+def _count_blends(labels: np.ndarray) -> int:
+    """Counts the ids that touch another id and fill no square of 3 x 3 pixels.
+
+    Interpolation and JPEG blend the colours, or the ids, of neighbours along a line of one or two pixels.
+    """
+    right, below = labels[:, 1:], labels[1:]
+    same_right, same_below = labels[:, :-1] == right, labels[:-1] == below
+    rows = same_right[:, :-1] & same_right[:, 1:]
+    columns = same_below[:-1, 1:-1] & same_below[1:, 1:-1]
+    filled = labels[1:-1, 1:-1][rows[:-2] & rows[1:-1] & rows[2:] & columns]
+    touching = [
+        np.concatenate([first[selected], second[selected]])
+        for first, second, same in ((labels[:, :-1], right, same_right), (labels[:-1], below, same_below))
+        for selected in [~same & (first > 0) & (second > 0)]
+    ]
+    return len(np.setdiff1d(np.concatenate(touching), filled))
 
 
 def _repair(pieces: Pieces, classes: Mapping[int, int]) -> tuple[np.ndarray, list[Finding]]:

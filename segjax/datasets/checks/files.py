@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image
 
-from segjax.data.readers import MAX_PIXELS, TIFF_SUFFIXES, File
+from segjax.data.readers import TIFF_SUFFIXES, File, describe_other_images, open_picture
+from segjax.data.readers.tiff import largest_series, open_tiff
 from segjax.datasets.checks.findings import Finding, finding_of
 
 
@@ -17,8 +16,8 @@ def check_file(path: str | File) -> list[Finding]:
     """Checks a file that `read_image` is to read.
 
     Returns:
-      Findings of kinds `unreadable` (no such file), `empty_file`, `truncated` and `alpha_only`. Other damage
-      is raised by `read_image`, see `finding_of`.
+      Findings of kinds `unreadable` (no such file), `empty_file`, `truncated`, `alpha_only` and
+      `several_images`. Other damage is raised by `read_image`, see `finding_of`.
     """
     path = Path(path) if isinstance(path, str) else path
     try:
@@ -28,19 +27,23 @@ def check_file(path: str | File) -> list[Finding]:
         return [finding_of(error)]
     if size == 0:
         return [Finding("empty_file", "0 bytes")]
+    findings = []
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
-            return _check_tiff(path, size)
+            findings += _check_tiff(path, size)
         if path.suffix.lower() == ".png":
-            return _check_png(path)
+            findings += _check_png(path)
+        if others := describe_other_images(path):
+            findings.append(Finding("several_images", others))
     except Exception:  # the reader reports it, in more detail
-        return []
-    return []
+        return findings
+    return findings
 
 
 def _check_tiff(path: File, size: int) -> list[Finding]:
-    with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
-        starts = [offset for page in tiff.series[0].pages if page is not None for offset in page.dataoffsets]
+    with open_tiff(path) as tiff:
+        pages = largest_series(tiff).pages
+        starts = [offset for page in pages if page is not None for offset in page.dataoffsets]
     # Ends of strips prove no damage: some writers declare more bytes for the last strip than it has.
     beyond = sum(offset >= size for offset in starts)
     if beyond:
@@ -50,8 +53,8 @@ def _check_tiff(path: File, size: int) -> list[Finding]:
 
 def _check_png(path: File) -> list[Finding]:
     """Detects drawings on a transparent layer, which are lost when transparency is dropped."""
-    with path.open("rb") as file, Image.open(file, formats=("PNG",)) as picture:
-        if picture.mode not in ("LA", "RGBA") or picture.width * picture.height > MAX_PIXELS:
+    with open_picture(path) as picture:
+        if picture.mode not in ("LA", "RGBA"):
             return []
         *colours, alpha = np.atleast_2d(picture.getextrema())
     if alpha[0] == alpha[1] or any(low != high for low, high in colours):

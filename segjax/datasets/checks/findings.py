@@ -44,9 +44,14 @@ KINDS: dict[str, Kind] = {
     "no_pixels": Kind("Images without pixels", "quarantine", "export the image again"),
     "too_large": Kind("Images with too many pixels", "quarantine", "cut the image into tiles first"),
     "unclear_axes": Kind(
-        "Stacks with an unknown channel axis",
+        "Stacks, not images",
         "quarantine",
-        "set channel_axis, or save each plane as its own file",
+        "choose one plane, such as --axis=Z=3, or use --channel_axis if an axis holds channels",
+    ),
+    "several_images": Kind(
+        "Files with other images beside the one that is used",
+        "note",
+        "check that the right image is used, or save each image as its own file",
     ),
     "not_finite": Kind(
         "Images with NaN or infinite pixels", "quarantine", "replace these pixels by their neighbours"
@@ -56,6 +61,11 @@ KINDS: dict[str, Kind] = {
     ),
     "missing_mask": Kind(
         "Images without a mask", "quarantine", "name the mask like the image, or remove the image"
+    ),
+    "missing_class": Kind(
+        "Images without a class in the table",
+        "quarantine",
+        "write a class into the table for every image, or remove the column `class`",
     ),
     "missing_image": Kind(
         "Masks without an image", "quarantine", "name the image like the mask, or remove the mask"
@@ -88,6 +98,11 @@ KINDS: dict[str, Kind] = {
         "Masks that do not separate cells",
         "quarantine",
         "give each cell its own id, or use --mask_format=binary",
+    ),
+    "class_map": Kind(
+        "Masks of classes, not of cells",
+        "quarantine",
+        "give each cell its own id, or use --mask_format=classes, which makes each connected part a cell",
     ),
     "invalid_ids": Kind(
         "Masks with invalid ids", "quarantine", "number the cells 1 to N; the background is 0"
@@ -122,6 +137,16 @@ KINDS: dict[str, Kind] = {
         "note",
         "draw the outline inside the image and not under other cells, or remove it",
     ),
+    "invalid_outlines": Kind(
+        "Outlines that are invalid, left out",
+        "repair",
+        "draw the outline again, with three points or more inside the image",
+    ),
+    "crowds": Kind(
+        "Regions marked as crowds, ignored",
+        "note",
+        "if they are single cells, as the brush of some programs writes them, use --crowds=cells",
+    ),
     "large_instances": Kind("Cells far larger than the others", "note", "separate the cells that are merged"),
     "small_instances": Kind("Cells far smaller than the others", "note", "erase those that are not cells"),
     "unusual_size": Kind(
@@ -134,6 +159,11 @@ KINDS: dict[str, Kind] = {
         "Images with an unusual pixel type",
         "note",
         "export the images with the same pixel type as the others",
+    ),
+    "unusual_pixel_size": Kind(
+        "Images with an unusual pixel size",
+        "note",
+        "write the pixel size in micrometres into the column `pixel_size` of the table",
     ),
     "duplicate": Kind("Duplicate images; one copy is used", "quarantine", "remove the other copies"),
     "duplicate_across_splits": Kind(

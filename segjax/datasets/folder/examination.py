@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from segjax.data.pixel_size import read_pixel_size
+from segjax.data.pixel_size import is_plausible, question, stored_pixel_size
 from segjax.data.readers import MAX_PIXELS, read_image
 from segjax.data.records import Record
 from segjax.datasets.checks.files import check_file
@@ -29,7 +29,7 @@ from segjax.datasets.store.codec import encode
 from segjax.errors import InputError
 
 # Part of the names of staged entries. Increase it when the result of a check changes.
-VERSION = 2
+VERSION = 3
 # Images queued per process; more would only occupy memory.
 QUEUED = 4
 
@@ -40,14 +40,20 @@ class Options:
 
     Attributes:
       class_names: background first.
+      image_classes: whether the class of the instances of an image is in the table, not in the annotation.
+      crowds: what crowds are, as in `segjax prepare`; the annotations know it, this tells results apart.
       channel_axis: axis of channels, as in `read_image`.
+      planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
       max_pixels: larger images are not decoded.
       accept: kinds of findings that do not exclude an image, if it can be used at all.
       prefix: prefix of groups, which makes them unique among data sets.
     """
 
     class_names: tuple[str, ...]
+    image_classes: bool = False
+    crowds: str = "ignore"
     channel_axis: int | None = None
+    planes: tuple[tuple[str, int], ...] = ()
     max_pixels: int = MAX_PIXELS
     accept: frozenset[str] = frozenset()
     prefix: str = "folder"
@@ -96,7 +102,12 @@ class Checker:
         if is_excluded(findings, options.accept):
             return tuple(findings), None
         try:
-            image = read_image(item.path, channel_axis=options.channel_axis, max_pixels=options.max_pixels)
+            image = read_image(
+                item.path,
+                channel_axis=options.channel_axis,
+                planes=dict(options.planes),
+                max_pixels=options.max_pixels,
+            )
         except InputError as error:
             return (*findings, finding_of(error)), None
         if item.key not in self.annotations.keys:
@@ -105,6 +116,9 @@ class Checker:
             annotation = self.annotations.read(item.key, image.shape[:2])
         except InputError as error:
             return (*findings, finding_of(error)), None
+        if options.image_classes and item.class_name is None:
+            # Its cells would get a class of the annotation, which has other classes than the table.
+            return (*findings, Finding("missing_class", "the table gives other images a class")), None
         if item.class_name is not None:
             index = options.class_names.index(item.class_name)
             ids = np.unique(annotation.labels[annotation.labels > 0]).tolist()
@@ -116,7 +130,11 @@ class Checker:
         if truth is None:
             return tuple(findings), None
         group = item.name if item.group is None else item.group
-        pixel_size = item.pixel_size if item.pixel_size is not None else read_pixel_size(item.path)
+        pixel_size = item.pixel_size if item.pixel_size is not None else stored_pixel_size(item.path)
+        if pixel_size is not None and not is_plausible(pixel_size):
+            where = "the file" if item.pixel_size is None else "the table"
+            findings.append(Finding("unusual_pixel_size", f"{where} states {question(pixel_size)}"))
+            pixel_size = item.pixel_size  # a size by the user is used, one by a program is not
         record = Record(item.name, f"{options.prefix}/{group}", image, truth, pixel_size)
         return tuple(findings), record
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import glob
 import math
@@ -11,18 +10,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from segjax.data.readers import SUFFIXES
+from segjax.datasets.folder.table import FIELDS, GROUPS, read_table
 from segjax.datasets.formats import without_masks
 from segjax.errors import InputError
 
-# Columns that name a group, the widest first. The first one present is the group of an image.
-GROUPS = ("patient", "group", "slide", "well", "acquisition")
-FIELDS = (*GROUPS, "split", "class", "pixel_size")
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-MAX_ROWS = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +60,7 @@ def list_items(
     Args:
       images: a folder, or a pattern of files such as `set/*/images/*.png`, whose part before the first
         wildcard is the folder.
-      metadata: CSV with a column `image` (path relative to the folder or name of the file, with or without
-        suffix; unique) and any of `FIELDS`; other columns are ignored.
+      metadata: table with a column `image` and any of `FIELDS`, see `read_table`.
       pattern: pattern of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` matches any
         text. Values of the table take precedence.
       without: folders to ignore, such as that of the masks.
@@ -88,7 +83,7 @@ def list_items(
             taken[what] = path
     if among_masks:
         keys = without_masks(keys)
-    known = {} if metadata is None else _read_table(Path(metadata), keys)
+    known = {} if metadata is None else read_table(Path(metadata), keys)
     by_name = {} if pattern is None else _match(pattern, keys)
     items = []
     for key in sorted(keys):
@@ -122,45 +117,6 @@ def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
     if not files:
         raise InputError(f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}")
     return root, sorted(files)
-
-
-def _read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """Returns the fields of each image in the table."""
-    by_word: dict[str, list[str]] = {}
-    for key, file in keys.items():
-        for word in {key, f"{key}{file.suffix}", Path(key).name, file.name}:
-            by_word.setdefault(word, []).append(key)
-    known: dict[str, dict[str, str]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
-            if "image" not in (rows.fieldnames or ()):
-                has = ", ".join(rows.fieldnames or ()) or "none"
-                raise InputError(f"{path} needs a column `image`; its columns are {has}")
-            for number, row in enumerate(rows, start=2):
-                if number > MAX_ROWS:
-                    raise InputError(f"{path} has more than {MAX_ROWS} rows: give the table of these images")
-                word = (row["image"] or "").strip()
-                matches = by_word.get(word.removeprefix("./"), [])
-                if len(matches) > 1:
-                    raise InputError(
-                        f"{path}, row {number}: {word!r} may be {matches[0]} or {matches[1]}; give the path"
-                    )
-                if not matches:
-                    continue  # tables often list more images than a folder holds
-                fields = {name: (row.get(name) or "").strip() for name in FIELDS}
-                fields = {name: value for name, value in fields.items() if value}
-                if known.get(matches[0], fields) != fields:
-                    raise InputError(f"{path}, row {number}: {word!r} had other values in an earlier row")
-                known[matches[0]] = fields
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--metadata={path} cannot be read as CSV ({error})") from error
-    if not known:
-        raise InputError(
-            f"{path} names none of the {len(keys)} images, such as {next(iter(keys))}: its column `image`"
-            " holds paths relative to --images"
-        )
-    return known
 
 
 def _match(pattern: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:

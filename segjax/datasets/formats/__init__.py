@@ -12,7 +12,13 @@ from segjax.datasets.formats.coco import open_coco
 from segjax.datasets.formats.imagej import open_imagej
 from segjax.datasets.formats.labelme import open_labelme
 from segjax.datasets.formats.layout import SUFFIXES, AnnotationSource, absolute, without_masks
-from segjax.datasets.formats.mask_images import open_binary, open_colours, open_instances, open_labels
+from segjax.datasets.formats.mask_images import (
+    open_binary,
+    open_classes,
+    open_colours,
+    open_instances,
+    open_labels,
+)
 from segjax.datasets.formats.qupath import open_qupath
 from segjax.datasets.formats.remapping import match_by_path_end
 from segjax.datasets.formats.voc import open_voc
@@ -24,6 +30,7 @@ FORMATS: dict[str, Callable[[AnnotationSource], Annotations]] = {
     "labels": open_labels,
     "colours": open_colours,
     "binary": open_binary,
+    "classes": open_classes,
     "instances": open_instances,
     "coco": open_coco,
     "labelme": open_labelme,
@@ -41,6 +48,7 @@ def open_annotations(
     suffixes: tuple[str, ...] = SUFFIXES,
     max_pixels: int = MAX_PIXELS,
     images: Mapping[str, Path] | None = None,
+    crowds_are_cells: bool = False,
 ) -> Annotations:
     """Opens the annotations of a folder of images.
 
@@ -54,6 +62,8 @@ def open_annotations(
       images: files of the images by key, if known, see `without_masks`. With them an image is never its own
         annotation, and annotations that name images by another path are matched by its end:
         `JPEGImages/a.jpg` in a COCO file is the image `a`.
+      crowds_are_cells: whether annotations of COCO with `iscrowd: 1` are instances. If False, their pixels
+        are ignored, as COCO does.
 
     Returns:
       The annotations by key, the path of an image relative to the folder of images, without suffix. They can
@@ -71,6 +81,6 @@ def open_annotations(
             f"class_names {class_names} must be background and the different names of one class or more"
         )
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
-    source = AnnotationSource(path, class_names, suffixes, max_pixels, known)
+    source = AnnotationSource(path, class_names, suffixes, max_pixels, known, crowds_are_cells)
     name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
     return match_by_path_end(FORMATS[name](source), source.images)

@@ -29,6 +29,8 @@ class RawAnnotation:
       files: paths of the files that were read.
       lossy: whether it comes from a JPEG, which alters ids and edges.
       binary: whether it is a foreground mask of one value and several parts in a format that has ids.
+      num_crowds: number of regions to ignore that are marked as crowds.
+      invalid: for each outline or mask that was left out, what is wrong with it.
       num_hidden: number of outlines or masks that cover no pixel or are fully covered by others.
       ignore: [H, W] bool, pixels that losses and metrics leave out; None if there are none.
     """
@@ -39,6 +41,8 @@ class RawAnnotation:
     lossy: bool = False
     binary: bool = False
     num_hidden: int = 0
+    num_crowds: int = 0
+    invalid: tuple[str, ...] = ()
     ignore: np.ndarray | None = None
 
 

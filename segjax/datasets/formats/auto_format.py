@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segjax.data.readers import SUFFIXES
+from segjax.data.readers import SUFFIXES, is_lossy
 from segjax.datasets.formats.coco import image_names
 from segjax.datasets.formats.documents import load_json
 from segjax.datasets.formats.imagej import SUFFIXES as ROI_SUFFIXES
 from segjax.datasets.formats.layout import IMAGE_FOLDER, MASK_FOLDERS, AnnotationSource, absolute
-from segjax.datasets.formats.mask_images import is_jpeg, read_foreground
+from segjax.datasets.formats.mask_images import read_foreground
 from segjax.datasets.formats.qupath import is_feature
 from segjax.datasets.formats.voc import CLASSES, OBJECTS
 from segjax.errors import InputError
@@ -47,8 +47,8 @@ def detect_format(source: AnnotationSource, formats: tuple[str, ...]) -> str:
                 first.setdefault(name, path)
     if "coco" in first:
         stems |= image_names(first["coco"])
-    # A JPEG next to outlines is a photograph.
-    pictures = [path for path in source.files(SUFFIXES) if not (first and is_jpeg(path))]
+    # A JPEG or lossy WebP next to outlines is a photograph.
+    pictures = [path for path in source.files(SUFFIXES) if not (first and is_lossy(path))]
     if source.images:
         images = set(source.images.values())
         pictures = [path for path in pictures if absolute(path) not in images]

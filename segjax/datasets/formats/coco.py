@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -30,12 +31,15 @@ from segjax.typing import IGNORE
 
 # Lines through the centres of border pixels leave the image by half a pixel; other lines should not leave it.
 MARGIN = 1.0
+# Maximum fraction of invalid annotations of an image that are left out.
+MAX_INVALID = 0.25
 
 
 def open_coco(source: AnnotationSource) -> Annotations:
     """Opens one file, or a folder that holds one. Classes are the categories in ascending order of ids.
 
-    A crowd (`iscrowd`: 1) is a region to ignore. Where two instances overlap the smaller one is on top.
+    A crowd (`iscrowd`: 1) is a region to ignore, unless `source.crowds_are_cells`. Where two instances
+    overlap the smaller one is on top.
     """
     path = source.path
     if path.is_dir():
@@ -57,7 +61,7 @@ def open_coco(source: AnnotationSource) -> Annotations:
             raise image.error("file_name", f"{image.fields['file_name']!r} is listed twice")
         images[key], annotations[key] = image, entries
     names = source.names(categories[index] for index in sorted(categories))
-    return Coco(path, names, images, annotations, categories)
+    return Coco(path, names, images, annotations, categories, source.crowds_are_cells)
 
 
 def annotations_by_image(document: JsonField) -> list[tuple[JsonField, list[JsonField]]]:
@@ -144,6 +148,7 @@ class Coco:
       images: entries of the images by key.
       annotations: entries of the annotations of an image by its key.
       categories: names by id.
+      crowds_are_cells: whether crowds are instances, not regions to ignore.
     """
 
     path: Path
@@ -151,6 +156,7 @@ class Coco:
     images: Mapping[str, JsonField]
     annotations: Mapping[str, list[JsonField]]
     categories: Mapping[int, str]
+    crowds_are_cells: bool = False
 
     @property
     def keys(self) -> frozenset[str]:
@@ -158,7 +164,11 @@ class Coco:
         return frozenset(self.images)
 
     def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
-        """Reads one image, see `Annotations`; instances are numbered in the order of the file."""
+        """Reads one image, see `Annotations`; instances are numbered in the order of the file.
+
+        An annotation whose outline or mask is invalid is left out. If these are more than a quarter, the
+        annotations were probably made for another image, and its first error is raised.
+        """
         if key not in self.images:
             raise InputError(
                 f"{self.path} lists no image {key}; its file_name must be the image's path",
@@ -166,13 +176,24 @@ class Coco:
             )
         image = self.images[key]
         check_shape(image.where, (image.get("height", int), image.get("width", int)), shape)
-        annotations = self.annotations[key]
-        return rasterize_instances(
-            [instance_mask(annotation, shape) for annotation in annotations],
-            shape,
-            classes=[self._class_of(annotation) for annotation in annotations],
-            files=(str(self.path),),
-        )
+        masks: list[Cutout] = []
+        classes: list[int] = []
+        invalid: list[InputError] = []
+        for annotation in self.annotations[key]:
+            index = self._class_of(annotation)
+            try:
+                mask = instance_mask(annotation, shape)
+            except InputError as error:
+                if error.kind is not None:  # concerns the full image
+                    raise
+                invalid.append(error)
+                continue
+            masks.append(mask)
+            classes.append(index)
+        if len(invalid) > MAX_INVALID * len(self.annotations[key]):
+            raise invalid[0]
+        result = rasterize_instances(masks, shape, classes=classes, files=(str(self.path),))
+        return dataclasses.replace(result, num_crowds=classes.count(IGNORE), invalid=tuple(map(str, invalid)))
 
     def _class_of(self, annotation: JsonField) -> int:
         category = annotation.get("category_id", int)
@@ -181,7 +202,7 @@ class Coco:
         crowd = annotation.fields.get("iscrowd") or 0
         if crowd not in (0, 1):
             raise annotation.error("iscrowd", f"is {crowd!r}, neither 0 nor 1")
-        if crowd:
+        if crowd and not self.crowds_are_cells:
             return IGNORE
         where = f"{annotation.where}: the category {category}"
         return class_of(self.categories[category], self.class_names, where)
@@ -196,10 +217,23 @@ def _entries(document: JsonField, name: str, singular: str) -> list[JsonField]:
 
 
 def _key(image: JsonField) -> str:
-    name = PurePosixPath(image.get("file_name", str).replace("\\", "/"))
-    if not name.name or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        raise image.error("file_name", f"{str(name)!r} is not a path inside the folder of images")
-    return name.with_suffix("").as_posix()
+    """Returns the path of an image without its suffix, as far as it is relative.
+
+    Programs also write URLs, absolute paths of another machine, and, as Label Studio does,
+    `/data/local-files/?d=PATH`. `match_by_path_end` matches these by their end.
+    """
+    text = image.get("file_name", str).replace("\\", "/")
+    if "?d=" in text or "://" in text:
+        url = urlsplit(text)
+        text = unquote(dict(parse_qsl(url.query)).get("d", url.path))
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    if parts and parts[0].endswith(":"):  # a drive of Windows
+        parts = parts[1:]
+    if not parts:
+        raise image.error("file_name", f"{text!r} names no file")
+    return PurePosixPath(*parts).with_suffix("").as_posix()
 
 
 def _read_runs(segmentation: JsonField, shape: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ from segjax.data.readers import unreadable
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation, rasterize_instances
 from segjax.datasets.formats.documents import JsonField
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import check_inside, fill, fill_ellipse
+from segjax.datasets.formats.outlines import check_inside, check_most_inside, fill, fill_ellipse
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 
@@ -36,11 +36,12 @@ def open_imagej(source: AnnotationSource) -> Annotations:
 
 
 def _read_file(path: Path, shape: tuple[int, int], num_classes: int) -> RawAnnotation:
-    masks, classes, planes = [], [], set()
+    masks, boxes, classes, planes = [], [], [], set()
     for where, content in _members(path):
         try:
             roi = ImagejRoi.frombytes(content)
             masks.append(_rasterize(roi, shape, JsonField(where, {})))
+            boxes.append(np.array([roi.left, roi.top, roi.right, roi.bottom], np.float64))
         except InputError:
             raise
         except Exception as error:  # roifile raises many types on damaged files
@@ -54,6 +55,7 @@ def _read_file(path: Path, shape: tuple[int, int], num_classes: int) -> RawAnnot
         classes.append(group)
     if len(planes) > 1:
         raise InputError(f"{path} has ROIs on several slices of a stack; export one zip for each slice")
+    check_most_inside(boxes, shape, str(path))
     return rasterize_instances(masks, shape, classes=classes, files=(str(path),))
 
 

@@ -36,6 +36,7 @@ class AnnotationSource:
       suffixes: endings that an annotation may append to the name of its image.
       max_pixels: limit for one image.
       images: absolute paths of the images by key, if known; an image is never its own annotation.
+      crowds_are_cells: whether COCO's crowds are instances, not regions to ignore.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class AnnotationSource:
     suffixes: tuple[str, ...] = SUFFIXES
     max_pixels: int = MAX_PIXELS
     images: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    crowds_are_cells: bool = False
 
     def files(self, suffixes: Iterable[str]) -> Iterator[Path]:
         """Lists the files with one of these suffixes, sorted, without images next to a folder of masks."""

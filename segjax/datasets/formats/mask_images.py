@@ -8,10 +8,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
+from skimage.measure import label as connected_parts
 
-from segjax.data.readers import JPEG_SUFFIXES, PILLOW_SUFFIXES, SUFFIXES, read_image, read_labels
+from segjax.data.readers import (
+    PILLOW_SUFFIXES,
+    SUFFIXES,
+    TIFF_SUFFIXES,
+    has_palette,
+    is_lossy,
+    open_picture,
+    read_image,
+    read_labels,
+)
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation, check_shape, rasterize_instances
 from segjax.datasets.formats.layout import IMAGE_FOLDER, MASK_FOLDERS, AnnotationSource, OneFilePerImage
 from segjax.errors import InputError
@@ -34,6 +43,20 @@ def open_colours(source: AnnotationSource) -> Annotations:
 def open_binary(source: AnnotationSource) -> Annotations:
     """Foreground masks, one for each image; instances are the 8-connected components."""
     return _open_pictures(source, _read_components)
+
+
+def open_classes(source: AnnotationSource) -> Annotations:
+    """Class maps, one for each image: id k is class k, and instances are the 8-connected parts of a class.
+
+    Without names the classes are called class 1, class 2, ...; their number is that of all files.
+    """
+    names = source.class_names
+    if names is None:
+        paths = source.files(SUFFIXES)
+        highest = max((_highest_id(path, source.max_pixels) for path in paths), default=1)
+        names = ("background", *(f"class {index}" for index in range(1, max(highest, 1) + 1)))
+    read_file = partial(_read_classes, max_pixels=source.max_pixels)
+    return OneFilePerImage(source.index(SUFFIXES), names, read_file)
 
 
 def open_instances(source: AnnotationSource) -> Annotations:
@@ -92,20 +115,17 @@ class Instances:
             shape,
             classes=[1] * len(masks),
             files=tuple(map(str, paths or [self.folders[key]])),
-            lossy=any(map(is_jpeg, paths)),
+            lossy=any(map(is_lossy, paths)),
         )
 
 
-def is_jpeg(path: Path) -> bool:
-    """Returns whether the name of a file is that of a JPEG."""
-    return path.suffix.lower() in JPEG_SUFFIXES
-
-
 def pillow_mode(path: Path) -> str | None:
-    """Returns Pillow's mode of a picture that is readable, such as P for a palette; None for other files."""
+    """Returns Pillow's mode of a picture that is readable, P for a palette, also of TIFF; None for others."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return "P" if has_palette(path) else None
     if path.suffix.lower() not in PILLOW_SUFFIXES:
         return None
-    with Image.open(path, formats=("PNG", "JPEG", "BMP")) as picture:
+    with open_picture(path) as picture:
         return picture.mode
 
 
@@ -119,7 +139,7 @@ def read_foreground(path: Path, *, max_pixels: int) -> np.ndarray:
       InputError: if the file holds more values, or two values without 0.
     """
     pixels = read_image(path, max_pixels=max_pixels).max(axis=-1)
-    if is_jpeg(path):
+    if is_lossy(path):
         return pixels >= JPEG_THRESHOLD
     values = np.unique(pixels)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
@@ -149,11 +169,29 @@ def _read_picture(
 ) -> RawAnnotation:
     labels, binary = read(path, max_pixels)
     check_shape(path, labels.shape, shape)
-    return RawAnnotation(labels.astype(np.int32), files=(str(path),), lossy=is_jpeg(path), binary=binary)
+    return RawAnnotation(labels.astype(np.int32), files=(str(path),), lossy=is_lossy(path), binary=binary)
+
+
+def _read_classes(path: Path, shape: tuple[int, int], *, max_pixels: int) -> RawAnnotation:
+    semantic = read_labels(path, max_pixels=max_pixels)
+    check_shape(path, semantic.shape, shape)
+    labels, count = connected_parts(semantic, background=0, connectivity=2, return_num=True)
+    class_by_label = np.zeros(count + 1, np.int64)
+    class_by_label[labels.ravel()] = semantic.ravel()
+    classes = dict(enumerate(class_by_label[1:].tolist(), start=1))
+    return RawAnnotation(labels.astype(np.int32), classes, (str(path),), lossy=is_lossy(path))
+
+
+def _highest_id(path: Path, max_pixels: int) -> int:
+    """Returns the highest id of a class map; 0 if it cannot be read, which is said when its image is read."""
+    try:
+        return int(read_labels(path, max_pixels=max_pixels).max(initial=0))
+    except InputError:
+        return 0
 
 
 def _read_label_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
-    if is_jpeg(path):
+    if is_lossy(path):
         # For the report, which says that JPEG altered these ids.
         return read_image(path, max_pixels=max_pixels).max(axis=-1), False
     labels = read_labels(path, max_pixels=max_pixels)
@@ -169,12 +207,12 @@ def _read_colour_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
             kind="invalid_ids",
         )
     # `read_image` drops transparency, which `read_labels` takes for background.
-    opaque = is_jpeg(path) or pillow_mode(path) == "P"
+    opaque = is_lossy(path) or pillow_mode(path) == "P"
     labels = colour_ids(colours) if opaque else read_labels(path, max_pixels=max_pixels)
     # Gaps between colours mean nothing.
     ids, dense = np.unique(labels, return_inverse=True)
     dense = dense.reshape(labels.shape) + (ids[0] != 0)
-    return dense, not is_jpeg(path) and _is_binary(labels)
+    return dense, not is_lossy(path) and _is_binary(labels)
 
 
 def _read_components(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segjax.datasets.formats.documents import JsonField
+from segjax.errors import InputError
 from segjax.segmentation import Cutout
 
 
@@ -96,6 +97,33 @@ def union(cutouts: Sequence[Cutout]) -> Cutout:
 
 # In pixels. No cell has such an outline, and every row that a line crosses takes memory.
 MAX_LENGTH = 2**22
+# Fraction of outlines that may lie outside of their image.
+MAX_OUTSIDE = 0.25
+
+
+def check_most_inside(boxes: Sequence[np.ndarray], shape: tuple[int, int], where: str) -> None:
+    """Refuses outlines that were drawn on an image of another size or origin.
+
+    Args:
+      boxes: bounding boxes [4] of the outlines, `(x0, y0, x1, y1)` in pixels.
+      shape: `(H, W)` of the image.
+      where: the file, for errors.
+
+    Raises:
+      InputError: if more than `MAX_OUTSIDE` of the boxes lie outside by more than half of their area.
+    """
+    if not len(boxes):
+        return
+    low, high = np.split(np.asarray(boxes, np.float64), 2, axis=1)
+    clipped = [np.clip(corner, 0, [shape[1], shape[0]]) for corner in (low, high)]
+    inside = np.prod(clipped[1] - clipped[0], axis=1) / np.maximum(np.prod(high - low, axis=1), 1e-9)
+    outside = int((inside < 0.5).sum())
+    if outside > MAX_OUTSIDE * len(boxes):
+        raise InputError(
+            f"{where}: {outside} of {len(boxes)} outlines lie outside the image of {shape[0]} x {shape[1]}"
+            " pixels; export them from this image, at its full resolution and without an offset",
+            kind="size_mismatch",
+        )
 
 
 def check_inside(

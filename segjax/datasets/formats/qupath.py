@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segjax.datasets.formats.annotation import (
     Annotations,
@@ -15,12 +18,16 @@ from segjax.datasets.formats.annotation import (
 )
 from segjax.datasets.formats.documents import JsonField, coordinates, load_json
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import check_inside, fill, union
+from segjax.datasets.formats.outlines import check_inside, check_most_inside, fill, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
+from segjax.typing import IGNORE
 
 SUFFIXES = (".geojson", ".json")
 MAX_BYTES = 2**28
+MAX_DEPTH = 8
+# QuPath ignores classes whose names end like this in its own measurements, such as Ignore* and Region*.
+IGNORED_END = "*"
 
 
 def open_qupath(source: AnnotationSource) -> Annotations:
@@ -39,17 +46,33 @@ def is_feature(value: Any) -> bool:
 
 
 def _features(path: Path) -> list[JsonField]:
-    """Reads a feature collection, a list of features, or a single feature."""
+    """Reads a feature collection, a list of features, or a single feature.
+
+    An object with `childObjects` is the region in which QuPath detected them: its children are the cells.
+    """
     value = load_json(path, max_bytes=MAX_BYTES)
     if is_feature(value):
         value = [value]
     if isinstance(value, list):
         value = {"features": value}
-    features = JsonField.of(value, str(path)).children("features")
-    for feature in features:
-        if not is_feature(feature.fields):
-            raise feature.error("type", "is not Feature")
-    return features
+    return [
+        child
+        for feature in JsonField.of(value, str(path)).children("features")
+        for child in _innermost(feature)
+    ]
+
+
+def _innermost(feature: JsonField, depth: int = 0) -> Iterator[JsonField]:
+    if not is_feature(feature.fields):
+        raise feature.error("type", "is not Feature")
+    properties = _properties(feature)
+    if not properties.fields.get("childObjects"):
+        yield feature
+        return
+    if depth == MAX_DEPTH:
+        raise properties.error("childObjects", f"is nested more than {MAX_DEPTH} times")
+    for child in properties.children("childObjects"):
+        yield from _innermost(child, depth + 1)
 
 
 def _properties(feature: JsonField) -> JsonField:
@@ -60,11 +83,24 @@ def _classification(feature: JsonField) -> str | None:
     properties = _properties(feature)
     if properties.optional("classification", dict) is None:
         return None
-    return properties.child("classification").get("name", str)
+    classification = properties.child("classification")
+    # QuPath 0.4 and later write the parts of a derived class, such as Tumor: Positive.
+    names = classification.optional("names", list)
+    if names and all(isinstance(name, str) for name in names):
+        return ": ".join(names)
+    return classification.get("name", str)
 
 
 def _classifications(path: Path) -> list[str]:
-    return [name for feature in _features(path) if (name := _classification(feature))]
+    names = [_classification(feature) for feature in _features(path)]
+    return [name for name in names if name and not name.endswith(IGNORED_END)]
+
+
+def _class_of(feature: JsonField, class_names: tuple[str, ...]) -> int:
+    name = _classification(feature)
+    if name is not None and name.endswith(IGNORED_END):
+        return IGNORE
+    return class_of(name, class_names, f"{feature.where}: classification")
 
 
 def _read_file(path: Path, shape: tuple[int, int], class_names: tuple[str, ...]) -> RawAnnotation:
@@ -76,18 +112,24 @@ def _read_file(path: Path, shape: tuple[int, int], class_names: tuple[str, ...])
         raise InputError(
             f"{path} mixes annotations with objects of type {other}; export only those that are cells"
         )
+    check_most_inside([_box(feature.child("geometry")) for feature in features], shape, str(path))
     return rasterize_instances(
         [_rasterize(feature.child("geometry"), shape) for feature in features],
         shape,
-        classes=[
-            class_of(_classification(feature), class_names, f"{feature.where}: classification")
-            for feature in features
-        ],
+        classes=[_class_of(feature, class_names) for feature in features],
         files=(str(path),),
     )
 
 
-def _rasterize(geometry: JsonField, shape: tuple[int, int]) -> Cutout:
+def _box(geometry: JsonField) -> np.ndarray:
+    """Returns the bounding box [4] of a geometry."""
+    rings = [ring for polygon in _polygons(geometry) for ring in polygon]
+    points = np.concatenate([coordinates(ring, geometry, "coordinates") for ring in rings])
+    return np.concatenate([points.min(0), points.max(0)])
+
+
+def _polygons(geometry: JsonField) -> list[Any]:
+    """Returns the polygons of a geometry, each a list of rings."""
     kind, polygons = geometry.get("type", str), geometry.fields.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
         raise geometry.error("type", f"is {kind!r}, which covers no area")
@@ -95,8 +137,12 @@ def _rasterize(geometry: JsonField, shape: tuple[int, int]) -> Cutout:
         polygons = [polygons]
     if not isinstance(polygons, list) or not all(isinstance(rings, list) and rings for rings in polygons):
         raise geometry.error("coordinates", "is not a list of rings")
+    return polygons
+
+
+def _rasterize(geometry: JsonField, shape: tuple[int, int]) -> Cutout:
     parts = []
-    for polygon in polygons:
+    for polygon in _polygons(geometry):
         rings = [coordinates(ring, geometry, "coordinates") for ring in polygon]
         for ring in rings:
             if len(ring) < 3:

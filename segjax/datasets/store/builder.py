@@ -115,7 +115,7 @@ def prepare(
       The prepared builder.
 
     Raises:
-      InputError: if the data cannot be obtained, or the folder cannot be written to.
+      InputError: if the data cannot be obtained or are damaged, or the folder cannot be written to.
     """
     builder = _make(builder_class, data_dir, options)
     if Path(builder.data_dir).exists():
@@ -148,4 +148,14 @@ def _make(
 ) -> CellBuilder:
     # The default format, tfrecord, cannot be written without TensorFlow.
     folder = None if data_dir is None else str(data_dir)
-    return builder_class(data_dir=folder, file_format="array_record", **options)
+    try:
+        return builder_class(data_dir=folder, file_format="array_record", **options)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # TFDS reads what is prepared, and raises many types
+        path = Path(folder or tfds.core.constants.DATA_DIR) / getattr(builder_class, "name", "")
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the prepared data in {path} are damaged (dataset_info.json: {reason}); delete that folder and"
+            " run again to prepare the data set"
+        ) from error

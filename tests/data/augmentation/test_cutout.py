@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from segjax.data.augmentation.cutout import cut_out
+from segjax.data.targets import TARGETS
 from segjax.typing import IGNORE
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -60,3 +61,15 @@ def test_nothing_but_instances_is_filled_with_their_mean():
     mean = full["image"].mean(axis=(0, 1))
     gone = after["semantic"] == IGNORE
     np.testing.assert_allclose(after["image"][gone], np.tile(mean, (gone.sum(), 1)), rtol=1e-4)
+
+
+def test_all_targets_are_erased():
+    one = example()
+    for name, target in TARGETS.items():
+        one[name] = target(one["labels"])
+    after = every(one=one)
+    gone = after["semantic"] == IGNORE
+    assert gone.any()
+    for name in TARGETS:
+        assert after[name].dtype == one[name].dtype
+        np.testing.assert_array_equal(after[name], np.where(gone, 0, one[name]))

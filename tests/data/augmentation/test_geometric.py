@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from segjax.data.augmentation import geometric
+from segjax.data.targets import TARGETS
+from segjax.ops.masks import near_two_instances
+from segjax.representations.flows import flow_of
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEYS = jax.random.split(jax.random.key(0), 12)
@@ -96,3 +99,66 @@ def test_boxes_stay_around_what_is_sheared_and_stretched():
         rows, columns = np.nonzero(moved)
         tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(box, tight, atol=1.1)
+
+
+def squares():
+    """Squares that touch, with all targets; those of a square are a constant plus what lies inside."""
+    index = np.arange(64).reshape(8, 8)
+    labels = np.kron(index, np.ones((8, 8), int)).astype(np.int32)
+    maps = {"labels": labels, "semantic": (labels > 0).astype(np.int32)}
+    targets = {name: target(labels) for name, target in TARGETS.items()}
+    # Steps between instances that a mixture would show.
+    targets["diffusion"] = np.where(labels > 0, targets["diffusion"] + 100 * labels, 0).astype(np.float32)
+    return {"image": np.zeros((SOURCE, SOURCE, 1), np.float32), **maps, **targets}
+
+
+@pytest.fixture(scope="module")
+def turned():
+    move = functools.partial(
+        geometric.warp, names=("scale", "rotation", "elastic"), strengths=STRENGTHS, size=SOURCE
+    )
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, squares()))
+
+
+def test_diffusion_never_mixes_instances(turned):
+    inside = turned["labels"] > 0
+    own = turned["diffusion"] - 100 * turned["labels"]
+    highest = TARGETS["diffusion"](squares()["labels"]).max()
+    assert own[inside].min() >= 1 - 1e-3
+    assert own[inside].max() <= highest + 1e-3
+    assert not turned["diffusion"][~inside].any()
+
+
+def test_colours_move_with_the_labels(turned):
+    table = np.zeros(64, np.int32)
+    table[squares()["labels"]] = squares()["colours"]
+    assert turned["colours"].dtype == np.int32
+    np.testing.assert_array_equal(turned["colours"], table[turned["labels"]])
+
+
+@pytest.mark.parametrize("name", ["distance", "poisson"])
+def test_depths_are_interpolated(turned, name):
+    assert len(np.unique(turned[name])) > 1000
+    assert not turned[name][turned["labels"] == 0].any()
+
+
+def test_flows_at_the_contact_of_two_cells_survive_a_rotation():
+    y, x = np.mgrid[:SOURCE, :SOURCE]
+    labels = np.zeros((SOURCE, SOURCE), np.int32)
+    labels[np.hypot(y - 32, x - 20) < 14] = 1
+    labels[(np.hypot(y - 32, x - 42) < 18) & (labels == 0)] = 2
+    example = {
+        "image": np.zeros((SOURCE, SOURCE, 1), np.float32),
+        "labels": labels,
+        "semantic": labels,
+        "diffusion": TARGETS["diffusion"](labels),
+    }
+    move = functools.partial(geometric.warp, names=("rotation",), strengths=STRENGTHS)
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example))
+    for moved, values in zip(found["labels"], found["diffusion"], strict=True):
+        # The diffusion of the rotated labels, computed again.
+        expected = np.asarray(flow_of(TARGETS["diffusion"](moved), moved))
+        touching = near_two_instances(moved, radius=1) & (moved > 0)
+        cosine = (np.asarray(flow_of(values, moved)) * expected).sum(-1)[touching]
+        assert len(cosine) > 20
+        assert np.mean(cosine > 0.7) > 0.9

@@ -61,6 +61,32 @@ def test_the_table_says_what_is_known_of_each_image(root):
     assert (third.group, third.split) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "image, patient",
+        "Image,Patient",
+        "image,patient_id",
+        "file_name,PatientID",
+        "image;patient",
+        "image\tPatient ID",
+    ],
+)
+def test_headers_have_synonyms_and_several_delimiters(root, header, caplog):
+    table = root / "table.csv"
+    delimiter = next(text for text in ",;\t" if text in header)
+    table.write_text(f"{header}{delimiter}mood\ns2_b.tif{delimiter} anna{delimiter}good\n")
+    _, items = list_items(root, metadata=table, without=[root / "masks"])
+    assert [item.group for item in items] == [None, "anna", None]
+    assert "columns that are not used: mood" in caplog.text
+
+
+def test_a_table_with_decimal_commas(root):
+    (root / "table.csv").write_text("image;pixel_size\np1\\s1_a.png;0,325\n")
+    _, items = list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+    assert items[0].pixel_size == 0.325
+
+
 def test_names_of_files_say_it_by_a_pattern_and_the_table_wins(root):
     table = root / "table.csv"
     table.write_text("image,patient\ns2_b,bert\n")
@@ -74,10 +100,12 @@ def test_names_of_files_say_it_by_a_pattern_and_the_table_wins(root):
     ("text", "message"),
     [
         ("name\nx\n", r"needs a column `image`; its columns are name"),
-        ("image\nnothing\n", r"names none of the 3 images, such as p1/s1_a"),
-        ("image\ns1_a\n", r"row 2: 's1_a' may be p1/s1_a or p2/s1_a; give the path"),
+        ("image,split\nnothing,train\n", r"names none of the 3 images, such as p1/s1_a"),
+        ("image,slide\ns1_a,1\n", r"row 2: 's1_a' may be p1/s1_a or p2/s1_a; give the path"),
         ("image,patient\ns2_b,x\ns2_b,y\n", r"row 3: 's2_b' had other values"),
         ("image,split\ns2_b,dunno\n", r"p1/s2_b has the split 'dunno': choose one of train"),
+        ("image,mood\ns2_b,good\n", r"no column beside `image` that is known \(mood\): name them patient"),
+        ("image,patient,PatientID\ns2_b,x,y\n", r"two columns for `patient`, 'patient' and 'PatientID'"),
         ("image,pixel_size\ns2_b,nan\n", r"p1/s2_b has the pixel_size 'nan': give micrometres"),
         ("image,pixel_size\ns2_b,half\n", r"p1/s2_b has the pixel_size 'half'"),
     ],

@@ -68,13 +68,14 @@ def test_a_feature_without_class_among_some_with_one_is_named(tmp_path):
 
 
 def test_outlines_outside_are_counted_and_those_far_away_refused(tmp_path):
-    drawing = read(tmp_path, feature([square(28, 18, 8)]), feature([square(40, 30, 8)]))
-    assert (drawing.labels == 1).sum() == 4
+    inside = [feature([square(2 + 4 * index, 2, 3)]) for index in range(6)]
+    drawing = read(tmp_path, feature([square(26, 16, 8)]), feature([square(40, 30, 8)]), *inside)
+    assert (drawing.labels == 1).sum() == 16
     assert drawing.num_hidden == 1
     with pytest.raises(
         InputError, match=r"features\[0\]: geometry: coordinates has \(62, 2\), outside the image"
     ):
-        read(tmp_path, feature([square(62, 2, 8)]))
+        read(tmp_path, feature([square(62, 2, 8)]), *inside)
 
 
 def test_regions_in_which_cells_were_looked_for_are_not_taken_for_cells(tmp_path):
@@ -109,3 +110,34 @@ def test_regions_in_which_cells_were_looked_for_are_not_taken_for_cells(tmp_path
 def test_a_broken_feature_is_named(tmp_path, bad, message):
     with pytest.raises(InputError, match=rf"a\.geojson: features\[1\]:.* {message}"):
         read(tmp_path, feature([square(2, 2, 4)]), bad)
+
+
+def test_objects_inside_a_region_are_the_cells(tmp_path):
+    cells = [feature([square(left, 4, 3)], name="Tumor", objectType="detection") for left in (3, 8, 13)]
+    region = feature([square(1, 1, 18)], objectType="annotation", childObjects=cells)
+    drawing = read(tmp_path, region)
+    assert drawing.labels.max() == 3
+    assert (drawing.labels > 0).sum() == 27
+    nested = feature([square(0, 0, 20)], childObjects=[region])
+    assert read(tmp_path, nested).labels.max() == 3
+
+
+def test_classes_of_several_parts_and_classes_to_ignore(tmp_path):
+    derived = feature([square(2, 2, 4)])
+    derived["properties"]["classification"] = {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}
+    features = [derived, feature([square(10, 2, 4)], name="Ignore*")]
+    annotations = opened(tmp_path, {"type": "FeatureCollection", "features": features})
+    assert annotations.class_names == ("background", "Tumor: Positive")
+    drawing = annotations.read("a", SHAPE)
+    assert drawing.labels.max() == 1
+    assert drawing.ignore.sum() == 16
+    assert drawing.ignore[3, 11]
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(2, 0), (1, 24)])
+def test_outlines_of_another_magnification_or_origin_are_refused(tmp_path, scale, offset):
+    squares = [(2, 2), (12, 2), (22, 2), (2, 12), (12, 12), (22, 12)]
+    features = [feature([square(scale * x + offset, scale * y, 4 * scale)]) for x, y in squares]
+    with pytest.raises(InputError, match="of 6 outlines lie outside the image of 20 x 30") as error:
+        read(tmp_path, *features)
+    assert error.value.kind == "size_mismatch"

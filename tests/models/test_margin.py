@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.inference.margin import Margin, receptive_margin
 from segjax.models.layers import Convolutions
+from segjax.models.margin import Margin, receptive_margin
 from segjax.models.segmenters import create_segmenter
 from tests.models.quick import random_variables
 
@@ -56,9 +56,9 @@ def test_margins_by_hand(network, stride, expected):
 
 @pytest.mark.parametrize("norm", ["none", "layer", "frozen_batch", "group"])
 def test_only_group_norm_depends_on_the_full_window(norm):
-    # After the encoder, four pixels of stride 16 depend on the other side of the edge: 1 of stride 2 after the
-    # first pool, 2 after the convolution, 1 of stride 4, 3, 2 of stride 8, 4, 2 of stride 16, 4. Every stage of
-    # the decoder doubles their number and adds two: 10, 22, 46, 94.
+    # Number of pixels that depend on the other side of the edge: 1 of stride 1, then after each pool and the
+    # convolutions that follow 1 and 2 of stride 2, 1 and 3 of stride 4, 2 and 4 of stride 8, 2 and 4 of
+    # stride 16. Every stage of the decoder doubles their number and adds two: 10, 22, 46, 94.
     network = create_segmenter("vgg11", classes=2, width=0.05, norm=norm, decoder_norm=norm)
     assert margin_of(network, stride=network.stride) == (94, norm != "group")
 
@@ -86,3 +86,15 @@ def test_a_wide_network_has_the_margin_of_a_narrow_one():
 
 def test_the_margin_does_not_depend_on_parameters():
     assert margin_of(Convolutions(3, 4), stride=1, zeros=True) == (3, True)
+
+
+def test_a_program_without_cpu_uses_its_device(monkeypatch):
+    devices = jax.local_devices()[1:2]
+
+    def local_devices(backend=None):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return devices
+
+    monkeypatch.setattr(jax, "local_devices", local_devices)
+    assert margin_of(Convolutions(3, 4), stride=1) == (3, True)

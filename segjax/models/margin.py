@@ -39,8 +39,8 @@ def receptive_margin(
     """Computes the margin inside the edge of a window in which outputs depend on pixels outside.
 
     Part of a strip of pixels is NaN. A NaN spreads to every output that depends on it, with any parameters.
-    The strip is a single row: kernels are square, so that columns have the same margin. `GroupNorm` normalises
-    over the full image: the margin is that of the other layers, and it is not exact.
+    The strip is a single row: kernels are square, so that columns have the same margin. `GroupNorm`
+    normalises over the full image: the margin is that of the other layers, and it is not exact.
 
     Args:
       predict: `(params, images [1, H, W, C]) -> outputs`, each [1, H, W, ...].
@@ -51,10 +51,9 @@ def receptive_margin(
     Returns:
       The margin. If a pixel depends on all others even without `GroupNorm`, 0 that is not exact.
     """
-    # Convolutions of other devices may spread NaN over more pixels.
-    cpu = jax.devices("cpu")[0]
-    params = jax.device_put(params, cpu)
-    with jax.default_device(cpu), jax.debug_nans(False):
+    device = _device()
+    params = jax.device_put(params, device)
+    with jax.default_device(device), jax.debug_nans(False):
         for length in LENGTHS:
             # jit would reuse the program of an equal function that was traced with the norm.
             with nn.intercept_methods(_skip_group_norm):
@@ -64,6 +63,14 @@ def receptive_margin(
                 as_is = jax.jit(predict, compiler_options=OPTIONS)
                 return Margin(pixels, _spread(as_is, params, length, stride, channels) == pixels)
     return Margin(0, False)
+
+
+def _device() -> jax.Device:
+    """Returns a CPU if JAX has one. Convolutions of other devices may spread NaN over more pixels."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 def _spread(
@@ -83,7 +90,7 @@ def _spread(
 
 
 def _skip_group_norm(
-    call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
 ) -> Any:
     """Makes `GroupNorm` the identity, as an interceptor of flax."""
     return args[0] if isinstance(context.module, GroupNorm) else call(*args, **kwargs)

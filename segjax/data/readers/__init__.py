@@ -1,0 +1,32 @@
+"""Readers of image and label-map files (TIFF, PNG, JPEG, BMP, WebP, NPY)."""
+
+from segjax.data.readers.image import describe_other_images, is_lossy, read_image, read_labels
+from segjax.data.readers.limits import (
+    JPEG_SUFFIXES,
+    MAX_PIXELS,
+    PILLOW_SUFFIXES,
+    SUFFIXES,
+    TIFF_SUFFIXES,
+    File,
+    kind_of_damage,
+    unreadable,
+)
+from segjax.data.readers.raster import open_picture
+from segjax.data.readers.tiff import has_palette
+
+__all__ = [
+    "JPEG_SUFFIXES",
+    "MAX_PIXELS",
+    "PILLOW_SUFFIXES",
+    "SUFFIXES",
+    "TIFF_SUFFIXES",
+    "File",
+    "describe_other_images",
+    "has_palette",
+    "is_lossy",
+    "kind_of_damage",
+    "open_picture",
+    "read_image",
+    "read_labels",
+    "unreadable",
+]

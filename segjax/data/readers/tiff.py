@@ -1,0 +1,193 @@
+"""TIFF files of any program: several images, stacks, palettes, packed pixels."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from absl import logging
+from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
+
+from segjax.data.readers.axes import find_layout
+from segjax.data.readers.limits import File, Request, check_memory, fewer_pixels
+from segjax.data.readers.orientation import ORIENTATION, upright
+from segjax.errors import InputError
+
+# None, LZW, Deflate, Packbits: exactly the stored values, also of colours that are not RGB.
+EXACT = (1, 5, 8, 32773, 32946)
+JPEG = (6, 7)
+GREY_OR_RGB = (
+    PHOTOMETRIC.MINISWHITE,
+    PHOTOMETRIC.MINISBLACK,
+    PHOTOMETRIC.RGB,
+    PHOTOMETRIC.PALETTE,
+    PHOTOMETRIC.MASK,
+    PHOTOMETRIC.SEPARATED,
+    PHOTOMETRIC.CFA,
+    PHOTOMETRIC.LINEAR_RAW,
+)
+
+
+@contextmanager
+def open_tiff(path: File) -> Iterator[TiffFile]:
+    """Opens a TIFF file without the other files of its set, if it is a part of one."""
+    # Series of Micro-Manager cannot be limited to one file.
+    with (
+        path.open("rb") as file,
+        TiffFile(file, _multifile=False, is_mmstack=False, is_ndtiff=False) as tiff,
+    ):
+        yield tiff
+
+
+def largest_series(tiff: TiffFile) -> TiffPageSeries:
+    """Returns the image with the most rows and columns, the first of several; pyramids count once."""
+    return max(tiff.series, key=lambda series: math.prod(_sides(series)))
+
+
+def other_images(tiff: TiffFile) -> str | None:
+    """Returns what belongs to a file beside the image that is read; None if nothing does."""
+    series = largest_series(tiff)
+    xml = tiff.ome_metadata or ""
+    if series.kind != "ome" and ("UUID" in xml or "BinaryOnly" in xml):
+        return "one part of an OME-TIFF of several files, and is read without the others"
+    if len(tiff.series) == 1:
+        return None
+    sizes = [" x ".join(map(str, _sides(other))) for other in tiff.series]
+    position = tiff.series.index(series)
+    size = sizes.pop(position)
+    return (
+        f"{len(tiff.series)} images, of which image {position} of {size} pixels is read, because none is"
+        f" larger; the others have {', '.join(sizes)} pixels"
+    )
+
+
+def read_tiff(path: File, request: Request) -> np.ndarray:
+    """Reads the largest image of a TIFF file, upright; of a stack only the chosen plane.
+
+    Returns:
+      [H, W, C] of the stored type. Alpha is dropped and palette indices become colours, except in labels.
+
+    Raises:
+      InputError: if pixels are missing, or the axes or colours are not clear.
+    """
+    with open_tiff(path) as tiff:
+        series = largest_series(tiff)
+        page = series.keyframe
+        _check_pages(path, tiff)
+        if others := other_images(tiff):
+            logging.warning("%s holds %s", path, others)
+        pairs = zip(series.axes, series.shape, strict=True)
+        sizes = [(axis, length) for axis, length in pairs if axis in "YX" or length > 1]
+        stored = tuple(length for _, length in sizes)
+        layout = find_layout(path, "".join(axis for axis, _ in sizes), stored, request)
+        pixels = _read_pages(path, tiff, series, stored, layout.selection)
+        pixels = pixels.transpose(layout.order) if len(layout.order) == 3 else pixels[..., None]
+        # 1 and 2 are associated and unassociated alpha; other extra samples are channels.
+        alpha = layout.samples and len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
+        if alpha and not request.as_labels:
+            pixels = pixels[..., :-1]
+        pixels = _as_shown(path, pixels, tiff, page, request.as_labels)
+        return upright(pixels, page.tags.valueof(ORIENTATION))
+
+
+def is_jpeg_tiff(path: File) -> bool:
+    """Returns whether the pixels of a TIFF file are compressed as JPEG."""
+    with open_tiff(path) as tiff:
+        return largest_series(tiff).keyframe.compression in JPEG
+
+
+def has_palette(path: File) -> bool:
+    """Returns whether the pixels of a TIFF file are indices into a palette."""
+    with open_tiff(path) as tiff:
+        return largest_series(tiff).keyframe.photometric == PHOTOMETRIC.PALETTE
+
+
+def _sides(series: TiffPageSeries) -> tuple[int, int]:
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    return lengths.get("Y", 1), lengths.get("X", 1)
+
+
+def _check_pages(path: File, tiff: TiffFile) -> None:
+    """Refuses a file whose next page lies beyond its end: tifffile leaves out such pages."""
+    file, number = tiff.filehandle, len(tiff.pages)
+    position = tiff.pages.next_page_offset
+    if position is None:
+        return
+    file.seek(position)
+    (offset,) = struct.unpack(tiff.tiff.offsetformat, file.read(tiff.tiff.offsetsize))
+    if offset >= file.size:
+        raise InputError(
+            f"{path} ends before its page {number}; copy the file again from its source", kind="truncated"
+        )
+
+
+def _read_pages(
+    path: File,
+    tiff: TiffFile,
+    series: TiffPageSeries,
+    stored: tuple[int, ...],
+    selection: tuple[int | slice, ...],
+) -> np.ndarray:
+    """Reads the pages of a selection of the stored array, and checks that they are complete."""
+    page, num_pages = series.keyframe, len(series.pages)
+    # The number of axes along which pages are stacked.
+    stacked = next(
+        (axis for axis in range(len(stored) + 1) if math.prod(stored[:axis]) == num_pages), len(stored)
+    )
+    if math.prod(stored[:stacked]) != num_pages:
+        stacked, num_pages = 0, 1
+    numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
+    _check_data(path, page, [series.pages[number] for number in numbers.flat] if stacked else series.pages)
+    item_size = 1 if page.dtype is None else page.dtype.itemsize
+    check_memory(path, numbers.size * math.prod(stored[stacked:]) * item_size)
+    key = None if numbers.size == num_pages else numbers.ravel().tolist()
+    pixels = tiff.asarray(key=key, series=series, maxworkers=1)
+    within = (slice(None),) * numbers.ndim + selection[stacked:]
+    return pixels.reshape(numbers.shape + stored[stacked:])[within]
+
+
+def _check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame | None]) -> None:
+    """Refuses pages that declare more pixels than they store: tifffile would read them as zeros."""
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    row = math.ceil(page.imagewidth * page.samplesperpixel // planes * page.bitspersample / 8)
+    num_bytes = page.imagelength * row * planes * page.imagedepth
+    for stored in pages:
+        if (
+            stored is None
+            or len(stored.dataoffsets) < math.prod(page.chunked)
+            or (page.compression == 1 and sum(stored.databytecounts) < num_bytes)
+        ):
+            raise fewer_pixels(path, page.imagelength, page.imagewidth)
+
+
+def _as_shown(path: File, pixels: np.ndarray, tiff: TiffFile, page: TiffPage, as_labels: bool) -> np.ndarray:
+    """Converts values that are no brightness: palettes, ink, and 0 for white.
+
+    Lookup tables of ImageJ from dark to bright, and its inverted ones, only change what is shown. The ids of
+    labels are the stored values, except that foreground is white in masks of one bit.
+    """
+    photometric = page.tags.valueof("PhotometricInterpretation", PHOTOMETRIC.MINISBLACK)
+    is_value = tiff.is_imagej or page.software.startswith("tifffile")
+    if photometric == PHOTOMETRIC.MINISWHITE and not is_value and (not as_labels or page.bitspersample == 1):
+        if pixels.dtype == bool:
+            return ~pixels
+        return 2**page.bitspersample - 1 - pixels if pixels.dtype.kind == "u" else pixels
+    if as_labels:
+        return pixels
+    if photometric == PHOTOMETRIC.PALETTE and pixels.shape[-1] == 1 and page.colormap is not None:
+        colours = np.asarray(page.colormap, np.int64).T
+        if tiff.is_imagej and (np.diff(colours.sum(axis=1)) >= 0).all():
+            return pixels
+        # Some programs write 8 bits where TIFF has 16.
+        colours = colours if colours.max() < 256 else colours >> 8
+        return colours.astype(np.uint8)[pixels[..., 0].astype(np.intp)]
+    if photometric == PHOTOMETRIC.SEPARATED and pixels.shape[-1] == 4 and pixels.dtype == np.uint8:
+        light = 255 - pixels.astype(np.uint16)
+        return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+    if photometric not in GREY_OR_RGB and page.compression in EXACT:
+        name = getattr(photometric, "name", photometric)
+        raise InputError(f"{path} stores its colours as {name}; save it with colours of RGB")
+    return pixels

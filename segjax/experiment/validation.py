@@ -1,0 +1,70 @@
+"""Validates a network during its training, with the method that prediction will use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from segjax.data.records import Source
+from segjax.evaluation.evaluate import evaluate
+from segjax.inference.predictor import Predictor
+from segjax.metrics.scores import Scores
+from segjax.segmentation import Segmentation
+from segjax.typing import Params
+
+# Number of validations in a row without a correct pixel of a class after which that is said.
+COLLAPSED = 2
+
+
+class Validation:
+    """Validates parameters on the validation split; warns of classes that a network no longer predicts.
+
+    Args:
+      predictor: the method, whose parameters are replaced.
+      source: the validation split.
+      headline: class of the top-level instance scores; the first foreground class if None.
+    """
+
+    def __init__(self, predictor: Predictor, source: Source, headline: str | None) -> None:
+        self._predictor, self._source, self._headline = predictor, source, headline
+        self._missed: Counter[str] = Counter()
+
+    def __call__(self, params: Params, check: Callable[[], None]) -> dict[str, Any]:
+        """Returns the `validation_metrics` of parameters; `check` is called before each image."""
+        self._predictor.params = params
+
+        def method(image: np.ndarray) -> Segmentation:
+            check()
+            return self._predictor(image)
+
+        metrics = validation_metrics(evaluate(method, self._source, headline=self._headline).scores)
+        self._warn_of_collapse(metrics["iou"])
+        return metrics
+
+    def _warn_of_collapse(self, iou: dict[str, float | None]) -> None:
+        for name, value in iou.items():
+            # None is the IoU of a class that the split does not have.
+            self._missed[name] = self._missed[name] + 1 if value == 0 else 0
+            if self._missed[name] >= COLLAPSED:
+                logging.warning(
+                    "No pixel of class %r was right in the last %d validations: likely causes are a learning"
+                    " rate that is too high, class weights that are too unequal, images in the training split"
+                    " that hardly show the class, or annotations with other classes",
+                    name,
+                    self._missed[name],
+                )
+
+
+def validation_metrics(scores: Scores) -> dict[str, Any]:
+    """Returns the logged metrics, and the "score" that selects the best checkpoint.
+
+    The score is the mean IoU of the foreground classes plus AP at 0.5; an undefined value counts as 0.
+    """
+    metrics = scores.as_dict()
+    foreground = [metrics["iou"][name] or 0.0 for name in scores.per_class]
+    score = float(np.mean(foreground)) + (metrics["ap"]["0.5"] or 0.0)
+    return {"score": score, **{name: metrics[name] for name in ("iou", "ap", "pq", "aji")}}

@@ -1,0 +1,58 @@
+"""Reads that may fail: further attempts, and digests that show whether content changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from segjax.train.state import digests
+from segjax.typing import PyTree
+
+T = TypeVar("T")
+# Seconds before each further attempt to read a file: many errors of a network, disk or full memory pass.
+DELAYS = (0.1, 0.5)
+
+
+class Unusable(Exception):  # noqa: N818 - its message is a part of a sentence
+    """A checkpoint cannot be used; the message says why."""
+
+
+def attempt(read: Callable[[], T]) -> T:
+    """Reads, up to three times.
+
+    Raises:
+      Unusable: if it fails each time.
+    """
+    for delay in (*DELAYS, None):
+        try:
+            return read()
+        except Exception as error:  # Orbax and TensorStore raise many types
+            if delay is None or isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+                raise Unusable(first_line(error)) from error
+            time.sleep(delay)
+    raise AssertionError
+
+
+def json_digest(content: Any) -> str:
+    """Returns the sha256 of a JSON value; it does not depend on the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_digests(expected: Mapping[str, str], tree: PyTree) -> None:
+    """Checks every array of a tree.
+
+    Raises:
+      Unusable: if a digest is missing or differs, or an array is missing.
+    """
+    actual = digests(tree)
+    changed = sorted(name for name in expected.keys() | actual if actual.get(name) != expected.get(name))
+    if changed:
+        raise Unusable(f"the digest of {changed[0]} and {len(changed) - 1} more differ")
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error, or its type if it has no text."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,99 @@
+"""Where a run starts: from its newest intact checkpoint, and with what that was made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from segjax.errors import InputError
+from segjax.train.checkpoint import Checkpoints
+from segjax.train.state import State
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What a run is made from, besides its state; every checkpoint stores it.
+
+    Attributes:
+      data: digests of the data, by name.
+      config: value of each field of the config, by its path; JSON values.
+      versions: version of each package, by name. Results are equal bit by bit for equal versions only.
+    """
+
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Start(NamedTuple):
+    """The start of a run, or of a further part of it.
+
+    Attributes:
+      state: the state, sharded.
+      progress: what a checkpoint stores besides the state.
+      changes: `(value before, value from this step on)` of what differs from the earlier part of the run.
+    """
+
+    state: State
+    progress: dict[str, Any]
+    changes: dict[str, tuple[Any, Any]]
+
+
+def resume(
+    first_state: State, checkpoints: Checkpoints, provenance: Provenance, *, accept_changes: bool = False
+) -> Start:
+    """Restores the newest intact checkpoint of a run, or starts at the first state if there is none.
+
+    Later checkpoints, which could not be read, are set aside.
+
+    Args:
+      first_state: the state before the first step, sharded.
+      checkpoints: the checkpoints of the run.
+      provenance: what the run is made from now.
+      accept_changes: whether the data may differ from those of the earlier part of the run.
+
+    Raises:
+      InputError: if no checkpoint can be used, or the data changed.
+    """
+    mesh = jax.tree.leaves(first_state)[0].sharding.mesh
+    restored = checkpoints.restore(first_state, mesh)
+    now = {"config": dict(provenance.config), "versions": dict(provenance.versions)}
+    if restored is None:
+        progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False}
+        return Start(first_state, {**progress, **now, "run_metadata": dict(provenance.data)}, {})
+    state, progress = restored
+    data = dict(progress["run_metadata"])
+    changes = _changes("data", data, {**data, **provenance.data})
+    if changes and not accept_changes:
+        name, (before, after) = next(iter(changes.items()))
+        raise InputError(
+            f"the run was started with {name.removeprefix('data.')} {before}, the data now have {after}:"
+            " restore the data, start again with another --workdir, or go on with these by --accept_changes"
+        )
+    for name in now:
+        # Earlier versions stored neither.
+        if name in progress:
+            changes |= _changes(name, progress[name], now[name])
+    step = int(state.step)
+    for name, (before, after) in changes.items():
+        _log.warning("From step %d on: %s was %r, is %r", step, name, before, after)
+    if any(name.startswith("versions.") for name in changes):
+        _log.warning("With other versions, results agree up to rounding, not bit by bit")
+    checkpoints.set_aside_after(step)
+    progress = {**progress, **now, "run_metadata": {**data, **provenance.data}}
+    return Start(state, progress, changes)
+
+
+def _changes(section: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the values that differ; data that an earlier version had no digest of do not count."""
+    return {
+        f"{section}.{name}": (before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and (section != "data" or name in before)
+    }

@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from segjax.data.records import Record
+from segjax.evaluation.evaluate import evaluate_labels
+from segjax.experiment.validation import Validation, validation_metrics
+from segjax.segmentation import Segmentation
+
+NAMES = ("background", "nucleus", "body")
+
+
+@dataclasses.dataclass
+class Source:
+    """Images with one cell of each class."""
+
+    class_names: tuple[str, ...] = NAMES
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return Record(f"cell{index}", "one", np.zeros((8, 8, 1), np.uint8), cells(1, 2))
+
+
+def cells(*classes):
+    """Two cells; one of class 0 is not predicted."""
+    labels = np.zeros((8, 8), np.int32)
+    present = [index for index in classes if index]
+    for number, index in enumerate(present, start=1):
+        labels[1:3, 4 * index - 4 : 4 * index - 2] = number
+    return Segmentation.from_labels(labels, classes=np.array(present, np.int32))
+
+
+class Predictor:
+    """Predicts the same for each image; the parameters are the classes."""
+
+    params = (1, 2)
+
+    def __call__(self, image):
+        return cells(*self.params)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "warnings"),
+    [
+        pytest.param([(1, 2), (1, 2)], [], id="all classes"),
+        pytest.param([(1, 0), (1, 2), (1, 0)], [], id="once"),
+        pytest.param([(1, 0), (1, 0)], ["'body'"], id="a class twice"),
+        pytest.param([(0, 0), (0, 0)], ["'nucleus'", "'body'"], id="all foreground"),
+        pytest.param([(0, 0), (1, 0)], ["'body'"], id="one recovers"),
+    ],
+)
+def test_says_that_a_class_is_no_longer_predicted(caplog, predictions, warnings):
+    validation = Validation(Predictor(), Source(), None)
+    for params in predictions:
+        validation(params, lambda: None)
+    assert caplog.text.count("No pixel of class") == len(warnings)
+    for name in warnings:
+        assert f"No pixel of class {name} was right in the last 2 validations" in caplog.text
+
+
+def test_checks_before_each_image_whether_to_stop():
+    calls = []
+    Validation(Predictor(), Source(), None)((1, 2), lambda: calls.append(1))
+    assert len(calls) == len(Source())
+
+
+def test_a_class_without_a_pixel_counts_as_zero_in_the_score_of_a_checkpoint():
+    truth = Segmentation.from_labels(np.pad(np.ones((4, 4), int), 2))
+    scores = evaluate_labels(truth, truth, class_names=("background", "nucleus", "bright body"))
+    assert np.isnan(scores.iou["bright body"])
+    metrics = validation_metrics(scores)
+    assert metrics["score"] == 0.5 + 1.0
+    assert metrics["iou"] == {"background": 1.0, "nucleus": 1.0, "bright body": None}

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from segjax.data.targets import instance_diffusion
+from segjax.representations import REPRESENTATIONS, DecoderConfig
+from segjax.representations.flows import flow_of, follow
+from tests.data.test_targets import ODD, blocks
+from tests.oracles import flows as oracle
+from tests.representations.scenes import touching
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_flow_agrees_with_one_pixel_at_a_time(seed):
+    labels, values = blocks(seed), np.random.default_rng(seed).normal(size=(12, 16)).astype(np.float32)
+    np.testing.assert_allclose(flow_of(values, labels), oracle.flow_of(values, labels), atol=1e-4)
+
+
+def test_the_flow_on_a_plane_is_the_same_at_the_border_of_an_instance():
+    y, x = np.mgrid[:8, :9].astype(np.float32)
+    labels = np.zeros((8, 9), np.int32)
+    labels[1:7, 2:9] = 1
+    flow = np.asarray(flow_of(3 * y - 4 * x, labels))
+    np.testing.assert_allclose(flow[labels > 0], np.array([[0.6, -0.8]]).repeat(42, 0), atol=1e-6)
+    assert not flow[labels == 0].any()
+
+
+def test_neighbours_and_the_other_side_of_the_image_have_no_effect():
+    labels = np.zeros((6, 12), np.int32)
+    labels[:, :6], labels[:, 6:] = 1, 2
+    values = instance_diffusion(labels)
+    alone = np.where(labels == 1, values, 0)
+    np.testing.assert_array_equal(
+        np.asarray(flow_of(alone, labels == 1))[:, :6], np.asarray(flow_of(values, labels))[:, :6]
+    )
+
+
+def test_the_flow_leads_to_the_centre_around_a_bend():
+    labels = np.zeros((30, 30), np.int32)
+    labels[4:26, 4:9] = labels[21:26, 4:26] = 1  # an L
+    flow = np.asarray(flow_of(instance_diffusion(labels), labels))
+    ends = follow(flow, np.argwhere(labels), steps=60)
+    centre = np.argwhere(instance_diffusion(labels) == instance_diffusion(labels).max())[0]
+    assert np.abs(ends - centre).max() <= 1.5
+
+
+def test_following_agrees_with_one_point_at_a_time():
+    rng = np.random.default_rng(0)
+    flow = rng.normal(0, 0.6, (9, 7, 2)).astype(np.float32)
+    points = rng.uniform(0, [8, 6], (40, 2)).astype(np.float32)
+    for steps in (0, 1, 7):
+        np.testing.assert_allclose(
+            follow(flow, points, steps=steps), oracle.follow(flow, points, steps=steps), atol=1e-3
+        )
+
+
+def test_points_stop_at_the_border():
+    flow = np.full((5, 6, 2), [3, -3], np.float32)
+    np.testing.assert_array_equal(follow(flow, np.array([[1, 4], [4, 0]]), steps=9), [[4, 0], [4, 0]])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (130, 3)])
+def test_images_of_any_size_are_followed(shape):
+    points = np.argwhere(np.ones(shape, bool))
+    np.testing.assert_array_equal(follow(np.zeros((*shape, 2)), points, steps=3), points)
+
+
+def test_no_point_is_followed_to_nowhere():
+    assert follow(np.zeros((4, 4, 2)), np.zeros((0, 2)), steps=5).shape == (0, 2)
+
+
+def test_density_decides_what_is_an_instance():
+    labels = np.zeros((40, 40), np.int32)
+    labels[4:20, 4:20], labels[30:33, 30:33] = 1, 2  # 256 and 9 pixels
+    flows = REPRESENTATIONS["flows"]
+    for density, expected in ((1.0, 2), (4.0, 1), (1000.0, 0)):
+        decoded = flows.decode(labels > 0, flows.encode(labels), DecoderConfig(density=density))
+        assert len(np.unique(decoded[decoded > 0])) == expected
+
+
+def test_a_flow_that_is_not_of_unit_length_gives_the_same_instances():
+    labels, flows = touching(), REPRESENTATIONS["flows"]
+    decoded = flows.decode(labels > 0, 0.7 * flows.encode(labels), DecoderConfig(steps=200))
+    np.testing.assert_array_equal(decoded > 0, labels > 0)
+    assert len(np.unique(decoded)) == len(np.unique(labels))
+
+
+def test_what_is_outside_the_foreground_has_no_effect():
+    labels, flows = ODD["two pieces"], REPRESENTATIONS["flows"]
+    values = flows.encode(labels)
+    noise = np.random.default_rng(0).normal(size=values.shape)
+    expected = flows.decode(labels > 0, values, DecoderConfig())
+    disturbed = flows.decode(labels > 0, np.where(labels[..., None] > 0, values, noise), DecoderConfig())
+    np.testing.assert_array_equal(disturbed, expected)
