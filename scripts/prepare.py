@@ -31,8 +31,8 @@ MASKS = flags.DEFINE_string("masks", None, "Folder of masks, or the single COCO 
 MASK_FORMAT = flags.DEFINE_string(
     "mask_format",
     "auto",
-    "Format of the masks: labels, colours, binary, classes, instances, coco, labelme, voc, qupath or imagej; auto"
-    " detects it from the files.",
+    "Format of the masks: labels, colours, binary, classes, instances, coco, labelme, voc, qupath or imagej;"
+    " auto detects it from the files.",
 )
 METADATA = flags.DEFINE_string(
     "metadata", None, "CSV file with a column image and any of patient, split, class, pixel_size."

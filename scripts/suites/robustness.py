@@ -25,7 +25,9 @@ def main(config: ConfigDict, methods: Sequence[str]) -> None:
         scores = {}
         for perturbation in tqdm(PERTURBATIONS, desc=name, unit="perturbation", leave=False):
             perturbed = PerturbedSource(source, perturbation)
-            scores[perturbation] = evaluate(method, perturbed, headline=config.dataset.headline).scores.f1
+            scores[perturbation] = evaluate(
+                method.__call__, perturbed, headline=config.dataset.headline
+            ).scores.f1
         rows.append((name, scores))
     print(f"F1 at IoU 0.5 on {len(source)} test images of {config.dataset.name}\n")
     print("| method | " + " | ".join(PERTURBATIONS) + " | worst / clean |")

@@ -136,7 +136,7 @@ def test_losses_are_finite(name, options, class_weights):
 def test_losses_on_instances_are_finite(name):
     representation = REPRESENTATIONS[name]
     labels = np.kron(np.arange(4).reshape(1, 2, 2), np.ones((2, 3, 3), int)).astype(np.int32)
-    batch = {"labels": labels}
+    batch = {"labels": labels, "semantic": (labels > 0).astype(np.int32)}
     for key in representation.targets:
         batch[key] = np.stack([TARGETS[key](image) for image in labels])
 
