@@ -9,6 +9,7 @@ from segjax.evaluation.evaluate import evaluate
 from segjax.evaluation.perturbations import PERTURBATIONS, PerturbedSource
 from segjax.experiment.methods import make_reference, open_method
 from segjax.experiment.setup import open_split
+from segjax.segmentation import Method
 
 
 def main(config: ConfigDict, methods: Sequence[str]) -> None:
@@ -21,13 +22,11 @@ def main(config: ConfigDict, methods: Sequence[str]) -> None:
     source = open_split(config, "test")
     rows = []
     for name in methods:
-        method = make_reference(config) if name == "reference" else open_method(name)
+        method: Method = make_reference(config) if name == "reference" else open_method(name).__call__
         scores = {}
         for perturbation in tqdm(PERTURBATIONS, desc=name, unit="perturbation", leave=False):
             perturbed = PerturbedSource(source, perturbation)
-            scores[perturbation] = evaluate(
-                method.__call__, perturbed, headline=config.dataset.headline
-            ).scores.f1
+            scores[perturbation] = evaluate(method, perturbed, headline=config.dataset.headline).scores.f1
         rows.append((name, scores))
     print(f"F1 at IoU 0.5 on {len(source)} test images of {config.dataset.name}\n")
     print("| method | " + " | ".join(PERTURBATIONS) + " | worst / clean |")
