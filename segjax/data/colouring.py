@@ -6,7 +6,7 @@ import numpy as np
 
 # Number of colours. Four suffice for any map in the plane, but greedy colouring may need more.
 COLOURS = 4
-# Instances are neighbours if pixels of theirs are at most this far apart, in rows and in columns.
+# Instances are neighbours if two of their pixels are at most this far apart, in rows and in columns.
 RADIUS = 4
 
 

@@ -6,6 +6,8 @@ rotations, which a field of vectors could not; networks that predict vectors der
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,8 +15,14 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 from skimage.measure import label
+from skimage.transform import resize
 
 from segjax.data.colouring import instance_colours
+
+Target = Callable[[np.ndarray], np.ndarray]
+
+# Equations on instances of more pixels are solved on a coarser grid, as time grows faster than the area.
+LARGEST = 2**17
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
@@ -44,6 +52,27 @@ def instance_distance(labels: np.ndarray) -> np.ndarray:
     return distance
 
 
+def coarse_if_large(target: Target) -> Target:
+    """Decorates a smooth target: instances of more than `LARGEST` pixels get it from a coarser grid."""
+
+    @functools.wraps(target)
+    def compute(labels: np.ndarray) -> np.ndarray:
+        areas = np.bincount(labels.ravel())
+        areas[0] = 0
+        large = np.flatnonzero(areas > LARGEST)
+        result = target(np.where(np.isin(labels, large), 0, labels) if len(large) else labels)
+        for index in large:
+            inside = labels == index
+            factor = math.ceil(math.sqrt(areas[index] / LARGEST))
+            coarse = target(inside[::factor, ::factor].astype(np.int32))
+            fine = resize(coarse, labels.shape, order=1, mode="edge", anti_aliasing=False)
+            result[inside] = np.maximum(fine[inside], coarse[coarse > 0].min(initial=1))
+        return result
+
+    return compute
+
+
+@coarse_if_large
 def instance_poisson(labels: np.ndarray) -> np.ndarray:
     """Returns the solution of Poisson's equation in each instance, 1 at its maximum.
 
@@ -64,13 +93,14 @@ def instance_poisson(labels: np.ndarray) -> np.ndarray:
     return np.where(labels > 0, solution / np.maximum(peak, 1e-30)[labels], 0).astype(np.float32)
 
 
+@coarse_if_large
 def instance_diffusion(labels: np.ndarray) -> np.ndarray:
     """Returns the logarithm of the heat that diffuses from the centre of each instance.
 
     Heat enters at one pixel, the one nearest to the median of the pixels of the instance, and leaves where
     the instance ends. Its gradient leads from every pixel to that centre, also around a bend. The logarithm
     is shifted so that the coldest pixel of an instance has 1. Of an instance in several pieces, whose pixels
-    share no edge, every piece has a centre of its own.
+    touch by no edge, every piece has a centre of its own.
 
     Args:
       labels: [H, W] int32, 0 is background, gaps allowed.
@@ -126,7 +156,7 @@ def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 
 # The optional maps of a batch, which are 0 outside instances.
-TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+TARGETS: dict[str, Target] = {
     "distance": instance_distance,
     "poisson": instance_poisson,
     "diffusion": instance_diffusion,

@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax.data.channels import match_channels, select_channels
 from segjax.data.readers import SUFFIXES, read_image
-from segjax.datasets.formats import without_masks
+from segjax.datasets.formats import annotations_among
 from segjax.errors import InputError
 from segjax.experiment.prediction_tables import COMMON, result_paths
 from segjax.files import printable
@@ -100,24 +100,28 @@ def find_inputs(images: Path, out: Path) -> Inputs:
         for picture in pictures
         for path in result_paths(out / picture.relative_to(images).with_suffix(""))
     } | {os.path.abspath(out / name) for name in COMMON}
+    results = {path for path in files if os.path.abspath(path) in written or is_result(path)}
+    keys = {
+        path: path.relative_to(images).with_suffix("").as_posix() for path in pictures if path not in results
+    }
+    annotations = annotations_among(set(keys.values()))
     by_key: dict[str, Path] = {}
     for path in files:
-        if os.path.abspath(path) in written or is_result(path):
+        if path in results:
             left_out[RESULTS] += 1
-        elif path.suffix.lower() not in SUFFIXES:
+        elif path not in keys:
             left_out[f"of type {path.suffix.lower()}" if path.suffix else "without a type"] += 1
+        elif keys[path] in annotations:
+            left_out[MASKS] += 1
+        elif keys[path] in by_key:
+            raise InputError(f"{by_key[keys[path]]} and {path} would have the same results: rename one")
         else:
-            key = path.relative_to(images).with_suffix("").as_posix()
-            if key in by_key:
-                raise InputError(f"{by_key[key]} and {path} would have the same results: rename one")
-            by_key[key] = path
-    selected = without_masks(by_key)
-    left_out[MASKS] += len(by_key) - len(selected)
-    if not selected:
+            by_key[keys[path]] = path
+    if not by_key:
         raise InputError(
             f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}{describe(left_out)}"
         )
-    return Inputs(images, selected, +left_out, unreadable)
+    return Inputs(images, by_key, +left_out, unreadable)
 
 
 def describe(left_out: Counter[str]) -> str:

@@ -146,15 +146,15 @@ def _open_inputs(request: Request) -> _Inputs:
         raise InputError(
             f"--fractions has {len(request.fractions)} numbers, not one for each of {', '.join(SPLITS)}"
         )
-    masks, images = Path(request.masks), Path(request.images)
+    masks, folder = Path(request.masks), root_of(request.images).resolve()
     # Masks in a folder below that of the images are not images.
-    is_below = masks.is_dir() and images.is_dir() and masks.resolve() != images.resolve()
+    is_below = masks.is_dir() and folder in masks.resolve().parents
     root, items = list_items(
         request.images,
         metadata=request.metadata,
         pattern=request.pattern,
         without=[masks] if is_below else [],
-        among_masks=root_of(request.images).resolve().is_relative_to(masks.resolve()),
+        among_masks=folder.is_relative_to(masks.resolve()),
     )
     annotations = open_annotations(
         request.masks,

@@ -13,6 +13,7 @@ from segjax.data.preprocess import resize_image
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tiling import Windows, predict_tiled
 from segjax.models.margin import receptive_margin
+from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import typical_diameter
 from segjax.segmentation.resize import resize_segmentation
@@ -91,10 +92,17 @@ def _mean_over_flips(predict: Callable[[Params, Array], Outputs]) -> Callable[[P
     def mean(params: Params, images: Array) -> Outputs:
         outputs = predict(params, jnp.concatenate([jnp.flip(images, axes) for axes in flips]))
 
-        def unflipped_mean(values: Array) -> Array:
+        def unflipped_mean(name: str, values: Array) -> Array:
             parts = zip(jnp.split(values, len(flips)), flips, strict=True)
-            return jnp.stack([jnp.flip(part, axes) for part, axes in parts]).mean(0)
+            return jnp.stack([_mirrored(name, part, axes) for part, axes in parts]).mean(0)
 
-        return {name: unflipped_mean(values) for name, values in outputs.items()}
+        return {name: unflipped_mean(name, values) for name, values in outputs.items()}
 
     return mean
+
+
+def _mirrored(name: str, values: Array, axes: tuple[int, ...]) -> Array:
+    """Returns the mirror image of a map [B, H, W, ...], 1 for upside down and 2 for left to right."""
+    if name in REPRESENTATIONS and REPRESENTATIONS[name].vectors:
+        values = values * jnp.array([-1.0 if axis in axes else 1.0 for axis in (1, 2)]).reshape(1, 1, 1, 2)
+    return jnp.flip(values, axes)

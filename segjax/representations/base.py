@@ -41,6 +41,10 @@ class Representation(Protocol):
         """Number of output channels; 0 if the classes are enough."""
 
     @property
+    def vectors(self) -> bool:
+        """Whether the channels are rows and columns of vectors, which change with the axes of the image."""
+
+    @property
     def targets(self) -> frozenset[str]:
         """The optional keys of a batch that `loss` reads, see `segjax.typing.Batch`."""
 

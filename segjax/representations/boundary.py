@@ -21,6 +21,7 @@ class Boundary:
     """The probability that a pixel is a boundary pixel; see `Representation`."""
 
     channels = 1
+    vectors = False
     grid: Mapping[str, Sequence[float]] = MappingProxyType({"threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)})
     targets: frozenset[str] = frozenset()
 

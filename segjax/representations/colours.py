@@ -26,6 +26,7 @@ class Colours:
     """One channel per colour; see `Representation`. Neighbours with the same colour become one instance."""
 
     channels = COLOURS
+    vectors = False
     grid: Mapping[str, Sequence[float]] = MappingProxyType({"smoothing": (0.0, 0.5, 1.0, 2.0, 3.0)})
     targets = frozenset({"colours"})
 

@@ -17,6 +17,7 @@ class Components:
     """No output beside the classes; see `Representation`. Touching instances of a class become one."""
 
     channels = 0
+    vectors = False
     grid: Mapping[str, Sequence[float]] = MappingProxyType({})
     targets: frozenset[str] = frozenset()
 

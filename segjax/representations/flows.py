@@ -30,6 +30,7 @@ class Flows:
     """Two channels, the rows and columns of a unit vector that leads to the centre; see `Representation`."""
 
     channels = 2
+    vectors = True
     grid: Mapping[str, Sequence[float]] = MappingProxyType(
         {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0), "density": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
     )

@@ -27,6 +27,7 @@ class Height:
     target: str
 
     channels = 1
+    vectors = False
     grid: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType(
         {"smoothing": (0.0, 0.5, 1.0, 2.0, 3.0), "h": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)}
     )

@@ -115,8 +115,18 @@ class SemanticTask:
         return maps
 
     def segment(self, outputs: Outputs) -> Segmentation:
-        """Gives each pixel its most probable class, and separates the instances of each class."""
+        """Gives each pixel its most probable class, and separates the instances of each class.
+
+        Raises:
+          InputError: if an output is not finite.
+        """
         config = self.config
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"the output {name} of the network is not finite: use another checkpoint, or train with a"
+                    " lower learning rate"
+                )
         probabilities = np.asarray(outputs["classes"])
         semantic = probabilities.argmax(-1).astype(np.int32)
         if config.foreground_threshold is not None:

@@ -10,8 +10,8 @@ from tests.oracles import colours as oracle
 @pytest.mark.parametrize("seed", range(3))
 def test_neighbours_and_their_contact_agree_with_all_pairs_of_pixels(seed, radius):
     labels = blocks(seed)
-    found = {(int(a), int(b)): int(n) for a, b, n in zip(*neighbours(labels, radius), strict=True)}
-    assert found == oracle.neighbours(labels, radius)
+    actual = {(int(a), int(b)): int(n) for a, b, n in zip(*neighbours(labels, radius), strict=True)}
+    assert actual == oracle.neighbours(labels, radius)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -460,3 +460,14 @@ def test_proposals_are_scaled_with_the_image():
     stream = make_stream(Listed([record], ("a", "b")), propose=lambda image: boxes, **settings)
     factor = 20 / typical_diameter(record.truth.labels)
     np.testing.assert_allclose(stream._example(0).proposals, factor * boxes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_is_cut_with_its_labels_and_0_beyond_the_border(name):
+    batch = make_stream(SOURCE, **SETTINGS, targets=(name,)).batch(0)
+    assert set(batch) == {"image", "labels", "semantic", name}
+    values = batch[name]
+    assert (values.shape, values.dtype) == ((4, 36, 36), np.int32 if name == "colours" else np.float32)
+    np.testing.assert_array_equal(values > 0, batch["labels"] > 0)
+    assert (batch["semantic"] == IGNORE).any()
+    assert not values[batch["semantic"] == IGNORE].any()

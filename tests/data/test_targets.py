@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from segjax.data import targets
 from segjax.data.targets import RESAMPLING, TARGETS, instance_diffusion, instance_poisson
 from tests.oracles import targets as oracle
 
@@ -116,3 +117,30 @@ def test_targets_do_not_depend_on_the_ids(name):
 
 def test_every_target_says_how_it_is_resampled():
     assert RESAMPLING.keys() == TARGETS.keys()
+
+
+@pytest.mark.parametrize("name", ["poisson", "diffusion"])
+def test_a_large_instance_is_solved_on_a_coarser_grid(name, monkeypatch):
+    y, x = np.mgrid[:100, :120]
+    labels = np.zeros((100, 120), np.int32)
+    labels[np.hypot(y - 48, x - 45) < 40] = 3
+    labels[10:20, 100:112], labels[95, 2] = 1, 2
+    exact = TARGETS[name](labels)
+    monkeypatch.setattr(targets, "LARGEST", 600)
+    coarse = TARGETS[name](labels)
+    assert coarse.dtype == np.float32
+    np.testing.assert_array_equal(coarse[labels != 3], exact[labels != 3])
+    inside = labels == 3
+    assert np.corrcoef(coarse[inside], exact[inside])[0, 1] > 0.98
+    assert coarse[inside].min() > 0
+    # Both lead to the same centre.
+    one, other = (np.argwhere(inside & (values == values[inside].max()))[0] for values in (coarse, exact))
+    assert np.abs(one - other).max() <= 4
+
+
+def test_the_solution_of_a_large_line_is_finite(monkeypatch):
+    monkeypatch.setattr(targets, "LARGEST", 10)
+    for name in ("poisson", "diffusion"):
+        values = TARGETS[name](ODD["an oblique line"])
+        assert np.isfinite(values).all()
+        assert (values[ODD["an oblique line"] > 0] > 0).all()

@@ -78,6 +78,23 @@ def test_mirrored_predictions_are_turned_back_before_they_are_averaged():
     np.testing.assert_allclose(mean, image[..., 0] + np.mean(turned, 0), rtol=1e-5)
 
 
+def test_flows_are_mirrored_as_vectors():
+    def slopes(params, images):
+        # The slope of the image, as a perfect network would predict it in every mirror image.
+        rows, columns = (
+            jnp.pad(jnp.diff(images[..., 0], axis=axis), [(0, 0), *pads], mode="edge")
+            for axis, pads in ((1, [(0, 1), (0, 0)]), (2, [(0, 0), (0, 1)]))
+        )
+        return {"flows": jnp.stack([rows, columns], axis=-1)}
+
+    y, x = np.mgrid[:128, :128].astype(np.float32)
+    image = (3 * y - 4 * x)[..., None]
+    mean = create_predictor(
+        task(slopes), None, prepare=lambda image: image, config=PredictConfig(flips=True)
+    ).predict_maps(image)["flows"]
+    np.testing.assert_allclose(mean, np.broadcast_to([3.0, -4.0], mean.shape), rtol=1e-5)
+
+
 class Detections(DetectionTask):
     """A detector that detects every proposal, or, without any, one box in the middle of the window."""
 

@@ -111,5 +111,5 @@ def test_the_first_stages_do_not_depend_on_the_output_stride(stride):
     _, inner = decoder.apply({"params": all_stages}, inputs, (19, 22), capture_intermediates=True)
     last = list(stages)[-1]
     expected = inner["intermediates"][last]["__call__"][0]
-    found = Decoder((1, 2, 4, 8), count=1, output_stride=stride).apply(few, inputs, (19, 22))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    actual = Decoder((1, 2, 4, 8), count=1, output_stride=stride).apply(few, inputs, (19, 22))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)

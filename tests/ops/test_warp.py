@@ -65,15 +65,15 @@ def instances():
 def test_inside_agrees_with_one_place_at_a_time():
     values, coordinates = picture()[..., 0], places(4, low=-3.0, high=10.0)
     own = np.random.default_rng(6).integers(0, 3, coordinates.shape[1:])
-    found = sample_inside(values, instances(), coordinates, own)
-    np.testing.assert_allclose(found, oracle.sample_inside(values, instances(), coordinates, own), atol=1e-5)
-    assert (found == 0).any()
+    actual = sample_inside(values, instances(), coordinates, own)
+    np.testing.assert_allclose(actual, oracle.sample_inside(values, instances(), coordinates, own), atol=1e-5)
+    assert (actual == 0).any()
 
 
 def test_inside_one_instance_is_bilinear_interpolation():
     values, inner = picture()[..., 0], places(3, low=0.0, high=6.0)
-    found = sample_inside(values, np.ones((7, 8), np.int32), inner, np.ones(inner.shape[1:], np.int32))
-    np.testing.assert_allclose(found, sample(values[..., None], inner, order=1)[..., 0], atol=1e-6)
+    actual = sample_inside(values, np.ones((7, 8), np.int32), inner, np.ones(inner.shape[1:], np.int32))
+    np.testing.assert_allclose(actual, sample(values[..., None], inner, order=1)[..., 0], atol=1e-6)
 
 
 def test_a_neighbour_has_no_effect_however_high_it_is():

@@ -40,8 +40,8 @@ def reference(dynamics, labels):
     return np.moveaxis(dynamics.masks_to_flows_gpu(labels)[0], 0, -1)
 
 
-def ap(truth, found):
-    pair = (Segmentation.from_labels(np.asarray(one, np.int32)) for one in (truth, found))
+def ap(truth, actual):
+    pair = (Segmentation.from_labels(np.asarray(one, np.int32)) for one in (truth, actual))
     return InstanceStatistics.of(*pair).compute().ap
 
 

@@ -71,9 +71,9 @@ def test_odd_labels_are_decoded(name, case):
     decoded = representation.decode(labels > 0, values, DecoderConfig(density=0.05))
     assert decoded.shape == labels.shape
     assert not decoded[labels == 0].any()
-    found = len(np.unique(decoded[decoded > 0]))
-    assert found == EXCEPTIONS.get((case, name), COUNTS.get(case, 1))
-    if found:
+    number = len(np.unique(decoded[decoded > 0]))
+    assert number == EXCEPTIONS.get((case, name), COUNTS.get(case, 1))
+    if number:
         assert (decoded[labels > 0] > 0).all()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segjax.configs import semantic
 from segjax.data.augmentation.policy import OPERATIONS
 from segjax.data.records import Record
 from segjax.representations import REPRESENTATIONS
@@ -45,18 +46,18 @@ def record(labels):
 def test_ceilings_of_maps_without_noise_are_those_of_the_round_trip(oracle):
     empty = np.zeros_like(touching())
     for name in ("flows", "colours"):
-        found = oracle.ceilings(REPRESENTATIONS[name], [record(touching()), record(empty)], 2)
-        assert list(found) == ["ideal", "noise 0.3", "noise 0.6", "stride 2", "stride 4"]
-        assert found["ideal"] == (1, 1, 1)
-        assert 1 > found["stride 2"].pq > found["stride 4"].pq > 0.5
+        actual = oracle.ceilings(REPRESENTATIONS[name], [record(touching()), record(empty)], 2)
+        assert list(actual) == ["ideal", "noise 0.3", "noise 0.6", "stride 2", "stride 4"]
+        assert actual["ideal"] == (1, 1, 1)
+        assert 1 > actual["stride 2"].pq > actual["stride 4"].pq > 0.5
     # Four components of eight cells: one is a cell, two are just over half a cell, one is none.
-    found = oracle.ceilings(REPRESENTATIONS["components"], [record(touching())], 1)
-    assert found["ideal"].ap50 == pytest.approx(3 / 9)
+    actual = oracle.ceilings(REPRESENTATIONS["components"], [record(touching())], 1)
+    assert actual["ideal"].ap50 == pytest.approx(3 / 9)
 
 
 def test_small_instances_count_as_the_config_says(oracle):
-    found = oracle.ceilings(REPRESENTATIONS["colours"], [record(touching())], 1, min_area=110)
-    assert found["ideal"].ap50 == pytest.approx(7 / 8)  # the smallest has about 100 pixels
+    actual = oracle.ceilings(REPRESENTATIONS["colours"], [record(touching())], 1, min_area=110)
+    assert actual["ideal"].ap50 == pytest.approx(7 / 8)  # the smallest has about 100 pixels
 
 
 def test_noise_has_the_strength_that_it_says(oracle):
@@ -78,3 +79,40 @@ def test_coarse_maps_are_means_of_squares_between_their_centres(oracle):
     assert values.shape == ramp.shape
     np.testing.assert_allclose(values[:, 1:-1], ramp[:, 1:-1], atol=1e-5)  # linear, so only the ends differ
     np.testing.assert_array_equal(foreground, inside)
+
+
+def rows_of(table):
+    """The cells of each row of a Markdown table, by the first cell."""
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    return {first: cells for first, *cells in rows if not first.startswith("---")}
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+def test_the_oracle_prints_a_row_for_each_representation_with_the_settings_of_the_config(oracle, capsys):
+    config = semantic.get_config("dataset=synthetic")
+    config.dataset.validation = "validation[:1]"
+    tables = []
+    for smoothing in (1.0, 3.0):
+        config.task.decoder.smoothing = smoothing
+        oracle.main(config, count=5)
+        output = capsys.readouterr().out
+        assert "1 validation images of synthetic" in output
+        tables.append(rows_of(output))
+    assert list(tables[0]) == ["representation", *REPRESENTATIONS]
+    for cells in tables[0].values():
+        assert len(cells) == len(oracle.DEGRADATIONS)
+    assert tables[0]["components"] == tables[1]["components"]
+    assert tables[0]["distance"] != tables[1]["distance"]
+
+
+def test_robustness_prints_a_row_for_each_method(oracle, capsys):
+    from suites import robustness
+
+    config = semantic.get_config("dataset=synthetic")
+    config.dataset.test = "test[:1]"
+    robustness.main(config, ["reference", "naive"])
+    table = rows_of(capsys.readouterr().out)
+    assert list(table) == ["method", "reference", "naive"]
+    for name in ("reference", "naive"):
+        scores = [float(cell) for cell in table[name]]
+        assert scores[-1] == pytest.approx(min(scores[:-1]) / scores[0], abs=0.01)

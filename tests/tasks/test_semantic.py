@@ -105,8 +105,8 @@ def test_the_loss_is_least_for_the_truth_and_blind_to_what_is_ignored(instances)
 def test_foreground_is_where_the_sum_of_its_classes_exceeds_a_threshold(threshold, expected):
     pixels = [[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.5, 0.0, 0.5 + 1e-3], [0.9, 0.05, 0.05]]
     task = make("components", foreground_threshold=threshold, min_area=(1,))
-    found = task.segment({"classes": np.array([pixels], np.float32)})
-    assert found.semantic[0].tolist() == expected
+    segmentation = task.segment({"classes": np.array([pixels], np.float32)})
+    assert segmentation.semantic[0].tolist() == expected
 
 
 def test_settings_of_the_decoder_reach_it():
@@ -146,3 +146,16 @@ def test_refuses_what_it_does_not_know():
         output_channels(SemanticConfig(instances="stars"), 3)
     with pytest.raises(InputError, match="3 values for 2"):
         make("distance", min_area=(1, 2, 3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("instances", REPRESENTATIONS)
+def test_outputs_that_are_not_finite_are_refused(instances, value):
+    labels, semantic = scene()
+    task = make(instances)
+    for name in task.predict(perfect(labels, semantic, instances), jnp.zeros((1, 24, 40, 1))):
+        outputs = task.predict(perfect(labels, semantic, instances), jnp.zeros((1, 24, 40, 1)))
+        damaged = {key: np.array(values[0]) for key, values in outputs.items()}
+        damaged[name][10, 10] = value
+        with pytest.raises(InputError, match=f"the output {name} of the network is not finite"):
+            task.segment(damaged)

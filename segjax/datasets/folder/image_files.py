@@ -11,7 +11,8 @@ from pathlib import Path
 
 from segjax.data.readers import SUFFIXES
 from segjax.datasets.folder.table import FIELDS, GROUPS, read_table
-from segjax.datasets.formats import without_masks
+from segjax.datasets.formats import SUFFIXES as MASK_SUFFIXES
+from segjax.datasets.formats import annotations_among
 from segjax.errors import InputError
 
 SPLITS = {
@@ -59,12 +60,13 @@ def list_items(
 
     Args:
       images: a folder, or a pattern of files such as `set/*/images/*.png`, whose part before the first
-        wildcard is the folder.
+        wildcard is the folder. Brackets are wildcards only if no file or folder has this name.
       metadata: table with a column `image` and any of `FIELDS`, see `read_table`.
       pattern: pattern of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` matches any
         text. Values of the table take precedence.
       without: folders to ignore, such as that of the masks.
-      among_masks: whether masks are in the same folders; files named as masks are ignored.
+      among_masks: whether masks are in the same folders; files named as masks are ignored. What Cellpose
+        writes beside an image is always ignored.
 
     Returns:
       The folder, and its images sorted by key.
@@ -73,16 +75,17 @@ def list_items(
       InputError: if there is no image, two images have one name, or the table or the pattern does not match.
     """
     root, files = _find(str(images), [Path(folder).resolve() for folder in without])
+    key_by_path = {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
+    annotations = annotations_among(set(key_by_path.values()), MASK_SUFFIXES if among_masks else ())
     keys: dict[str, Path] = {}
     names: dict[str, Path] = {}
-    for path in files:
-        key = path.relative_to(root).with_suffix("").as_posix()
+    for path, key in key_by_path.items():
+        if key in annotations:
+            continue
         for taken, what in ((keys, key), (names, key.replace("/", "_"))):
             if what in taken:
                 raise InputError(f"{taken[what]} and {path} would have the same name {what!r}: rename one")
             taken[what] = path
-    if among_masks:
-        keys = without_masks(keys)
     known = {} if metadata is None else read_table(Path(metadata), keys)
     by_name = {} if pattern is None else _match(pattern, keys)
     items = []
@@ -94,17 +97,25 @@ def list_items(
 
 def root_of(images: str | Path) -> Path:
     """Returns the folder of the images; of a file pattern the part before the first wildcard."""
-    parts = Path(images).parts
-    magic = next((index for index, part in enumerate(parts) if glob.has_magic(part)), None)
-    return Path(images) if magic is None else Path(*parts[:magic])
+    return _split(Path(images))[0]
+
+
+def _split(images: Path) -> tuple[Path, str]:
+    """Returns the folder, and the pattern of the files in it, "." for all.
+
+    A part with brackets is a name if a file or folder has it, and else a pattern.
+    """
+    root = next(root for root in (images, *images.parents) if root.exists() or not glob.has_magic(str(root)))
+    return root, str(images.relative_to(root))
 
 
 def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
-    root = root_of(images)
+    root, pattern = _split(Path(images))
     if not root.is_dir():
         raise InputError(f"--images={root} is not a folder; give one that holds images")
-    pattern = str(Path(images).relative_to(root))
-    paths = list(root.rglob("*") if pattern == "." else root.glob(pattern))
+    # Below the first wildcard, too, brackets may belong to names.
+    patterns = [pattern, pattern.replace("[", "[[]")]
+    paths = list(root.rglob("*") if pattern == "." else {path for one in patterns for path in root.glob(one)})
     files = [
         path
         for path in paths

@@ -11,7 +11,7 @@ from segjax.datasets.formats.auto_format import detect_format
 from segjax.datasets.formats.coco import open_coco
 from segjax.datasets.formats.imagej import open_imagej
 from segjax.datasets.formats.labelme import open_labelme
-from segjax.datasets.formats.layout import SUFFIXES, AnnotationSource, absolute, without_masks
+from segjax.datasets.formats.layout import AnnotationSource, absolute
 from segjax.datasets.formats.mask_images import (
     open_binary,
     open_classes,
@@ -19,12 +19,21 @@ from segjax.datasets.formats.mask_images import (
     open_instances,
     open_labels,
 )
+from segjax.datasets.formats.names import SUFFIXES, annotations_among, without_masks
 from segjax.datasets.formats.qupath import open_qupath
 from segjax.datasets.formats.remapping import match_by_path_end
 from segjax.datasets.formats.voc import open_voc
 from segjax.errors import InputError, choose
 
-__all__ = ["FORMATS", "SUFFIXES", "Annotations", "RawAnnotation", "open_annotations", "without_masks"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Annotations",
+    "RawAnnotation",
+    "annotations_among",
+    "open_annotations",
+    "without_masks",
+]
 
 FORMATS: dict[str, Callable[[AnnotationSource], Annotations]] = {
     "labels": open_labels,

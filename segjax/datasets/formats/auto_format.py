@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from segjax.data.readers import SUFFIXES, is_lossy
 from segjax.datasets.formats.coco import image_names
 from segjax.datasets.formats.documents import load_json
 from segjax.datasets.formats.imagej import SUFFIXES as ROI_SUFFIXES
-from segjax.datasets.formats.layout import IMAGE_FOLDER, MASK_FOLDERS, AnnotationSource, absolute
+from segjax.datasets.formats.layout import AnnotationSource, absolute
 from segjax.datasets.formats.mask_images import read_foreground
+from segjax.datasets.formats.names import IMAGE_FOLDER, MASK_FOLDERS
 from segjax.datasets.formats.qupath import is_feature
 from segjax.datasets.formats.voc import CLASSES, OBJECTS
 from segjax.errors import InputError
@@ -55,16 +57,26 @@ def detect_format(source: AnnotationSource, formats: tuple[str, ...]) -> str:
     elif first:
         # A picture with the name of an outline file is most likely the image itself.
         pictures = [path for path in pictures if path.stem not in stems]
+    if "imagej" in first and _covers(pictures, source.files(ROI_SUFFIXES)):
+        del first["imagej"]
     if pictures:
         first[_picture_format(source, pictures, formats)] = pictures[0]
     if len(first) == 1:
         return next(iter(first))
     if not first:
-        raise damaged or InputError(
-            f"{source.path} holds no annotation; the formats are {', '.join(formats)}"
-        )
+        raise damaged or source.nothing(f"the formats are {', '.join(formats)}")
     shown = " and ".join(f"{path} ({name})" for name, path in first.items())
     raise InputError(f"{shown} have different formats; choose one: {', '.join(formats)}")
+
+
+def _covers(pictures: list[Path], rois: Iterable[Path]) -> bool:
+    """Returns whether all ROIs are outlines that Cellpose writes beside label images of the same cells."""
+    labels = {path.with_suffix("") for path in pictures}
+    return all(
+        path.stem.endswith("_rois")
+        and path.with_name(f"{path.stem.removesuffix('_rois')}_cp_masks") in labels
+        for path in rois
+    )
 
 
 def _outline_format(path: Path) -> str | None:

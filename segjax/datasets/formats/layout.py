@@ -5,20 +5,26 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from segjax.data.readers import MAX_PIXELS
-from segjax.data.readers import SUFFIXES as IMAGE_SUFFIXES
-from segjax.datasets.formats.annotation import BACKGROUND, IGNORED, RawAnnotation
-from segjax.errors import InputError
+import numpy as np
 
-# Endings that programs append to the name of an image to name its annotation.
-SUFFIXES = ("_mask", "_masks", "_label", "_labels", "-mask", "_seg", "_cp_masks", "_anno")
-IMAGE_FOLDER = "images"
-# Siblings of the folder of images.
-MASK_FOLDERS = ("masks", "labels", "annotations")
+from segjax.data.readers import MAX_PIXELS
+from segjax.data.readers import SUFFIXES as PICTURE_SUFFIXES
+from segjax.data.readers.array import read_header
+from segjax.datasets.formats.annotation import BACKGROUND, IGNORED, RawAnnotation
+from segjax.datasets.formats.names import (
+    IMAGE_FOLDER,
+    MASK_FOLDERS,
+    OME,
+    SUFFIXES,
+    pictures_by_cellpose,
+    without_suffix,
+)
+from segjax.errors import InputError
+from segjax.files import explain_refusal
 
 
 def absolute(path: Path) -> Path:
@@ -46,29 +52,62 @@ class AnnotationSource:
     images: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     crowds_are_cells: bool = False
 
+    @cached_property
+    def root(self) -> Path:
+        """The folder of the annotations."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    @cached_property
+    def listing(self) -> tuple[list[Path], list[Path]]:
+        """All files, sorted, and the files that hold Python objects, which are never loaded.
+
+        Dot files, which macOS leaves next to every file that it copies, and the pictures that Cellpose writes
+        for other pictures are in neither list.
+
+        Raises:
+          InputError: if a folder cannot be read.
+        """
+        if self.path.is_file():
+            return ([], [self.path]) if _holds_objects(self.path) else ([self.path], [])
+        walk = os.walk(self.path, onerror=_refuse_folder)
+        paths = sorted(Path(folder, name) for folder, _, names in walk for name in names if name[0] != ".")
+        keys = {path: self.key_of(path) for path in paths if path.is_file()}
+        passed_over = pictures_by_cellpose(set(keys.values()), self.suffixes) - self.images.keys()
+        files = [path for path, key in keys.items() if key not in passed_over]
+        objects = {path for path in files if path.name.endswith("_seg.npy") and _holds_objects(path)}
+        return [path for path in files if path not in objects], sorted(objects)
+
+    def key_of(self, path: Path) -> str:
+        """Returns the path of a file relative to the root, without suffix."""
+        return path.relative_to(self.root).with_suffix("").as_posix()
+
     def files(self, suffixes: Iterable[str]) -> Iterator[Path]:
         """Lists the files with one of these suffixes, sorted, without images next to a folder of masks."""
         suffixes = tuple(suffixes)
-        for path in [self.path] if self.path.is_file() else sorted(self.path.rglob("*")):
-            # macOS leaves a dot file next to every file it copies.
-            matches = path.suffix.lower() in suffixes and not path.name.startswith(".")
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES
-            if matches and not (is_image and self.is_in_image_folder(path)) and path.is_file():
+        for path in self.listing[0]:
+            is_picture = path.suffix.lower() in PICTURE_SUFFIXES
+            if path.suffix.lower() in suffixes and not (is_picture and self.is_in_image_folder(path)):
                 yield path
 
     def index(self, suffixes: Iterable[str]) -> FileIndex:
         """Lists the files with one of these suffixes by the images they belong to."""
-        root = self.path.parent if self.path.is_file() else self.path
-        files = defaultdict(list)
+        files, images = defaultdict(list), set(self.images.values())
         for path in self.files(suffixes):
-            files[path.relative_to(root).with_suffix("").as_posix()].append(path)
+            if absolute(path) not in images:
+                files[self.key_of(path)].append(path)
         if not files:
-            raise InputError(f"{self.path} holds no annotation; files end in {', '.join(suffixes)}")
-        # The longest first: `a_cp_masks` belongs to `a`, not to `a_cp`.
-        name_suffixes = tuple(sorted(self.suffixes, key=len, reverse=True))
-        return FileIndex(
-            root, {stem: tuple(paths) for stem, paths in files.items()}, name_suffixes, self.images
-        )
+            raise self.nothing(f"files end in {', '.join(suffixes)}")
+        stems = {stem: tuple(paths) for stem, paths in files.items()}
+        return FileIndex(self.root, stems, self.suffixes, self.images)
+
+    def nothing(self, remedy: str) -> InputError:
+        """Returns the error that there is no annotation."""
+        if self.listing[1]:
+            remedy = (
+                f"{self.listing[1][0].name} holds Python objects, which are never loaded because they may run"
+                " any code: save the masks as PNG or TIFF, in Cellpose by File > Save masks"
+            )
+        return InputError(f"{self.path} holds no annotation; {remedy}")
 
     def names(self, annotated: Iterable[str] = ()) -> tuple[str, ...]:
         """Returns the names of all classes, background first.
@@ -99,7 +138,7 @@ class FileIndex:
     Attributes:
       root: the folder of the files.
       files: annotation files by path relative to the root, without suffix.
-      suffixes: endings that an annotation may append to the name of its image, the longest first.
+      suffixes: endings that an annotation may append to the name of its image.
       images: see `AnnotationSource`.
     """
 
@@ -113,17 +152,16 @@ class FileIndex:
         """Keys of the annotated images: those of known images, or what the names of the files imply."""
         keys = {key for key in self.images if self._candidates(key)}
         taken = {absolute(path) for key in keys for path in self._candidates(key)}
-        taken.update(self.images.values())
         for stem, paths in self.files.items():
             if not taken.issuperset(map(absolute, paths)):
                 keys.add(self._image_key(stem))
         return frozenset(keys)
 
-    def find(self, key: str) -> Path:
-        """Returns the file of an image.
+    def find(self, key: str) -> list[Path]:
+        """Returns the files of an image.
 
         Raises:
-          InputError: if there is none, or more than one.
+          InputError: if there is none.
         """
         paths = self._candidates(key)
         if not paths:
@@ -131,11 +169,7 @@ class FileIndex:
                 f"{self.root} holds no annotation of {key}; name it like the image, or remove the image",
                 kind="missing_mask",
             )
-        if len(paths) > 1:
-            raise InputError(
-                f"{paths[0]} and {paths[1]} both annotate {key}; keep one of them", kind="two_masks"
-            )
-        return paths[0]
+        return paths
 
     def _candidates(self, key: str) -> list[Path]:
         parts = key.split("/")
@@ -146,16 +180,12 @@ class FileIndex:
         return [
             path
             for stem in stems
-            for suffix in ("", *self.suffixes)
+            for suffix in ("", *self.suffixes, *(suffix + OME for suffix in self.suffixes))
             for path in self.files.get(stem + suffix, ())
-            if absolute(path) != self.images.get(key)
         ]
 
     def _image_key(self, stem: str) -> str:
-        for suffix in self.suffixes:
-            if stem.endswith(suffix) and not stem.endswith("/" + suffix) and stem != suffix:
-                stem = stem.removesuffix(suffix)
-                break
+        stem = without_suffix(stem, self.suffixes)
         parts = stem.split("/")
         for depth, part in enumerate(parts[:-1]):
             sibling = [*parts[:depth], IMAGE_FOLDER]
@@ -184,31 +214,35 @@ class OneFilePerImage:
         return self.index.keys
 
     def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
-        """Reads one image, see `Annotations`."""
-        return self.read_file(self.index.find(key), shape)
+        """Reads one image, see `Annotations`. Several files that hold the same annotation are one.
+
+        Raises:
+          InputError: if there is no annotation, or several that differ.
+        """
+        first, *others = self.index.find(key)
+        annotation = self.read_file(first, shape)
+        for other in others:
+            if not _is_equal(annotation, self.read_file(other, shape)):
+                raise InputError(
+                    f"{first} and {other} both annotate {key}, and differ; keep one of them", kind="two_masks"
+                )
+        return annotation
 
 
-def without_masks(images: Mapping[str, Path], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Removes the annotations from the pictures of a folder that holds images and annotations.
+def _is_equal(first: RawAnnotation, second: RawAnnotation) -> bool:
+    return first.classes == second.classes and np.array_equal(first.labels, second.labels)
 
-    Args:
-      images: pictures by key.
-      suffixes: endings that an annotation may append to the name of its image.
 
-    Returns:
-      The pictures that neither lie in a folder of masks next to `images`, nor have the name of another
-      picture with a suffix.
-    """
-    parts_by_key = {key: key.split("/") for key in images}
-    folders = {
-        tuple(parts[: depth + 1]) for parts in parts_by_key.values() for depth in range(len(parts) - 1)
-    }
+def _holds_objects(path: Path) -> bool:
+    """Returns whether a NumPy file holds Python objects, as the `_seg.npy` of Cellpose does."""
+    if path.suffix.lower() != ".npy":
+        return False
+    try:
+        with path.open("rb") as file:
+            return read_header(file)[2].hasobject
+    except (OSError, ValueError):  # the reader reports it
+        return False
 
-    def is_mask(key: str) -> bool:
-        parts = parts_by_key[key]
-        return any(key.endswith(suffix) and key.removesuffix(suffix) in images for suffix in suffixes) or any(
-            part in MASK_FOLDERS and (*parts[:depth], IMAGE_FOLDER) in folders
-            for depth, part in enumerate(parts[:-1])
-        )
 
-    return {key: path for key, path in images.items() if not is_mask(key)}
+def _refuse_folder(error: OSError) -> None:
+    raise InputError(explain_refusal(error)) from error

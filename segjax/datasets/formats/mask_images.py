@@ -22,12 +22,15 @@ from segjax.data.readers import (
     read_labels,
 )
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation, check_shape, rasterize_instances
-from segjax.datasets.formats.layout import IMAGE_FOLDER, MASK_FOLDERS, AnnotationSource, OneFilePerImage
+from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
+from segjax.datasets.formats.names import IMAGE_FOLDER, MASK_FOLDERS
 from segjax.errors import InputError
 from segjax.segmentation import Cutout, colour_ids
 
 # A JPEG of black and white holds every value in between.
 JPEG_THRESHOLD = 128
+# A class map with more values holds ids, or blends of classes.
+MAX_CLASSES = 64
 
 
 def open_labels(source: AnnotationSource) -> Annotations:
@@ -46,17 +49,25 @@ def open_binary(source: AnnotationSource) -> Annotations:
 
 
 def open_classes(source: AnnotationSource) -> Annotations:
-    """Class maps, one for each image: id k is class k, and instances are the 8-connected parts of a class.
+    """Class maps, one for each image; instances are the 8-connected parts of a class.
 
-    Without names the classes are called class 1, class 2, ...; their number is that of all files.
+    Without names, each value or colour of the files is a class, such as `class 2`. With names, value k is
+    class k; if there are as many values as names, they are the classes in ascending order.
     """
+    index = source.index(SUFFIXES)
+    paths = [path for paths in index.files.values() for path in paths]
+    values = sorted(set().union(*(_values(path, source.max_pixels) for path in paths)))
     names = source.class_names
     if names is None:
-        paths = source.files(SUFFIXES)
-        highest = max((_highest_id(path, source.max_pixels) for path in paths), default=1)
-        names = ("background", *(f"class {index}" for index in range(1, max(highest, 1) + 1)))
-    read_file = partial(_read_classes, max_pixels=source.max_pixels)
-    return OneFilePerImage(source.index(SUFFIXES), names, read_file)
+        is_colour = bool(values) and values[-1] >= 2**16
+        written = [f"#{value - 1:06x}" if is_colour else str(value) for value in values or [1]]
+        names = ("background", *(f"class {value}" for value in written))
+    class_of = dict(zip(values, range(1, len(names)), strict=False))
+    if len(values) != len(names) - 1:
+        class_of = {value: value for value in range(1, len(names))}
+    return OneFilePerImage(
+        index, names, partial(_read_classes, class_of=class_of, max_pixels=source.max_pixels)
+    )
 
 
 def open_instances(source: AnnotationSource) -> Annotations:
@@ -172,22 +183,39 @@ def _read_picture(
     return RawAnnotation(labels.astype(np.int32), files=(str(path),), lossy=is_lossy(path), binary=binary)
 
 
-def _read_classes(path: Path, shape: tuple[int, int], *, max_pixels: int) -> RawAnnotation:
-    semantic = read_labels(path, max_pixels=max_pixels)
-    check_shape(path, semantic.shape, shape)
-    labels, count = connected_parts(semantic, background=0, connectivity=2, return_num=True)
-    class_by_label = np.zeros(count + 1, np.int64)
-    class_by_label[labels.ravel()] = semantic.ravel()
-    classes = dict(enumerate(class_by_label[1:].tolist(), start=1))
-    return RawAnnotation(labels.astype(np.int32), classes, (str(path),), lossy=is_lossy(path))
+def _read_classes(
+    path: Path, shape: tuple[int, int], *, class_of: Mapping[int, int], max_pixels: int
+) -> RawAnnotation:
+    values = read_labels(path, max_pixels=max_pixels)
+    check_shape(path, values.shape, shape)
+    labels, count = connected_parts(values, background=0, connectivity=2, return_num=True)
+    value_by_label = np.zeros(count + 1, np.int64)
+    value_by_label[labels.ravel()] = values.ravel()
+    present = value_by_label[1:].tolist()
+    if unknown := sorted(set(present) - class_of.keys()):
+        what = (
+            f"the value {unknown[0]}, which is none of the {len(class_of)} classes: write class k as value k"
+            if len(set(present)) <= MAX_CLASSES
+            else f"{len(set(present))} values, more than classes: export it without scaling"
+        )
+        raise InputError(
+            f"{path} holds {what}, or use the format labels if the values are ids of cells",
+            kind="invalid_class",
+        )
+    classes = {label: class_of[value] for label, value in enumerate(present, start=1)}
+    return RawAnnotation(labels.astype(np.int32), classes, (str(path),))
 
 
-def _highest_id(path: Path, max_pixels: int) -> int:
-    """Returns the highest id of a class map; 0 if it cannot be read, which is said when its image is read."""
+def _values(path: Path, max_pixels: int) -> set[int]:
+    """Returns the values of a class map, without background.
+
+    Nothing is returned of a file that cannot be read or has too many values: reading its image says so.
+    """
     try:
-        return int(read_labels(path, max_pixels=max_pixels).max(initial=0))
+        values = np.unique(read_labels(path, max_pixels=max_pixels))
     except InputError:
-        return 0
+        return set()
+    return set(values[values > 0].tolist()) if len(values) <= MAX_CLASSES else set()
 
 
 def _read_label_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:

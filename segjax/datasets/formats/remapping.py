@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation
+from segjax.datasets.formats.names import base_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ def match_by_path_end(annotations: Annotations, images: Iterable[str]) -> Annota
     """Matches images to annotations by the end of the path where the full path is unknown.
 
     `JPEGImages/a` in a COCO file matches the image `a` of the folder `JPEGImages`, and the object `a` of a
-    VOC folder matches the image `JPEGImages/a`, if the match is unique on both sides.
+    VOC folder matches the image `JPEGImages/a`, if the match is unique on both sides. Names that differ match
+    if they are equal for `base_name`, as those of `a.ome.tif` and `a.tif` are.
 
     Args:
       annotations: annotations under their own keys.
@@ -50,17 +52,28 @@ def match_by_path_end(annotations: Annotations, images: Iterable[str]) -> Annota
       The annotations under the keys of the images.
     """
     images = set(images)
-    by_name = defaultdict(list)
-    for name in annotations.keys:
-        by_name[name.rsplit("/", 1)[-1]].append(name)
-    keys_by_name: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(images - annotations.keys):
-        matches = [
-            name
-            for name in by_name[key.rsplit("/", 1)[-1]]
-            if f"/{name}".endswith(f"/{key}") or f"/{key}".endswith(f"/{name}")
-        ]
-        if len(matches) == 1 and matches[0] not in images:
-            keys_by_name[matches[0]].append(key)
-    names = {keys[0]: name for name, keys in keys_by_name.items() if len(keys) == 1}
+    names: dict[str, str] = {}
+    for plain in (str, base_name):
+        unmatched = annotations.keys - images - set(names.values())
+        names |= _match(images - annotations.keys - names.keys(), unmatched, annotations.keys, plain)
     return RemappedKeys(annotations, names) if names else annotations
+
+
+def _match(
+    images: Iterable[str], unmatched: Collection[str], names: Iterable[str], plain: Callable[[str], str]
+) -> dict[str, str]:
+    """Returns the unmatched names of annotations, by image, whose path ends alike for `plain`.
+
+    An image has a match only if no other of all names ends alike.
+    """
+    by_end = defaultdict(list)
+    for name in names:
+        by_end[plain(name).rsplit("/", 1)[-1]].append((name, f"/{plain(name)}"))
+    keys_by_name: dict[str, list[str]] = defaultdict(list)
+    for key in images:
+        end = f"/{plain(key)}"
+        candidates = by_end[end.rsplit("/", 1)[-1]]
+        matches = [name for name, other in candidates if other.endswith(end) or end.endswith(other)]
+        if len(matches) == 1 and matches[0] in unmatched:
+            keys_by_name[matches[0]].append(key)
+    return {keys[0]: name for name, keys in keys_by_name.items() if len(keys) == 1}

@@ -53,10 +53,10 @@ def test_grey_is_a_mixture_of_the_channels_that_differs():
     for image in images:
         np.testing.assert_array_equal(image[..., 0], image[..., 1])
         np.testing.assert_array_equal(image[..., 0], image[..., 2])
-        found = np.linalg.lstsq(picture().reshape(-1, 3), image[..., 0].ravel(), rcond=None)[0]
-        assert found.sum() == pytest.approx(1, abs=1e-3)
-        assert (found > 0).all()
-        weights.append(found)
+        actual = np.linalg.lstsq(picture().reshape(-1, 3), image[..., 0].ravel(), rcond=None)[0]
+        assert actual.sum() == pytest.approx(1, abs=1e-3)
+        assert (actual > 0).all()
+        weights.append(actual)
     assert np.std(weights, axis=0).min() > 0.1
 
 
@@ -76,6 +76,6 @@ def test_an_inverted_image_of_a_policy_keeps_its_range():
     labels = (image[..., 0] > 0.5).astype(np.int32)
     example = {"image": image, "labels": labels, "semantic": labels}
     augment = make_augment(patch_size=32, policy=("invert",), invert=1.0)
-    found = np.asarray(augment(KEYS[0], example)["image"])
-    assert found[labels == 1].max() < found[labels == 0].min()
-    np.testing.assert_allclose(np.percentile(found, (2, 98)), np.percentile(image, (2, 98)), atol=0.1)
+    actual = np.asarray(augment(KEYS[0], example)["image"])
+    assert actual[labels == 1].max() < actual[labels == 0].min()
+    np.testing.assert_allclose(np.percentile(actual, (2, 98)), np.percentile(image, (2, 98)), atol=0.1)

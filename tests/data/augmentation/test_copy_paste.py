@@ -169,12 +169,12 @@ def test_copies_have_all_targets_but_no_colour():
     for name in ("poisson", "diffusion"):
         one[name] = np.where(inside, rng.uniform(1, 2, inside.shape), 0).astype(np.float32)
     one["colours"] = np.where(inside, 1 + one["labels"] % 4, 0).astype(np.int32)
-    found = every(one)
-    is_copy = found["labels"] > 5
+    actual = every(one)
+    is_copy = actual["labels"] > 5
     assert is_copy.any()
     for name in ("distance", "poisson", "diffusion"):
         # Every value of a copy is one of the original, an instance that no border cuts.
-        assert np.isin(found[name][is_copy], one[name][one["labels"] == 3]).all()
-    assert not found["colours"][is_copy].any()
-    kept = np.broadcast_to(one["colours"], found["labels"].shape)
-    np.testing.assert_array_equal(found["colours"][~is_copy], kept[~is_copy])
+        assert np.isin(actual[name][is_copy], one[name][one["labels"] == 3]).all()
+    assert not actual["colours"][is_copy].any()
+    before = np.broadcast_to(one["colours"], actual["labels"].shape)
+    np.testing.assert_array_equal(actual["colours"][~is_copy], before[~is_copy])

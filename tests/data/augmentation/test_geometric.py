@@ -154,8 +154,8 @@ def test_flows_at_the_contact_of_two_cells_survive_a_rotation():
         "diffusion": TARGETS["diffusion"](labels),
     }
     move = functools.partial(geometric.warp, names=("rotation",), strengths=STRENGTHS)
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example))
-    for moved, values in zip(found["labels"], found["diffusion"], strict=True):
+    actual = jax.tree.map(np.asarray, jax.jit(jax.vmap(move, in_axes=(0, None)))(KEYS, example))
+    for moved, values in zip(actual["labels"], actual["diffusion"], strict=True):
         # The diffusion of the rotated labels, computed again.
         expected = np.asarray(flow_of(TARGETS["diffusion"](moved), moved))
         touching = near_two_instances(moved, radius=1) & (moved > 0)

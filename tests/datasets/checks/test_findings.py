@@ -159,8 +159,8 @@ def test_errors_of_readers_have_a_kind(tmp_path, kind, name, write, read):
 def test_errors_of_annotations_have_a_kind(tmp_path, kind, key, format):  # noqa: A002
     Image.fromarray(GREY[:8]).save(tmp_path / "small.png")
     Image.fromarray(GREY).save(tmp_path / "ids.png")
-    for suffix in (".png", ".bmp"):
-        Image.fromarray(GREY).save(tmp_path / f"twice{suffix}")
+    for suffix, ids in ((".png", GREY), (".bmp", GREY // 2)):
+        Image.fromarray(ids).save(tmp_path / f"twice{suffix}")
     (tmp_path / "short.png").write_bytes(content(".png")[:-80])
     (tmp_path / "folder").mkdir()
     annotations = open_annotations(tmp_path, format=format)

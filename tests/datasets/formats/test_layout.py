@@ -34,14 +34,17 @@ def test_other_suffixes_can_be_given(tmp_path):
 
 def test_two_that_could_be_meant_are_both_named(tmp_path):
     put(tmp_path / "a.png")
-    put(tmp_path / "a_mask.png")
+    put(tmp_path / "a_mask.png", CELLS[::-1])
     put(tmp_path / "b.png")
-    put(tmp_path / "b.bmp")
+    put(tmp_path / "b.bmp", CELLS[::-1])
+    put(tmp_path / "c.png")
+    put(tmp_path / "c_mask.bmp")
     annotations = open_annotations(tmp_path)
-    with pytest.raises(InputError, match=r"a\.png and .*a_mask\.png both annotate a; keep one"):
+    with pytest.raises(InputError, match=r"a\.png and .*a_mask\.png both annotate a, and differ; keep"):
         annotations.read("a", (2, 3))
     with pytest.raises(InputError, match=r"b\.bmp and .*b\.png both annotate b"):
         annotations.read("b", (2, 3))
+    np.testing.assert_array_equal(annotations.read("c", (2, 3)).labels, CELLS)
 
 
 @pytest.mark.parametrize("name", ["masks", "labels", "annotations"])

@@ -1,0 +1,195 @@
+"""Folders of images and masks as people and programs arrange them. A new layout is one line of a table."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+from PIL import Image
+from skimage.measure import find_contours
+
+from segjax.datasets.sources import FolderSource
+from segjax.errors import InputError
+from segjax.experiment.prediction_inputs import find_inputs
+from segjax.experiment.prepare_folder import Request, prepare_folder
+from tests.situations.conftest import cells
+
+COUNT = 6
+ACCENT = "zellk\u00f6rper"
+DECOMPOSED = unicodedata.normalize("NFD", ACCENT)
+
+# Name: image and mask of the number {}, then --images and --masks.
+LAYOUTS = {
+    "two folders": ("images/{}.png", "masks/{}.png", "images", "masks"),
+    "one folder": ("{}.png", "{}_mask.png", "", ""),
+    "both below one folder": ("images/{}.png", "masks/{}.png", "", ""),
+    "images in the folder of masks": ("images/{}.png", "masks/{}.png", "images", ""),
+    "images below masks": ("images/{}.png", "{}_mask.png", "images", ""),
+    "images below masks of one name": ("raw/{}.png", "{}.png", "raw", ""),
+    "images beside masks of another name": ("raw/{}.png", "truth/{}.png", "raw", ""),
+    "masks below images": ("{}.png", "masks/{}.png", "", "masks"),
+    "a pattern, and masks below": ("p1/{}.png", "masks/p1/{}.png", "**/*.png", "masks"),
+    "brackets": ("set [v2]/images/{}.png", "set [v2]/masks/{}.png", "set [v2]/images", "set [v2]/masks"),
+    "brackets in the folder of both": ("[1]/images/{}.png", "[1]/masks/{}.png", "[1]", "[1]"),
+    "brackets and a pattern": ("[a]/p1/[b]/{}.png", "m/p1/[b]/{}.png", "[a]/*/[b]/*.png", "m"),
+    "a pattern with a class of characters": ("p1/{}.png", "m/p1/{}.png", "p[12]/*.png", "m"),
+    "braces, stars and question marks": ("{{a}} *?/i/{}.png", "{{a}} *?/m/{}.png", "{a} *?/i", "{a} *?/m"),
+    "OME images": ("images/{}.ome.tif", "masks/{}.tif", "images", "masks"),
+    "OME masks": ("images/{}.tif", "masks/{}.ome.tif", "images", "masks"),
+    "OME masks with a suffix": ("images/{}.png", "masks/{}_mask.ome.tif", "images", "masks"),
+    "OME images, masks with a suffix": ("{}.ome.tif", "{}_labels.tif", "", ""),
+    "OME for both": ("images/{}.ome.tiff", "masks/{}.ome.tif", "images", "masks"),
+    "_image and _mask": ("{}_image.png", "{}_mask.png", "", ""),
+    "_image and _mask in two folders": ("images/{}_image.png", "masks/{}_mask.png", "images", "masks"),
+    "_raw and _labels": ("{}_raw.tif", "{}_labels.tif", "", ""),
+    "_img and nothing": ("images/{}_img.png", "masks/{}.png", "images", "masks"),
+    "composed and decomposed": (f"i/{ACCENT}{{}}.png", f"m/{DECOMPOSED}{{}}.png", "i", "m"),
+    "decomposed, with a suffix": (f"{DECOMPOSED}{{}}.png", f"{ACCENT}{{}}_mask.png", "", ""),
+    "capitals": ("images/Cell_{}.PNG", "masks/cell_{}.png", "images", "masks"),
+    "VOC": ("JPEGImages/{}.png", "SegmentationObject/{}.png", "JPEGImages", ""),
+    "VOC, all of it": ("JPEGImages/{}.png", "SegmentationObject/{}.png", "", ""),
+}
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ".tif" in path.name:
+        tifffile.imwrite(path, pixels, ome=".ome." in path.name, photometric="minisblack")
+    elif path.suffix == ".npy":
+        np.save(path, pixels, allow_pickle=True)
+    else:
+        Image.fromarray(pixels).save(path)
+
+
+def prepared(tmp_path, images, masks, **options):
+    """The label images of the prepared data set, by name."""
+    out = tmp_path.parent / f"{tmp_path.name} out"
+    request = Request(images=str(images), masks=str(masks), out=str(out), **options)
+    prepare_folder(request, workers=0, previews=False)
+    return {
+        record.name: record.truth.labels
+        for split in ("train", "validation", "test")
+        for record in FolderSource(split, data_dir=out)
+    }
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_image_gets_its_own_mask(tmp_path, name):
+    image, mask, images, masks = LAYOUTS[name]
+    names = {}
+    for index in range(COUNT):
+        pixels, labels = cells(index)
+        path = tmp_path / image.format(index)
+        write(path, pixels)
+        write(tmp_path / mask.format(index), labels)
+        if "SegmentationObject" in mask:
+            write(tmp_path / f"SegmentationClass/{index}.png", (labels > 0).astype(np.uint8))
+        names[index] = path
+    truth = prepared(tmp_path, tmp_path / images, tmp_path / masks)
+    assert len(truth) == COUNT
+    for index, path in names.items():
+        (key,) = [key for key in truth if key.endswith(path.with_suffix("").name)]
+        np.testing.assert_array_equal(truth[key], cells(index)[1])
+
+
+def rois(path, labels):
+    outlines = [find_contours(labels == index, 0.5)[0][:, ::-1] + 0.5 for index in range(1, 9)]
+    roifile.roiwrite(path, [roifile.ImagejRoi.frompoints(outline) for outline in outlines], mode="w")
+
+
+class Bomb:
+    """Python object that raises if it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+# What Cellpose writes for an image of one name.
+CELLPOSE = {
+    "_seg.npy": lambda path, labels: write(path, np.array({"masks": Bomb()}, object)),
+    "_cp_masks.png": write,
+    "_cp_masks.tif": write,
+    "_rois.zip": rois,
+    "_flows.tif": lambda path, labels: write(path, np.zeros((3, *labels.shape), np.float32)),
+    "_cp_output.png": lambda path, labels: write(path, np.zeros((50, 70, 3), np.uint8)),
+    "_outlines.png": lambda path, labels: write(path, np.zeros((*labels.shape, 3), np.uint8)),
+    "_cp_outlines.txt": lambda path, labels: path.write_text("1,1,2,2"),
+}
+READABLE = ("_cp_masks.png", "_cp_masks.tif", "_rois.zip")
+SELECTIONS = {
+    "all": tuple(CELLPOSE),
+    "two label images": ("_cp_masks.png", "_cp_masks.tif"),
+    "label images and outlines": ("_cp_masks.png", "_outlines.png", "_seg.npy"),
+    "ROIs": ("_rois.zip", "_seg.npy", "_flows.tif", "_cp_output.png"),
+}
+
+
+def write_cellpose(images, masks, selection):
+    for index in range(COUNT):
+        pixels, labels = cells(index)
+        write(images / f"{index}.tif", pixels)
+        masks.mkdir(parents=True, exist_ok=True)
+        for ending in selection:
+            CELLPOSE[ending](masks / f"{index}{ending}", labels)
+
+
+@pytest.mark.parametrize("masks", ["", "masks"])
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_what_cellpose_writes_is_read_or_passed_over(tmp_path, name, masks):
+    write_cellpose(tmp_path / "images", tmp_path / "images" / masks, SELECTIONS[name])
+    truth = prepared(tmp_path, tmp_path / "images", tmp_path / "images" / masks)
+    assert sorted(truth) == [str(index) for index in range(COUNT)]
+    for index in range(COUNT):
+        assert (truth[str(index)] != cells(index)[1]).sum() < 8 * 4
+
+
+def test_what_cellpose_leaves_is_no_image_if_the_masks_are_elsewhere(tmp_path):
+    write_cellpose(tmp_path / "images", tmp_path / "images", SELECTIONS["all"])
+    for index in range(COUNT):
+        write(tmp_path / f"masks/{index}.png", cells(index)[1])
+    truth = prepared(tmp_path, tmp_path / "images", tmp_path / "masks")
+    assert sorted(truth) == [str(index) for index in range(COUNT)]
+
+
+def test_predict_passes_over_what_cellpose_leaves(tmp_path):
+    write_cellpose(tmp_path / "images", tmp_path / "images", SELECTIONS["all"])
+    found = find_inputs(tmp_path / "images", tmp_path / "out")
+    assert list(found.images) == [str(index) for index in range(COUNT)]
+    assert found.left_out.total() == 8 * COUNT
+
+
+def test_objects_alone_are_refused_with_the_way_out(tmp_path):
+    write_cellpose(tmp_path, tmp_path, ["_seg.npy"])
+    for form in ("auto", "labels"):
+        with pytest.raises(InputError, match=r"0_seg\.npy holds Python objects.*save the masks as PNG"):
+            prepared(tmp_path, tmp_path, tmp_path, mask_format=form)
+
+
+def test_two_masks_that_differ_are_named(tmp_path):
+    write_cellpose(tmp_path, tmp_path, SELECTIONS["two label images"])
+    write(tmp_path / "3_cp_masks.png", cells(5)[1])
+    truth = prepared(tmp_path, tmp_path, tmp_path)
+    assert sorted(truth) == ["0", "1", "2", "4", "5"]
+
+
+def test_names_that_fit_two_images_fit_none(tmp_path):
+    for index in range(COUNT):
+        pixels, labels = cells(index)
+        write(tmp_path / f"images/{index}.png", pixels)
+        write(tmp_path / f"masks/{index}.png", labels)
+    write(tmp_path / "images/x_image.png", cells(8)[0])
+    write(tmp_path / "images/x_raw.png", cells(9)[0])
+    write(tmp_path / "masks/x.png", cells(8)[1])
+    truth = prepared(tmp_path, tmp_path / "images", tmp_path / "masks")
+    assert sorted(truth) == [str(index) for index in range(COUNT)]
+
+
+def test_pictures_named_like_flows_with_masks_of_their_own_are_images(tmp_path):
+    for index in range(COUNT):
+        pixels, labels = cells(index)
+        write(tmp_path / f"images/{index}_flows.png", pixels)
+        write(tmp_path / f"masks/{index}_flows.png", labels)
+    assert len(prepared(tmp_path, tmp_path / "images", tmp_path / "masks")) == COUNT
+    assert len(find_inputs(Path(tmp_path / "images"), tmp_path / "out").images) == COUNT
