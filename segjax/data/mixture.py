@@ -84,4 +84,9 @@ def select_classes(truth: Segmentation, old: Sequence[str], new: Sequence[str]) 
     classes = number[truth.classes]
     labels = np.concatenate([[0], np.where(classes > 0, np.arange(1, len(classes) + 1), 0)])[truth.labels]
     semantic = np.where(truth.semantic < 0, truth.semantic, number[truth.semantic]).astype(np.int32)
-    return Segmentation.from_labels(labels.astype(np.int32), classes=classes[classes > 0], semantic=semantic)
+    return Segmentation.from_labels(
+        labels.astype(np.int32),
+        classes=classes[classes > 0],
+        scores=truth.scores[classes > 0],
+        semantic=semantic,
+    )

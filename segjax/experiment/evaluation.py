@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from segjax.classical import METHODS, make_stages
 from segjax.classical.stages import Stages
 from segjax.data.channels import match_channels
-from segjax.data.mixture import MixedSource
+from segjax.data.mixture import MixedSource, select_classes
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
@@ -108,13 +108,14 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
     Raises:
       InputError: if the data set has none of the classes of the network.
     """
-    opened = open_method(model)
+    opened, reference = open_method(model), make_reference(config)
     source = open_split(config, split)
     if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
+        reference = _with_classes(reference, source.class_names, opened.class_names)
         source = MixedSource([source], opened.class_names)
         config = ConfigDict(config)
         config.dataset.headline = None
-    report = _evaluate_all({model: opened.__call__}, config, source, split)
+    report = _evaluate_all({model: opened.__call__}, config, source, split, reference)
     return _write(folder, dataclasses.replace(report, step=opened.step))
 
 
@@ -140,10 +141,20 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
     return _write(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
 
 
+def _with_classes(method: Method, old: Sequence[str], new: Sequence[str]) -> Method:
+    """Returns a method with the classes `new` in place of `old`; other instances become background."""
+    return lambda image: select_classes(method(image), old, new)
+
+
 def _evaluate_all(
-    methods: Mapping[str, Method], config: ConfigDict, source: Source, split: str
+    methods: Mapping[str, Method],
+    config: ConfigDict,
+    source: Source,
+    split: str,
+    reference: Method | None = None,
 ) -> EvaluationReport:
-    """Evaluates methods and the reference."""
+    """Evaluates methods and the reference, which is that of the config if it is None."""
+    reference = make_reference(config) if reference is None else reference
     evaluations = {
         name: evaluate(
             method,
@@ -152,7 +163,7 @@ def _evaluate_all(
             keep_predictions=True,
             description=f"evaluate {name}",
         )
-        for name, method in {**methods, "reference": make_reference(config)}.items()
+        for name, method in {**methods, "reference": reference}.items()
     }
     return EvaluationReport(
         data_set=config.dataset.name,
