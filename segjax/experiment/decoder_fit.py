@@ -176,6 +176,7 @@ def grid(task: Any) -> Mapping[str, Sequence[Any]]:
         "foreground_threshold": (None, 0.3, 0.4, 0.5, 0.6, 0.7),
         **{f"decoder.{name}": values for name, values in task.config.representation.grid.items()},
         "min_area": areas,
+        "min_fraction": (0.0, 0.05, 0.1, 0.15, 0.2),
     }
 
 

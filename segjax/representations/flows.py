@@ -32,7 +32,7 @@ class Flows:
     channels = 2
     vectors = True
     grid: Mapping[str, Sequence[float]] = MappingProxyType(
-        {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0), "density": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
+        {"smoothing": (0.5, 1.0, 1.5, 2.0, 3.0, 4.0), "density": (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)}
     )
     targets = frozenset({"diffusion"})
 

@@ -12,7 +12,7 @@ from segjax.errors import InputError, choose
 from segjax.losses.combine import mean_where, weighted_sum
 from segjax.representations import REPRESENTATIONS, DecoderConfig, Representation
 from segjax.segmentation import Segmentation
-from segjax.segmentation.masks import remove_small
+from segjax.segmentation.masks import remove_small, typical_area
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 
 
@@ -29,6 +29,8 @@ class SemanticConfig:
       foreground_threshold: minimum probability of foreground, the sum over its classes; None for the most
         probable class.
       min_area: minimum number of pixels of an instance: one number, or one per foreground class.
+      min_fraction: minimum area of an instance as a fraction of the typical area of its class in the image,
+        see `typical_area`.
     """
 
     instances: str = "distance"
@@ -40,6 +42,7 @@ class SemanticConfig:
     decoder: DecoderConfig = DecoderConfig()
     foreground_threshold: float | None = None
     min_area: tuple[int, ...] = (20,)
+    min_fraction: float = 0.0
 
     @property
     def representation(self) -> Representation:
@@ -138,6 +141,7 @@ class SemanticTask:
         for index in range(1, self.num_classes):
             instances = config.representation.decode(semantic == index, maps, config.decoder)
             instances = remove_small(instances, config.min_area[min(index, len(config.min_area)) - 1])
+            instances = remove_small(instances, round(config.min_fraction * typical_area(instances)))
             ids = np.unique(instances[instances > 0])
             renumbered = np.searchsorted(ids, instances) + 1 + len(classes)
             labels = np.where(instances > 0, renumbered, labels).astype(np.int32)

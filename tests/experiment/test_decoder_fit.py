@@ -21,6 +21,8 @@ from segjax.tasks.semantic import SemanticConfig, SemanticTask
 class Copy:
     """A network whose outputs are the channels of the image: a distance map, and the foreground."""
 
+    stride = 1
+
     def apply(self, variables, images):
         foreground = images[..., 1:]
         return {"classes": jnp.concatenate([-foreground, foreground], -1), "distance": images[..., :1]}
@@ -71,7 +73,7 @@ def test_a_fit_is_reproducible(fit):
 
 
 def test_fixed_settings_keep_their_value():
-    fixed = ("decoder.h", "decoder.smoothing", "min_area")
+    fixed = ("decoder.h", "decoder.smoothing", "min_area", "min_fraction")
     result = fit_decoder(predictor(), Records(), step=7, fixed=fixed)
     assert set(result.settings) == {"foreground_threshold"}
     with pytest.raises(InputError, match=r"fixed names decoder\.sigma: choose among foreground_threshold"):

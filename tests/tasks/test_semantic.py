@@ -159,3 +159,15 @@ def test_outputs_that_are_not_finite_are_refused(instances, value):
         damaged[name][10, 10] = value
         with pytest.raises(InputError, match=f"the output {name} of the network is not finite"):
             task.segment(damaged)
+
+
+def test_instances_far_smaller_than_the_others_are_dropped():
+    labels, semantic = scene()
+    labels = np.where(labels == 3, 0, labels)
+    labels[2:5, 34:37] = 3
+    semantic = (labels > 0).astype(int)
+    for fraction, expected in ((0.0, 3), (0.05, 3), (0.1, 2)):
+        task = make("distance", min_fraction=fraction)
+        outputs = perfect(labels, semantic, "distance")
+        outputs = {"classes": softmax(outputs["classes"][0], -1), "distance": outputs["distance"][0, ..., 0]}
+        assert task.segment(outputs).num_instances == expected
