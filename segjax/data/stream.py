@@ -16,10 +16,9 @@ from scipy import ndimage
 from segjax.data.kinds import repeated
 from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Source
-from segjax.data.windows import boxes_in_window, cut_window, pad_boxes
+from segjax.data.windows import boxes_in_window, cut_window, pad_boxes, renumber
 from segjax.errors import InputError
 from segjax.segmentation.masks import typical_diameter
-from segjax.typing import IGNORE
 
 # Random-number domains: image order, patch positions and box sampling use independent streams.
 ORDER, POSITION, BOXES = 0, 1, 2
@@ -199,7 +198,9 @@ class Stream:
         top, left = top - overhang, left - overhang
         window = cut_window(example.maps, top, left, self.window_size)
         if self._config.max_instances is not None:
-            window["classes"] = self._renumber(window, example)
+            window["classes"], excess = renumber(window, example.classes, self._config.max_instances)
+            if excess:
+                self._warn(example.name, excess)
         if example.proposals is not None:
             window |= self._proposals(example.proposals, top, left, self._random(BOXES, row))
         return window
@@ -229,23 +230,6 @@ class Stream:
             corner = np.clip(pixel - size // 2, 0, limits)
         # A side that is smaller than the patch is centred in it.
         return int(corner[0] + smaller[0]), int(corner[1] + smaller[1])
-
-    def _renumber(self, window: HostBatch, example: CachedExample) -> np.ndarray:
-        """Renumbers the instances of a window to 1..N in place and returns their classes."""
-        capacity = self._config.max_instances or 0
-        ids, inverse, areas = np.unique(window["labels"], return_inverse=True, return_counts=True)
-        present = np.flatnonzero(ids > 0)
-        selected = present
-        if len(present) > capacity:
-            selected = np.sort(present[np.argsort(-areas[present], kind="stable")[:capacity]])
-            window["semantic"][np.isin(window["labels"], ids[np.setdiff1d(present, selected)])] = IGNORE
-            self._warn(example.name, len(present) - capacity)
-        number = np.zeros(len(ids), np.int32)
-        number[selected] = np.arange(1, len(selected) + 1)
-        window["labels"] = number[inverse.reshape(window["labels"].shape)]
-        classes = np.zeros(capacity, np.int32)
-        classes[: len(selected)] = example.classes[ids[selected] - 1]
-        return classes
 
     def _warn(self, name: str, excess: int) -> None:
         if name not in self.overfull:

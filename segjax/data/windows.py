@@ -28,6 +28,34 @@ def _reflect(positions: np.ndarray, size: int) -> np.ndarray:
     return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(positions)
 
 
+def renumber(window: dict[str, np.ndarray], classes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
+    """Renumbers the instances of a window to 1..N in place.
+
+    Of more than `capacity` instances, the smallest are removed and their pixels ignored.
+
+    Args:
+      window: maps with "labels" and "semantic".
+      classes: [M] int32, classes of the instances 1..M of the image.
+      capacity: N.
+
+    Returns:
+      Classes [N] int32 of the instances of the window, 0 for ids that are absent, and the number of instances
+      that are removed.
+    """
+    ids, inverse, areas = np.unique(window["labels"], return_inverse=True, return_counts=True)
+    present = np.flatnonzero(ids > 0)
+    selected = present
+    if len(present) > capacity:
+        selected = np.sort(present[np.argsort(-areas[present], kind="stable")[:capacity]])
+        window["semantic"][np.isin(window["labels"], ids[np.setdiff1d(present, selected)])] = IGNORE
+    number = np.zeros(len(ids), np.int32)
+    number[selected] = np.arange(1, len(selected) + 1)
+    window["labels"] = number[inverse.reshape(window["labels"].shape)]
+    own = np.zeros(capacity, np.int32)
+    own[: len(selected)] = classes[ids[selected] - 1]
+    return own, len(present) - len(selected)
+
+
 def boxes_in_window(boxes: np.ndarray, *, top: int, left: int, size: tuple[float, float]) -> np.ndarray:
     """Returns the boxes with more than half their area in a window, clipped to it.
 
