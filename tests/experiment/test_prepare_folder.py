@@ -285,7 +285,7 @@ def test_requests_that_cannot_be_met_are_explained(tmp_path, options, message):
         prepare_folder(request(tmp_path, **options), workers=0, previews=False)
 
 
-def test_a_coco_file_with_nan_costs_the_image_it_is_about(tmp_path):
+def test_an_outline_with_nan_in_a_coco_file_is_left_out(tmp_path):
     annotations = drawn(5)
     write_images(tmp_path / "images", annotations)
     masks = write_dataset("coco", tmp_path / "coco", annotations)
@@ -294,7 +294,10 @@ def test_a_coco_file_with_nan_costs_the_image_it_is_about(tmp_path):
     polygon["segmentation"][0][0] = float("nan")
     masks.write_text(json.dumps(described))
     prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
-    assert "segmentation holds NaN" in unreadable(tmp_path / "out")
+    quality = json.loads((tmp_path / "out" / "report" / "quality.json").read_text())
+    (entry,) = quality["findings"]["invalid_outlines"]
+    assert "segmentation holds NaN" in entry["detail"]
+    assert entry["action"] == "repaired"
 
 
 def test_a_zip_that_leads_out_of_its_folder_costs_its_image_and_writes_nothing(tmp_path):

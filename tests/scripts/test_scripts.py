@@ -199,7 +199,7 @@ def test_the_command_segjax_runs_the_scripts(environment, tmp_path):
     code, out, err = run("train", "--config=nothing", "--workdir=nowhere")
     assert code == 2
     assert "nothing" in err
-    assert err.strip().endswith("one of classical, quickstart, rcnn, semantic, synthetic")
+    assert err.strip().endswith("one of classical, nuclei, quickstart, rcnn, semantic, synthetic")
 
 
 def test_importing_segjax_stays_light(environment):
