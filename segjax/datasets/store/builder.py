@@ -119,7 +119,8 @@ def prepare(
     """
     builder = _make(builder_class, data_dir, options)
     if Path(builder.data_dir).exists():
-        return builder
+        # Another process may have finished after this builder looked for the data.
+        return builder if builder.info.splits else _make(builder_class, data_dir, options)
     try:
         downloads_of(builder).mkdir(parents=True, exist_ok=True)
         with FileLock(downloads_of(builder) / f"{builder.name}.lock"):

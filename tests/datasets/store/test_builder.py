@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from segjax.datasets.sources import PreparedSource
+from segjax.datasets.store import builder as builder_module
 from segjax.datasets.store.builder import prepare
 from segjax.errors import InputError
 from tests.data import tiny
@@ -69,3 +70,19 @@ def test_damaged_data_say_what_to_delete(tmp_path):
     (home / "dataset_info.json").unlink()
     with pytest.raises(InputError, match=message):
         PreparedSource(tiny.Fragile, "train", data_dir=tmp_path)
+
+
+def test_data_that_appear_while_a_builder_is_made_are_read(tmp_path, monkeypatch):
+    """Another process may finish between the search for the data and the check of the folder."""
+    prepare(tiny.Fragile, tmp_path / "data")
+    make, made = builder_module._make, []
+
+    def made_before(builder_class, data_dir, options):
+        builder = make(builder_class, data_dir, options)
+        if not made:
+            builder.info._splits = make(builder_class, tmp_path / "empty", options).info._splits
+        made.append(builder)
+        return builder
+
+    monkeypatch.setattr(builder_module, "_make", made_before)
+    assert prepare(tiny.Fragile, tmp_path / "data").info.splits["train"].num_examples == 5
