@@ -33,6 +33,9 @@ from segjax.typing import Outputs
 T = TypeVar("T")
 FILE = "decoder.json"
 ROUNDS = 2
+# With fewer validation images, the fit may choose settings that are worse on others: fitted on the three of
+# MNFinder, the network of the quickstart loses 0.08 of its AP on the test images.
+MIN_IMAGES = 10
 # The score counts the thresholds up to this IoU.
 HIGHEST_IOU = 0.9
 AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -74,6 +77,8 @@ def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Seque
     Raises:
       InputError: if `fixed` names no setting of the decoder.
     """
+    if len(source) < MIN_IMAGES:
+        logging.warning("the decoder is fitted on only %d images: fewer than %d", len(source), MIN_IMAGES)
     task: Any = predictor.task
     values_by_name = dict(grid(task))
     for name in fixed:

@@ -91,7 +91,8 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) ->
             _fit_svm(config, workdir, metadata, source)
 
         # 4. The decoder takes the settings that are best on the validation split.
-        if config.predict.fit and jax.process_index() == 0:
+        is_large = len(validation) >= decoder_fit.MIN_IMAGES
+    if config.predict.fit and is_large and jax.process_index() == 0:
             fit_run(config, workdir, validation)
     return result
 

@@ -104,3 +104,8 @@ def test_a_damaged_file_is_named(content, tmp_path):
 def test_detectors_choose_score_and_outline(method, setting):
     task = DetectionTask(create_detector(method, classes=2), 2)
     assert set(decoder_fit.grid(task)) == {"detect.score_threshold", setting, "min_area"}
+
+
+def test_a_fit_on_few_images_is_warned_of(caplog):
+    fit_decoder(predictor(), Records(), step=7, fixed=("decoder.h", "decoder.smoothing", "min_area"))
+    assert "the decoder is fitted on only 3 images: fewer than 10" in caplog.text
