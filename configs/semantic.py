@@ -114,7 +114,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # Typical diameter of instances in pixels, 0 to estimate it for each image; only with data.diameter.
     config.predict.diameter = 0.0
     # Whether training ends with a fit of the settings of the decoder on the validation split, if it has at
-    # least ten images, see segjax.experiment.decoder_fit, and the settings that keep their value, such as "decoder.h".
+    # least ten images, see segjax.experiment.decoder_fit; and the settings that keep their value, such as
+    # "decoder.h".
     config.predict.fit = True
     config.predict.fixed = ()
     # Which checkpoint to use: "best" by validation score, or "latest".

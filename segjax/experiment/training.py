@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) ->
         # 4. The decoder takes the settings that are best on the validation split.
         is_large = len(validation) >= decoder_fit.MIN_IMAGES
     if config.predict.fit and is_large and jax.process_index() == 0:
-            fit_run(config, workdir, validation)
+        fit_run(config, workdir, validation)
     return result
 
 
