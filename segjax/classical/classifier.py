@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from segjax.classical.measurements import Table, measure
-from segjax.classical.splitting import weighted_median
 from segjax.errors import InputError
 from segjax.files import write_json
 from segjax.segmentation import Method, Segmentation
+from segjax.segmentation.masks import weighted_median
 
 KIND = "segjax instance classifier, version 1"
 ARRAYS = ("mean", "scale", "weights", "bias")

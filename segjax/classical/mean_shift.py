@@ -14,12 +14,12 @@ from segjax.classical.contrast import contrast, otsu_foreground, otsu_level
 from segjax.classical.features import BLOCK
 from segjax.classical.radius import inscribed_circles
 from segjax.classical.settings import MeanShift
-from segjax.classical.splitting import smooth_distance, split_at_peaks, weighted_median
+from segjax.classical.splitting import smooth_distance, split_at_peaks
 from segjax.classical.stages import Stages
 from segjax.ops import grid_mean_shift
 from segjax.ops import mean_shift as point_mean_shift
 from segjax.segmentation import Segmentation
-from segjax.segmentation.masks import remove_small
+from segjax.segmentation.masks import remove_small, weighted_median
 from segjax.segmentation.split_touching import background_distance, fill_holes
 
 # Starts are padded to a multiple of this, to limit recompilation.

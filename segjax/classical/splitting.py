@@ -37,12 +37,3 @@ def centroids(markers: np.ndarray) -> np.ndarray:
     """Returns the centroids [N, 2] float `(y, x)` of markers [H, W] numbered 1..N."""
     ids = np.arange(1, markers.max(initial=0) + 1)
     return np.array(ndimage.center_of_mass(markers > 0, markers, ids), float).reshape(-1, 2)
-
-
-def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Returns the weighted median of values [N] with weights [N]; 0 for empty input."""
-    if not len(values):
-        return 0.0
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

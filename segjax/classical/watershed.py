@@ -9,9 +9,10 @@ import numpy as np
 
 from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.settings import Watershed
-from segjax.classical.splitting import split_at_peaks, weighted_median
+from segjax.classical.splitting import split_at_peaks
 from segjax.classical.stages import Stages
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import weighted_median
 from segjax.segmentation.split_touching import background_distance
 
 

@@ -15,6 +15,9 @@ from segjax.errors import InputError
 from segjax.segmentation.resize import resize_label_map
 from segjax.typing import IGNORE
 
+# The smallest and the largest factor by which images are scaled to a common diameter of their instances.
+DIAMETER_SCALES = (0.25, 4.0)
+
 
 def percentile_normalise(
     image: np.ndarray, *, low: float = 1.0, high: float = 99.8, per_channel: bool = True

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from scipy import ndimage
 
 from segjax.data.kinds import repeated
-from segjax.data.preprocess import preprocess_example
+from segjax.data.preprocess import DIAMETER_SCALES, preprocess_example
 from segjax.data.records import Source
 from segjax.data.windows import boxes_in_window, cut_window, pad_boxes, renumber
 from segjax.errors import InputError
@@ -268,7 +268,7 @@ class Stream:
         if config.diameter is not None:
             # An image without instances keeps its size.
             factor = np.nan_to_num(config.diameter / typical_diameter(record.truth.labels), nan=1.0)
-            scale *= float(np.clip(factor, 0.25, 4))
+            scale *= float(np.clip(factor, *DIAMETER_SCALES))
         maps = preprocess_example(
             record,
             num_classes=len(self._source.class_names),

@@ -22,6 +22,7 @@ from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.files import write_json
 from segjax.inference.dense import DensePredictor
+from segjax.inference.outlines import OUTLINES
 from segjax.inference.predictor import Predictor
 from segjax.metrics.instance import InstanceStatistics
 from segjax.segmentation import Segmentation
@@ -41,7 +42,7 @@ HIGHEST_IOU = 0.9
 AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 DETECTION_GRID: Mapping[str, Sequence[Any]] = {
     "detect.score_threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "outline": ("ellipse", "region", "foreground"),
+    "outline": tuple(OUTLINES),
     "mask_threshold": (0.3, 0.4, 0.5, 0.6),
     "min_area": (5, 10, 20, 40),
 }
@@ -192,7 +193,8 @@ def _predict(
     lowest = values_by_name.get("detect.score_threshold")
     if lowest is not None:
         task = with_settings(predictor.task, {"detect.score_threshold": min(lowest)})
-        predictor = dataclasses.replace(predictor, task=task)
+        outlines = tuple(values_by_name.get("outline", ()))
+        predictor = dataclasses.replace(predictor, task=task, outlines=outlines)
     images: list[tuple[Outputs, Segmentation]] = []
     for index in tqdm(range(len(source)), desc="predict validation", unit="image", leave=False):
         record = source[index]

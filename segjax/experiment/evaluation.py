@@ -17,7 +17,7 @@ from segjax.data.mixture import MixedSource, select_classes
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
-from segjax.experiment import decoder_fit, environment
+from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
@@ -63,8 +63,7 @@ def evaluate_workdir(
             f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
         )
     if fit:
-        (workdir / decoder_fit.FILE).unlink(missing_ok=True)
-        fit_run(config, workdir, open_split(config, "validation"))
+        fit_run(config, workdir, open_split(config, "validation"), again=True)
     opened = open_run(workdir)
     detector = opened.method
     proposals = None

@@ -92,8 +92,8 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) ->
 
         # 4. The decoder takes the settings that are best on the validation split.
         is_large = len(validation) >= decoder_fit.MIN_IMAGES
-    if config.predict.fit and is_large and jax.process_index() == 0:
-        fit_run(config, workdir, validation)
+        if config.predict.fit and is_large and jax.process_index() == 0:
+            fit_run(config, workdir, validation)
     return result
 
 
@@ -137,10 +137,18 @@ def _fit_network(
     )
 
 
-def fit_run(config: ConfigDict, workdir: Path, validation: Source) -> DecoderFit:
-    """Fits the decoder of a trained run, and stores the result in its folder; does nothing a second time."""
+def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: bool = False) -> DecoderFit:
+    """Fits the decoder of a trained run, and stores the result in its folder.
+
+    Args:
+      config: config of the run.
+      workdir: its folder.
+      validation: the validation split.
+      again: whether to replace an earlier fit for the same step, or one that is damaged.
+    """
     opened = open_run(workdir, fitted=False)
-    if (earlier := decoder_fit.load(workdir)) is not None and earlier.step == opened.step:
+    earlier = None if again else decoder_fit.load(workdir)
+    if earlier is not None and earlier.step == opened.step:
         return earlier
     with config_section("config.predict"):
         result = fit_decoder(

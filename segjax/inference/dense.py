@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.preprocess import resize_image
+from segjax.data.preprocess import DIAMETER_SCALES, resize_image
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tiling import Windows, predict_tiled
 from segjax.models.margin import receptive_margin
@@ -47,27 +47,35 @@ class DensePredictor:
 
     def __call__(self, image: np.ndarray) -> Segmentation:
         """Segments an image [H, W, C] as it was read."""
-        return resize_segmentation(self.task.segment(self.predict_maps(image)), image.shape[:2])
+        maps, segmentation = self._predict_at_scale(image)
+        if segmentation is None:
+            segmentation = self.task.segment(maps)
+        return resize_segmentation(segmentation, image.shape[:2])
 
     def predict_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the maps [h, w, ...] float32 of an image [H, W, C] as it was read.
 
         Without a known diameter, the instances of a first prediction give the scale of a second one.
         """
+        return self._predict_at_scale(image)[0]
+
+    def _predict_at_scale(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], Segmentation | None]:
+        """Returns the maps of an image, and their segmentation if the estimate of the scale needed it."""
         prepared, trained = self.prepare(image), self.config.trained_diameter
         if trained is None:
-            return self._maps(prepared)
+            return self._maps(prepared), None
         if self.config.diameter:
-            return self._maps(resize_image(prepared, trained / self.config.diameter))
+            return self._maps(resize_image(prepared, trained / self.config.diameter)), None
         maps, factor = self._maps(prepared), 1.0
         for _ in range(PASSES):
-            diameter = typical_diameter(self.task.segment(maps).labels)
+            segmentation = self.task.segment(maps)
+            diameter = typical_diameter(segmentation.labels)
             change = np.clip(trained / diameter, 0.5, 2) if diameter > 0 else 1.0
             if abs(np.log(change)) < np.log(TOLERANCE):
-                break
-            factor = float(np.clip(factor * change, 0.25, 4))
+                return maps, segmentation
+            factor = float(np.clip(factor * change, *DIAMETER_SCALES))
             maps = self._maps(resize_image(prepared, factor))
-        return maps
+        return maps, None
 
     def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
         windows = self._choose_windows(prepared)

@@ -22,7 +22,8 @@ from segjax.typing import Outputs, Params
 class ObjectPredictor:
     """Merges the detections of a network over windows; the fields are those of `create_predictor`.
 
-    The network is compiled once for each of a few window sizes.
+    Without a mask head, `detect` returns the outline of the task's config, or those of `outlines`. The
+    network is compiled once for each of a few window sizes.
     """
 
     task: DetectionTask
@@ -32,6 +33,7 @@ class ObjectPredictor:
     config: PredictConfig = PredictConfig()
     proposer: Callable[[np.ndarray], np.ndarray] | None = None
     max_proposals: int = 1000
+    outlines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._predict = jax.jit(self.task.predict)
@@ -86,8 +88,9 @@ class ObjectPredictor:
         outputs = {name: values[order] for name, values in merged.items()}
         outputs["boxes"] = outputs["boxes"] * to_image
         if "masks" not in outputs:
-            outlines = classical_outlines(image, outputs["boxes"])
-            outputs |= {name: np.array([*cutouts, None], object)[:-1] for name, cutouts in outlines.items()}
+            for kind in self.outlines or (self.task.config.outline,):
+                cutouts = classical_outlines(image, outputs["boxes"], kind)
+                outputs[kind] = np.array([*cutouts, None], object)[:-1]
         return outputs | {"valid": np.ones(len(order), bool), "shape": np.array(image.shape[:2])}
 
 

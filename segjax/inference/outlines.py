@@ -6,6 +6,8 @@ R-CNN's proposals come from regions, and the R-CNN paper segments by classifying
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from segjax.classical.region_proposals import watershed_regions
@@ -17,36 +19,51 @@ from segjax.segmentation.paste_masks import paste_mask
 MIN_IOU = 0.5
 
 
-def classical_outlines(image: np.ndarray, boxes: np.ndarray) -> dict[str, list[Cutout]]:
-    """Returns the pixels of each detection, by the name of the kind of outline.
+def classical_outlines(image: np.ndarray, boxes: np.ndarray, kind: str) -> list[Cutout]:
+    """Returns the pixels of each detection.
 
     Args:
       image: [H, W, C] as it was read.
       boxes: [N, 4] float32, pixels.
-
-    Returns:
-      "ellipse": the ellipse in the box. "region": the region of a watershed whose box fits best.
-      "foreground": the foreground of the reference inside the box. Without a region or foreground, the
-      ellipse.
+      kind: one of `OUTLINES`. "ellipse": the ellipse in the box. "region": the region of a watershed whose
+        box fits best. "foreground": the foreground of the reference inside the box. Without a region or
+        foreground, the ellipse.
     """
-    shape = image.shape[:2]
-    ellipses = [_cut(*paste_mask(box, None, shape)) for box in boxes]
+    ellipses = [_cut(*paste_mask(box, None, image.shape[:2])) for box in boxes]
+    return OUTLINES[kind](image, np.asarray(boxes, np.float32), ellipses) if ellipses else []
+
+
+def _regions(image: np.ndarray, boxes: np.ndarray, ellipses: list[Cutout]) -> list[Cutout]:
     regions = watershed_regions(image)
-    by_region = list(ellipses)
-    if regions and len(boxes):
-        region_boxes = np.array([region.box for region in regions], np.float32)
-        iou = _pairwise_iou(np.asarray(boxes, np.float32), region_boxes)
-        best = iou.argmax(1)
-        by_region = [
-            regions[best[index]] if iou[index, best[index]] >= MIN_IOU else ellipse
-            for index, ellipse in enumerate(ellipses)
-        ]
+    if not regions:
+        return ellipses
+    iou = _pairwise_iou(boxes, np.array([region.box for region in regions], np.float32))
+    best = iou.argmax(1)
+    return [
+        regions[best[index]] if iou[index, best[index]] >= MIN_IOU else ellipse
+        for index, ellipse in enumerate(ellipses)
+    ]
+
+
+def _foregrounds(image: np.ndarray, boxes: np.ndarray, ellipses: list[Cutout]) -> list[Cutout]:
+    del boxes
     foreground = watershed(image).foreground
     inside = [Cutout.of(foreground[ellipse.window], ellipse.top, ellipse.left) for ellipse in ellipses]
-    by_foreground = [
+    return [
         cutout if cutout.mask.any() else ellipse for cutout, ellipse in zip(inside, ellipses, strict=True)
     ]
-    return {"ellipse": ellipses, "region": by_region, "foreground": by_foreground}
+
+
+def _ellipses(image: np.ndarray, boxes: np.ndarray, ellipses: list[Cutout]) -> list[Cutout]:
+    del image, boxes
+    return ellipses
+
+
+OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray, list[Cutout]], list[Cutout]]] = {
+    "ellipse": _ellipses,
+    "region": _regions,
+    "foreground": _foregrounds,
+}
 
 
 def _pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

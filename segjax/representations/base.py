@@ -50,7 +50,7 @@ class Representation(Protocol):
 
     @property
     def grid(self) -> Mapping[str, Sequence[float]]:
-        """The values of each field of `DecoderConfig` that `decode` reads among which a fit chooses."""
+        """For each field of `DecoderConfig` that `decode` reads, the values that a fit tries."""
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Returns the loss [B, H, W] of the output channels [B, H, W, C]."""

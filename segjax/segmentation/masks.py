@@ -118,9 +118,17 @@ def typical_area(labels: np.ndarray) -> float:
     >>> typical_area(np.array([[1, 2, 3, 3, 3, 3]]))
     4.0
     """
-    areas = np.sort(np.bincount(labels.ravel())[1:])
-    total = np.cumsum(areas)
-    return float(areas[np.searchsorted(total, total[-1] / 2)]) if len(areas) and total[-1] else 0.0
+    areas = np.bincount(labels.ravel())[1:]
+    return weighted_median(areas, areas)
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Returns the weighted median of values [N] with weights [N]; 0 for empty input."""
+    if not len(values):
+        return 0.0
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])
 
 
 def colour_ids(colours: np.ndarray) -> np.ndarray:

@@ -141,7 +141,8 @@ class SemanticTask:
         for index in range(1, self.num_classes):
             instances = config.representation.decode(semantic == index, maps, config.decoder)
             instances = remove_small(instances, config.min_area[min(index, len(config.min_area)) - 1])
-            instances = remove_small(instances, round(config.min_fraction * typical_area(instances)))
+            if config.min_fraction:
+                instances = remove_small(instances, round(config.min_fraction * typical_area(instances)))
             ids = np.unique(instances[instances > 0])
             renumbered = np.searchsorted(ids, instances) + 1 + len(classes)
             labels = np.where(instances > 0, renumbered, labels).astype(np.int32)

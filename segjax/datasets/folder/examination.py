@@ -41,7 +41,7 @@ class Options:
     Attributes:
       class_names: background first.
       image_classes: whether the class of the instances of an image is in the table, not in the annotation.
-      crowds: what crowds are, as in `segjax prepare`; the annotations know it, this tells results apart.
+      crowds: the value of `--crowds`. The annotations apply it; it is here because `key` must depend on it.
       channel_axis: axis of channels, as in `read_image`.
       planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
       max_pixels: larger images are not decoded.
