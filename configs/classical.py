@@ -11,11 +11,18 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from segjax.classical.settings import REFERENCE_DIAMETER, KMeans, MeanShift, Naive, Radius, Watershed
 from segjax.configs import semantic
-from segjax.configs.variants import parse
+from segjax.configs.variants import parse, section
 
-METHODS = ("naive", "radius", "mean_shift", "kmeans", "watershed")
-OPTIONS = {"method": ("watershed", *METHODS[:-1], "all"), "dataset": semantic.OPTIONS["dataset"]}
+METHODS = {
+    "watershed": Watershed,
+    "naive": Naive,
+    "radius": Radius,
+    "mean_shift": MeanShift,
+    "kmeans": KMeans,
+}
+OPTIONS = {"method": (*METHODS, "all"), "dataset": semantic.OPTIONS["dataset"]}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -29,13 +36,11 @@ def get_config(variant: str = "") -> ConfigDict:
     trained = semantic.get_config(f"dataset={chosen['dataset']}")
     config.dataset = trained.dataset
     config.reference = trained.reference
-    # The settings of each method that differ from the defaults of segjax/classical/settings.py.
+    # All fields and their meaning: segjax.classical.settings.
     config.methods = ConfigDict()
     for name in METHODS if chosen["method"] == "all" else (chosen["method"],):
-        config.methods[name] = ConfigDict(TUNED.get(chosen["dataset"], {}).get(name, {}))
-    if "kmeans" in config.methods:
-        # Any of basic, gabor, local_binary_pattern, rgb, hsv, lab and hed.
-        config.methods.kmeans.features = ("basic",)
+        settings = TUNED.get(chosen["dataset"], {}).get(name, {})
+        config.methods[name] = section(METHODS[name](**settings))
 
     # Classifies instances by their measurements if there is more than one foreground class.
     config.classifier = ConfigDict()
@@ -54,21 +59,30 @@ def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
                 yield {f"methods.{method}.{name}": value}
 
 
+# The images of MNFinder have one magnification, and micronuclei are far smaller than the other instances.
 # Tuned with segjax ablate on training images only.
+COMMON = {"diameter": REFERENCE_DIAMETER, "min_area": 5}
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "mnfinder": {
-        "naive": {"min_area": 5, "threshold_fraction": 0.5, "min_core": 30, "max_hole": 0},
-        "radius": {"min_area": 5, "gamma": 0.3, "eps": 0.8, "smoothing": 3.0},
-        "mean_shift": {"min_area": 5, "bandwidth_fraction": 0.5, "smoothing": 3.0},
-        "kmeans": {"min_area": 5, "gamma": 0.3, "num_clusters": 2, "smoothing": 2.0, "h": 1.5},
-        "watershed": {"min_area": 5, "max_hole": 100},
-    },
-    "bbbc038": {
-        "naive": {"threshold_fraction": 1.0, "min_core": 12},
-        "radius": {"gamma": 1.0, "eps": 0.8, "smoothing": 2.0},
-        "mean_shift": {"max_hole": 0},
-        "kmeans": {"gamma": 0.7, "num_clusters": 4, "h": 1.0, "max_hole": 100},
-        "watershed": {"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100},
+        "naive": {
+            **COMMON,
+            "threshold_fraction": 0.5,
+            "min_core": 30,
+            "max_hole": 0,
+            "smoothing": 1.0,
+            "window": 101,
+        },
+        "radius": {**COMMON, "gamma": 0.3, "eps": 0.8, "smoothing": 3.0},
+        "mean_shift": {**COMMON, "bandwidth_fraction": 0.5, "smoothing": 3.0},
+        "kmeans": {
+            **COMMON,
+            "gamma": 0.3,
+            "num_clusters": 2,
+            "smoothing": 2.0,
+            "h": 1.5,
+            "max_hole": 0,
+        },
+        "watershed": {**COMMON, "gamma": 0.3, "smoothing": 3.0, "h": 1.0, "window": 0},
     },
 }
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from segjax.classical.settings import REFERENCE_DIAMETER
+
 
 class Defaults(NamedTuple):
     """Config defaults for a data set.
@@ -22,20 +24,27 @@ class Defaults(NamedTuple):
     reference: Mapping[str, Any] = {}
 
 
-# The first entry is the default. The references are tuned on training images of MNFinder and BBBC038 only.
+# The first entry is the default.
 DATASETS = {
     "mnfinder": Defaults(
         headline="nucleus",
         # Instances below a fifth of the typical area are micronuclei.
-        reference={"min_area": 5, "small_fraction": 0.2},
+        reference={
+            "small_fraction": 0.2,
+            "diameter": REFERENCE_DIAMETER,
+            "min_area": 5,
+            "gamma": 0.3,
+            "smoothing": 3.0,
+            "h": 1.0,
+            "window": 0,
+            "max_hole": 0,
+        },
     ),
     "synthetic": Defaults(patch_size=128),
     # A user's folder prepared by segjax prepare; its path is config.dataset.data_dir.
     "folder": Defaults(patch_size=192),
     # The smallest images have 256 x 256 pixels.
-    "bbbc038": Defaults(
-        patch_size=192, reference={"gamma": 0.7, "smoothing": 2.0, "h": 0.5, "max_hole": 100}
-    ),
+    "bbbc038": Defaults(patch_size=192),
     "bbbc039": Defaults(),
     "dsb2018": Defaults(patch_size=192),
     "tnbc": Defaults(),

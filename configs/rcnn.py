@@ -22,13 +22,12 @@ so run 4 ends with a complete Faster R-CNN.
 `size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains in minutes on two CPU cores.
 """
 
-import dataclasses
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
 from segjax.configs import datasets, quickstart, semantic
-from segjax.configs.variants import parse
+from segjax.configs.variants import parse, section
 from segjax.models.detectors import ANCHOR_SIZES, DetectorConfig
 from segjax.tasks.detection_config import DetectionConfig
 
@@ -57,16 +56,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.max_instances = 500
 
     # All fields and their meaning: segjax.models.detectors.DetectorConfig.
-    config.model = ConfigDict(
-        dataclasses.asdict(DetectorConfig(method, backbone, anchor_sizes=ANCHOR_SIZES[NUM_MAPS[backbone]]))
-    )
+    config.model = section(DetectorConfig(method, backbone, anchor_sizes=ANCHOR_SIZES[NUM_MAPS[backbone]]))
     # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = semantic.placeholder(str)
     # Modules that are not trained, such as ("backbone", "rpn").
     config.model.frozen = ()
 
     # All fields and their meaning: segjax.tasks.detection_config.DetectionConfig.
-    config.task = ConfigDict(dataclasses.asdict(DetectionConfig()))
+    config.task = section(DetectionConfig())
     config.task.name = "detection"
 
     if chosen["dataset"] == "livecell":

@@ -5,14 +5,13 @@
 The full-width networks need a GPU or TPU; on a CPU, start with configs/quickstart.py.
 """
 
-import dataclasses
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from segjax.configs import datasets
-from segjax.configs.variants import parse
+from segjax.configs.variants import parse, section
 from segjax.data.augmentation.policy import POLICY, STRENGTHS
 from segjax.models.segmenters import SegmenterConfig
 from segjax.tasks.semantic import SemanticConfig
@@ -74,19 +73,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
     # All fields and their meaning: segjax.models.segmenters.SegmenterConfig.
-    config.model = ConfigDict(
-        dataclasses.asdict(SegmenterConfig(encoder=chosen["encoder"], decoder=chosen["decoder"]))
-    )
+    config.model = section(SegmenterConfig(encoder=chosen["encoder"], decoder=chosen["decoder"]))
     # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = placeholder(str)
 
     # All fields and their meaning: segjax.tasks.semantic.SemanticConfig.
-    config.task = ConfigDict(dataclasses.asdict(SemanticConfig(instances=chosen["instances"])))
-    config.task.class_weights = placeholder(tuple)
+    config.task = section(SemanticConfig(instances=chosen["instances"]))
     config.task.name = "semantic"
 
     # All fields and their meaning: segjax.train.optimizer.OptimizerConfig.
-    config.optimizer = ConfigDict(dataclasses.asdict(OptimizerConfig(warmup=config.steps // 20)))
+    config.optimizer = section(OptimizerConfig(warmup=config.steps // 20))
 
     config.train = ConfigDict()
     # Decay of the moving average of parameters used for evaluation; 0 disables it.
@@ -101,9 +97,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.max_consecutive_skips = 20
 
     config.mesh = ConfigDict()
-    # Number of model replicas (-1: all remaining devices), and of devices per replica.
+    # Number of model replicas (-1: all remaining devices), of devices over which the parameters of a replica
+    # are split, and of devices over which the rows of an image are split.
     config.mesh.data = -1
     config.mesh.fsdp = 1
+    config.mesh.space = 1
 
     config.predict = ConfigDict()
     # Maximum size and overlap of windows, in pixels of the network's input.

@@ -1,6 +1,12 @@
-"""Parsing of config variants such as `configs/semantic.py:encoder=resnet50`."""
+"""Variants of configs such as `configs/semantic.py:encoder=resnet50`, and sections from dataclasses."""
 
+import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def parse(variant: str | None, options: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -27,3 +33,20 @@ def parse(variant: str | None, options: Mapping[str, Sequence[str]]) -> dict[str
             raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(options[name])}")
         chosen[name] = value
     return chosen
+
+
+def section(settings: Any) -> ConfigDict:
+    """Returns the fields of a dataclass of settings; fields that are None can be set on the command line."""
+    hints = typing.get_type_hints(type(settings))
+    return ConfigDict(
+        {
+            name: placeholder(_kind(hints[name])) if value is None else value
+            for name, value in dataclasses.asdict(settings).items()
+        }
+    )
+
+
+def _kind(hint: Any) -> type:
+    """Returns the type of a field such as `tuple[int, ...] | None`."""
+    first = typing.get_args(hint)[0]
+    return typing.get_origin(first) or first

@@ -43,8 +43,8 @@ AXIS = flags.DEFINE_list(
 DIAMETER = flags.DEFINE_string(
     "diameter",
     None,
-    "Typical diameter of the cells in pixels, for networks like nuclei, which scale images to the diameter"
-    " that they know; auto, the default, estimates it for each image.",
+    "Typical diameter of the cells in pixels, for classical methods and for networks like nuclei, which scale"
+    " images to the diameter that they know; auto, the default, estimates it for each image.",
 )
 MEASURE = flags.DEFINE_bool("measure", False, "Whether to measure every instance and write tables.")
 PIXEL_SIZE = flags.DEFINE_float(

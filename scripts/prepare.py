@@ -60,7 +60,7 @@ SPLIT_BY = flags.DEFINE_enum(
 FOLDS = flags.DEFINE_integer(
     "folds", None, "Number of splits fold_0, fold_1, ... for cross-validation instead.", lower_bound=2
 )
-SEED = flags.DEFINE_integer("seed", 0, "Random seed of the split.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of the split.", lower_bound=0)
 ACCEPT = flags.DEFINE_list(
     "accept", [], "Kinds of findings, as in quality.json, that do not exclude an image."
 )
@@ -91,7 +91,8 @@ def main() -> None:
     """Prepares a folder or a public data set."""
     from segjax.data.planes import parse_planes
     from segjax.experiment.dataset_report import inspect_public
-    from segjax.experiment.prepare_folder import Request, prepare_folder
+    from segjax.experiment.prepare_folder import prepare_folder
+    from segjax.experiment.prepare_inputs import Request
 
     if DATASET.value:
         print(inspect_public(DATASET.value, DATA_DIR.value, OUT.value or "", previews=PREVIEW.value))

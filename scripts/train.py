@@ -4,9 +4,10 @@
 
 Training can be stopped at any time; the same command resumes it. After SIGTERM the exit code is 143, after
 Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. On several hosts, start the
-same command with --distributed on each.
+same command on each; scripts/README.md has recipes. The exit code is 75 if one of the processes is lost.
 """
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -18,7 +19,25 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: its config, checkpoints, logs and report."
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Whether to train on several hosts, one process on each."
+    "distributed",
+    None,
+    "Whether to train with several processes; by default, if the next three flags, SLURM, Open MPI or a TPU"
+    " host say so.",
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS is the same."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes; JAX_NUM_PROCESSES is the same.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Index of this process, from 0; JAX_PROCESS_ID is the same.", lower_bound=0
+)
+RESTARTS = flags.DEFINE_integer(
+    "restarts", 0, "How often training starts again after a crash.", lower_bound=0
+)
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Number of steps of a trace for TensorBoard or Perfetto, in WORKDIR/profile.", lower_bound=0
 )
 ACCEPT_CHANGES = flags.DEFINE_bool(
     "accept_changes",
@@ -30,21 +49,44 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
-    """Trains the network, evaluates it and writes the report."""
+    """Connects the processes if there are several, and trains; again after a crash."""
     from segjax.train.interruption import leave_at_once
+    from segjax.train.launch import find_launch
+    from segjax.train.supervision import supervise
 
-    if not DISTRIBUTED.value:  # JAX catches the signals of several processes
+    launch = find_launch(
+        {
+            "coordinator": COORDINATOR.value,
+            "num_processes": NUM_PROCESSES.value,
+            "process_id": PROCESS_ID.value,
+        },
+        os.environ,
+        distributed=DISTRIBUTED.value,
+    )
+    if launch is not None or RESTARTS.value:
+        supervise(restarts=RESTARTS.value, several=launch is not None)
+    if launch is None:  # JAX catches the signals of several processes
         leave_at_once()
+    from segjax.train.processes import connected
+
+    with connected(launch):
+        train_and_evaluate()
+
+
+def train_and_evaluate() -> None:
+    """Trains the network; if there is one process, evaluates it and writes the report."""
     import jax
 
-    if DISTRIBUTED.value:
-        jax.distributed.initialize()
     from segjax.experiment.evaluation import evaluate_workdir
     from segjax.experiment.training import train
+    from segjax.train import profiling
     from segjax.train.state import fingerprint
 
     workdir = Path(WORKDIR.value or "")
-    result = train(CONFIG.value, workdir, accept_changes=ACCEPT_CHANGES.value)
+    result = train(CONFIG.value, workdir, accept_changes=ACCEPT_CHANGES.value, profile=PROFILE.value)
+    if PROFILE.value and jax.process_index() == 0:
+        folder = workdir / profiling.FOLDER
+        print(f"{folder} has the trace" if folder.exists() else "the run ended before the trace began")
     if result.stopped_early:
         print(f"stopped early after step {int(result.state.step)}: validation did not improve")
     print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")

@@ -34,6 +34,11 @@ class Interrupted(Exception):  # noqa: N818 - not an error
         self.exit_code = exit_code
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error, or its type if it has no text."""
+    return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def choose(options: Mapping[str, Any] | Iterable[str], field: str, value: str) -> Any:
     """Returns the option called `value`, or `value` itself if the options are names only.
 
@@ -46,6 +51,6 @@ def choose(options: Mapping[str, Any] | Iterable[str], field: str, value: str) -
     Traceback (most recent call last):
     segjax.errors.InputError: pooling='max' is unknown: choose one of align, pool
     """
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise InputError(f"{field}={value!r} is unknown: choose one of {', '.join(options)}", field=field)
     return options[value] if isinstance(options, Mapping) else value

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ REMEDIES = {
     errno.EISDIR: "a folder has the name of a file: choose another folder",
     errno.ENAMETOOLONG: "shorten the name",
 }
+
+
+# Names of temporary files.
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+)?")
 
 
 @contextmanager
@@ -56,10 +61,44 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         tmp_path.unlink(missing_ok=True)
 
 
+def remove_temporary(folder: Path) -> None:
+    """Removes the temporary files of `atomic_write` that killed processes left in a folder.
+
+    No other process may write to the folder at the same time.
+    """
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes text as UTF-8 by `atomic_write`; see `printable` for characters that UTF-8 does not have."""
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(printable(text), encoding="utf-8")
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes indented JSON by `atomic_write`."""
-    with atomic_write(path) as tmp_path:
-        tmp_path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      ValueError: if the file holds no JSON object.
+      OSError: if it cannot be read.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    try:
+        content = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    return content
 
 
 def file_digest(path: Path) -> str:

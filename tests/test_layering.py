@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; the packages of one floor never import each other.
 FLOORS = (
     ("typing", "errors", "files"),
-    ("segmentation",),
+    ("segmentation", "settings"),
     ("ops",),
     ("models", "losses", "metrics", "classical", "data"),
     ("representations",),

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from sklearn.cluster import KMeans, MeanShift
 
-from segjax.classical import METHODS, make_stages
+from segjax.classical import METHODS, make_method
 from segjax.classical.contrast import unit_range
 from segjax.classical.features import BASIC, FEATURES, extract
 from segjax.datasets.synthetic import SyntheticSource
@@ -29,7 +29,7 @@ def main(*, size: int, rounds: int, largest: int, points: int) -> None:
     image = picture(size)
     print(f"\nmethods, {size} x {size}, once compiled (goal: below 1 s)")
     calls: dict[str, Callable[[], Any]] = {
-        name: functools.partial(make_stages(name), image) for name in METHODS
+        name: functools.partial(make_method(name), image) for name in METHODS
     }
     for name, seconds in measure(calls, rounds).items():
         print(f"{name:12} {seconds:6.3f} s  {'reached' if seconds < 1 else 'not reached'}")
@@ -130,7 +130,7 @@ def time_growth(size: int, largest: int) -> None:
 def one_method(name: str, size: int) -> tuple[float, float]:
     """Returns the seconds of the second call and the increase of peak memory over both calls, bytes."""
     image = picture(size)
-    method = make_stages(name)
+    method = make_method(name)
     method(image[:128, :128])  # loads and compiles everything independent of the size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     method(image)

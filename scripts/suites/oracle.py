@@ -13,7 +13,8 @@ from skimage.transform import resize
 from tqdm import tqdm
 
 from segjax.data.records import Source
-from segjax.experiment.setup import open_split, read_section
+from segjax.experiment.section_reading import read_section
+from segjax.experiment.setup import open_split
 from segjax.metrics.instance import InstanceStatistics
 from segjax.representations import REPRESENTATIONS, DecoderConfig, Representation
 from segjax.segmentation import Segmentation

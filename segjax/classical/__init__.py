@@ -1,5 +1,5 @@
 """Classical segmentation methods: functions `image -> Segmentation` without training."""
 
-from segjax.classical.methods import METHODS, ClassicalMethod, make_method, make_stages
+from segjax.classical.methods import METHODS, ClassicalMethod, ClassicalSegmenter, make_method
 
-__all__ = ["METHODS", "ClassicalMethod", "make_method", "make_stages"]
+__all__ = ["METHODS", "ClassicalMethod", "ClassicalSegmenter", "make_method"]

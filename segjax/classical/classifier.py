@@ -90,14 +90,14 @@ class InstanceClassifier:
 
 
 def load(path: str | Path) -> InstanceClassifier:
-    """Reads a classifier from a file written by `InstanceClassifier.save`.
+    """Reads a classifier from a file written by `InstanceClassifier.save`; `~` is the home folder.
 
     Raises:
       InputError: if the file is missing, damaged, or of another version.
     """
     hint = "; segjax evaluate --config=classical writes one"
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).expanduser().read_text())
         names = tuple(content["class_names"])
         classes = np.array(content["classes"], np.int32)
         arrays = {name: np.array(content[name], float) for name in ARRAYS}

@@ -9,6 +9,7 @@ from sklearn.metrics import silhouette_score
 
 from segjax.classical.contrast import contrast, otsu_level
 from segjax.classical.features import BLOCK, extract
+from segjax.classical.scale import at_scale
 from segjax.classical.settings import KMeans
 from segjax.classical.splitting import split_at_peaks
 from segjax.classical.stages import Stages
@@ -41,6 +42,7 @@ def kmeans(image: np.ndarray, settings: KMeans = KMeans()) -> Stages:
     intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
+    settings = at_scale(settings, intensity)
     intensity = intensity**settings.gamma
     maps, names = extract(image, intensity, settings.features)
     clusters, means = _cluster(maps, intensity, settings)

@@ -13,6 +13,7 @@ from skimage.measure import label
 from segjax.classical.contrast import contrast, otsu_foreground, otsu_level
 from segjax.classical.features import BLOCK
 from segjax.classical.radius import inscribed_circles
+from segjax.classical.scale import at_scale
 from segjax.classical.settings import MeanShift
 from segjax.classical.splitting import smooth_distance, split_at_peaks
 from segjax.classical.stages import Stages
@@ -57,6 +58,7 @@ def mean_shift(image: np.ndarray, settings: MeanShift = MeanShift()) -> Stages:
     intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
+    settings = at_scale(settings, intensity)
     if settings.space == "colour":
         blurred = ndimage.gaussian_filter(intensity, settings.sigma) ** settings.gamma
         foreground, maps = _bright_groups(blurred, settings)

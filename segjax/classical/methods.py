@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segjax.classical.features import FEATURES
 from segjax.classical.kmeans import kmeans
 from segjax.classical.mean_shift import mean_shift
 from segjax.classical.naive import naive
@@ -16,7 +17,7 @@ from segjax.classical.settings import KMeans, MeanShift, Naive, Radius, Watershe
 from segjax.classical.stages import Stages
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError, choose
-from segjax.segmentation import Method
+from segjax.segmentation import Segmentation
 
 
 class ClassicalMethod(NamedTuple):
@@ -40,8 +41,28 @@ METHODS: dict[str, ClassicalMethod] = {
 }
 
 
-def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
-    """Makes a function that applies a method and also returns its intermediate results.
+@dataclasses.dataclass(frozen=True)
+class ClassicalSegmenter:
+    """A classical method with its settings: `image [H, W, C] -> Segmentation`."""
+
+    method: ClassicalMethod
+    settings: Any
+
+    def __call__(self, image: np.ndarray) -> Segmentation:
+        """Segments an image."""
+        return self.stages(image).segmentation
+
+    def stages(self, image: np.ndarray) -> Stages:
+        """Applies the method, and also returns its intermediate results."""
+        return self.method.stages(image, self.settings)
+
+    def with_diameter(self, diameter: float | None) -> ClassicalSegmenter:
+        """Returns the method for cells of a typical diameter in pixels; None estimates it for each image."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, diameter=diameter))
+
+
+def make_method(name: str, **fields: Any) -> ClassicalSegmenter:
+    """Makes a method.
 
     Args:
       name: a key of `METHODS`.
@@ -49,6 +70,11 @@ def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
 
     Raises:
       InputError: if the method or a field is unknown, or a setting is invalid.
+
+    >>> image = np.zeros((64, 64, 1), np.uint8)
+    >>> image[10:30, 10:30] = image[34:60, 34:60] = 200
+    >>> make_method("watershed", min_area=5)(image).num_instances
+    2
     """
     method = choose(METHODS, "method", name)
     known = [field.name for field in dataclasses.fields(method.settings)]
@@ -56,16 +82,6 @@ def make_stages(name: str, **fields: Any) -> Callable[[np.ndarray], Stages]:
         if field not in known:
             raise InputError(f"method {name} has no parameter {field!r}: it has {', '.join(known)}")
     settings = method.settings(**fields)
-    return lambda image: method.stages(image, settings)
-
-
-def make_method(name: str, **fields: Any) -> Method:
-    """Makes a method from the arguments of `make_stages`.
-
-    >>> image = np.zeros((64, 64, 1), np.uint8)
-    >>> image[10:30, 10:30] = image[34:60, 34:60] = 200
-    >>> make_method("watershed", min_area=5)(image).num_instances
-    2
-    """
-    stages = make_stages(name, **fields)
-    return lambda image: stages(image).segmentation
+    for feature in getattr(settings, "features", ()):
+        choose(FEATURES, "features", feature)
+    return ClassicalSegmenter(method, settings)

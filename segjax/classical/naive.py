@@ -9,6 +9,7 @@ from skimage.segmentation import watershed as flood
 
 from segjax.classical.contrast import contrast, otsu_threshold
 from segjax.classical.features import BASIC, basic
+from segjax.classical.scale import at_scale
 from segjax.classical.settings import Naive
 from segjax.classical.splitting import centroids, smooth_distance
 from segjax.classical.stages import Stages
@@ -40,6 +41,7 @@ def naive(image: np.ndarray, settings: Naive = Naive()) -> Stages:
     intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
+    settings = at_scale(settings, intensity)
     named = dict(zip(BASIC, np.moveaxis(basic(intensity**settings.gamma), -1, 0), strict=True))
     foreground = otsu_threshold(named["gauss 1"], settings.window, settings.threshold_fraction)
     foreground = fill_holes(foreground, settings.max_hole)

@@ -10,6 +10,7 @@ from skimage.measure import label
 from sklearn.cluster import DBSCAN
 
 from segjax.classical.contrast import contrast, otsu_foreground
+from segjax.classical.scale import at_scale
 from segjax.classical.settings import Radius
 from segjax.classical.splitting import smooth_distance
 from segjax.classical.stages import Stages
@@ -42,6 +43,7 @@ def radius(image: np.ndarray, settings: Radius = Radius()) -> Stages:
     intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
+    settings = at_scale(settings, intensity)
     foreground = otsu_foreground(intensity, settings, sigma=settings.sigma)
     distance = smooth_distance(foreground, settings.smoothing)
     parts = label(foreground, connectivity=2)

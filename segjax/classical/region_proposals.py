@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
 from segjax.classical.contrast import stretch
-from segjax.classical.settings import Watershed
+from segjax.classical.settings import REFERENCE_DIAMETER, Watershed
 from segjax.classical.watershed import watershed
 from segjax.errors import InputError
 from segjax.segmentation.masks import Cutout
@@ -16,8 +17,10 @@ from segjax.segmentation.masks import Cutout
 # Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations,
 # used as base and as increment. A larger scale is coarser.
 SIGMA, SCALE = 0.8, 50
-# `gamma` and `h` of the watersheds, from many small pieces to few large ones.
+# `gamma` and `h` of the watersheds, from many small pieces to few large ones, and their other settings, which
+# do not depend on the diameter of the cells.
 WATERSHEDS = ((0.3, 0.5), (0.3, 1.5), (0.7, 0.5), (1.0, 1.0))
+FIXED = Watershed(diameter=REFERENCE_DIAMETER, smoothing=1.0, window=0, max_hole=0)
 
 
 def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
@@ -81,9 +84,8 @@ def watershed_regions(image: np.ndarray, *, min_area: int = 9) -> list[Cutout]:
     """
     regions = []
     for gamma, h in WATERSHEDS:
-        labels = watershed(
-            image, Watershed(gamma=gamma, h=h, smoothing=1.0, min_area=min_area)
-        ).segmentation.labels
+        settings = dataclasses.replace(FIXED, gamma=gamma, h=h, min_area=min_area)
+        labels = watershed(image, settings).segmentation.labels
         for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
             regions.append(Cutout(rows.start, columns.start, labels[rows, columns] == index))
     return regions

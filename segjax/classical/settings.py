@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
+from typing import Annotated
 
 from segjax.errors import InputError, choose
+from segjax.settings import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range, Settings
 
 SPACES = ("grid", "colour")
 GROWTHS = ("power", "circle")
+# Typical diameter of cells, in pixels, for which lengths and areas are stated.
+REFERENCE_DIAMETER = 27.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Foreground:
+class Foreground(Settings):
     """Settings of the foreground.
 
+    Lengths and areas of all settings are for cells of `REFERENCE_DIAMETER`. They grow with the cells, see
+    `segjax.classical.scale`.
+
     Attributes:
+      diameter: typical diameter of the cells of the images, pixels; None estimates it for each image.
       gamma: exponent of the contrast; below 1, dim cells stand out more.
       bright: whether cells are brighter than the background; None decides automatically, see `contrast`.
       stained: whether the image shows stained tissue; None decides automatically, see `contrast`.
       max_hole: largest hole to fill, pixels.
     """
 
-    gamma: float = 0.5
+    diameter: Positive | None = None
+    gamma: Positive = 0.5
     bright: bool | None = None
     stained: bool | None = None
-    max_hole: int = 0
+    max_hole: NonNegativeInt = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Splitting:
+class Splitting(Settings):
     """Settings of the splitting of the foreground into instances.
 
     Attributes:
@@ -38,8 +45,8 @@ class Splitting:
       min_area: smallest instance to keep, pixels.
     """
 
-    smoothing: float = 1.0
-    min_area: int = 20
+    smoothing: NonNegative = 1.5
+    min_area: NonNegativeInt = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +57,14 @@ class PeakSplitting(Splitting):
       h: height of the h-maxima used as seeds, pixels; see `segjax.segmentation.split_touching.peaks`.
     """
 
-    h: float = 0.75
+    h: NonNegative = 0.75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Watershed(PeakSplitting, Foreground):
     """Settings of `watershed`.
 
-    The defaults were tuned on the training images of MNFinder, whose nuclei are 20 to 50 pixels wide.
+    The defaults were tuned on training images of BBBC038 and MNFinder, and on a sample of StarDist.
 
     Attributes:
       sigma: standard deviation of the Gaussian before the threshold, pixels.
@@ -69,14 +76,14 @@ class Watershed(PeakSplitting, Foreground):
       small_class: class of small instances, for example micronuclei.
     """
 
-    gamma: float = 0.3
-    smoothing: float = 3.0
-    h: float = 1.0
-    sigma: float = 0.5
-    window: int = 0
-    threshold_fraction: float = 0.75
-    small_fraction: float = 0.0
-    small_class: int = 2
+    gamma: Positive = 1.0
+    max_hole: NonNegativeInt = 100
+    h: NonNegative = 0.6
+    sigma: NonNegative = 0.5
+    window: NonNegativeInt = 51
+    threshold_fraction: NonNegative = 0.5
+    small_fraction: Fraction = 0.0
+    small_class: Count = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,11 +96,11 @@ class Naive(Splitting, Foreground):
       min_core: smallest piece that counts when a component breaks, pixels.
     """
 
-    gamma: float = 1.0
-    max_hole: int = 100
-    window: int = 101
-    threshold_fraction: float = 0.75
-    min_core: int = 4
+    gamma: Positive = 1.0
+    max_hole: NonNegativeInt = 100
+    window: NonNegativeInt = 61
+    threshold_fraction: NonNegative = 0.75
+    min_core: NonNegativeInt = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,14 +115,15 @@ class Radius(Splitting, Foreground):
       alpha: size limit of growth="circle", in units of the radius.
     """
 
-    max_hole: int = 100
-    sigma: float = 1.0
-    min_radius: float = 2.5
-    eps: float = 0.6
+    max_hole: NonNegativeInt = 100
+    sigma: NonNegative = 1.0
+    min_radius: NonNegative = 2.5
+    eps: NonNegative = 0.6
     growth: str = "power"
-    alpha: float = 1.6
+    alpha: Positive = 1.6
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choose(GROWTHS, "growth", self.growth)
 
 
@@ -135,20 +143,19 @@ class MeanShift(PeakSplitting, Foreground):
       num_groups: number of mode groups; "colour" only, as is `h`.
     """
 
-    gamma: float = 0.7
-    max_hole: int = 100
+    gamma: Positive = 0.7
+    max_hole: NonNegativeInt = 100
     space: str = "grid"
-    sigma: float = 1.0
-    bandwidth: float | None = None
-    bandwidth_fraction: float = 0.2
-    merge: float = 2.5
-    steps: int = 60
-    num_groups: int = 3
+    sigma: NonNegative = 1.0
+    bandwidth: Positive | None = None
+    bandwidth_fraction: Positive = 0.2
+    merge: NonNegative = 2.5
+    steps: Count = 60
+    num_groups: Count = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choose(SPACES, "space", self.space)
-        if self.bandwidth is not None and not 0 < self.bandwidth < np.inf:
-            raise InputError(f"bandwidth is {self.bandwidth}, but must be above 0", field="bandwidth")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,20 +171,22 @@ class KMeans(PeakSplitting, Foreground):
       seed: seed of the random number generator.
     """
 
+    gamma: Positive = 0.7
+    max_hole: NonNegativeInt = 100
+    h: NonNegative = 1.0
     features: tuple[str, ...] = ("basic",)
-    num_clusters: int | None = 3
-    foreground_clusters: int | None = None
-    restarts: int = 4
-    seed: int = 0
+    num_clusters: Annotated[int, Range(2)] | None = 4
+    foreground_clusters: Count | None = None
+    restarts: Count = 4
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         count, foreground = self.num_clusters, self.foreground_clusters
         if not self.features:
             raise InputError("features is empty: there is nothing to cluster", field="features")
-        if count is not None and count < 2:
-            raise InputError(f"num_clusters is {count}, but must be at least 2", field="num_clusters")
-        if foreground is not None and not 1 <= foreground < (count or np.inf):
+        if foreground is not None and count is not None and foreground >= count:
             raise InputError(
-                f"foreground_clusters is {foreground}: it must be at least 1 and below num_clusters={count}",
+                f"foreground_clusters is {foreground}: it must be below num_clusters={count}",
                 field="foreground_clusters",
             )

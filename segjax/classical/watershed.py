@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from segjax.classical.contrast import contrast, otsu_foreground
+from segjax.classical.scale import at_scale
 from segjax.classical.settings import Watershed
 from segjax.classical.splitting import split_at_peaks
 from segjax.classical.stages import Stages
@@ -35,6 +36,7 @@ def watershed(image: np.ndarray, settings: Watershed = Watershed()) -> Stages:
     intensity = contrast(image, bright=settings.bright, stained=settings.stained)
     if intensity is None:
         return Stages.nothing(image.shape[:2])
+    settings = at_scale(settings, intensity)
     foreground = otsu_foreground(
         intensity,
         settings,

@@ -105,14 +105,20 @@ def preprocess_image(
         raise InputError(
             f"scale is {scale}; it must be above 0 and at most 16, 1 for no change", field="scale"
         )
+    check_percentiles(percentiles)
+    low, high = percentiles
+    normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
+    return resize_image(normalised, scale)
+
+
+def check_percentiles(percentiles: tuple[float, float]) -> None:
+    """Raises `InputError` if two percentiles are not in order."""
     low, high = percentiles
     if not 0 <= low < high <= 100:
         raise InputError(
             f"percentiles is {percentiles}; it must increase, from at least 0 to at most 100",
             field="percentiles",
         )
-    normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
-    return resize_image(normalised, scale)
 
 
 def preprocess_example(

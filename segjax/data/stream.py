@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Collection
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from absl import logging
@@ -14,20 +15,23 @@ from cachetools import LRUCache
 from scipy import ndimage
 
 from segjax.data.kinds import repeated
-from segjax.data.preprocess import DIAMETER_SCALES, preprocess_example
+from segjax.data.preprocess import DIAMETER_SCALES, check_percentiles, preprocess_example
 from segjax.data.records import Source
+from segjax.data.stain import METHODS
 from segjax.data.windows import boxes_in_window, cut_window, pad_boxes, renumber
-from segjax.errors import InputError
+from segjax.errors import InputError, choose
 from segjax.segmentation.masks import typical_diameter
+from segjax.settings import Count, Fraction, NonNegativeInt, Positive, Range, Settings
 
 # Random-number domains: image order, patch positions and box sampling use independent streams.
 ORDER, POSITION, BOXES = 0, 1, 2
 
 HostBatch = dict[str, np.ndarray]
+Percentile = Annotated[float, Range(0, 100)]
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamConfig:
+class StreamConfig(Settings):
     """Settings of `Stream`.
 
     Attributes:
@@ -50,36 +54,25 @@ class StreamConfig:
       cache_bytes: maximum size of the cache of preprocessed images.
     """
 
-    seed: int
-    batch_size: int
-    patch_size: int
-    scale: float = 1.0
-    diameter: float | None = None
-    percentiles: tuple[float, float] = (1.0, 99.8)
+    seed: Annotated[int, Range(0, 2**64, below=True)]
+    batch_size: Count
+    patch_size: Count
+    scale: Annotated[float, Range(0, 16, above=True)] = 1.0
+    diameter: Positive | None = None
+    percentiles: tuple[Percentile, Percentile] = (1.0, 99.8)
     stain: str | None = None
-    foreground_fraction: float = 0.5
-    balance: float = 0.0
-    margin: float = 1.0
-    max_instances: int | None = None
-    max_proposals: int = 1000
-    cache_bytes: int = 2**30
+    foreground_fraction: Fraction = 0.5
+    balance: Fraction = 0.0
+    margin: Annotated[float, Range(1, 4)] = 1.0
+    max_instances: Count | None = None
+    max_proposals: Count = 1000
+    cache_bytes: NonNegativeInt = 2**30
 
     def __post_init__(self) -> None:
-        limits: tuple[tuple[str, bool, str], ...] = (
-            ("patch_size", self.patch_size >= 1, "at least 1"),
-            ("foreground_fraction", 0 <= self.foreground_fraction <= 1, "between 0 and 1"),
-            ("balance", 0 <= self.balance <= 1, "between 0, for no repetition, and 1"),
-            ("diameter", self.diameter is None or self.diameter > 0, "above 0, in pixels"),
-            ("margin", 1 <= self.margin <= 4, "between 1, for no margin, and 4"),
-            ("seed", 0 <= self.seed < 2**64, "between 0 and 2**64 - 1"),
-            ("max_instances", self.max_instances is None or self.max_instances >= 1, "at least 1"),
-        )
-        for name, is_valid, rule in limits:
-            if not is_valid:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; it must be {rule}",
-                    field=None if name == "seed" else name,
-                )
+        super().__post_init__()
+        check_percentiles(self.percentiles)
+        if self.stain is not None:
+            choose(METHODS, "stain", self.stain)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -53,7 +53,8 @@ def open_source(name: str, split: str, *, data_dir: str | Path | None = None, **
       name: one of `DATASETS`.
       split: `train`, `validation` or `test`, a part such as `train[:50%]`, or a union such as
         `train+validation`.
-      data_dir: folder of data sets on disk; None for TFDS's default, `~/tensorflow_datasets`.
+      data_dir: folder of data sets on disk, with `~` for the home folder; None for TFDS's default,
+        `~/tensorflow_datasets`.
       **options: keyword arguments of the entry in `DATASETS`.
 
     Returns:
@@ -70,5 +71,5 @@ def open_source(name: str, split: str, *, data_dir: str | Path | None = None, **
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise InputError(f"data set {name} has no option {unknown[0]!r}; {has}")
     if "data_dir" in parameters:
-        options["data_dir"] = data_dir
+        options["data_dir"] = None if data_dir is None else Path(data_dir).expanduser()
     return DATASETS[name](split, **options)

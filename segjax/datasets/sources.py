@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from segjax.data.records import Record
 from segjax.datasets.folder.builder import dataset_dir
-from segjax.datasets.store.builder import CellBuilder, prepare
+from segjax.datasets.store.builder import CellBuilder, prepare, repair_of
 from segjax.datasets.store.codec import decode
 from segjax.errors import InputError
 
@@ -82,8 +82,7 @@ class PreparedSource:
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
-            f"the prepared data in {self._folder} are damaged ({reason}); delete that folder and run again to"
-            " prepare the data set"
+            f"the prepared data in {self._folder} are damaged ({reason}); {repair_of(self._folder)}"
         )
 
 

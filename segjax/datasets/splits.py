@@ -68,7 +68,7 @@ def assign(
     Raises:
       InputError: if fractions or folds are invalid, or there are fewer groups than splits to fill.
     """
-    target = _targets(fractions, folds)
+    target = targets(fractions, folds)
     summaries = sorted(summaries, key=lambda summary: summary.name)
     for summary, other in pairwise(summaries):
         if summary.name == other.name:
@@ -143,13 +143,18 @@ def digest(split_of: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _targets(fractions: Mapping[str, float] | None, folds: int | None) -> dict[str, float]:
+def targets(fractions: Mapping[str, float] | None, folds: int | None) -> dict[str, float]:
+    """Returns the fraction of each split, see `assign`.
+
+    Raises:
+      InputError: if the fractions or the number of folds are invalid.
+    """
     if folds is not None:
         if folds < 2:
             raise InputError(f"folds is {folds}; cross-validation needs at least 2")
         return {f"fold_{index}": 1 / folds for index in range(folds)}
     fractions = FRACTIONS if fractions is None else fractions
-    if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+    if not fractions or min(fractions.values()) < 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
         listed = ", ".join(f"{name} {fraction:g}" for name, fraction in fractions.items()) or "none"
         raise InputError(f"the fractions of splits are {listed}; they must be at least 0 and sum to 1")
     return dict(fractions)

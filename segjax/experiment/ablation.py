@@ -17,6 +17,7 @@ from segjax.data.records import Record, Source
 from segjax.errors import InputError, choose
 from segjax.evaluation.evaluate import evaluate
 from segjax.experiment import environment
+from segjax.experiment.results_folder import open_results
 from segjax.experiment.setup import open_split
 from segjax.files import write_json
 from segjax.report.table import OVERALL, format_score
@@ -50,14 +51,16 @@ def search(
       out: folder for `ablation.json`, which is rewritten after every trial.
 
     Returns:
-      The best settings of each method, as text.
+      The settings of each method that a better score changes, as text.
 
     Raises:
-      InputError: if the config is that of a network, or there is no such score or field.
+      InputError: if the config is that of a network, there is no such score or field, or `out` cannot be
+        written.
     """
     if "methods" not in config:
         raise InputError("--config names a network: only methods without weights, as in configs/classical.py")
     rank = choose(OVERALL, "--score", score)
+    open_results(out)
     source = InMemorySubset(open_split(config, "train"), images)
     by_field: dict[str, list[Any]] = {}
     for field, value in itertools.chain.from_iterable(override.items() for override in tries):
@@ -87,5 +90,6 @@ def search(
                 settings = ConfigDict(best.to_dict() | {field.removeprefix(prefix): value})
                 if settings != best and (result := measure(method, settings)) > top:
                     top, best = result, settings
-        lines.append(f"{method}: {score} {format_score(first)} -> {format_score(top)} with {best.to_dict()}")
+        changes = {name: value for name, value in best.items() if value != config.methods[method][name]}
+        lines.append(f"{method}: {score} {format_score(first)} -> {format_score(top)} with {changes}")
     return "\n".join([*lines, "", f"all trials: {out / 'ablation.json'}"])

@@ -43,7 +43,6 @@ def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], 
         return method
     source = open_split(config, "train")
     classifier = fit_classifier(method, source, seed=config.seed, description=f"classes for {name}")
-    folder.mkdir(parents=True, exist_ok=True)
     classifier.save(folder / f"classifier_{name}.json")
     return classifier.wrap(method)
 

@@ -21,6 +21,8 @@ from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.formats import RawAnnotation
 from segjax.datasets.sources import PreparedSource
 from segjax.errors import InputError
+from segjax.experiment.results_folder import open_results, writing
+from segjax.files import printable
 from segjax.report import preview
 from segjax.report.dataset_page import format_counts, write_quality
 
@@ -41,8 +43,10 @@ def inspect_public(name: str, data_dir: str | None, out: str, *, previews: bool)
       The message for the user.
 
     Raises:
-      InputError: if there is no such data set, or it cannot be obtained.
+      InputError: if there is no such data set, it cannot be obtained, or the report cannot be written.
     """
+    folder = Path(out).expanduser()
+    open_results(folder)
     sources = _open_splits(name, data_dir)
     class_names = next(iter(sources.values())).class_names
     decisions: list[Decision] = []
@@ -55,17 +59,18 @@ def inspect_public(name: str, data_dir: str | None, out: str, *, previews: bool)
             item = ImageFile(record.name, Path(), split=split)
             decisions.append(Decision(item, findings, summarise(record, split=split), split, "kept"))
     plan = compare(decisions)
-    write_quality(
-        Path(out),
-        plan,
-        title=f"{name}: state of the data",
-        class_names=class_names,
-        applied=False,
-        sheets=contact_sheets(sources, class_names) if previews else [],
-        split_sha256=getattr(next(iter(sources.values())), "split_sha256", None),
-    )
+    with writing(folder):
+        write_quality(
+            folder,
+            plan,
+            title=f"{name}: state of the data",
+            class_names=class_names,
+            applied=False,
+            sheets=contact_sheets(sources, class_names) if previews else [],
+            split_sha256=getattr(next(iter(sources.values())), "split_sha256", None),
+        )
     contents = format_counts({split: len(source) for split, source in sources.items()})
-    return f"{contents}\n\nreport: {Path(out) / 'index.html'}"
+    return printable(f"{contents}\n\nreport: {folder / 'index.html'}")
 
 
 def contact_sheets(sources: Mapping[str, Source], class_names: Sequence[str]) -> list[tuple[str, bytes]]:

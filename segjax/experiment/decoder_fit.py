@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.files import write_json
+from segjax.files import read_json_object, write_json
 from segjax.inference.dense import DensePredictor
 from segjax.inference.outlines import OUTLINES
 from segjax.inference.predictor import Predictor
@@ -81,11 +81,7 @@ def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Seque
     if len(source) < MIN_IMAGES:
         logging.warning("the decoder is fitted on only %d images: fewer than %d", len(source), MIN_IMAGES)
     task: Any = predictor.task
-    values_by_name = dict(grid(task))
-    for name in fixed:
-        if name not in values_by_name:
-            raise InputError(f"fixed names {name}: choose among {', '.join(values_by_name)}", field="fixed")
-        del values_by_name[name]
+    values_by_name = free_settings(task, fixed)
     images = _predict(predictor, source, values_by_name)
     num_classes = len(source.class_names)
     tried: list[dict[str, Any]] = []
@@ -126,9 +122,12 @@ def load(workdir: Path) -> DecoderFit | None:
     """
     path = workdir / FILE
     try:
-        return DecoderFit(**json.loads(path.read_text())) if path.exists() else None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it; segjax evaluate --fit makes it") from error
+        fit = DecoderFit(**read_json_object(path)) if path.exists() else None
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if fit is not None and not (isinstance(fit.step, int) and isinstance(fit.settings, dict)):
+        raise _damaged(path, "step is no integer, or settings is no object")
+    return fit
 
 
 def fitted_task(task: T, workdir: Path, step: int) -> T:
@@ -148,7 +147,11 @@ def fitted_task(task: T, workdir: Path, step: int) -> T:
     try:
         return with_settings(task, fit.settings)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it; segjax evaluate --fit makes it") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(f"{path} is damaged ({reason}): delete it; segjax evaluate --fit makes it")
 
 
 def with_settings(task: T, settings: Mapping[str, Any]) -> T:
@@ -184,6 +187,20 @@ def grid(task: Any) -> Mapping[str, Sequence[Any]]:
         "min_area": areas,
         "min_fraction": (0.0, 0.05, 0.1, 0.15, 0.2),
     }
+
+
+def free_settings(task: Any, fixed: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Returns the `grid` of a task without the settings that keep their value.
+
+    Raises:
+      InputError: if `fixed` names no setting of the decoder.
+    """
+    values_by_name = dict(grid(task))
+    for name in fixed:
+        if name not in values_by_name:
+            raise InputError(f"fixed names {name}: choose among {', '.join(values_by_name)}", field="fixed")
+        del values_by_name[name]
+    return values_by_name
 
 
 def _predict(

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segjax.classical import METHODS, make_stages
+from segjax.classical import METHODS, make_method
 from segjax.classical.stages import Stages
 from segjax.data.channels import match_channels
 from segjax.data.mixture import MixedSource, select_classes
@@ -21,9 +21,10 @@ from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
-from segjax.experiment.setup import open_split
+from segjax.experiment.results_folder import open_results, writing
+from segjax.experiment.sections import check_classical_settings
+from segjax.experiment.setup import open_split, read_run
 from segjax.experiment.training import fit_run
-from segjax.experiment.workdir import read_config, read_metadata
 from segjax.inference.predictor import Detector
 from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.evaluation_page import EvaluationReport, write_report
@@ -55,7 +56,9 @@ def evaluate_workdir(
     Returns:
       The comparison as a table to print.
     """
-    config, metadata = read_config(workdir), read_metadata(workdir)
+    folder = folder or workdir / ("report" if split == "test" else f"report_{split}")
+    config, metadata = read_run(workdir)
+    open_results(folder)
     source = open_split(config, split)
     if tuple(source.class_names) != metadata.class_names:
         raise InputError(
@@ -80,7 +83,7 @@ def evaluate_workdir(
         curve=_training_curve(workdir),
         proposals=proposals,
     )
-    table = _write(folder or workdir / ("report" if split == "test" else f"report_{split}"), report)
+    table = _write(folder, report)
     if proposals is None:
         return table
     recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
@@ -105,9 +108,10 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
       The comparison as a table to print.
 
     Raises:
-      InputError: if the data set has none of the classes of the network.
+      InputError: if the data set has none of the classes of the network, or the report cannot be written.
     """
     opened, reference = open_method(model), make_reference(config)
+    open_results(folder)
     source = open_split(config, split)
     if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
         reference = _with_classes(reference, source.class_names, opened.class_names)
@@ -132,11 +136,13 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
     Returns:
       The comparison as a table to print.
     """
+    check_classical_settings(config)
+    open_results(folder)
     source = open_split(config, split)
     names = sorted(config.methods, key=[*METHODS, *config.methods].index)  # a ConfigDict forgets their order
     methods = {name: make_classifying(name, config, source.class_names, folder) for name in names}
     report = _evaluate_all(methods, config, source, split)
-    stages = {name: make_stages(name, **config.methods[name]) for name in names}
+    stages = {name: make_method(name, **config.methods[name]).stages for name in names}
     return _write(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
 
 
@@ -178,7 +184,8 @@ def _evaluate_all(
 
 def _write(folder: Path, report: EvaluationReport) -> str:
     """Writes the report; returns the comparison to print."""
-    write_report(folder, report)
+    with writing(folder):
+        write_report(folder, report)
     return f"{comparison(report.scores)}\n\nreport: {folder / 'index.html'}"
 
 

@@ -15,27 +15,28 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segjax.classical import METHODS, make_method
+from segjax.classical import METHODS, ClassicalSegmenter, make_method
 from segjax.classical.classifier import load
 from segjax.classical.region_proposals import PROPOSALS
 from segjax.data.channels import match_channels
 from segjax.data.preprocess import preprocess_image
 from segjax.errors import InputError, choose
-from segjax.experiment.decoder_fit import fitted_task
+from segjax.experiment.decoder_fit import fitted_task, free_settings
 from segjax.experiment.pretrained import open_pretrained
 from segjax.experiment.proposal_cache import Proposer, cached_proposals
+from segjax.experiment.section_reading import config_section
+from segjax.experiment.sections import read_predict, read_proposals
 from segjax.experiment.setup import (
-    config_section,
     make_task,
     preprocessing_settings,
-    read_section,
+    read_run,
     restore_params,
 )
-from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
+from segjax.experiment.workdir import ModelMetadata
 from segjax.files import file_digest
 from segjax.inference.dense import DensePredictor
 from segjax.inference.predictor import Predictor, create_predictor
-from segjax.inference.settings import PredictConfig
+from segjax.inference.tiling import Windows
 from segjax.models.weights.network import find, names
 from segjax.segmentation import Method, Segmentation
 from segjax.tasks import rcnn_svm
@@ -43,9 +44,6 @@ from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.train.state import fingerprint
 from segjax.typing import Params
-
-# Fields of `config.predict` that are not for the predictor.
-NOT_FOR_PREDICTOR = ("checkpoint", "fit", "fixed")
 
 
 class OpenedMethod(NamedTuple):
@@ -129,7 +127,7 @@ def open_run(workdir: Path, *, fitted: bool = True) -> OpenedMethod:
     Raises:
       InputError: if there is no intact checkpoint.
     """
-    config, metadata = read_config(workdir), read_metadata(workdir)
+    config, metadata = read_run(workdir)
     task, params, step = restore_params(workdir, config, metadata)
     if has_svm(config):
         task, params = make_task(config, metadata, svm=True), rcnn_svm.load(params, workdir, step)
@@ -142,21 +140,23 @@ def with_diameter(opened: OpenedMethod, diameter: float) -> OpenedMethod:
     """Returns a method for images whose instances have a typical diameter.
 
     Args:
-      opened: a network that was trained on images of one diameter.
+      opened: a classical method, or a network that was trained on images of one diameter.
       diameter: pixels; 0 to estimate it for each image.
 
     Raises:
       InputError: if the method scales no images, or the diameter is out of range.
     """
-    predictor = opened.method
-    if not isinstance(predictor, DensePredictor) or predictor.config.trained_diameter is None:
+    method = opened.method
+    if isinstance(method, ClassicalSegmenter):
+        changed: Method = method.with_diameter(diameter or None)
+    elif isinstance(method, DensePredictor) and method.config.trained_diameter is not None:
+        changed = dataclasses.replace(method, config=dataclasses.replace(method.config, diameter=diameter))
+    else:
         raise InputError(
-            "--diameter is for networks that were trained with config.data.diameter: leave it out"
+            "--diameter is for networks that were trained with config.data.diameter, and for classical"
+            " methods without a classifier: leave it out"
         )
-    config = dataclasses.replace(predictor.config, diameter=diameter)
-    return opened._replace(
-        method=dataclasses.replace(predictor, config=config), digest=_digest(opened.digest, diameter)
-    )
+    return opened._replace(method=changed, digest=_digest(opened.digest, diameter))
 
 
 def _open_network(
@@ -185,7 +185,7 @@ def _open_config(config: ConfigDict) -> OpenedMethod:
     if not config.classifier.file:
         return OpenedMethod(method, digest=_digest(settings))
     classifier = load(config.classifier.file)
-    digest = _digest(settings, file_digest(Path(config.classifier.file)))
+    digest = _digest(settings, file_digest(Path(config.classifier.file).expanduser()))
     return OpenedMethod(classifier.wrap(method), classifier.class_names, digest=digest)
 
 
@@ -195,43 +195,40 @@ def _digest(*parts: object) -> str:
 
 def make_classical(config: ConfigDict, name: str) -> Method:
     """Makes a classical method with the settings of a config."""
-    return make_method(name, **config.methods[name])
+    with config_section(f"config.methods.{name}"):
+        return make_method(name, **config.methods[name])
 
 
 def make_reference(config: ConfigDict) -> Method:
     """Makes the classical method that serves as the reference in comparisons."""
-    settings = dict(config.reference)
-    return make_method(settings.pop("name"), **settings)
-
-
-def read_predict_config(config: ConfigDict) -> PredictConfig:
-    """Reads the settings of prediction from a config.
-
-    Raises:
-      InputError: if one is out of range; the message names the field.
-    """
-    section = {name: value for name, value in config.predict.items() if name not in NOT_FOR_PREDICTOR}
-    return read_section(
-        PredictConfig,
-        section,
-        "config.predict",
-        trained_diameter=config.data.get("diameter"),
-        trained_patch=config.data.patch_size,
-    )
+    with config_section("config.reference"):
+        return make_method(**config.reference)
 
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:
     """Makes the method of a trained network."""
-    prediction = read_predict_config(config)
+    prediction = read_predict(config)
     settings: dict[str, Any] = {}
     if "proposals" in config:
-        settings = {"propose": make_proposer(config), "max_proposals": config.proposals.max_proposals}
+        settings = {"propose": make_proposer(config), "max_proposals": read_proposals(config).max_proposals}
     if warning := small_tile(config):
         logging.warning(warning)
     with config_section("config.predict"):
         return create_predictor(
             task, params, prepare=make_preprocessing(config), config=prediction, **settings
         )
+
+
+def check_use(config: ConfigDict, task: Task) -> None:
+    """Checks those settings of prediction that depend on the network.
+
+    Raises:
+      InputError: if windows overlap too much, or `config.predict.fixed` names no setting of the decoder.
+    """
+    settings = read_predict(config)
+    with config_section("config.predict"):
+        Windows(settings.tile, settings.overlap, stride=cast(Any, task).stride)
+        free_settings(task, config.predict.get("fixed", ()))
 
 
 def small_tile(config: ConfigDict) -> str | None:
@@ -264,9 +261,9 @@ def make_proposer(config: ConfigDict) -> Proposer | None:
         return cached_proposals(PROPOSALS[method], method, config)
     if not config.proposals.workdir:
         raise InputError("config.proposals.method=rpn needs config.proposals.workdir, a run with an RPN")
-    workdir = Path(config.proposals.workdir)
-    rpn_config = read_config(workdir)
-    task, params, _ = restore_params(workdir, rpn_config, read_metadata(workdir))
+    workdir = Path(config.proposals.workdir).expanduser()
+    rpn_config, metadata = read_run(workdir)
+    task, params, _ = restore_params(workdir, rpn_config, metadata)
     if not isinstance(task, DetectionTask) or task.proposals:
         raise InputError(
             f"config.proposals.workdir={workdir} has no RPN: give a run of faster_r_cnn or mask_r_cnn"

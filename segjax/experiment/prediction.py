@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import hashlib
 import math
-import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,14 +21,9 @@ from segjax.errors import InputError, Interrupted
 from segjax.experiment.finished_images import Finished, FinishedImages
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
 from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
-from segjax.experiment.prediction_tables import (
-    FAILED,
-    MEASUREMENTS,
-    default_names,
-    result_paths,
-    write_tables,
-)
-from segjax.files import explain_refusal, file_digest, is_refusal, printable
+from segjax.experiment.prediction_tables import MEASUREMENTS, default_names, result_paths, write_tables
+from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
+from segjax.files import file_digest, printable
 from segjax.inference import coco
 from segjax.inference.exports import is_result, result_path, write_label_images, write_overlay
 from segjax.inference.predictor import Detector
@@ -37,8 +31,6 @@ from segjax.inference.tables import write_table
 from segjax.report.overlays import draw_outlines, legend, to_display_rgb
 from segjax.segmentation import Segmentation
 
-# Number of failed images that the message at the end names.
-NAMED = 10
 AS_STORED = Reading()
 # The network in the package that segments if no other method is given.
 DEFAULT = "nuclei"
@@ -95,11 +87,7 @@ def predict(
     if pixel_size is not None and not is_plausible(pixel_size):
         logging.warning("--pixel_size states %s", question(pixel_size))
     inputs = find_inputs(images, out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise _refused(error, out) from error
+    open_results(out)
     return Prediction(selected, inputs, out, measured, pixel_size, as_coco, reading)
 
 
@@ -152,11 +140,9 @@ class Prediction:
         finally:
             self._write_tables()
         if self._failed:
-            reasons = list(self._failed.values())
-            more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
             raise InputError(
-                f"{len(reasons)} of {len(self.inputs.images)} images could not be segmented, see"
-                f" {self.out / FAILED}: {'; '.join(reasons[:NAMED])}{more}"
+                f"{len(self._failed)} of {len(self.inputs.images)} images could not be segmented, see"
+                f" {self.out / FAILED}: {join_first(self._failed)}"
             )
 
     @property
@@ -178,7 +164,7 @@ class Prediction:
             reason = str(error)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
-                raise _refused(error, self.out) from error
+                raise refused(error, self.out) from error
             reason = f"the results of {path} cannot be named: shorten the name of the image"
         except Exception as error:  # one image never costs the others
             logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
@@ -252,7 +238,7 @@ class Prediction:
                 )
 
     def _write_tables(self) -> None:
-        try:
+        with writing(self.out):
             write_tables(
                 self.out,
                 self._done,
@@ -261,12 +247,3 @@ class Prediction:
                 as_coco=self.as_coco,
                 class_names=self.selected.class_names,
             )
-        except OSError as error:
-            raise _refused(error, self.out) from error
-
-
-def _refused(error: OSError, out: Path) -> InputError:
-    """Returns one sentence for results that cannot be written."""
-    if is_refusal(error):
-        return InputError(f"--out={out} cannot be written: {explain_refusal(error)}")
-    return InputError(f"--out={out} cannot be written ({error}): choose another folder")

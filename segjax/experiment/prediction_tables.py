@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segjax.experiment.finished_images import Finished
+from segjax.experiment.results_folder import FAILED, write_failed
 from segjax.files import write_json
 from segjax.inference import coco
 from segjax.inference.exports import CLASSES, LABELS, OVERLAY, result_path
@@ -16,7 +17,7 @@ from segjax.inference.tables import write_table
 MEASUREMENTS = "_measurements.csv"
 # Files of all images together, directly in the folder of results.
 TABLES = ("measurements.csv", "measurements.parquet")
-PREDICTIONS, FAILED = "predictions.json", "failed.csv"
+PREDICTIONS = "predictions.json"
 COMMON = (*TABLES, PREDICTIONS, FAILED)
 
 
@@ -58,11 +59,7 @@ def write_tables(
         ]
         for name in TABLES:
             write_table(tables, out / name)
-    if failed:
-        columns = {"image": np.array([*failed]), "reason": np.array([*failed.values()])}
-        write_table([columns], out / FAILED)
-    else:
-        (out / FAILED).unlink(missing_ok=True)
+    write_failed(out, failed)
 
 
 def default_names(highest: int) -> list[str]:

@@ -2,93 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import contextlib
 import json
-import shutil
-from collections.abc import Sequence
-from functools import cached_property
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.folder import pipeline
-from segjax.datasets.folder.builder import Folder, dataset_dir
+from segjax.datasets.folder.builder import NAME, Folder, dataset_dir
 from segjax.datasets.folder.decisions import Plan, decide
 from segjax.datasets.folder.examination import Checker, Options, check_all
-from segjax.datasets.folder.image_files import ImageFile, list_items, root_of
-from segjax.datasets.formats import Annotations, open_annotations
 from segjax.datasets.sources import FolderSource
+from segjax.datasets.store.builder import check_location
 from segjax.datasets.store.builder import prepare as prepare_builder
 from segjax.errors import InputError
 from segjax.experiment.dataset_report import contact_sheets
-from segjax.files import write_json
+from segjax.experiment.prepare_inputs import DOWNLOADS, MARK, REPORT, STAGING, Inputs, Request, open_inputs
+from segjax.experiment.results_folder import FAILED, join_first, open_results, write_failed, writing
+from segjax.files import printable, remove_temporary, write_json
 from segjax.report.dataset_page import format_counts, write_quality
 
-SPLITS = ("train", "validation", "test")
-# Written last into the output folder; records the request and its inputs.
-MARK = "preparation.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """Settings of `segjax prepare`; each field is one of its flags."""
-
-    images: str
-    masks: str
-    out: str
-    mask_format: str = "auto"
-    metadata: str | None = None
-    pattern: str | None = None
-    classes: tuple[str, ...] = ()
-    channel_axis: int | None = None
-    axis: tuple[tuple[str, int], ...] = ()
-    fractions: tuple[float, ...] = (0.7, 0.15, 0.15)
-    split_by: Literal["group", "image"] = "group"
-    folds: int | None = None
-    seed: int = 0
-    accept: tuple[str, ...] = ()
-    crowds: str = "ignore"
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The request as JSON returns it, without the output folder."""
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "out"}
-        return json.loads(json.dumps(fields))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """The files of a request.
-
-    Attributes:
-      root: folder of the images.
-      items: all images, sorted by key.
-      masks: file or folder of the masks.
-      annotations: the opened masks.
-      class_names: background first.
-    """
-
-    root: Path
-    items: Sequence[ImageFile]
-    masks: Path
-    annotations: Annotations
-    class_names: tuple[str, ...]
-
-    @cached_property
-    def state(self) -> dict[str, str]:
-        """Digests of sizes and modification times, which change with the files."""
-        images = [(dataclasses.replace(item, path=Path()), *_stat(item.path)) for item in self.items]
-        masks = self.masks
-        paths = [masks] if masks.is_file() else sorted(path for path in masks.rglob("*") if path.is_file())
-        annotations = [(str(path), *_stat(path)) for path in paths]
-        return {
-            name: hashlib.sha256(repr(value).encode()).hexdigest()
-            for name, value in (("images", images), ("annotations", annotations))
-        }
+# Number of reasons that the message names if no image can be used.
+NAMED = 3
 
 
 def prepare_folder(
@@ -108,102 +49,79 @@ def prepare_folder(
       The message for the user.
 
     Raises:
-      InputError: if the request or its files are invalid.
+      InputError: if the request or its files are invalid, the results cannot be written, or no image can be
+        used; then the report is written, but no data set.
     """
     out = Path(request.out)
-    inputs = _open_inputs(request)
+    inputs = open_inputs(request)
     if _is_finished(out, request, inputs.state):
-        return f"{out} is prepared already: {out / 'report' / 'index.html'}"
+        return printable(f"{out} is prepared already: {out / REPORT / 'index.html'}")
+    check_location(out)
+    open_results(out)
+    with writing(out):
+        return printable(_prepare(out, request, inputs, workers, previews, beam))
+
+
+def _prepare(
+    out: Path, request: Request, inputs: Inputs, workers: int, previews: bool, beam: Sequence[str] | None
+) -> str:
     checker = _check_images(out, request, inputs, workers, beam)
     plan = decide(
         inputs.items,
         checker.staging,
         annotated=inputs.annotations.keys,
-        fractions=dict(zip(SPLITS, request.fractions, strict=True)),
+        fractions=request.split_fractions,
         by=request.split_by,
         folds=request.folds,
         seed=request.seed,
         accept=frozenset(request.accept),
     )
+    failed = _failed(plan)
+    if not plan.splits:
+        _write_report(out, inputs, plan, failed, previews=False)
+        if len(failed) == len(inputs.items):
+            # Nothing in it is of use to another command.
+            _clean(out, checker)
+        raise InputError(f"{_why_empty(plan)}; see {out / REPORT / 'index.html'}")
     _write_dataset(out, inputs, checker, plan, beam)
-    summary = _write_report(out, inputs, plan, previews)
-    for folder in ("staging", "downloads"):
-        shutil.rmtree(out / folder, ignore_errors=True)
+    summary = _write_report(out, inputs, plan, failed, previews)
+    _clean(out, checker)
     write_json(out / MARK, {"request": request.key, "state": inputs.state})
     splits = format_counts({split: part["images"] for split, part in summary["splits"].items()})
+    left_out = f"left out, see {out / REPORT / FAILED}: {join_first(failed)}\n\n" if failed else ""
     return (
         f"{format_counts(summary['images'])} of {len(inputs.items)} images in {inputs.root}\n{splits}\n\n"
-        f"report: {out / 'report' / 'index.html'}\n"
+        f"{left_out}report: {out / REPORT / 'index.html'}\n"
         f"train on it: --config=configs/semantic.py:dataset=folder --config.dataset.data_dir={out}"
     )
-
-
-def _open_inputs(request: Request) -> _Inputs:
-    """Validates the request, lists the images and opens the masks."""
-    if unknown := sorted(set(request.accept) - set(KINDS)):
-        raise InputError(f"--accept={unknown[0]} is unknown: choose among {', '.join(KINDS)}")
-    if len(request.fractions) != len(SPLITS):
-        raise InputError(
-            f"--fractions has {len(request.fractions)} numbers, not one for each of {', '.join(SPLITS)}"
-        )
-    masks, folder = Path(request.masks), root_of(request.images).resolve()
-    # Masks in a folder below that of the images are not images.
-    is_below = masks.is_dir() and folder in masks.resolve().parents
-    root, items = list_items(
-        request.images,
-        metadata=request.metadata,
-        pattern=request.pattern,
-        without=[masks] if is_below else [],
-        among_masks=folder.is_relative_to(masks.resolve()),
-    )
-    annotations = open_annotations(
-        request.masks,
-        format=request.mask_format,
-        class_names=("background", *request.classes) if request.classes else None,
-        images={item.key: item.path for item in items},
-        crowds_are_cells=request.crowds == "cells",
-    )
-    return _Inputs(root, items, masks, annotations, _class_names(request, annotations, items))
-
-
-def _class_names(request: Request, annotations: Annotations, items: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Returns the classes of the annotations, unless the table gives each image a class."""
-    image_classes = sorted({item.class_name for item in items if item.class_name is not None})
-    if not image_classes:
-        return tuple(annotations.class_names)
-    names = ("background", *(request.classes or image_classes))
-    if missing := sorted(set(image_classes) - set(names)):
-        raise InputError(f"the class {missing[0]!r} of an image is not among --classes={','.join(names[1:])}")
-    return names
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _is_finished(out: Path, request: Request, state: dict[str, str]) -> bool:
     """Returns whether the same request is already prepared; refuses a folder with another data set."""
     mark = out / MARK
     if not mark.exists():
-        if dataset_dir(out).exists() and not (out / "staging").exists():
+        # A run that stopped after it had written the data set leaves its staged examples, too.
+        is_own = (out / STAGING).exists() and (dataset_dir(out) / "dataset_info.json").exists()
+        if dataset_dir(out).exists() and not is_own:
             raise InputError(
                 f"{out} holds a data set that was not made by this command: choose another --out"
             )
         return False
-    before = json.loads(mark.read_text())
-    if before != {"request": request.key, "state": state}:
-        options = before["request"]
+    try:
+        before = json.loads(mark.read_text())
+        options, is_same = before["request"], before == {"request": request.key, "state": state}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{mark} is damaged ({error!r}): choose another --out") from error
+    if not is_same:
         changed = [name for name, value in request.key.items() if options.get(name) != value]
         reason = f"--{changed[0]} was {options.get(changed[0])!r}" if changed else "the files have changed"
-        raise InputError(
-            f"{out} was prepared from something else ({reason}): choose another --out, or delete that folder"
-        )
+        # Never the advice to delete the folder: it may hold the images, too.
+        raise InputError(f"{out} was prepared from something else ({reason}): choose another --out")
     return True
 
 
 def _check_images(
-    out: Path, request: Request, inputs: _Inputs, workers: int, beam: Sequence[str] | None
+    out: Path, request: Request, inputs: Inputs, workers: int, beam: Sequence[str] | None
 ) -> Checker:
     """Checks, repairs and stages all images."""
     checker = Checker(
@@ -216,7 +134,7 @@ def _check_images(
             planes=request.axis,
             accept=frozenset(request.accept),
         ),
-        out / "staging",
+        out / STAGING,
         annotations_digest=inputs.state["annotations"],
     )
     if beam is not None:
@@ -229,9 +147,13 @@ def _check_images(
 
 
 def _write_dataset(
-    out: Path, inputs: _Inputs, checker: Checker, plan: Plan, beam: Sequence[str] | None
+    out: Path, inputs: Inputs, checker: Checker, plan: Plan, beam: Sequence[str] | None
 ) -> None:
     """Writes the staged examples as a TFDS data set."""
+    if (before := dataset_dir(out)).exists():
+        # Left by a run that stopped before its end: its request or its files may have been others. With this
+        # name it is removed as incomplete.
+        before.rename(before.with_name(f"incomplete.{uuid.uuid4().hex}"))
     # The examples are encoded already: copying them is too quick for a progress bar.
     tfds.disable_progress_bar()
     prepare_builder(
@@ -246,21 +168,60 @@ def _write_dataset(
     )
 
 
-def _write_report(out: Path, inputs: _Inputs, plan: Plan, previews: bool) -> dict[str, Any]:
+def _write_report(
+    out: Path, inputs: Inputs, plan: Plan, failed: Mapping[str, str], previews: bool
+) -> dict[str, Any]:
     """Writes the quality report and returns its content."""
     sources = {split: FolderSource(split, data_dir=out) for split in plan.splits}
-    warnings = []
+    warnings = [] if plan.splits else [f"There is no data set: {_why_empty(plan)}."]
     if all(item.group is None for item in inputs.items):
         warnings.append(
             "It is not known which images are of one patient, so each image was split on its own, apart from"
             " near duplicates. If several are, give --metadata with a column `patient`, or --pattern."
         )
-    return write_quality(
-        out / "report",
+    summary = write_quality(
+        out / REPORT,
         plan,
         title=f"{out.name}: state of the data",
         class_names=inputs.class_names,
         warnings=warnings,
         sheets=contact_sheets(sources, inputs.class_names) if previews else [],
-        split_sha256=next(iter(sources.values())).split_sha256,
+        split_sha256=next((source.split_sha256 for source in sources.values()), None),
     )
+    write_failed(out / REPORT, failed)
+    remove_temporary(out / REPORT)
+    return summary
+
+
+def _failed(plan: Plan) -> dict[str, str]:
+    """Returns the reasons of each image that is left out, by its key."""
+    return {
+        one.item.key: f"{one.item.key}: "
+        + ", ".join(f"{KINDS[finding.kind].title} ({finding.detail})" for finding in one.findings)
+        for one in plan.decisions
+        if one.action == "quarantined"
+    }
+
+
+def _why_empty(plan: Plan) -> str:
+    """Returns why there is no data set, with the remedies of the most frequent reasons."""
+    aside = [one for one in plan.decisions if one.action == "quarantined"]
+    kinds = Counter(
+        next(kind for kind, _ in one.findings if KINDS[kind].action == "quarantine") for one in aside
+    )
+    reasons = "; ".join(
+        f"{number} for {kind} ({KINDS[kind].title}): {KINDS[kind].remedy}"
+        for kind, number in kinds.most_common(NAMED)
+    )
+    if not plan.problem:
+        return f"all {len(aside)} images were set aside: {reasons}"
+    return f"{plan.problem}; {len(aside)} images were set aside: {reasons}" if aside else plan.problem
+
+
+def _clean(out: Path, checker: Checker) -> None:
+    """Removes what only an interrupted preparation needs; the user may have folders of the same names."""
+    checker.staging.clear()
+    (out / DOWNLOADS / f"{NAME}.lock").unlink(missing_ok=True)
+    for folder in (STAGING, DOWNLOADS):
+        with contextlib.suppress(OSError):  # it holds other files
+            (out / folder).rmdir()

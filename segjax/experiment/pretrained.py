@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
-from segjax.experiment.decoder_fit import FILE, with_settings
-from segjax.experiment.setup import make_task, param_shapes, restore_params
-from segjax.experiment.workdir import ModelMetadata, lists_to_tuples, read_config, read_metadata
+from segjax.experiment.decoder_fit import load, with_settings
+from segjax.experiment.sections import check_prediction_settings
+from segjax.experiment.setup import make_task, param_shapes, read_run, restore_params
+from segjax.experiment.workdir import ModelMetadata, make_config, make_metadata
 from segjax.models.weights.file import flatten
 from segjax.models.weights.loading import check_match
 from segjax.models.weights.network import load_network, save_network
@@ -47,7 +48,7 @@ def export_run(workdir: Path, path: Path) -> str:
     Raises:
       InputError: if the run has no checkpoint, has SVMs, or the file cannot be written.
     """
-    config, metadata = read_config(workdir), read_metadata(workdir)
+    config, metadata = read_run(workdir)
     if (workdir / rcnn_svm.FILE).exists():
         raise InputError(f"{workdir} ends with SVMs, which have no place in one file: use the folder itself")
     _, params, step = restore_params(workdir, config, metadata)
@@ -55,11 +56,11 @@ def export_run(workdir: Path, path: Path) -> str:
     for section, field in PRIVATE:
         if field in content.get(section, {}):
             content[section][field] = None
-    decoder = workdir / FILE
+    fit = load(workdir)
     header = {
         "config": content,
         "metadata": metadata._asdict(),
-        "decoder": json.loads(decoder.read_text())["settings"] if decoder.exists() else {},
+        "decoder": {} if fit is None else fit.settings,
         "step": step,
     }
     return save_network(path, params, header)
@@ -73,10 +74,9 @@ def open_pretrained(path: Path) -> Pretrained:
     """
     params, header = load_network(path)
     try:
-        config = ConfigDict(lists_to_tuples(header["config"]))
-        metadata = ModelMetadata(
-            tuple(header["metadata"]["class_names"]), int(header["metadata"]["channels"])
-        )
+        config = make_config(header["config"], path)
+        check_prediction_settings(config)
+        metadata = make_metadata(header["metadata"], path)
         task: Any = with_settings(make_task(config, metadata), header["decoder"])
         step = int(header["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from contextlib import nullcontext
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
 from ml_collections import ConfigDict
@@ -17,20 +20,20 @@ from segjax.experiment import decoder_fit, environment
 from segjax.experiment.decoder_fit import DecoderFit, fit_decoder
 from segjax.experiment.leaks import check_leaks, data_digests
 from segjax.experiment.methods import (
+    check_use,
     has_svm,
     make_predictor,
     make_proposer,
     open_run,
-    read_predict_config,
 )
+from segjax.experiment.section_reading import config_section
+from segjax.experiment.sections import check_settings, read_fit, read_proposals
 from segjax.experiment.setup import (
-    config_section,
     make_first_state,
     make_setup,
     make_stream,
     open_split,
     preprocessing_settings,
-    read_section,
     restore_params,
 )
 from segjax.experiment.validation import Validation
@@ -46,12 +49,15 @@ from segjax.inference.predictor import Predictor
 from segjax.tasks import rcnn_svm
 from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
+from segjax.train.cost import KeyedStep
 from segjax.train.loop import FitConfig, Result, fit
-from segjax.train.resume import Provenance, resume
-from segjax.typing import Batch
+from segjax.train.processes import all_or_none, check_equal
+from segjax.train.resume import Provenance, Start, resume
+from segjax.train.sharding import batch_part
+from segjax.train.state import State
 
 
-def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) -> Result:
+def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0) -> Result:
     """Trains a config in a folder, resuming where an earlier run of the same command stopped.
 
     Args:
@@ -59,40 +65,51 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False) ->
       workdir: the folder, which one training at a time may use.
       accept_changes: whether config and data may differ from those of the earlier run in ways that change
         what is learned. The log names each change, with the step from which it holds.
+      profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
 
     Raises:
       InputError: if another training uses the folder, it belongs to another config, or a setting is invalid.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     # 1. The folder belongs to this config, which can be used for prediction; the splits do not leak.
-    read_predict_config(config)
-    with lock_workdir(workdir) if jax.process_index() == 0 else nullcontext():
-        check_config(workdir, config, accept_changes=accept_changes)
-        if not (workdir / "config.json").exists():
-            write_config(workdir, config)
-        source, validation = open_split(config, "train"), open_split(config, "validation")
-        check_leaks(config)
-        metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
-        write_metadata(workdir, metadata)
+    is_first = jax.process_index() == 0
+    with ExitStack() as stack:
+        with all_or_none("the start of the run"):
+            check_settings(config)
+            if is_first:
+                stack.enter_context(lock_workdir(workdir))
+            check_config(workdir, config, accept_changes=accept_changes)
+            source, validation = open_split(config, "train"), open_split(config, "validation")
+            check_leaks(config)
+            metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
+            if is_first:
+                write_metadata(workdir, metadata)
+            provenance = Provenance(
+                data_digests({"train": source, "validation": validation}),
+                flat_config(config),
+                environment.versions(),
+            )
+        _check_processes(provenance)
 
         # 2. The network learns.
-        provenance = Provenance(
-            data_digests({"train": source, "validation": validation}),
-            flat_config(config),
-            environment.versions(),
-        )
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             result = _fit_network(
-                config, workdir, metadata, checkpoints, (source, validation), provenance, accept_changes
+                config,
+                workdir,
+                metadata,
+                checkpoints,
+                (source, validation),
+                functools.partial(resume, provenance=provenance, accept_changes=accept_changes),
+                dataclasses.replace(read_fit(config), profile=profile),
             )
 
         # 3. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
-        if has_svm(config) and jax.process_index() == 0 and not (workdir / rcnn_svm.FILE).exists():
+        if has_svm(config) and is_first and not (workdir / rcnn_svm.FILE).exists():
             _fit_svm(config, workdir, metadata, source)
 
         # 4. The decoder takes the settings that are best on the validation split.
         is_large = len(validation) >= decoder_fit.MIN_IMAGES
-        if config.predict.fit and is_large and jax.process_index() == 0:
+        if config.predict.fit and is_large and is_first:
             fit_run(config, workdir, validation)
     return result
 
@@ -103,38 +120,41 @@ def _fit_network(
     metadata: ModelMetadata,
     checkpoints: Checkpoints,
     splits: tuple[Source, Source],
-    provenance: Provenance,
-    accept_changes: bool,
+    resume_run: Callable[[State, Checkpoints], Start],
+    fit_config: FitConfig,
 ) -> Result:
     # 1. Network, loss, optimizer and the jit-compiled step; then the batches that the loss needs.
     source, validation = splits
-    setup = make_setup(config, metadata)
-    stream = make_stream(config, source, setup.task, make_proposer(config))
+    with all_or_none("the network and its batches"):
+        setup = make_setup(config, metadata)
+        check_use(config, setup.task)
+        stream = make_stream(config, source, setup.task, make_proposer(config), part=batch_part(setup.mesh))
     state = make_first_state(config, metadata, setup)
-    key = jax.random.key(config.seed)
-
-    def step(state: Any, batch: Batch) -> Any:
-        return setup.step(state, batch, key)
 
     # 2. The run starts at the newest checkpoint; the folder has the new config if that fits.
-    start = resume(state, checkpoints, provenance, accept_changes=accept_changes)
+    start = resume_run(state, checkpoints)
     if jax.process_index() == 0:
         write_config(workdir, config)
 
     # 3. Validation uses the method that prediction will use.
     predictor = make_predictor(config, setup.task, start.state.eval_params)
-    not_for_fit = ("ema_decay", "num_microbatches")
-    section = {name: value for name, value in config.train.items() if name not in not_for_fit}
     return fit(
-        step,
+        KeyedStep(setup.step, jax.random.key(config.seed)),
         start,
         functools.partial(prefetch, stream, workers=config.data.workers),
         checkpoints,
-        read_section(FitConfig, section, "config.train", steps=config.steps),
+        fit_config,
         folder=workdir,
         validate=Validation(predictor, validation, config.dataset.headline),
         image_names=stream.names,
     )
+
+
+def _check_processes(provenance: Provenance) -> None:
+    """Checks that all processes train the same config on the same data."""
+    config = {name: value for name, value in provenance.config.items() if name != "dataset.data_dir"}
+    for name, content in (("config", config), ("data set", dict(provenance.data))):
+        check_equal(json.dumps(content, sort_keys=True), name)
 
 
 def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: bool = False) -> DecoderFit:
@@ -168,7 +188,7 @@ def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source:
         source,
         functools.partial(roi_features, params),
         propose=propose,
-        max_proposals=config.proposals.max_proposals,
+        max_proposals=read_proposals(config).max_proposals,
         **preprocessing_settings(config),
     )
     predictor = rcnn_svm.fit_predictor(images, num_classes=len(metadata.class_names), seed=config.seed)

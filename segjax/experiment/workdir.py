@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
-from segjax.errors import InputError
-from segjax.files import write_json
+from segjax.errors import InputError, first_line
+from segjax.files import read_json_object, write_json
+from segjax.settings import Count, broken_rule
 
 # Fields that change how a network is trained or used, not what it learns.
 FREE = (
@@ -69,9 +70,9 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
 
 def _owner(path: Path) -> str:
     try:
-        content = json.loads(path.read_text())
+        content = read_json_object(path)
         return f" (process {content['process']} on {content['host']}, since {content['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # the sentence is true without it
+    except (OSError, ValueError, KeyError):  # the sentence is true without it
         return ""
 
 
@@ -129,7 +130,19 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"--workdir={workdir} contains no run: there is no {path}; segjax train makes one")
-    return ConfigDict(lists_to_tuples(_read(path)))
+    return make_config(_read(path), path)
+
+
+def make_config(content: Any, path: Path) -> ConfigDict:
+    """Makes a config from what was read from a file.
+
+    Raises:
+      InputError: if a name in it cannot be that of a field.
+    """
+    try:
+        return ConfigDict(lists_to_tuples(content))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({first_line(error)}): restore it from a copy") from error
 
 
 def write_metadata(workdir: Path, metadata: ModelMetadata) -> None:
@@ -146,14 +159,32 @@ def read_metadata(workdir: Path) -> ModelMetadata:
     path = workdir / "model.json"
     if not path.exists():
         raise InputError(f"there is no {path}: the run ended before its first step; run segjax train again")
-    content = _read(path)
-    return ModelMetadata(tuple(content["class_names"]), content["channels"])
+    return make_metadata(_read(path), path)
+
+
+def make_metadata(content: Any, path: Path) -> ModelMetadata:
+    """Makes the metadata of a network from what was read from a file.
+
+    Raises:
+      InputError: if they are damaged.
+    """
+    for name, kind in (("class_names", tuple[str, ...]), ("channels", Count)):
+        value = content.get(name) if isinstance(content, dict) else None
+        if rule := broken_rule(value, kind):
+            raise InputError(f"{path} is damaged ({name} must be {rule}): restore it from a copy")
+    names = tuple(content["class_names"])
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(
+            f"{path} is damaged (class_names must be the background and other classes): restore it from a"
+            " copy"
+        )
+    return ModelMetadata(names, content["channels"])
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return read_json_object(path)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} is damaged ({error}): restore it from a copy, or start again in another folder"
         ) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from segjax.errors import InputError
+from segjax.settings import Count, NonNegativeInt, Positive, Range, Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(Settings):
     """Settings of `create_predictor`.
 
     Attributes:
@@ -26,23 +28,14 @@ class PredictConfig:
       InputError: if a tile, its overlap or a diameter is out of range.
     """
 
-    tile: int = 512
-    overlap: int = 64
+    tile: Count = 512
+    overlap: NonNegativeInt = 64
     flips: bool = False
-    diameter: float = 0.0
-    trained_diameter: float | None = None
-    trained_patch: int = 0
+    diameter: Annotated[float, Range(0, 10_000, below=True)] = 0.0
+    trained_diameter: Positive | None = None
+    trained_patch: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if not self.tile > 0:
-            raise InputError(f"tile={self.tile} must be above 0: give pixels, such as 512", field="tile")
-        if not 0 <= self.overlap < self.tile:
-            raise InputError(
-                f"overlap={self.overlap} must be at least 0 and below tile={self.tile}", field="overlap"
-            )
-        if not 0 <= self.diameter < 10_000:
-            raise InputError(
-                f"diameter is {self.diameter}: give pixels above 0, or 0 to estimate it", field="diameter"
-            )
-        if self.trained_diameter is not None and not self.trained_diameter > 0:
-            raise InputError("trained_diameter must be above 0", field="trained_diameter")
+        super().__post_init__()
+        if self.overlap >= self.tile:
+            raise InputError(f"overlap is {self.overlap}; it must be below tile={self.tile}", field="overlap")

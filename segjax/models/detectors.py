@@ -12,6 +12,7 @@ from segjax.models.heads import BoxFeatures, BoxPredictor, CropFeatures, MaskHea
 from segjax.models.rcnn import RCNN, make_pool, warp_crops
 from segjax.models.rpn import RegionProposals
 from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm
+from segjax.settings import Count, NonNegativeInt, Positive, Settings
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
 PYRAMID = "_fpn"
@@ -26,7 +27,7 @@ ANCHOR_SIZES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectorConfig:
+class DetectorConfig(Settings):
     """Settings of `create_detector`.
 
     Attributes:
@@ -59,24 +60,24 @@ class DetectorConfig:
 
     method: str = "mask_r_cnn"
     backbone: str = "resnet50_fpn"
-    width: float = 1.0
+    width: Positive = 1.0
     norm: str = "group"
-    pyramid_channels: int = 256
+    pyramid_channels: Count = 256
     pyramid_norm: str = "none"
-    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    rpn_convolutions: int = 1
+    anchor_sizes: tuple[tuple[Positive, ...], ...] | None = None
+    anchor_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    rpn_convolutions: Count = 1
     pooling: str = "align"
-    bins: int = 7
-    sampling_ratio: int = 2
+    bins: Count = 7
+    sampling_ratio: Count = 2
     aligned: bool = True
-    canonical_size: float = 224.0
+    canonical_size: Positive = 224.0
     head: str = "mlp"
-    head_channels: int = 1024
+    head_channels: Count = 1024
     head_norm: str = "none"
-    mask_channels: int = 256
-    crop_side: int = 224
-    crop_context: int = 16
+    mask_channels: Count = 256
+    crop_side: Count = 224
+    crop_context: NonNegativeInt = 16
     dtype: str = "float32"
     remat: bool = False
 

@@ -18,6 +18,7 @@ from segjax.models.layers import (
     TransposedConvolution,
     upsample2x,
 )
+from segjax.settings import Count, NonNegativeInt, Positive, Settings
 from segjax.typing import Array, Outputs
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -92,7 +93,7 @@ def create_encoder(
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmenterConfig:
+class SegmenterConfig(Settings):
     """Settings of `create_segmenter`.
 
     Attributes:
@@ -116,13 +117,13 @@ class SegmenterConfig:
 
     encoder: str = "vgg16"
     decoder: str = "transposed"
-    width: float = 1.0
+    width: Positive = 1.0
     skips: bool = True
     merge: str = "concatenate"
     interpolation: str = "bilinear"
-    channels: Sequence[int] | None = None
-    convolutions: int = 2
-    output_stride: int = 1
+    channels: Sequence[Count] | None = None
+    convolutions: NonNegativeInt = 2
+    output_stride: Count = 1
     norm: str = "group"
     decoder_norm: str = "group"
     dtype: str = "float32"
@@ -185,8 +186,6 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
         raise InputError(
             f"channels must be {count} positive numbers for the decoder of {config.encoder}, not {channels}"
         )
-    if config.convolutions < 0:
-        raise InputError(f"convolutions must be at least 0, not {config.convolutions}")
     dtype = choose(DTYPES, "dtype", config.dtype)
     return Decoder(
         strides=strides,

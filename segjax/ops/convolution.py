@@ -8,7 +8,9 @@ On CPU and in float32, large 3 x 3 convolutions with stride 1 use Winograd's alg
 every other device, uses XLA's convolution.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -24,6 +26,7 @@ MIN_CHANNELS = 64
 MIN_CHANNELS_KERNEL_GRADIENT = 16
 # With fewer tiles, the time saved does not repay the compilation.
 MIN_TILES = 128
+_is_split: ContextVar[bool] = ContextVar("is_split", default=False)
 
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 # The options under which `lax.conv_general_dilated` is a plain convolution.
@@ -35,6 +38,19 @@ PLAIN: dict[str, Any] = {
     "precision": None,
     "preferred_element_type": None,
 }
+
+
+@contextmanager
+def split_over_devices() -> Iterator[None]:
+    """Lets all convolutions that are traced within be XLA's.
+
+    XLA splits its own convolutions over devices, but collects the blocks of Winograd's algorithm on each.
+    """
+    token = _is_split.set(True)
+    try:
+        yield
+    finally:
+        _is_split.reset(token)
 
 
 def winograd_conv_general_dilated(
@@ -88,7 +104,8 @@ def _pays(x: Array, kernel: Array, min_channels: int) -> bool:
     batch, height, width, _ = x.shape
     tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
     is_float32 = x.dtype == kernel.dtype == jnp.float32
-    return is_float32 and min(kernel.shape[2:]) >= min_channels and tiles >= MIN_TILES
+    is_large = min(kernel.shape[2:]) >= min_channels and tiles >= MIN_TILES
+    return is_float32 and is_large and not _is_split.get()
 
 
 def _direct(x: Array, kernel: Array) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from segjax.ops import boxes as box_ops
 from segjax.ops.nms import nms
+from segjax.settings import Count, Fraction, Settings
 from segjax.typing import Array
 
 # Weights of the four box deltas, as in torchvision and the papers.
@@ -19,7 +20,7 @@ MIN_PROPOSAL_SIDE, MIN_DETECTION_SIDE = 1e-3, 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
-class ProposeConfig:
+class ProposeConfig(Settings):
     """Settings of `propose`.
 
     Attributes:
@@ -28,13 +29,13 @@ class ProposeConfig:
       iou_threshold: IoU threshold of the suppression, applied per level.
     """
 
-    pre_nms: int = 1000
-    post_nms: int = 1000
-    iou_threshold: float = 0.7
+    pre_nms: Count = 1000
+    post_nms: Count = 1000
+    iou_threshold: Fraction = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectConfig:
+class DetectConfig(Settings):
     """Settings of `detect`.
 
     Attributes:
@@ -44,10 +45,10 @@ class DetectConfig:
       max_detections: D, the maximum number of detections.
     """
 
-    score_threshold: float = 0.4
-    iou_threshold: float = 0.5
-    candidates: int = 2000
-    max_detections: int = 500
+    score_threshold: Fraction = 0.4
+    iou_threshold: Fraction = 0.5
+    candidates: Count = 2000
+    max_detections: Count = 500
 
 
 class Proposals(NamedTuple):

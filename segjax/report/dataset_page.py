@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +17,15 @@ from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.checks.pixels import QUANTILES
 from segjax.datasets.checks.summary import Summary
 from segjax.datasets.folder.decisions import Decision, Plan
+from segjax.files import atomic_write, write_json, write_text
 from segjax.report.charts import bars, histogram
 from segjax.report.page import class_legend, jpeg_uri, png_uri, render
 
 # Maximum number of entries per kind of finding on the page; quality.json and decisions.csv list all.
 NAMED = 8
 LISTED = 500
+# Maximum number of characters of a file name, each of up to four bytes; a class may have any name.
+LONGEST = 60
 
 
 def summary_dict(
@@ -88,13 +91,14 @@ def write_quality(
     Returns:
       The result of `summary_dict`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     about = summary_dict(plan, class_names, split_sha256=split_sha256)
-    (folder / "quality.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / "quality.json", about)
     _write_decisions(folder / "decisions.csv", plan.decisions)
     charts = _charts(plan, class_names)
-    for name, content in (*charts, *sheets):
-        (folder / f"{name.replace(' ', '_').replace('/', '_')}.png").write_bytes(content)
+    pictures = [*charts, *sheets]
+    for stem, (_, content) in zip(_file_stems([name for name, _ in pictures]), pictures, strict=True):
+        with atomic_write(folder / f"{stem}.png") as tmp_path:
+            tmp_path.write_bytes(content)
     page = render(
         "quality.html",
         title=title,
@@ -113,8 +117,23 @@ def write_quality(
         kinds=KINDS,
         legend=class_legend(class_names),
     )
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_text(folder / "index.html", page)
     return about
+
+
+def _file_stems(names: Sequence[str]) -> list[str]:
+    """Returns a file name for each name, also where names of files do not differ by case.
+
+    >>> _file_stems(["class a/b", "class a b", "class A b"])
+    ['class_a_b', 'class_a_b_', 'class_A_b__']
+    """
+    stems: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^\w.-]", "_", name)[:LONGEST]
+        while stem.casefold() in {other.casefold() for other in stems}:
+            stem += "_"
+        stems.append(stem)
+    return stems
 
 
 def _contents(decisions: Sequence[Decision], class_names: Sequence[str]) -> dict[str, Any]:
@@ -164,7 +183,7 @@ def _write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
         group = one.summary.group if one.summary is not None else one.item.group or ""
         findings = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings)
         table.writerow([one.item.key, one.action, one.split or "", group, findings])
-    path.write_text(file.getvalue(), encoding="utf-8")
+    write_text(path, file.getvalue())
 
 
 def format_counts(values: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segjax.data.records import Source
 from segjax.evaluation.evaluate import Evaluation
-from segjax.files import atomic_write, write_json
+from segjax.files import write_json, write_text
 from segjax.metrics.scores import Scores
 from segjax.report.charts import line_chart
 from segjax.report.overlays import draw_outlines, resized
@@ -116,8 +116,7 @@ def write_report(folder: Path, report: EvaluationReport) -> None:
         format_score=format_score,
         jpeg_uri=jpeg_uri,
     )
-    with atomic_write(folder / "index.html") as tmp_path:
-        tmp_path.write_text(page, encoding="utf-8")
+    write_text(folder / "index.html", page)
 
 
 def _ordered_examples(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:

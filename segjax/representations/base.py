@@ -8,11 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
+from segjax.settings import Count, Fraction, NonNegative, Settings
 from segjax.typing import Array, Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderConfig:
+class DecoderConfig(Settings):
     """Settings that turn maps into instances, see also `segjax.experiment.decoder_fit`.
 
     Attributes:
@@ -26,11 +27,11 @@ class DecoderConfig:
         for `flows`.
     """
 
-    smoothing: float = 1.0
-    h: float = 0.1
-    threshold: float = 0.5
-    steps: int = 100
-    density: float = 1.0
+    smoothing: NonNegative = 1.0
+    h: NonNegative = 0.1
+    threshold: Fraction = 0.5
+    steps: Count = 100
+    density: NonNegative = 1.0
 
 
 class Representation(Protocol):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from segjax.errors import InputError
 from segjax.ops.detection import DetectConfig, ProposeConfig
+from segjax.settings import Count, Fraction, NonNegative, NonNegativeInt, Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplingConfig:
+class SamplingConfig(Settings):
     """Settings of `sample`, which selects the boxes of an image for a loss.
 
     Attributes:
@@ -18,25 +20,30 @@ class SamplingConfig:
       positive_fraction: maximum fraction of positive boxes in the sample.
     """
 
-    high: float = 0.5
-    low: float = 0.5
-    batch_size: int = 256
-    positive_fraction: float = 0.25
+    high: Fraction = 0.5
+    low: Fraction = 0.5
+    batch_size: Count = 256
+    positive_fraction: Fraction = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low > self.high:
+            raise InputError(f"low={self.low} must be at most high={self.high}", field="low")
 
 
 @dataclasses.dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Settings):
     """Weights of the loss terms: RPN classes and boxes, RoI classes and boxes, masks."""
 
-    objectness: float = 1.0
-    proposals: float = 1.0
-    classes: float = 1.0
-    boxes: float = 1.0
-    masks: float = 1.0
+    objectness: NonNegative = 1.0
+    proposals: NonNegative = 1.0
+    classes: NonNegative = 1.0
+    boxes: NonNegative = 1.0
+    masks: NonNegative = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectionConfig:
+class DetectionConfig(Settings):
     """Settings of `DetectionTask`.
 
     Capacities are static: memory and time depend on them, not on the image.
@@ -63,9 +70,9 @@ class DetectionConfig:
     rois: SamplingConfig = SamplingConfig()
     detect: DetectConfig = DetectConfig()
     suppression: str = "boxes"
-    mask_nms: float = 0.3
-    mask_threshold: float = 0.5
+    mask_nms: Fraction = 0.3
+    mask_threshold: Fraction = 0.5
     outline: str = "region"
-    min_area: int = 5
+    min_area: NonNegativeInt = 5
     classifier: str = "softmax"
     weights: LossWeights = LossWeights()

@@ -13,11 +13,12 @@ from segjax.losses.combine import mean_where, weighted_sum
 from segjax.representations import REPRESENTATIONS, DecoderConfig, Representation
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import remove_small, typical_area
+from segjax.settings import Fraction, NonNegative, NonNegativeInt, Settings
 from segjax.typing import IGNORE, Array, Batch, Model, Outputs, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class SemanticConfig:
+class SemanticConfig(Settings):
     """Settings of `SemanticTask`.
 
     Attributes:
@@ -34,15 +35,15 @@ class SemanticConfig:
     """
 
     instances: str = "distance"
-    losses: Mapping[str, float] = dataclasses.field(
+    losses: Mapping[str, NonNegative] = dataclasses.field(
         default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0}
     )
-    class_weights: tuple[float, ...] | None = None
-    instance_weight: float = 1.0
+    class_weights: tuple[NonNegative, ...] | None = None
+    instance_weight: NonNegative = 1.0
     decoder: DecoderConfig = DecoderConfig()
-    foreground_threshold: float | None = None
-    min_area: tuple[int, ...] = (20,)
-    min_fraction: float = 0.0
+    foreground_threshold: Fraction | None = None
+    min_area: tuple[NonNegativeInt, ...] = (20,)
+    min_fraction: Fraction = 0.0
 
     @property
     def representation(self) -> Representation:
@@ -75,6 +76,13 @@ class SemanticTask:
         output_channels(self.config, self.num_classes)
         # Checks the names of the losses.
         weighted_sum(self.config.losses, class_weights=self.config.class_weights)
+        weights = self.config.class_weights
+        if weights is not None and (len(weights) != self.num_classes or not any(weights)):
+            raise InputError(
+                f"class_weights is {weights}: give {self.num_classes} weights, one for each class, of"
+                " which one or more are above 0",
+                field="class_weights",
+            )
         if len(self.config.min_area) not in (1, self.num_classes - 1):
             raise InputError(
                 f"min_area has {len(self.config.min_area)} values for {self.num_classes - 1} foreground"

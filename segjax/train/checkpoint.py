@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
-from segjax.errors import InputError
+from segjax.errors import InputError, first_line
 from segjax.train.checkpoint_files import CheckpointReader, by_score, rank, write_validation
-from segjax.train.reading import Unusable, check_digests, first_line, json_digest
+from segjax.train.processes import all_or_none, exchange
+from segjax.train.reading import Unusable, check_digests, json_digest
 from segjax.train.sharding import state_sharding, with_shardings
 from segjax.train.state import State, digests
 
@@ -70,7 +70,7 @@ class Checkpoints(CheckpointReader):
         """
         self.wait()  # raises the error of an earlier save
         step = int(state.step)
-        if step in self.steps():
+        if step in self._common_steps():
             return
         progress = json.loads(json.dumps(progress))  # written later, when the caller may have changed it
         all_digests = digests(vars(state)) | {"progress": json_digest(progress)}
@@ -101,8 +101,13 @@ class Checkpoints(CheckpointReader):
             self._rotate()
 
     def is_validated(self, step: int) -> bool:
-        """Returns whether the result of the validation is stored with a step."""
-        return self.score(step) is not None
+        """Returns whether the result of the validation is stored with a step; all processes call it."""
+        is_validated = self.score(step) is not None
+        return exchange(str(is_validated), "the last validation")[0] == "True"
+
+    def _common_steps(self) -> list[int]:
+        """Returns the steps that the first process sees: a shared disk may show others to the rest."""
+        return json.loads(exchange(json.dumps(self.steps()), "the list of checkpoints")[0])
 
     def wait(self) -> None:
         """Waits until the checkpoint is on disk, then deletes older ones.
@@ -118,7 +123,7 @@ class Checkpoints(CheckpointReader):
             self._rotate()
 
     def restore(self, like: State, mesh: jax.sharding.Mesh) -> tuple[State, dict[str, Any]] | None:
-        """Restores the newest intact checkpoint.
+        """Restores the newest checkpoint that is intact and that all processes can read.
 
         Args:
           like: a state, or its shapes.
@@ -132,15 +137,19 @@ class Checkpoints(CheckpointReader):
         """
         target = with_shardings(vars(like), vars(state_sharding(mesh, like)))
         problems = {}
-        for step in self.steps()[::-1]:
+        purpose = "the checkpoint to resume from"
+        for step in self._common_steps()[::-1]:
             try:
-                self._check_shapes(step, {"params": target["params"]})
-                expected, progress = self._digests(step), self._progress(step)
-                restored = self._read_state(
-                    step, ocp.StandardCheckpointHandler(), ocp.args.StandardRestore(target)
-                )
+                with all_or_none(purpose, Unusable):
+                    self._check_shapes(step, {"params": target["params"]})
+                    expected, progress = self._digests(step), self._progress(step)
+                    restored = self._read_state(
+                        step, ocp.StandardCheckpointHandler(), ocp.args.StandardRestore(target)
+                    )
                 expected.pop("progress", None)
-                check_digests(expected, restored)
+                with all_or_none(purpose, Unusable):
+                    check_digests(expected, restored)
+                progress = json.loads(exchange(json.dumps(progress), purpose)[0])
             except Unusable as problem:
                 problems[step] = str(problem)
                 _log.warning("Checkpoint %s/%d is damaged or unreadable: %s", self.folder, step, problem)
@@ -156,18 +165,20 @@ class Checkpoints(CheckpointReader):
         Raises:
           InputError: if they cannot be renamed.
         """
-        for later in [later for later in self.steps() if later > step]:
-            path = self.folder / str(later)
+        with all_or_none("the checkpoints to set aside"):
             if jax.process_index() == 0:
-                names = (f"{later}.set_aside{number or ''}" for number in itertools.count())
-                new = next(self.folder / name for name in names if not (self.folder / name).exists())
-                try:
-                    path.rename(new)
-                except OSError as error:
-                    raise self._refused(error) from error
-                _log.warning("%s is set aside as %s; delete it if nobody needs it", path, new.name)
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices(f"set aside {later}")
+                for later in [later for later in self.steps() if later > step]:
+                    self._set_aside(later)
+
+    def _set_aside(self, step: int) -> None:
+        path = self.folder / str(step)
+        names = (f"{step}.set_aside{number or ''}" for number in itertools.count())
+        new = next(self.folder / name for name in names if not (self.folder / name).exists())
+        try:
+            path.rename(new)
+        except OSError as error:
+            raise self._refused(error) from error
+        _log.warning("%s is set aside as %s; delete it if nobody needs it", path, new.name)
 
     def _rotate(self) -> None:
         """Deletes all but the latest steps, the best one, and those whose score cannot be read now."""

@@ -168,8 +168,11 @@ class CheckpointReader:
         return restored[name]
 
     def _read_state(self, step: int, handler: Any, args: Any) -> Any:
+        # Each process reads on its own: else those that can read would wait for one that cannot.
+        alone = ocp.options.MultiprocessingOptions(active_processes={jax.process_index()})
+
         def read() -> Any:
-            with ocp.Checkpointer(handler) as checkpointer:
+            with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
                 return checkpointer.restore(self.folder / str(step) / "state", args=args)
 
         return attempt(read)

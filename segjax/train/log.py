@@ -56,6 +56,12 @@ class Log:
         """Writes an entry of JSON values to `log.jsonl` only."""
         self._try(self._path.name, lambda: self._append(json.dumps({"step": step} | values)))
 
+    def note_new(self, step: int, name: str, value: Any) -> None:
+        """Writes an entry, unless the last one of this name has the same JSON value."""
+        values = [entry[name] for entry in read_log(self._path) if name in entry]
+        if values[-1:] != [value]:
+            self.note(step, {name: value})
+
     def close(self) -> None:
         """Writes what is left to the disk."""
         board, self._board = self._board, None
@@ -110,6 +116,9 @@ class NoLog:
         """Does nothing."""
 
     def note(self, step: int, values: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def note_new(self, step: int, name: str, value: Any) -> None:
         """Does nothing."""
 
     def close(self) -> None:

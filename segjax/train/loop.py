@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -15,15 +18,20 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from segjax.errors import InputError
+from segjax.settings import Count, NonNegativeInt, Settings
 from segjax.train.checkpoint import Checkpoints, is_better
+from segjax.train.cost import Cost, KeyedStep
 from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
+from segjax.train.processes import exchange
+from segjax.train.profiling import Observer
 from segjax.train.resume import Start
 from segjax.train.sharding import batch_sharding
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params
 
 _log = logging.getLogger(__name__)
+RESUME = "the same command resumes from there"
 
 # Opens an iterator over `(step, batch)` that begins at a step; while it is open, batches are made ahead.
 Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str, Any]]]]]
@@ -32,7 +40,7 @@ Validate = Callable[[Params, Callable[[], None]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """Settings of `fit`.
 
     Attributes:
@@ -41,15 +49,17 @@ class FitConfig:
       checkpoint_every: steps between checkpoints; 0 for checkpoints after validations and at the end only.
       validate_every: steps between validations; 0 for none. The last step is always validated.
       patience: number of validations without improvement after which the run stops; 0 for never.
-      max_consecutive_skips: number of consecutive steps with non-finite gradients that ends the run.
+      max_consecutive_skips: number of consecutive skipped steps that ends the run.
+      profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
     """
 
-    steps: int
-    log_every: int = 20
-    checkpoint_every: int = 500
-    validate_every: int = 500
-    patience: int = 0
-    max_consecutive_skips: int = 20
+    steps: Count
+    log_every: Count = 20
+    checkpoint_every: NonNegativeInt = 500
+    validate_every: NonNegativeInt = 500
+    patience: NonNegativeInt = 0
+    max_consecutive_skips: Count = 20
+    profile: NonNegativeInt = 0
 
 
 class Result(NamedTuple):
@@ -67,7 +77,7 @@ class Result(NamedTuple):
 
 
 def fit(
-    step: Callable[[State, Batch], tuple[State, Mapping[str, Array]]],
+    step: KeyedStep,
     start: Start,
     batches: Batches,
     checkpoints: Checkpoints,
@@ -84,7 +94,7 @@ def fit(
     which is saved first; its score is added to the checkpoint.
 
     Args:
-      step: `(state, batch) -> (state, metrics)`, from `make_step`.
+      step: the step, with the key of the run.
       start: from `resume`.
       batches: opens the batches, beginning at a step.
       checkpoints: checkpoints of the run.
@@ -104,38 +114,40 @@ def fit(
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
         is_validated = not first or checkpoints.is_validated(first)
-        is_main = jax.process_index() == 0
-        log = Log(folder, start=first, is_validated=is_validated) if is_main else NoLog()
-        reporter = stack.enter_context(_Reporter(config, log, first, image_names))
-        if start.changes:
-            log.note(first, {"changes": start.changes})
+        log = _open_log(folder, start, is_validated)
+        observer = stack.enter_context(Observer(folder, profile=config.profile))
+        reporter = stack.enter_context(_Reporter(config, log, first, image_names, observer))
         asked = stack.enter_context(interruption())
 
         def run_validation(done: int, params: Params) -> None:
             assert validate is not None
             metrics = validate(params, asked.check)
+            # Processors may differ in the last bit, and with it in the decision to stop.
+            score = float(exchange(repr(float(metrics["score"])), "the validation score")[0])
             log.write(done, {"validation": metrics})
-            _update_best(progress, done, metrics["score"], config.patience)
+            _update_best(progress, done, score, config.patience)
             progress["seconds"] = earlier_seconds + time.monotonic() - started
-            checkpoints.record_validation(done, progress, metrics["score"])
+            checkpoints.record_validation(done, progress, score)
 
         def is_validating(done: int) -> bool:
-            is_due = done == config.steps or _is_due(done, config.validate_every)
-            return validate is not None and is_due
+            return validate is not None and _is_due(done, config.validate_every, config.steps)
 
         if first and not is_validated and is_validating(first):
             run_validation(first, state.eval_params)  # the run was stopped before
-        for number, batch in stack.enter_context(batches(first)):
+        for number, batch in observer.steps(stack.enter_context(batches(first)), first):
             if number >= config.steps or progress["stopped"]:
                 break
-            state, metrics = step(state, _put(batch, mesh))
+            placed = _put(batch, mesh)
+            state, metrics = step(state, placed)
+            if number == first:
+                reporter.note_cost(step.cost(state, placed), first)
             done = number + 1
             reporter.report_previous()
-            reporter.previous = done, metrics, len(batch["image"]) * jax.process_count()
-            last = done == config.steps
+            reporter.previous = done, metrics, len(placed["image"])
             validating = is_validating(done)
-            stopping = _is_asked_to_stop(asked, done) and (validating or not last)
-            if validating or stopping or last or _is_due(done, config.checkpoint_every):
+            stopping = _is_asked_to_stop(asked, done) and (validating or done < config.steps)
+            if validating or stopping or _is_due(done, config.checkpoint_every, config.steps):
+                observer.pause()
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
                 reporter.report_previous()
                 progress["seconds"] = earlier_seconds + time.monotonic() - started
@@ -143,14 +155,21 @@ def fit(
             if stopping or validating:
                 checkpoints.wait()
             if stopping:
-                raise asked.interrupted(
-                    f"stopped after step {done} of {config.steps}; the same command resumes from there"
-                )
+                raise asked.interrupted(f"stopped after step {done} of {config.steps}; {RESUME}")
             if validating:
                 run_validation(done, state.eval_params)
         reporter.report_previous()
     checkpoints.wait()
     return Result(state, progress["seconds"], progress["stopped"])
+
+
+def _open_log(folder: Path, start: Start, is_validated: bool) -> Log | NoLog:
+    """Opens the log in the first process, and notes what has changed since the run was stopped."""
+    first = int(start.state.step)
+    log = Log(folder, start=first, is_validated=is_validated) if jax.process_index() == 0 else NoLog()
+    if start.changes:
+        log.note(first, {"changes": start.changes})
+    return log
 
 
 class _Reporter:
@@ -162,8 +181,11 @@ class _Reporter:
         log: Log | NoLog,
         first: int,
         image_names: Callable[[int], Sequence[str]] | None,
+        observer: Observer,
     ) -> None:
         self.previous: tuple[int, Mapping[str, Array], int] | None = None
+        self._cost: Cost | None = None
+        self._observer = observer
         self._config = config
         self._log = log
         self._image_names = image_names
@@ -183,6 +205,11 @@ class _Reporter:
         self._bar.close()
         self._log.close()
 
+    def note_cost(self, cost: Cost, first: int) -> None:
+        """Writes the cost of the compiled step into the log, and its utilisation from now on."""
+        self._cost = cost
+        self._log.note_new(first, "compiled", cost.as_dict())
+
     def report_previous(self) -> None:
         """Reports `previous`, if it is not reported yet.
 
@@ -195,16 +222,23 @@ class _Reporter:
         self.previous = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         self._bar.update()
-        rate = (self._bar.format_dict["rate"] or 0) * size
+        steps_per_second = self._bar.format_dict["rate"] or 0
+        rate = steps_per_second * size
         self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f} images/s", refresh=False)
         skipped = values["consecutive_skips"] > 0
         if number % self._config.log_every == 0 or number == self._config.steps or skipped:
-            self._log.write(number, {"train": values, "images_per_second": rate})
+            speed = {"images_per_second": rate, "data_wait": self._observer.data_wait()}
+            utilisation = self._cost and self._cost.utilisation(steps_per_second)
+            if utilisation is not None:
+                speed["model_flops_utilisation"] = utilisation
+            self._log.write(number, {"train": values, **speed})
         if skipped:
             self._report_skip(number, int(values["consecutive_skips"]))
 
     def _report_skip(self, number: int, consecutive: int) -> None:
-        names = list(self._image_names(number - 1)) if self._image_names is not None else []
+        own = list(self._image_names(number - 1)) if self._image_names is not None else []
+        all_names = exchange(json.dumps(own), f"the images of step {number}")
+        names = list(itertools.chain.from_iterable(json.loads(part) for part in all_names))
         images = f": images {', '.join(dict.fromkeys(names))}" if names else ""
         _log.warning("Step %d is skipped, as its gradient is not finite%s", number, images)
         self._log.note(number, {"skipped": {"consecutive": consecutive, "images": names}})
@@ -216,8 +250,9 @@ class _Reporter:
             )
 
 
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+def _is_due(step: int, every: int, last: int) -> bool:
+    """Returns whether something happens after a step: it does after the last one."""
+    return step == last or (every > 0 and step % every == 0)
 
 
 def _put(batch: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Batch:
@@ -236,7 +271,9 @@ def _is_asked_to_stop(asked: Interruption, done: int) -> bool:
     the same step. Otherwise, signals are caught from the end of the first step on.
     """
     if jax.process_count() > 1:
-        return bool(multihost_utils.reached_preemption_sync_point(done))
+        if multihost_utils.reached_preemption_sync_point(done):
+            asked.number = signal.SIGTERM  # which another process may have received
+        return asked.number is not None
     asked.arm()
     return asked.number is not None
 

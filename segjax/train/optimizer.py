@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import optax
 
 from segjax.errors import InputError, choose
+from segjax.settings import Fraction, NonNegative, NonNegativeInt, Positive, Range, Settings
 from segjax.typing import Params, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Settings):
     """Settings of `make_optimizer`.
 
     Attributes:
@@ -26,12 +28,12 @@ class OptimizerConfig:
     """
 
     name: str = "adamw"
-    learning_rate: float = 1e-3
-    warmup: int = 500
-    end_lr_fraction: float = 0.01
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    clip: float = 1.0
+    learning_rate: Positive = 1e-3
+    warmup: NonNegativeInt = 500
+    end_lr_fraction: Fraction = 0.01
+    weight_decay: NonNegative = 1e-4
+    momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
+    clip: NonNegative = 1.0
 
 
 def make_optimizer(config: OptimizerConfig, *, steps: int, frozen: PyTree) -> optax.GradientTransformation:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from segjax.errors import first_line
 from segjax.train.state import digests
 from segjax.typing import PyTree
 
@@ -51,8 +52,3 @@ def check_digests(expected: Mapping[str, str], tree: PyTree) -> None:
     changed = sorted(name for name in expected.keys() | actual if actual.get(name) != expected.get(name))
     if changed:
         raise Unusable(f"the digest of {changed[0]} and {len(changed) - 1} more differ")
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error, or its type if it has no text."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,20 +1,55 @@
-"""Device mesh ("data", "fsdp"): batches are sharded over both axes, parameters over "fsdp"."""
+"""Device mesh ("data", "fsdp", "space").
 
+Batches are split over "data" and "fsdp", parameters over "fsdp", and the rows of images over "space".
+"""
+
+import dataclasses
 import math
+from typing import Annotated
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import InputError
+from segjax.settings import Count, Range, Settings
 from segjax.typing import PyTree
 
+BATCH_AXES = ("data", "fsdp")
 
-def make_mesh(*, data: int, fsdp: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """Makes a mesh of two axes.
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig(Settings):
+    """Arguments of `make_mesh`."""
+
+    data: Annotated[int, Range(-1)] = -1
+    fsdp: Count = 1
+    space: Count = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchPart:
+    """The rows of a batch that a process makes.
+
+    Attributes:
+      index: index of the part.
+      count: number of equal parts. It is less than the number of processes if some make the same rows.
+    """
+
+    index: int
+    count: int
+
+
+# The part of a process that makes the complete batch.
+COMPLETE = BatchPart(0, 1)
+
+
+def make_mesh(*, data: int, fsdp: int, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """Makes a mesh of three axes.
 
     Args:
       data: number of model replicas; -1 for as many as there are devices for.
       fsdp: number of devices over which the parameters of each replica are sharded.
+      space: number of devices over which the rows of each image are split.
       devices: `jax.devices()` if None.
 
     Returns:
@@ -24,24 +59,46 @@ def make_mesh(*, data: int, fsdp: int, devices: list[jax.Device] | None = None) 
       InputError: if the devices do not fit the mesh.
     """
     devices = jax.devices() if devices is None else devices
-    if fsdp < 1 or (data < 1 and data != -1) or len(devices) % fsdp:
+    replica = fsdp * space
+    if min(fsdp, space) < 1 or (data < 1 and data != -1) or len(devices) % replica:
         raise InputError(
-            f"config.mesh.data={data}, config.mesh.fsdp={fsdp} does not fit {len(devices)} devices:"
-            " fsdp must divide their number, and data=-1 takes the rest"
+            f"config.mesh.data={data}, config.mesh.fsdp={fsdp}, config.mesh.space={space} does not fit"
+            f" {len(devices)} devices: fsdp x space must divide their number, and data=-1 takes the rest"
         )
-    data = len(devices) // fsdp if data == -1 else data
-    if data * fsdp > len(devices):
+    data = len(devices) // replica if data == -1 else data
+    if data * replica > len(devices):
         raise InputError(
-            f"config.mesh.data={data} x config.mesh.fsdp={fsdp} needs {data * fsdp} devices, but there are"
-            f" {len(devices)}: data=-1 takes what is there"
+            f"config.mesh.data={data} x config.mesh.fsdp={fsdp} x config.mesh.space={space} needs"
+            f" {data * replica} devices, but there are {len(devices)}: data=-1 takes what is there"
         )
-    axes = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axes, devices=devices[: data * fsdp])
+    axes = (AxisType.Auto,) * 3
+    return jax.make_mesh((data, fsdp, space), (*BATCH_AXES, "space"), axes, devices=devices[: data * replica])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of a batch: its leading axis is split over all devices."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    """Returns the sharding of a batch: its leading axis is split, each image is complete."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_part(mesh: Mesh) -> BatchPart:
+    """Returns which rows of a batch this process makes: those that its devices hold.
+
+    Raises:
+      InputError: if no device of the mesh, or no complete set of devices of an image, is of this process.
+    """
+    groups = [
+        tuple(sorted({device.process_index for device in group}))
+        for group in mesh.devices.reshape(-1, mesh.shape["space"])
+    ]
+    owners = list(dict.fromkeys(groups))
+    own = [index for index, owner in enumerate(owners) if jax.process_index() in owner]
+    if len(own) != 1:
+        raise InputError(
+            f"config.mesh.space={mesh.shape['space']} does not fit the {jax.local_device_count()} devices of"
+            f" each of {jax.process_count()} processes: one must divide the other, and config.mesh.data=-1"
+            " uses all devices"
+        )
+    return BatchPart(own[0], len(owners))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -83,16 +140,24 @@ def with_shardings(shapes: PyTree, shardings: PyTree) -> PyTree:
     )
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
-    """Checks that a batch can be split over the devices and microbatches.
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int, patch_size: int) -> None:
+    """Checks that a batch can be split over the devices and microbatches, and its images over "space".
 
     Raises:
-      InputError: if the batch size is not a multiple of devices times microbatches.
+      InputError: if the batch size is not a multiple of devices times microbatches, or the patch size is not
+        one of the devices of an image.
     """
-    parts = mesh.size * accumulate
+    space = mesh.shape["space"]
+    devices = mesh.size // space
+    parts = devices * accumulate
     if batch_size % parts:
         raise InputError(
-            f"batch_size={batch_size} cannot be split over {mesh.size} devices x"
+            f"batch_size={batch_size} cannot be split over {devices} devices x"
             f" {accumulate} microbatches: make it a multiple of {parts}",
             field="batch_size",
+        )
+    if patch_size % space:
+        raise InputError(
+            f"config.data.patch_size={patch_size} cannot be split over config.mesh.space={space} devices:"
+            " make it a multiple"
         )

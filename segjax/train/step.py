@@ -1,22 +1,40 @@
 """The training step: augment, differentiate, update, guard."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from segjax.settings import Count, Range, Settings
 from segjax.tasks.base import Task
 from segjax.train.sharding import batch_sharding, replicated, state_sharding
+from segjax.train.space import split_network, split_rows
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params, PyTree
 
 # XLA compiles Winograd convolutions a fifth faster at this level; the step is as fast.
 CPU_OPTIONS = {"xla_backend_optimization_level": "1"}
 
-Step = Callable[[State, Batch, Array], tuple[State, Mapping[str, Array]]]
+# `(state, batch, key) -> (state, metrics)`, compiled by `jax.jit`.
+Step = jax.stages.Wrapped
 Augment = Callable[[Array, Batch], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig(Settings):
+    """Settings of `make_step`.
+
+    Attributes:
+      ema_decay: decay of the moving average of the parameters, if the state has one.
+      num_microbatches: number of parts of a batch whose gradients are averaged, to save memory.
+    """
+
+    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.0
+    num_microbatches: Count = 1
 
 
 def make_step(
@@ -26,8 +44,7 @@ def make_step(
     *,
     mesh: Mesh,
     state: PyTree,
-    ema_decay: float = 0.0,
-    num_microbatches: int = 1,
+    config: StepConfig = StepConfig(),
 ) -> Step:
     """Makes the jit-compiled step `(state, batch, key) -> (state, metrics)`, which donates the state.
 
@@ -37,15 +54,16 @@ def make_step(
       augment: `(key, example) -> example`, applied to each example with its own key.
       mesh: from `make_mesh`.
       state: the state, or its shapes; determines its sharding.
-      ema_decay: decay of the moving average of the parameters, if the state has one.
-      num_microbatches: number of parts of a batch whose gradients are averaged, to save memory.
+      config: the settings.
 
     Returns:
       The step. `key` is the run key; the step number is folded in.
     """
+    num_microbatches = config.num_microbatches
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
-        total, terms = task.loss(params, batch, key)
+        with split_network(mesh):
+            total, terms = task.loss(params, split_rows(mesh, batch), key)
         return total, {"loss": total, **terms}
 
     def gradient(params: Params, batch: Batch, key: Array) -> tuple[Mapping[str, Array], Params]:
@@ -69,7 +87,7 @@ def make_step(
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         # The average is shorter early in training, when parameters are close to noise.
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = (
             jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params)
             if state.ema_params is not None

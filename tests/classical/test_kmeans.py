@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.classical import make_stages
+from segjax.classical import make_method
 from segjax.classical.features import FEATURES
 from segjax.classical.kmeans import SAMPLE, suggest_clusters
 from segjax.classical.settings import KMeans
@@ -13,7 +13,7 @@ IMAGE = fluorescence(FIELD)
 
 
 def kmeans(image, **settings):
-    return make_stages("kmeans", **settings)(image)
+    return make_method("kmeans", **settings).stages(image)
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -23,7 +23,7 @@ def test_any_features_can_be_clustered(name):
         list(stages.features)
         == [*FEATURES[name].maps, "red", "green", "blue", "cluster", "distance"][3 * (name == "rgb") :]
     )
-    assert stages.features["cluster"].max() == 2
+    assert stages.features["cluster"].max() == KMeans().num_clusters - 1
 
 
 def test_other_features_give_other_clusters():
@@ -69,5 +69,5 @@ def test_says_which_numbers_make_sense():
         kmeans(IMAGE, features=("smell",))
     with pytest.raises(InputError, match="at least 2"):
         KMeans(num_clusters=1)
-    with pytest.raises(InputError, match="below num_clusters=3"):
-        KMeans(foreground_clusters=3)
+    with pytest.raises(InputError, match="below num_clusters=4"):
+        KMeans(foreground_clusters=4)

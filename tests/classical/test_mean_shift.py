@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from segjax.classical import make_stages
+from segjax.classical import make_method
 from segjax.classical.mean_shift import merge_modes
 from segjax.classical.settings import MeanShift
 from segjax.errors import InputError
@@ -12,7 +12,7 @@ IMAGE = fluorescence(FIELD)
 
 
 def mean_shift(image, **settings):
-    return make_stages("mean_shift", **settings)(image)
+    return make_method("mean_shift", **settings).stages(image)
 
 
 @pytest.mark.parametrize("distance", [0.5, 2.5, 8.0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.classical import METHODS, make_method, make_stages
+from segjax.classical import METHODS, make_method
 from segjax.errors import InputError
 from tests.classical.cells import COUNT, FIELD, fluorescence
 
@@ -13,7 +13,7 @@ NAMES = sorted(METHODS)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_finds_the_cells(name):
-    stages = make_stages(name)(IMAGE)
+    stages = make_method(name).stages(IMAGE)
     segmentation = stages.segmentation
     assert segmentation.num_instances == COUNT
     mask = segmentation.labels > 0
@@ -63,5 +63,5 @@ def test_small_ones_can_be_left_out(name):
 def test_names_the_methods_and_their_settings():
     with pytest.raises(InputError, match=r"method='magic' is unknown: choose one of naive, .*watershed"):
         make_method("magic")
-    with pytest.raises(InputError, match=r"no parameter 'depth': it has gamma, .*small_class"):
-        make_stages("watershed", depth=3)
+    with pytest.raises(InputError, match=r"no parameter 'depth': it has diameter, gamma, .*small_class"):
+        make_method("watershed", depth=3)

@@ -307,15 +307,11 @@ def test_a_zip_that_leads_out_of_its_folder_costs_its_image_and_writes_nothing(t
     with zipfile.ZipFile(next(masks.rglob("*.zip")), "a") as archive:
         archive.writestr("../../outside.roi", b"x")
     prepare_folder(request(tmp_path, masks=masks), workers=0, previews=False)
-    assert "outside.roi" in unreadable(tmp_path / "out")
-    assert not list(tmp_path.rglob("outside.roi"))
-
-
-def unreadable(out):
-    """What is said of the only image that could not be read."""
-    (entry,) = json.loads((out / "report" / "quality.json").read_text())["findings"]["unreadable"]
+    findings = json.loads((tmp_path / "out" / "report" / "quality.json").read_text())["findings"]
+    (entry,) = findings["invalid_annotation"]
     assert entry["action"] == "quarantined"
-    return entry["detail"]
+    assert "outside.roi" in entry["detail"]
+    assert not list(tmp_path.rglob("outside.roi"))
 
 
 @pytest.mark.beam

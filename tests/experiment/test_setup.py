@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from segjax.configs import semantic
 from segjax.data.targets import TARGETS
@@ -62,6 +63,20 @@ def test_every_config_has_the_common_fields_and_needs_no_download(name):
         config_of(name, "dataset=nowhere")
     with pytest.raises(ValueError, match=r"choose among .*dataset"):
         config_of(name, "colour=red")
+
+
+def fields_without_type(config, prefix=""):
+    for name in config:
+        if isinstance(config[name], ConfigDict):
+            yield from fields_without_type(config[name], f"{prefix}{name}.")
+        elif config.get_type(name) is type(None):
+            yield prefix + name
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_field_can_be_set_on_the_command_line(name):
+    # ml_collections.config_flags refuses to override None without a type.
+    assert list(fields_without_type(config_of(name))) == []
 
 
 ENCODERS = semantic.OPTIONS["encoder"]
@@ -191,6 +206,7 @@ def test_the_sweep_overrides_fields_that_exist():
         ("optimizer.name", "lion", "config.optimizer.name='lion' .* adamw, sgd"),
         ("augment.policy", ("flip", "flop"), "'flop': choose among scale, .*cutout"),
         ("mesh.fsdp", 3, "must divide"),
+        ("mesh.space", 3, "must divide"),
         ("batch_size", 7, "multiple of 8"),
     ],
 )

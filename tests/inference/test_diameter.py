@@ -69,7 +69,7 @@ def test_an_image_without_instances_keeps_its_size():
     ("settings", "message"),
     [
         ({"diameter": -3.0}, "diameter is -3.0"),
-        ({"trained_diameter": 0.0}, "trained_diameter must be above 0"),
+        ({"trained_diameter": 0.0}, "trained_diameter is 0.0; it must be above 0"),
     ],
 )
 def test_refuses_impossible_diameters(settings, message):

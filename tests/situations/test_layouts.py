@@ -10,10 +10,17 @@ import tifffile
 from PIL import Image
 from skimage.measure import find_contours
 
-from segjax.datasets.sources import FolderSource
+from segjax.datasets.checks.collection import check_pairs
+from segjax.datasets.folder.builder import dataset_dir
+from segjax.datasets.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.prediction_inputs import find_inputs
-from segjax.experiment.prepare_folder import Request, prepare_folder
+from segjax.experiment.prepare_folder import prepare_folder
+from segjax.experiment.prepare_inputs import Request
+from segjax.inference.exports import write_label_images, write_overlay
+from segjax.segmentation import Segmentation
+from tests.data import tiny
+from tests.datasets.formats.written import write_dataset
 from tests.situations.conftest import cells
 
 COUNT = 6
@@ -193,3 +200,120 @@ def test_pictures_named_like_flows_with_masks_of_their_own_are_images(tmp_path):
         write(tmp_path / f"masks/{index}_flows.png", labels)
     assert len(prepared(tmp_path, tmp_path / "images", tmp_path / "masks")) == COUNT
     assert len(find_inputs(Path(tmp_path / "images"), tmp_path / "out").images) == COUNT
+
+
+# The folder of images, the folder of masks, and the format of the masks; results are written below them.
+TOGETHER = {
+    "masks beside the images": ("data", "data", "labels"),
+    "masks below the images": ("data", "data/masks", "labels"),
+    "masks elsewhere": ("data", "masks", "labels"),
+    "JSON beside the images": ("data", "data", "labelme"),
+    "one JSON file": ("data", "data", "coco"),
+    "a pattern": ("data/**/cell*.*", "masks", "labels"),
+}
+
+
+def write_together(tmp_path, masks, form):
+    """Writes six images into `data`, and their masks."""
+    for index in range(COUNT):
+        write(tmp_path / f"data/cell{index}.png", cells(index)[0])
+    write_dataset(form, tmp_path / masks, {f"cell{index}": (cells(index)[1], {}) for index in range(COUNT)})
+
+
+def prepare_into(tmp_path, out, images, masks, **options):
+    request = Request(
+        images=str(tmp_path / images), masks=str(tmp_path / masks), out=str(tmp_path / out), **options
+    )
+    return prepare_folder(request, workers=0, previews=False)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_results_of_other_preparations_are_no_inputs(tmp_path, name):
+    images, masks, form = TOGETHER[name]
+    write_together(tmp_path, masks, form)
+    outs = ("data/deep/first", "data")
+    for out in outs:
+        assert prepare_into(tmp_path, out, images, masks).startswith("6 kept of 6 images")
+    # The results of the second do not count as a change of the files of the first.
+    for out in outs:
+        assert "is prepared already" in prepare_into(tmp_path, out, images, masks)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_results_of_a_prediction_are_no_inputs(tmp_path, name):
+    images, masks, form = TOGETHER[name]
+    write_together(tmp_path, masks, form)
+    prepare_into(tmp_path, "first", images, masks)
+    for index in range(COUNT):
+        # What is predicted differs from the masks.
+        predicted = Segmentation.from_labels(np.flipud(cells(index)[1]).astype(np.int32))
+        write_label_images(predicted, tmp_path / f"data/cell{index}")
+        write_overlay(np.stack([cells(index)[0]] * 3, -1), tmp_path / f"data/cell{index}")
+    (tmp_path / "data/predictions.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert prepare_into(tmp_path, "second", images, masks).startswith("6 kept of 6 images")
+    assert "is prepared already" in prepare_into(tmp_path, "first", images, masks)
+    for split in ("train", "validation", "test"):
+        for record in FolderSource(split, data_dir=tmp_path / "second"):
+            expected = cells(int(record.name[-1]))[1]
+            np.testing.assert_array_equal(record.truth.labels > 0, expected > 0)
+
+
+def test_predictions_in_a_folder_of_their_own_can_be_masks(tmp_path):
+    for index in range(COUNT):
+        write(tmp_path / f"data/cell{index}.png", cells(index)[0])
+        (tmp_path / "predicted").mkdir(exist_ok=True)
+        truth = Segmentation.from_labels(cells(index)[1].astype(np.int32))
+        write_label_images(truth, tmp_path / f"predicted/cell{index}")[1].unlink()
+    assert prepare_into(tmp_path, "out", "data", "predicted").startswith("6 kept of 6 images")
+
+
+# An image without mask, the masks without image, and the end of the finding.
+SUGGESTIONS = {
+    "leading zeros": ("img0", ["img000", "img005", "img010"], "; is it img000?"),
+    "the mask with leading zeros is taken": ("img0", ["img005", "img009"], ""),
+    "no leading zeros": ("img007", ["img7", "img70", "img17"], "; is it img7?"),
+    "another number is another image": ("img1", ["img2", "img3"], ""),
+    "another number, long names": ("experiment_2021_well_3", ["experiment_2021_well_4"], ""),
+    "a spelling mistake": ("nucleus_12", ["nuclaus_12", "nucleus_13"], "; is it nuclaus_12?"),
+    "capitals": ("Plate/A1", ["plate/a1", "plate/a2"], "; is it plate/a1?"),
+    "an ending": ("img3", ["img3_final"], ""),
+    "several": ("img5", ["img05", "img005"], "; is it img005 or img05?"),
+    "another folder": ("p1/img5", ["p2/img5"], ""),
+    "many masks": ("img0", [f"img{index:05}" for index in range(2000)], "; is it img00000?"),
+}
+
+
+@pytest.mark.parametrize("name", SUGGESTIONS)
+def test_a_partner_of_another_number_is_not_suggested(name):
+    image, masks, end = SUGGESTIONS[name]
+    (finding,) = check_pairs([image], masks)[image]
+    assert finding == ("missing_mask", f"no mask is called {image}{end}")
+
+
+DAMAGED = {
+    "a folder": (dataset_dir, lambda root: FolderSource("train", data_dir=root)),
+    "a public data set": (
+        lambda root: root / "fragile" / "1.0.0",
+        lambda root: PreparedSource(tiny.Fragile, "train", data_dir=root),
+    ),
+}
+
+
+@pytest.mark.parametrize("mine", [None, "cell0.png", "more/cell0.tif", "notes.json"])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_folder_with_files_of_the_user_is_never_to_be_deleted(tmp_path, name, mine):
+    home, opened = DAMAGED[name]
+    folder = home(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{")
+    for own in ("features.json", "x-train.array_record-00000-of-00001"):
+        (folder / own).touch()
+    if mine is not None:
+        (folder / mine).parent.mkdir(exist_ok=True)
+        (folder / mine).touch()
+    with pytest.raises(InputError, match="are damaged") as caught:
+        opened(tmp_path)
+    assert ("delete that folder" in str(caught.value)) == (mine is None)
+    if mine is not None:
+        assert f"holds {mine}" in str(caught.value)
+        assert "choose another data_dir" in str(caught.value)

@@ -334,11 +334,11 @@ def test_an_impossible_pixel_size_is_refused_before_the_first_image(images, size
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tile": 0}, "^tile=0"),
-        ({"tile": -128}, "^tile=-128"),
-        ({"tile": 128, "overlap": 128}, "^overlap=128"),
-        ({"tile": 128, "overlap": 500}, "^overlap=500"),
-        ({"overlap": -1}, "^overlap=-1"),
+        ({"tile": 0}, "^tile is 0"),
+        ({"tile": -128}, "^tile is -128"),
+        ({"tile": 128, "overlap": 128}, "^overlap is 128"),
+        ({"tile": 128, "overlap": 500}, "^overlap is 500"),
+        ({"overlap": -1}, "^overlap is -1"),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ import pytest
 from segjax.errors import InputError, Interrupted
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.checkpoint_files import CheckpointReader
+from segjax.train.cost import KeyedStep
 from segjax.train.log import read_log
 from segjax.train.loop import FitConfig, fit
 from segjax.train.resume import Provenance, resume
@@ -41,7 +42,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenanc
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return fit(
-            lambda state, batch: step(state, batch, jax.random.key(1)),
+            KeyedStep(step, jax.random.key(1)),
             resume(state, checkpoints, provenance or Provenance()),
             lambda start: batches(start, **options),
             checkpoints,
@@ -140,7 +141,7 @@ SCORES = [0.1, 0.4, 0.3, 0.2]
 def outcome(folder):
     """Returns everything of a run but times: its log, its best checkpoint and all progress."""
     entries = [
-        {name: value for name, value in entry.items() if name != "images_per_second"}
+        {name: value for name, value in entry.items() if name not in ("images_per_second", "data_wait")}
         for entry in read_log(folder / "log.jsonl")
     ]
     reader = CheckpointReader(folder / "checkpoints")
@@ -177,6 +178,16 @@ def test_the_exit_code_is_that_of_the_signal(tmp_path):
     with pytest.raises(Interrupted) as caught:
         train(tmp_path, before=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 3 else None)
     assert caught.value.exit_code == 143
+
+
+def test_the_cost_of_a_step_is_logged_once_and_the_waiting_for_data_with_every_line(tmp_path):
+    train(tmp_path, steps=2)
+    train(tmp_path, steps=4)
+    entries = read_log(tmp_path / "log.jsonl")
+    (cost,) = [entry for entry in entries if "compiled" in entry]
+    assert cost["step"] == 0
+    assert set(cost["compiled"]) == {"flops", "argument_bytes", "temporary_bytes"}
+    assert all(0 <= entry["data_wait"] <= 1 for entry in entries if "train/loss" in entry)
 
 
 def test_what_changed_is_said_logged_and_stored(tmp_path, caplog):

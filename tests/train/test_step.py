@@ -32,7 +32,7 @@ def test_eight_devices_learn_what_one_learns(data, fsdp):
 
 def test_parameters_and_their_moments_are_split_over_fsdp():
     mesh, state, step = toy.setup(data=2, fsdp=4)
-    assert mesh.shape == {"data": 2, "fsdp": 4}
+    assert mesh.shape == {"data": 2, "fsdp": 4, "space": 1}
     state, _ = step(state, toy.batch(0), KEY)
     for kernel in (state.params["out"], state.ema_params["out"], state.optimizer[2][0].mu["out"]):
         assert kernel.sharding.shard_shape(kernel.shape) == (toy.WIDTH // 4, 4)
@@ -134,7 +134,9 @@ def test_clips_by_the_norm_of_what_is_trained():
     [
         (lambda: make_mesh(data=3, fsdp=3), "must divide"),
         (lambda: make_mesh(data=16, fsdp=1), "there are 8"),
-        (lambda: check_batch(make_mesh(data=8, fsdp=1), 12, 1), "multiple of 8"),
+        (lambda: make_mesh(data=4, fsdp=1, space=4), "there are 8"),
+        (lambda: check_batch(make_mesh(data=8, fsdp=1), 12, 1, 64), "multiple of 8"),
+        (lambda: check_batch(make_mesh(data=1, fsdp=1, space=8), 1, 1, 100), "patch_size=100 cannot be"),
         (
             lambda: optimizer_with(name="adam", steps=2),
             "adamw, sgd",

@@ -8,7 +8,7 @@ from segjax.segmentation import Segmentation
 from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import make_mesh, state_sharding
 from segjax.train.state import make_state
-from segjax.train.step import make_step
+from segjax.train.step import StepConfig, make_step
 
 WIDTH = 256
 
@@ -53,16 +53,14 @@ def augment(key, example):
     return example | {"image": example["image"] + 0.01 * jax.random.normal(key, example["image"].shape)}
 
 
-def setup(*, data=1, fsdp=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=ToyTask):
+def setup(*, data=1, fsdp=1, space=1, accumulate=1, steps=20, keep_ema=True, augment=augment, task=ToyTask):
     """The mesh, the sharded first state and the step."""
     instance = task()
-    mesh = make_mesh(data=data, fsdp=fsdp)
+    mesh = make_mesh(data=data, fsdp=fsdp, space=space)
     params = instance.init(jax.random.key(0), batch(0))
     config = OptimizerConfig(learning_rate=1e-2, warmup=2, end_lr_fraction=0.1, weight_decay=1e-2)
     optimizer = make_optimizer(config, steps=steps, frozen=frozen(params))
     state = make_state(params, optimizer, keep_ema=keep_ema)
     state = jax.device_put(state, state_sharding(mesh, state))
-    step = make_step(
-        instance, optimizer, augment, mesh=mesh, state=state, ema_decay=0.9, num_microbatches=accumulate
-    )
+    step = make_step(instance, optimizer, augment, mesh=mesh, state=state, config=StepConfig(0.9, accumulate))
     return mesh, state, step

@@ -12,6 +12,7 @@ from segjax.data.augmentation.copy_paste import copy_paste
 from segjax.data.augmentation.cutout import cut_out
 from segjax.data.stain import stain_jitter
 from segjax.errors import InputError
+from segjax.settings import broken_rule
 from segjax.typing import Array, Batch
 
 Augment = Callable[[Array, Batch], Batch]
@@ -208,13 +209,17 @@ def _checked_strengths(strengths: Strengths) -> Strengths:
     for name, strength in strengths.items():
         if name not in STRENGTHS:
             raise InputError(f"{name} is unknown: choose among policy, {', '.join(STRENGTHS)}", field=name)
+        default = STRENGTHS[name]
+        rule = broken_rule(strength, tuple[float, float] if isinstance(default, tuple) else type(default))
+        if rule is not None:
+            raise InputError(f"{name} is {strength!r}; it must be {rule}", field=name)
         if name == "elastic":
             strength, smoothness = strength
             if smoothness <= 0:
                 raise InputError(
                     f"elastic has the smoothness {smoothness}: give pixels above 0", field="elastic"
                 )
-        elif isinstance(STRENGTHS[name], tuple):
+        elif isinstance(default, tuple):
             low, high = strength
             if high < low or low < 0 or (low == 0 and name != "blur"):
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zipfile
@@ -30,6 +31,14 @@ TRUNCATED = re.compile(
     r"truncated|end of file|EOF|ends? too early|incomplete|input stream too small|failed to read (\d|all)",
     re.IGNORECASE,
 )
+# What to do if the system refuses to read a file, by the kind of the error.
+REFUSALS = {
+    "no_permission": "change its permissions so that you may read it",
+    "missing_file": "copy the file again from its source, or repair the link",
+    "unreadable_disk": "check the disk or the network, and copy the file again",
+}
+# Numbers of errors of disks and networks. A damaged file causes others, such as EINVAL.
+BROKEN_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
 NO_PLANES: Mapping[str, int] = MappingProxyType({})
 
 
@@ -91,21 +100,37 @@ def fewer_pixels(path: File, height: int, width: int) -> InputError:
     )
 
 
-def unreadable(where: File | str, error: Exception, remedy: str = "") -> InputError:
-    """Wraps the exception of a library that cannot read a file; sets `kind` from it.
+def unreadable(
+    where: File | str, error: Exception, remedy: str = "", *, kind: str | None = None
+) -> InputError:
+    """Wraps the exception of a library, or of the system, that cannot read a file.
 
     Args:
       where: the file, or a description of the entry in it.
-      error: the exception of the library.
-      remedy: instruction to the user; by default to check the file.
+      error: the exception.
+      remedy: instruction to the user for a damaged file; by default to check the file.
+      kind: the kind of the error where `kind_of_damage` knows none.
     """
-    reason = str(error).strip() or type(error).__name__
+    # The text of an error of the system repeats the path and has a number.
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    damage = kind_of_damage(error)
+    remedy = REFUSALS.get(damage or "", remedy)
     remedy = remedy or "check that the file is complete and of the type that its name says"
-    return InputError(f"{where} cannot be read ({reason}); {remedy}", kind=kind_of_damage(error))
+    return InputError(f"{where} cannot be read ({reason}); {remedy}", kind=damage or kind)
 
 
 def kind_of_damage(error: Exception) -> str | None:
-    """Classifies the exception of a library: "truncated", "too_large", or None for any other damage."""
+    """Classifies why a file cannot be read.
+
+    Returns:
+      One of `REFUSALS` if the system refuses it, "truncated", "too_large", or None for any other damage.
+    """
+    if isinstance(error, PermissionError):
+        return "no_permission"
+    if isinstance(error, FileNotFoundError):
+        return "missing_file"
+    if isinstance(error, OSError) and error.errno in BROKEN_DISK:
+        return "unreadable_disk"
     if isinstance(error, (Image.DecompressionBombError, MemoryError)):
         return "too_large"
     return "truncated" if TRUNCATED.search(str(error)) else None

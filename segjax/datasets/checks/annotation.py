@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from skimage.measure import label
 
-from segjax.datasets.checks.findings import Finding
+from segjax.datasets.checks.findings import Finding, without_remedy
 from segjax.datasets.formats.annotation import RawAnnotation
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
@@ -35,6 +35,8 @@ FOREGROUND_PIECES, FOREGROUND_PIECE = 4, 0.1
 CLASS_IDS, CLASS_PIECES = 12, 3
 # From so many blends on, if such a fraction of the ids are blends of other ids along the edges of cells.
 BLENDS, BLENDED = 6, 0.7
+# Maximum fraction of the entries of an image that may be invalid and are left out; a single one always is.
+MAX_INVALID = 0.25
 # Maximum number of ids that a finding names.
 NAMED = 3
 
@@ -117,8 +119,7 @@ def check_annotation(
     if annotation.num_crowds:
         findings.append(Finding("crowds", f"{annotation.num_crowds} annotations with iscrowd=1"))
     if annotation.invalid:
-        more = f" and {len(annotation.invalid) - 1} more" if len(annotation.invalid) > 1 else ""
-        findings.append(Finding("invalid_outlines", f"{annotation.invalid[0]}{more}"))
+        findings.append(_invalid_entries(annotation.invalid, len(pieces.ids) + annotation.num_hidden))
     if not selected.any():
         detail = "all annotations have iscrowd=1" if annotation.num_crowds else "all background"
         findings.append(Finding("empty_mask", detail))
@@ -126,6 +127,14 @@ def check_annotation(
     if annotation.ignore is not None:
         truth.semantic[annotation.ignore & (truth.labels == 0)] = IGNORE
     return truth, findings
+
+
+def _invalid_entries(invalid: Sequence[str], num_valid: int) -> Finding:
+    """Returns the finding of entries that are left out. Many were probably made for another image."""
+    is_many = len(invalid) > max(1, MAX_INVALID * (len(invalid) + num_valid)) or not num_valid
+    more = f" and {len(invalid) - 1} more" if len(invalid) > 1 else ""
+    kind = "many_invalid_outlines" if is_many else "invalid_outlines"
+    return Finding(kind, f"{without_remedy(invalid[0])}{more}, beside {num_valid} valid ones")
 
 
 def _unusable(annotation: RawAnnotation, shape: tuple[int, int], num_classes: int) -> list[Finding]:

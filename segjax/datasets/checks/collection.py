@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +24,9 @@ IMAGE_RATIO = 16.0
 BLURRED_FRACTION, BLURRED_DEVIATIONS = 0.4, 3.5
 # Areas of a class: interquartile ranges of the logarithm beyond a quartile, and ratio to the median.
 AREA_RANGES, AREA_RATIO = 2.0, 8.0
+# A name with at least this similarity is suggested for a missing file; number of names that are compared with
+# a name, and that are suggested.
+SIMILAR, COMPARED, SUGGESTED = 0.8, 100, 2
 # If copies are in several splits, the first of these splits keeps its copy, so that test sets do not change.
 KEEP_FIRST = ("test", "validation")
 
@@ -67,22 +71,43 @@ def check_pairs(images: Collection[str], masks: Collection[str]) -> dict[str, tu
     Returns:
       The finding of each key without a partner.
     """
+    without_mask, without_image = set(images) - set(masks), set(masks) - set(images)
+    by_numbers = [_by_numbers(keys) for keys in (without_image, without_mask)]
     return {
-        key: (Finding(kind, f"no {other} is called {key}{_closest(key, candidates)}"),)
+        key: (Finding(kind, f"no {other} is called {key}{_suggestion(key, candidates)}"),)
         for kind, other, keys, candidates in (
-            ("missing_mask", "mask", set(images) - set(masks), set(masks) - set(images)),
-            ("missing_image", "image", set(masks) - set(images), set(images) - set(masks)),
+            ("missing_mask", "mask", without_mask, by_numbers[0]),
+            ("missing_image", "image", without_image, by_numbers[1]),
         )
         for key in sorted(keys)
     }
 
 
-def _closest(key: str, candidates: Collection[str]) -> str:
-    """Suggests a misspelt partner, if there are few candidates."""
-    if len(candidates) >= 100:
+def _numbers(key: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"[0-9]+", key)))
+
+
+def _by_numbers(keys: Collection[str]) -> dict[tuple[int, ...], list[str]]:
+    """Groups keys by the numbers in them; `img7` and `img007` have the same."""
+    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for key in sorted(keys):
+        groups[_numbers(key)].append(key)
+    return groups
+
+
+def _suggestion(key: str, candidates: Mapping[tuple[int, ...], Sequence[str]]) -> str:
+    """Suggests the partners with the most similar name; one with other numbers is of another image."""
+    same = candidates.get(_numbers(key), ())
+    if not same or len(same) > COMPARED:
         return ""
-    close = difflib.get_close_matches(key, sorted(candidates), n=1, cutoff=0.8)
-    return f"; is it {close[0]}?" if close else ""
+    words = re.sub(r"[0-9]+", "0", key).casefold()
+    scores = {
+        other: difflib.SequenceMatcher(None, words, re.sub(r"[0-9]+", "0", other).casefold()).ratio()
+        for other in same
+    }
+    best = max(scores.values())
+    closest = [other for other in same if scores[other] == best]
+    return f"; is it {' or '.join(closest[:SUGGESTED])}?" if best >= SIMILAR else ""
 
 
 def rank_of(split: str | None) -> int:

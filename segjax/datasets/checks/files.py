@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.data.readers import TIFF_SUFFIXES, File, describe_other_images, open_picture
+from segjax.data.readers import TIFF_SUFFIXES, File, describe_other_images, open_picture, unreadable
 from segjax.data.readers.tiff import largest_series, open_tiff
 from segjax.datasets.checks.findings import Finding, finding_of
 
@@ -24,7 +24,7 @@ def check_file(path: str | File) -> list[Finding]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
     except OSError as error:
-        return [finding_of(error)]
+        return [finding_of(unreadable(path, error))]
     if size == 0:
         return [Finding("empty_file", "0 bytes")]
     findings = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal, NamedTuple
 
+from segjax.data.readers import kind_of_damage
+
 Action = Literal["note", "repair", "quarantine"]
 
 
@@ -40,7 +42,31 @@ class Finding(NamedTuple):
 KINDS: dict[str, Kind] = {
     "empty_file": Kind("Empty files", "quarantine", "copy the file again from its source"),
     "truncated": Kind("Truncated files", "quarantine", "copy the file again from its source"),
-    "unreadable": Kind("Unreadable files", "quarantine", "save the file again as PNG or TIFF"),
+    "missing_file": Kind(
+        "Files that are missing", "quarantine", "copy the file again from its source, or repair the link"
+    ),
+    "no_permission": Kind(
+        "Files without permission to read",
+        "quarantine",
+        "change its permissions so that you may read the file, such as by chmod u+r",
+    ),
+    "unreadable_disk": Kind(
+        "Files that the disk or the network does not return",
+        "quarantine",
+        "check the disk or the network, and copy the file again",
+    ),
+    "unreadable": Kind("Unreadable images", "quarantine", "save the image again as PNG or TIFF"),
+    "invalid_annotation": Kind(
+        "Unreadable annotations",
+        "quarantine",
+        "correct the annotation, or export the annotation again from the program that wrote it",
+    ),
+    "invalid_name": Kind(
+        "Images whose name is not UTF-8", "quarantine", "rename the image and its mask with letters of UTF-8"
+    ),
+    "failed": Kind(
+        "Images that could not be checked", "quarantine", "save the image and its mask again as PNG or TIFF"
+    ),
     "no_pixels": Kind("Images without pixels", "quarantine", "export the image again"),
     "too_large": Kind("Images with too many pixels", "quarantine", "cut the image into tiles first"),
     "unclear_axes": Kind(
@@ -138,9 +164,15 @@ KINDS: dict[str, Kind] = {
         "draw the outline inside the image and not under other cells, or remove it",
     ),
     "invalid_outlines": Kind(
-        "Outlines that are invalid, left out",
+        "Outlines or masks that are invalid, left out",
         "repair",
         "draw the outline again, with three points or more inside the image",
+    ),
+    "many_invalid_outlines": Kind(
+        "Images with many invalid outlines or masks",
+        "quarantine",
+        "check that the annotation belongs to this image, and draw these outlines again, or use"
+        " --accept=many_invalid_outlines, which leaves them out",
     ),
     "crowds": Kind(
         "Regions marked as crowds, ignored",
@@ -185,10 +217,17 @@ KINDS: dict[str, Kind] = {
 
 
 def finding_of(error: Exception) -> Finding:
-    """Converts the error of a reader to a finding; its kind is `unreadable` if the error has no `kind`."""
-    message = str(error).strip() or type(error).__name__
-    # Drops the second half of the message, the remedy, because the kind has its own.
-    return Finding(getattr(error, "kind", None) or "unreadable", message.split("; ")[0])
+    """Converts the error of a reader or of the system to a finding.
+
+    Its kind is `unreadable` if neither the error nor `kind_of_damage` states one.
+    """
+    kind = getattr(error, "kind", None) or kind_of_damage(error) or "unreadable"
+    return Finding(kind, without_remedy(str(error).strip() or type(error).__name__))
+
+
+def without_remedy(message: str) -> str:
+    """Returns the first half of the message of an error; the kind of a finding has a remedy of its own."""
+    return message.split("; ")[0]
 
 
 def is_excluded(findings: Collection[Finding], accept: Collection[str] = ()) -> bool:

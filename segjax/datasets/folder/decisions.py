@@ -47,11 +47,13 @@ class Plan:
       decisions: the decision for every image, by key.
       orphan_masks: keys of annotations without an image, each with its finding.
       leaks: leaks between splits, one sentence each; empty unless the user chose the splits.
+      problem: why there is no split although images are selected, empty if there is one.
     """
 
     decisions: tuple[Decision, ...]
     orphan_masks: tuple[tuple[str, Finding], ...]
     leaks: tuple[str, ...]
+    problem: str = ""
 
     @property
     def splits(self) -> dict[str, list[ImageFile]]:
@@ -89,8 +91,8 @@ def decide(
       seed: random seed of the split.
       accept: kinds of findings that do not exclude an image.
 
-    Raises:
-      InputError: if no image is left, or there are too few groups for the split.
+    Returns:
+      The plan. It has no split if no image is left, or if there are too few groups for the splits.
     """
     keys = {item.key for item in items}
     pairs = check_pairs(keys, annotated)
@@ -110,14 +112,16 @@ def decide(
     selected = {
         name: summary for name, summary in summaries.items() if not is_excluded(findings[name], accept)
     }
-    if not selected:
-        first = next((ones[0] for ones in findings.values() if ones), None)
-        reason = (
-            f", the first one for this reason: {KINDS[first.kind].title}, {first.detail}" if first else ""
-        )
-        raise InputError(f"all {len(items)} images were quarantined{reason}")
-    split_of = splits.assign(list(selected.values()), fractions=fractions, by=by, seed=seed, folds=folds)
-    split = [dataclasses.replace(summary, split=split_of[name]) for name, summary in selected.items()]
+    split_of: dict[str, str] = {}
+    problem = ""
+    try:
+        if selected:
+            split_of = splits.assign(
+                list(selected.values()), fractions=fractions, by=by, seed=seed, folds=folds
+            )
+    except InputError as error:
+        problem = str(error)
+    split = [dataclasses.replace(summary, split=split_of.get(name)) for name, summary in selected.items()]
     return Plan(
         decisions=tuple(
             Decision(
@@ -131,6 +135,7 @@ def decide(
         ),
         orphan_masks=tuple((key, pairs[key][0]) for key in sorted(annotated - keys) if key in pairs),
         leaks=_sentences(split),
+        problem=problem,
     )
 
 

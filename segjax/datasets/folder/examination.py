@@ -7,12 +7,15 @@ import itertools
 import multiprocessing
 import os
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from absl import logging
 from threadpoolctl import threadpool_limits
 
 from segjax.data.pixel_size import is_plausible, question, stored_pixel_size
@@ -27,9 +30,10 @@ from segjax.datasets.folder.staging import Staging
 from segjax.datasets.formats import Annotations
 from segjax.datasets.store.codec import encode
 from segjax.errors import InputError
+from segjax.files import printable
 
 # Part of the names of staged entries. Increase it when the result of a check changes.
-VERSION = 3
+VERSION = 4
 # Images queued per process; more would only occupy memory.
 QUEUED = 4
 
@@ -89,15 +93,24 @@ class Checker:
         """Checks and stages an image unless it is staged already."""
         staging = self.staging
         if staging.find(item) is None:
+            staging.put(item, *self._try(item))
+
+    def _try(self, item: ImageFile) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Checks and encodes an image; returns the content of its entry. One image never costs the others."""
+        example = summary = None
+        try:
             findings, record = self._check(item)
-            about = {
-                "findings": [list(finding) for finding in findings],
-                "summary": None if record is None else summarise(record).to_json(),
-            }
-            staging.put(item, about, None if record is None else encode(record))
+            if record is not None:
+                summary, example = summarise(record).to_json(), encode(record)
+        except Exception as error:
+            logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
+            findings = (Finding("failed", f"{type(error).__name__}: {error}"),)
+        return {"findings": [list(finding) for finding in findings], "summary": summary}, example
 
     def _check(self, item: ImageFile) -> tuple[tuple[Finding, ...], Record | None]:
         options = self.options
+        if printable(item.key) != item.key:  # the data set holds names in UTF-8
+            return (Finding("invalid_name", printable(item.key)),), None
         findings = check_file(item.path)
         if is_excluded(findings, options.accept):
             return tuple(findings), None

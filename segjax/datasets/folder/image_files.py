@@ -13,6 +13,7 @@ from segjax.data.readers import SUFFIXES
 from segjax.datasets.folder.table import FIELDS, GROUPS, read_table
 from segjax.datasets.formats import SUFFIXES as MASK_SUFFIXES
 from segjax.datasets.formats import annotations_among
+from segjax.datasets.formats.layout import is_below
 from segjax.errors import InputError
 
 SPLITS = {
@@ -64,7 +65,7 @@ def list_items(
       metadata: table with a column `image` and any of `FIELDS`, see `read_table`.
       pattern: pattern of the key, such as `{patient}_{slide}_{}`, with names from `FIELDS`; `{}` matches any
         text. Values of the table take precedence.
-      without: folders to ignore, such as that of the masks.
+      without: files and folders to ignore, such as that of the masks.
       among_masks: whether masks are in the same folders; files named as masks are ignored. What Cellpose
         writes beside an image is always ignored.
 
@@ -74,7 +75,7 @@ def list_items(
     Raises:
       InputError: if there is no image, two images have one name, or the table or the pattern does not match.
     """
-    root, files = _find(str(images), [Path(folder).resolve() for folder in without])
+    root, files = _find(str(images), {Path(folder).resolve() for folder in without})
     key_by_path = {path: path.relative_to(root).with_suffix("").as_posix() for path in files}
     annotations = annotations_among(set(key_by_path.values()), MASK_SUFFIXES if among_masks else ())
     keys: dict[str, Path] = {}
@@ -109,7 +110,7 @@ def _split(images: Path) -> tuple[Path, str]:
     return root, str(images.relative_to(root))
 
 
-def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
+def _find(images: str, without: set[Path]) -> tuple[Path, list[Path]]:
     root, pattern = _split(Path(images))
     if not root.is_dir():
         raise InputError(f"--images={root} is not a folder; give one that holds images")
@@ -123,7 +124,7 @@ def _find(images: str, without: list[Path]) -> tuple[Path, list[Path]]:
         and path.is_file()
         # macOS leaves dot files and __MACOSX next to the files it copies.
         and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
-        and not any(path.resolve().is_relative_to(folder) for folder in without)
+        and not is_below(path.resolve(), without)
     ]
     if not files:
         raise InputError(f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from segjax.datasets.folder.image_files import ImageFile
-from segjax.files import atomic_write
+from segjax.files import atomic_write, remove_temporary
+
+# Names of the files of an entry.
+ENTRY = re.compile(r"[0-9a-f]{40}\.(json|npz)")
 
 
 class Staging:
@@ -51,6 +55,14 @@ class Staging:
                 np.savez(tmp_path, **arrays)
         with atomic_write(self._path(item, ".json")) as tmp_path:
             tmp_path.write_text(json.dumps(about))
+
+    def clear(self) -> None:
+        """Removes all entries, those of other settings included, and no other file."""
+        if self.folder.is_dir():
+            remove_temporary(self.folder)
+            for path in self.folder.iterdir():
+                if ENTRY.fullmatch(path.name):
+                    path.unlink()
 
     def _path(self, item: ImageFile, suffix: str) -> Path:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import logging
 
+from segjax.data.readers import unreadable
 from segjax.errors import InputError
 
 # Columns that name a group, the widest first. The first one present is the group of an image.
@@ -76,8 +77,12 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                 if known.get(matches[0], fields) != fields:
                     raise InputError(f"{path}, row {number}: {word!r} had other values in an earlier row")
                 known[matches[0]] = fields
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--metadata={path} cannot be read as CSV ({error})") from error
+    except OSError as error:
+        raise unreadable(f"--metadata={path}", error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"--metadata={path} cannot be read as CSV ({error}); save it as CSV in UTF-8"
+        ) from error
     if not known:
         raise InputError(
             f"{path} names none of the {len(keys)} images, such as {next(iter(keys))}: its column `image`"

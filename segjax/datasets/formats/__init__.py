@@ -58,6 +58,7 @@ def open_annotations(
     max_pixels: int = MAX_PIXELS,
     images: Mapping[str, Path] | None = None,
     crowds_are_cells: bool = False,
+    without: tuple[Path, ...] = (),
 ) -> Annotations:
     """Opens the annotations of a folder of images.
 
@@ -73,6 +74,7 @@ def open_annotations(
         `JPEGImages/a.jpg` in a COCO file is the image `a`.
       crowds_are_cells: whether annotations of COCO with `iscrowd: 1` are instances. If False, their pixels
         are ignored, as COCO does.
+      without: absolute paths of files and folders to ignore, such as a report in the same folder.
 
     Returns:
       The annotations by key, the path of an image relative to the folder of images, without suffix. They can
@@ -90,6 +92,6 @@ def open_annotations(
             f"class_names {class_names} must be background and the different names of one class or more"
         )
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
-    source = AnnotationSource(path, class_names, suffixes, max_pixels, known, crowds_are_cells)
+    source = AnnotationSource(path, class_names, suffixes, max_pixels, known, crowds_are_cells, without)
     name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
     return match_by_path_end(FORMATS[name](source), source.images)

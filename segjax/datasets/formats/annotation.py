@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from segjax.typing import IGNORE
 # Names that tools write for "no class" and "do not evaluate"; neither is a class of instances.
 BACKGROUND = ("background", "_background_")
 IGNORED = "__ignore__"
+# Kinds of errors that are raised at one entry but concern all annotations of the image.
+CONCERN_ALL = ("size_mismatch", "invalid_class")
+
+Entry = TypeVar("Entry")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +35,7 @@ class RawAnnotation:
       lossy: whether it comes from a JPEG, which alters ids and edges.
       binary: whether it is a foreground mask of one value and several parts in a format that has ids.
       num_crowds: number of regions to ignore that are marked as crowds.
-      invalid: for each outline or mask that was left out, what is wrong with it.
+      invalid: for each outline or mask that is left out because it is invalid, what is wrong with it.
       num_hidden: number of outlines or masks that cover no pixel or are fully covered by others.
       ignore: [H, W] bool, pixels that losses and metrics leave out; None if there are none.
     """
@@ -82,6 +87,30 @@ def check_shape(where: File | str, annotated: tuple[int, ...], shape: tuple[int,
         )
 
 
+def read_valid(entries: Iterable[Entry], read: Callable[[Entry], T]) -> tuple[list[T], tuple[str, ...]]:
+    """Reads the entries of the annotation of one image, and leaves out those that are invalid.
+
+    Args:
+      entries: outlines or masks, not read yet.
+      read: reads one of them, and raises an `InputError` if it is invalid.
+
+    Returns:
+      What `read` returns for the valid entries, and `RawAnnotation.invalid`.
+
+    Raises:
+      InputError: if an error concerns all entries, such as an image of another size or an unknown class.
+    """
+    valid, invalid = [], []
+    for entry in entries:
+        try:
+            valid.append(read(entry))
+        except InputError as error:
+            if error.kind in CONCERN_ALL:
+                raise
+            invalid.append(str(error))
+    return valid, tuple(invalid)
+
+
 def rasterize_instances(
     masks: Sequence[Cutout],
     shape: tuple[int, int],
@@ -90,6 +119,7 @@ def rasterize_instances(
     files: tuple[str, ...],
     smaller_on_top: bool = True,
     lossy: bool = False,
+    invalid: tuple[str, ...] = (),
 ) -> RawAnnotation:
     """Makes an annotation from one mask for each instance.
 
@@ -100,6 +130,7 @@ def rasterize_instances(
       files: paths of the files that were read.
       smaller_on_top: which of two overlapping instances is visible, see `segmentation.paint`.
       lossy: whether one of the files is a JPEG.
+      invalid: what is wrong with the instances that are left out, see `read_valid`.
     """
     labels = paint(masks, shape, smaller_on_top=smaller_on_top)
     ignore = np.concatenate([[False], np.asarray(classes) == IGNORE])[labels]
@@ -110,6 +141,7 @@ def rasterize_instances(
         {index: classes[index - 1] for index in visible},
         files,
         lossy=lossy,
+        invalid=invalid,
         num_hidden=sum(index != IGNORE for index in classes) - len(visible),
         ignore=ignore if ignore.any() else None,
     )

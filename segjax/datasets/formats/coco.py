@@ -21,6 +21,7 @@ from segjax.datasets.formats.annotation import (
     check_shape,
     class_of,
     rasterize_instances,
+    read_valid,
 )
 from segjax.datasets.formats.documents import JsonField, numbers
 from segjax.datasets.formats.layout import AnnotationSource
@@ -31,8 +32,6 @@ from segjax.typing import IGNORE
 
 # Lines through the centres of border pixels leave the image by half a pixel; other lines should not leave it.
 MARGIN = 1.0
-# Maximum fraction of invalid annotations of an image that are left out.
-MAX_INVALID = 0.25
 
 
 def open_coco(source: AnnotationSource) -> Annotations:
@@ -166,8 +165,7 @@ class Coco:
     def read(self, key: str, shape: tuple[int, int]) -> RawAnnotation:
         """Reads one image, see `Annotations`; instances are numbered in the order of the file.
 
-        An annotation whose outline or mask is invalid is left out. If these are more than a quarter, the
-        annotations were probably made for another image, and its first error is raised.
+        An annotation that is invalid is left out, see `RawAnnotation.invalid`.
         """
         if key not in self.images:
             raise InputError(
@@ -176,24 +174,15 @@ class Coco:
             )
         image = self.images[key]
         check_shape(image.where, (image.get("height", int), image.get("width", int)), shape)
-        masks: list[Cutout] = []
-        classes: list[int] = []
-        invalid: list[InputError] = []
-        for annotation in self.annotations[key]:
-            index = self._class_of(annotation)
-            try:
-                mask = instance_mask(annotation, shape)
-            except InputError as error:
-                if error.kind is not None:  # concerns the full image
-                    raise
-                invalid.append(error)
-                continue
-            masks.append(mask)
-            classes.append(index)
-        if len(invalid) > MAX_INVALID * len(self.annotations[key]):
-            raise invalid[0]
-        result = rasterize_instances(masks, shape, classes=classes, files=(str(self.path),))
-        return dataclasses.replace(result, num_crowds=classes.count(IGNORE), invalid=tuple(map(str, invalid)))
+        valid, invalid = read_valid(
+            self.annotations[key],
+            lambda annotation: (instance_mask(annotation, shape), self._class_of(annotation)),
+        )
+        classes = [index for _, index in valid]
+        result = rasterize_instances(
+            [mask for mask, _ in valid], shape, classes=classes, files=(str(self.path),), invalid=invalid
+        )
+        return dataclasses.replace(result, num_crowds=classes.count(IGNORE))
 
     def _class_of(self, annotation: JsonField) -> int:
         category = annotation.get("category_id", int)

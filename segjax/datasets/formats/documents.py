@@ -11,8 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from segjax.data.readers import unreadable
 from segjax.errors import InputError
 
+# Kind of the errors of an annotation file, or of an entry in it.
+INVALID = "invalid_annotation"
 MAX_JSON_BYTES = 2**29
 TYPE_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number"}
 
@@ -31,14 +34,16 @@ def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise InputError(f"{path} has {size} bytes, more than {max_bytes}; split it into several files")
+            raise InputError(
+                f"{path} has {size} bytes, more than {max_bytes}; split it into several files", kind=INVALID
+            )
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check that it exists") from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is not JSON ({error}); export it again") from error
+        raise InputError(f"{path} is not JSON ({error}); export it again", kind=INVALID) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -61,7 +66,7 @@ class JsonField:
           InputError: if it is something else.
         """
         if not isinstance(value, dict):
-            raise InputError(f"{where} is not a JSON object; export the file again")
+            raise InputError(f"{where} is not a JSON object; export the file again", kind=INVALID)
         return cls(where, value)
 
     @classmethod
@@ -97,14 +102,20 @@ class JsonField:
         """Returns a required field that is an object."""
         return JsonField(f"{self.where}: {name}", self.get(name, dict))
 
-    def children(self, name: str) -> list[JsonField]:
-        """Returns a required field that is a list of objects."""
+    def children(self, name: str, *, strict: bool = True) -> list[JsonField]:
+        """Returns a required field that is a list of objects.
+
+        Args:
+          name: key of the field.
+          strict: whether every entry must be an object. If False, one that is not has no fields, so that
+            reading it fails and the others can be used.
+        """
         return [
-            JsonField.of(value, f"{self.where}: {name}[{index}]")
+            JsonField.of(value if strict or isinstance(value, dict) else {}, f"{self.where}: {name}[{index}]")
             for index, value in enumerate(self.get(name, list))
         ]
 
-    def error(self, name: str, problem: str, *, kind: str | None = None) -> InputError:
+    def error(self, name: str, problem: str, *, kind: str = INVALID) -> InputError:
         """Returns the error that a field is invalid."""
         return InputError(f"{self.where}: {name} {problem}; correct it or export the file again", kind=kind)
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import zipfile
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
-from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from roifile import ROI_TYPE, ImagejRoi
 
 from segjax.data.readers import unreadable
-from segjax.datasets.formats.annotation import Annotations, RawAnnotation, rasterize_instances
-from segjax.datasets.formats.documents import JsonField
+from segjax.datasets.formats.annotation import (
+    Annotations,
+    RawAnnotation,
+    rasterize_instances,
+    read_valid,
+)
+from segjax.datasets.formats.documents import INVALID, JsonField
+from segjax.datasets.formats.imagej_outlines import outline_of
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import check_inside, check_most_inside, fill, fill_ellipse
+from segjax.datasets.formats.outlines import box_of, check_inside, check_most_inside, fill, fill_ellipse
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 
@@ -22,7 +29,6 @@ MAX_MEMBERS = 2**17
 # A ROI of a million vertices has 12 MB.
 MAX_MEMBER_BYTES = 2**24
 MAX_BYTES = 2**28
-OUTLINES = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 
 
 def open_imagej(source: AnnotationSource) -> Annotations:
@@ -36,35 +42,69 @@ def open_imagej(source: AnnotationSource) -> Annotations:
 
 
 def _read_file(path: Path, shape: tuple[int, int], num_classes: int) -> RawAnnotation:
-    masks, boxes, classes, planes = [], [], [], set()
-    for where, content in _members(path):
-        try:
-            roi = ImagejRoi.frombytes(content)
-            masks.append(_rasterize(roi, shape, JsonField(where, {})))
-            boxes.append(np.array([roi.left, roi.top, roi.right, roi.bottom], np.float64))
-        except InputError:
-            raise
-        except Exception as error:  # roifile raises many types on damaged files
-            raise unreadable(where, error, "export it again") from error
-        planes.add((roi.position, roi.z_position, roi.t_position))
-        group = max(1, roi.group) if num_classes > 2 else 1
-        if group >= num_classes:
-            raise InputError(
-                f"{where} has the group {group}; there are {num_classes - 1} classes", kind="invalid_class"
-            )
-        classes.append(group)
-    if len(planes) > 1:
-        raise InputError(f"{path} has ROIs on several slices of a stack; export one zip for each slice")
-    check_most_inside(boxes, shape, str(path))
-    return rasterize_instances(masks, shape, classes=classes, files=(str(path),))
+    rois, invalid = read_valid(_members(path), partial(_read_roi, num_classes=num_classes))
+    if len({roi.plane for roi in rois}) > 1:
+        raise InputError(
+            f"{path} has ROIs on several slices of a stack; export one zip for each slice", kind=INVALID
+        )
+    check_most_inside([box_of(roi.rings) for roi in rois], shape, str(path))
+    masks, outside = read_valid(rois, lambda roi: (roi.class_index, roi.rasterize(shape)))
+    return rasterize_instances(
+        [mask for _, mask in masks],
+        shape,
+        classes=[index for index, _ in masks],
+        files=(str(path),),
+        invalid=invalid + outside,
+    )
+
+
+class _Roi(NamedTuple):
+    """The name of a ROI for errors, its closed lines [V, 2], its class, and its slices of a stack.
+
+    The lines of an upright ellipse are those of its box.
+    """
+
+    where: str
+    rings: list[np.ndarray]
+    is_ellipse: bool
+    class_index: int
+    plane: tuple[int, int, int]
+
+    def rasterize(self, shape: tuple[int, int]) -> Cutout:
+        for ring in self.rings:
+            check_inside(ring, shape, max(shape), JsonField(self.where, {}), "coordinates")
+        if self.is_ellipse:
+            return fill_ellipse(box_of(self.rings).reshape(2, 2), shape)
+        return fill(self.rings, shape)
+
+
+def _read_roi(member: tuple[str, bytes], num_classes: int) -> _Roi:
+    where, content = member
+    try:
+        roi = ImagejRoi.frombytes(content)
+        rings = outline_of(roi, JsonField(where, {}))
+    except InputError:
+        raise
+    except Exception as error:  # roifile raises many types on damaged files
+        raise unreadable(where, error, "export it again") from error
+    group = max(1, roi.group) if num_classes > 2 else 1
+    if group >= num_classes:
+        raise InputError(
+            f"{where} has the group {group}; there are {num_classes - 1} classes", kind="invalid_class"
+        )
+    is_ellipse = roi.roitype == ROI_TYPE.OVAL and not roi.composite
+    return _Roi(where, rings, is_ellipse, group, (roi.position, roi.z_position, roi.t_position))
 
 
 def _members(path: Path) -> list[tuple[str, bytes]]:
     """Returns the name of each ROI for errors, and its bytes; sorted, so ids do not depend on the archive."""
     if path.suffix.lower() == ".roi":
         if path.stat().st_size > MAX_MEMBER_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes: no ROI is that large")
-        return [(str(path), path.read_bytes())]
+            raise InputError(f"{path} has {path.stat().st_size} bytes: no ROI is that large", kind=INVALID)
+        try:
+            return [(str(path), path.read_bytes())]
+        except OSError as error:
+            raise unreadable(path, error) from error
     try:
         with zipfile.ZipFile(path) as archive:
             members = _select_rois(path, archive.infolist())
@@ -72,7 +112,7 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
     except InputError:
         raise
     except Exception as error:  # damaged, encrypted, or of an unknown compression
-        raise unreadable(path, error, "save the ROIs again") from error
+        raise unreadable(path, error, "save the ROIs again", kind=INVALID) from error
 
 
 def _select_rois(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
@@ -81,38 +121,20 @@ def _select_rois(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.Zip
     for info in members:
         name = PurePosixPath(info.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in name.as_posix().split("/")[0]:
-            raise InputError(f"{path} holds {info.filename}, a path outside its folder; save the ROIs again")
+            raise InputError(
+                f"{path} holds {info.filename}, a path outside its folder; save the ROIs again", kind=INVALID
+            )
         if info.is_dir() or name.name.startswith(".") or name.parts[0] == "__MACOSX":
             continue
         if name.suffix.lower() != ".roi":
-            raise InputError(f"{path} holds {info.filename}, which is no ROI; zip only ROIs")
+            raise InputError(f"{path} holds {info.filename}, which is no ROI; zip only ROIs", kind=INVALID)
         if info.file_size > MAX_MEMBER_BYTES:
-            raise InputError(f"{path} holds {info.filename} of {info.file_size} bytes: no ROI is that large")
+            raise InputError(
+                f"{path} holds {info.filename} of {info.file_size} bytes: no ROI is that large", kind=INVALID
+            )
         rois.append(info)
     if len(rois) > MAX_MEMBERS or sum(info.file_size for info in rois) > MAX_BYTES:
-        raise InputError(f"{path} holds more than {MAX_MEMBERS} ROIs or {MAX_BYTES} bytes; split it")
+        raise InputError(
+            f"{path} holds more than {MAX_MEMBERS} ROIs or {MAX_BYTES} bytes; split it", kind=INVALID
+        )
     return sorted(rois, key=lambda info: info.filename)
-
-
-def _rasterize(roi: ImagejRoi, shape: tuple[int, int], entry: JsonField) -> Cutout:
-    if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.ARROW, ROI_SUBTYPE.IMAGE):
-        raise entry.error("subtype", f"{roi.subtype.name} covers no cell")
-    box = np.array([[roi.left, roi.top], [roi.right, roi.bottom]], np.float64)
-    if roi.subpixelrect and roi.widthd > 0:
-        box = np.array([[roi.xd, roi.yd], [roi.xd + roi.widthd, roi.yd + roi.heightd]])
-    if roi.composite or roi.roitype in OUTLINES:
-        rings = [np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True)]
-    elif roi.roitype == ROI_TYPE.RECT:
-        (left, top), (right, bottom) = box
-        rings = [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]
-    elif roi.roitype == ROI_TYPE.OVAL:
-        rings = [box]
-    else:
-        raise entry.error("type", f"{roi.roitype.name} covers no area")
-    for ring in rings:
-        if not np.isfinite(ring).all():
-            raise entry.error("coordinates", "hold NaN or an infinite number")
-        check_inside(ring, shape, max(shape), entry, "coordinates")
-    if roi.roitype == ROI_TYPE.OVAL and not roi.composite:
-        return fill_ellipse(box, shape)
-    return fill(rings, shape)

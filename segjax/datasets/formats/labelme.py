@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segjax.data.readers import kind_of_damage
 from segjax.datasets.formats.annotation import (
     IGNORED,
     Annotations,
@@ -25,6 +24,7 @@ from segjax.datasets.formats.annotation import (
     class_of,
     names_in,
     rasterize_instances,
+    read_valid,
 )
 from segjax.datasets.formats.documents import JsonField, coordinates
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
@@ -35,12 +35,16 @@ from segjax.typing import IGNORE
 
 # LabelMe keeps points inside the image.
 MARGIN = 1.0
+# Shapes of four corners, which a turn may move out of the image.
+TURNED = ("oriented_rectangle", "rotation")
 # A file may embed its image as text.
 MAX_BYTES = 2**28
 # Pillow's method for a shape.
 METHODS = {
     "polygon": "polygon",
     "oriented_rectangle": "polygon",
+    "quadrilateral": "polygon",
+    "rotation": "polygon",
     "rectangle": "rectangle",
     "circle": "ellipse",
     "mask": "bitmap",
@@ -50,7 +54,8 @@ METHODS = {
 def open_labelme(source: AnnotationSource) -> Annotations:
     """Classes are the labels in alphabetical order; shapes labelled `__ignore__` are regions to ignore.
 
-    Shapes of one `group_id` and one label are one instance.
+    Shapes of one `group_id` and one label are one instance. X-AnyLabeling writes the same files, with four
+    corners of a rectangle, and turned rectangles as shapes `rotation`.
     """
     names = source.class_names or source.names(names_in(source.files([".json"]), _labels))
     read_file = partial(_read_file, class_names=names, suffixes=source.suffixes)
@@ -58,7 +63,10 @@ def open_labelme(source: AnnotationSource) -> Annotations:
 
 
 def _labels(path: Path) -> list[str]:
-    return [shape.get("label", str) for shape in JsonField.load(path, max_bytes=MAX_BYTES).children("shapes")]
+    shapes = JsonField.load(path, max_bytes=MAX_BYTES).children("shapes", strict=False)
+    # The label of a mark that covers no area, such as a scale bar, is no class.
+    outlines, _ = read_valid(shapes, lambda shape: (_outline(shape), shape.get("label", str)))
+    return [label for _, label in outlines]
 
 
 def _read_file(
@@ -71,32 +79,59 @@ def _read_file(
     image = PureWindowsPath(written) if "\\" in written else PurePosixPath(written)
     if path.stem not in (image.stem, *(image.stem + suffix for suffix in suffixes)):
         raise document.error("imagePath", f"is {written!r}, another image than the file is named after")
+    shapes, invalid = read_valid(
+        document.children("shapes", strict=False), partial(_read_shape, shape=shape, class_names=class_names)
+    )
     parts: dict[Hashable, list[Cutout]] = {}
     classes: dict[Hashable, int] = {}
-    for index, entry in enumerate(document.children("shapes")):
-        label, group = entry.get("label", str), entry.optional("group_id", int)
-        instance = (label, index if group is None else None, group)
-        parts.setdefault(instance, []).append(_rasterize(entry, shape))
-        is_ignored = label == IGNORED
-        classes[instance] = IGNORE if is_ignored else class_of(label, class_names, f"{entry.where}: label")
+    for instance, index, mask in shapes:
+        parts.setdefault(instance, []).append(mask)
+        classes[instance] = index
     return rasterize_instances(
         [union(masks) for masks in parts.values()],
         shape,
         classes=list(classes.values()),
         files=(str(path),),
         smaller_on_top=False,
+        invalid=invalid,
     )
 
 
-def _rasterize(entry: JsonField, shape: tuple[int, int]) -> Cutout:
+def _read_shape(
+    entry: JsonField, shape: tuple[int, int], class_names: tuple[str, ...]
+) -> tuple[Hashable, int, Cutout]:
+    """Returns a key of the instance that a shape belongs to, its class, and the mask of the shape."""
+    mask = _rasterize(entry, shape)
+    label, group = entry.get("label", str), entry.optional("group_id", int)
+    index = IGNORE if label == IGNORED else class_of(label, class_names, f"{entry.where}: label")
+    # `where` differs for every shape.
+    return (label, entry.where if group is None else group), index, mask
+
+
+def _outline(entry: JsonField) -> tuple[str, str, np.ndarray]:
+    """Returns the type of a shape, Pillow's method for it, and its points [V, 2], as many as the type has."""
     kind = entry.fields.get("shape_type", "polygon")
     points = coordinates(entry.fields.get("points"), entry, "points")
-    check_inside(points, shape, MARGIN, entry, "points")
     method = METHODS.get(kind) if isinstance(kind, str) else None
     if method is None:
         raise entry.error("shape_type", f"is {kind!r}, which covers no area")
+    if entry.fields.get("rotation"):
+        # The points are those before a turn about an unknown centre.
+        raise entry.error("rotation", f"is {entry.fields['rotation']!r}; draw the shape as a polygon")
+    if kind == "rectangle" and len(points) == 4:
+        # Corners of an upright rectangle have two values of x and two of y.
+        if all(len(np.unique(values)) <= 2 for values in points.T):
+            points = np.stack([points.min(axis=0), points.max(axis=0)])
+        else:
+            method = "polygon"
     if len(points) < 3 if method == "polygon" else len(points) != 2:
         raise entry.error("points", f"has {len(points)} points, which make no {kind}")
+    return kind, method, points
+
+
+def _rasterize(entry: JsonField, shape: tuple[int, int]) -> Cutout:
+    kind, method, points = _outline(entry)
+    check_inside(points, shape, max(shape) if kind in TURNED else MARGIN, entry, "points")
     if kind == "mask":
         return _decode_mask(entry, points, shape)
     if kind == "circle":
@@ -105,7 +140,7 @@ def _rasterize(entry: JsonField, shape: tuple[int, int]) -> Cutout:
         points = np.stack([centre - radius, centre + radius])
         if radius > max(shape):
             raise entry.error("points", f"make a circle of radius {radius:g}, larger than the image")
-    elif kind == "rectangle":
+    elif method == "rectangle":
         points = np.sort(points, axis=0)
     # The canvas is the box of the shape, shifted by full pixels.
     low = np.floor(points.min(axis=0)).astype(int) - 1
@@ -128,5 +163,5 @@ def _decode_mask(entry: JsonField, points: np.ndarray, shape: tuple[int, int]) -
     except InputError:
         raise
     except Exception as error:
-        raise entry.error("mask", f"cannot be read ({error})", kind=kind_of_damage(error)) from error
+        raise entry.error("mask", f"cannot be read ({error})") from error
     return Cutout.of(mask).moved(top, left, shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +32,11 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
+def is_below(path: Path, others: Set[Path]) -> bool:
+    """Returns whether a path is one of the others or lies in one of them; all are absolute."""
+    return path in others or any(parent in others for parent in path.parents)
+
+
 @dataclasses.dataclass(frozen=True)
 class AnnotationSource:
     """The path of annotations and the options of reading them.
@@ -43,6 +48,7 @@ class AnnotationSource:
       max_pixels: limit for one image.
       images: absolute paths of the images by key, if known; an image is never its own annotation.
       crowds_are_cells: whether COCO's crowds are instances, not regions to ignore.
+      without: absolute paths of files and folders to ignore.
     """
 
     path: Path
@@ -51,6 +57,7 @@ class AnnotationSource:
     max_pixels: int = MAX_PIXELS
     images: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     crowds_are_cells: bool = False
+    without: tuple[Path, ...] = ()
 
     @cached_property
     def root(self) -> Path:
@@ -71,7 +78,12 @@ class AnnotationSource:
             return ([], [self.path]) if _holds_objects(self.path) else ([self.path], [])
         walk = os.walk(self.path, onerror=_refuse_folder)
         paths = sorted(Path(folder, name) for folder, _, names in walk for name in names if name[0] != ".")
-        keys = {path: self.key_of(path) for path in paths if path.is_file()}
+        without = frozenset(self.without)
+        keys = {
+            path: self.key_of(path)
+            for path in paths
+            if path.is_file() and not is_below(absolute(path), without)
+        }
         passed_over = pictures_by_cellpose(set(keys.values()), self.suffixes) - self.images.keys()
         files = [path for path, key in keys.items() if key not in passed_over]
         objects = {path for path in files if path.name.endswith("_seg.npy") and _holds_objects(path)}

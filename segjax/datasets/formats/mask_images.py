@@ -21,7 +21,13 @@ from segjax.data.readers import (
     read_image,
     read_labels,
 )
-from segjax.datasets.formats.annotation import Annotations, RawAnnotation, check_shape, rasterize_instances
+from segjax.datasets.formats.annotation import (
+    Annotations,
+    RawAnnotation,
+    check_shape,
+    rasterize_instances,
+    read_valid,
+)
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
 from segjax.datasets.formats.names import IMAGE_FOLDER, MASK_FOLDERS
 from segjax.errors import InputError
@@ -116,17 +122,20 @@ class Instances:
                 kind="missing_mask",
             )
         paths = _list_pictures(self.folders[key])
-        masks = []
-        for path in paths:
+
+        def read(path: Path) -> Cutout:
             mask = read_foreground(path, max_pixels=self.max_pixels)
             check_shape(path, mask.shape, shape)
-            masks.append(Cutout.of(mask))
+            return Cutout.of(mask)
+
+        masks, invalid = read_valid(paths, read)
         return rasterize_instances(
             masks,
             shape,
             classes=[1] * len(masks),
             files=tuple(map(str, paths or [self.folders[key]])),
             lossy=any(map(is_lossy, paths)),
+            invalid=invalid,
         )
 
 

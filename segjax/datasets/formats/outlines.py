@@ -101,6 +101,12 @@ MAX_LENGTH = 2**22
 MAX_OUTSIDE = 0.25
 
 
+def box_of(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the bounding box [4] of closed lines [V, 2], `(x0, y0, x1, y1)`."""
+    points = np.concatenate(rings)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
 def check_most_inside(boxes: Sequence[np.ndarray], shape: tuple[int, int], where: str) -> None:
     """Refuses outlines that were drawn on an image of another size or origin.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from segjax.datasets.formats.annotation import (
     class_of,
     names_in,
     rasterize_instances,
+    read_valid,
 )
-from segjax.datasets.formats.documents import JsonField, coordinates, load_json
+from segjax.datasets.formats.documents import INVALID, JsonField, coordinates, load_json
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import check_inside, check_most_inside, fill, union
+from segjax.datasets.formats.outlines import box_of, check_inside, check_most_inside, fill, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from segjax.typing import IGNORE
@@ -55,28 +56,25 @@ def _features(path: Path) -> list[JsonField]:
         value = [value]
     if isinstance(value, list):
         value = {"features": value}
-    return [
-        child
-        for feature in JsonField.of(value, str(path)).children("features")
-        for child in _innermost(feature)
-    ]
+    features = JsonField.of(value, str(path)).children("features", strict=False)
+    return [child for feature in features for child in _innermost(feature)]
 
 
 def _innermost(feature: JsonField, depth: int = 0) -> Iterator[JsonField]:
-    if not is_feature(feature.fields):
-        raise feature.error("type", "is not Feature")
     properties = _properties(feature)
     if not properties.fields.get("childObjects"):
         yield feature
         return
     if depth == MAX_DEPTH:
         raise properties.error("childObjects", f"is nested more than {MAX_DEPTH} times")
-    for child in properties.children("childObjects"):
+    for child in properties.children("childObjects", strict=False):
         yield from _innermost(child, depth + 1)
 
 
 def _properties(feature: JsonField) -> JsonField:
-    return JsonField(f"{feature.where}: properties", feature.optional("properties", dict) or {})
+    """Returns the properties of a feature; none if they are no object, which `_read_feature` refuses."""
+    properties = feature.fields.get("properties")
+    return JsonField(f"{feature.where}: properties", properties if isinstance(properties, dict) else {})
 
 
 def _classification(feature: JsonField) -> str | None:
@@ -92,8 +90,9 @@ def _classification(feature: JsonField) -> str | None:
 
 
 def _classifications(path: Path) -> list[str]:
-    names = [_classification(feature) for feature in _features(path)]
-    return [name for name in names if name and not name.endswith(IGNORED_END)]
+    # The class of a mark that covers no area, such as a scale bar, is no class of cells.
+    valid, _ = read_valid(_features(path), lambda feature: (_geometry(feature), _classification(feature)))
+    return [name for _, name in valid if name and not name.endswith(IGNORED_END)]
 
 
 def _class_of(feature: JsonField, class_names: tuple[str, ...]) -> int:
@@ -105,27 +104,58 @@ def _class_of(feature: JsonField, class_names: tuple[str, ...]) -> int:
 
 def _read_file(path: Path, shape: tuple[int, int], class_names: tuple[str, ...]) -> RawAnnotation:
     features = _features(path)
-    types = {_properties(feature).optional("objectType", str) or "" for feature in features} - {""}
+    types = {str(_properties(feature).fields.get("objectType") or "") for feature in features} - {""}
     if "annotation" in types and len(types) > 1:
         # The annotation is most often the region in which QuPath detected cells.
         other = ", ".join(sorted(types - {"annotation"}))
         raise InputError(
-            f"{path} mixes annotations with objects of type {other}; export only those that are cells"
+            f"{path} mixes annotations with objects of type {other}; export only those that are cells",
+            kind=INVALID,
         )
-    check_most_inside([_box(feature.child("geometry")) for feature in features], shape, str(path))
+    outlines, invalid = read_valid(
+        features, lambda feature: _Outline(*_geometry(feature), _class_of(feature, class_names))
+    )
+    check_most_inside([box_of(outline.rings) for outline in outlines], shape, str(path))
+    masks, outside = read_valid(outlines, lambda outline: (outline.class_index, outline.rasterize(shape)))
     return rasterize_instances(
-        [_rasterize(feature.child("geometry"), shape) for feature in features],
+        [mask for _, mask in masks],
         shape,
-        classes=[_class_of(feature, class_names) for feature in features],
+        classes=[index for index, _ in masks],
         files=(str(path),),
+        invalid=invalid + outside,
     )
 
 
-def _box(geometry: JsonField) -> np.ndarray:
-    """Returns the bounding box [4] of a geometry."""
-    rings = [ring for polygon in _polygons(geometry) for ring in polygon]
-    points = np.concatenate([coordinates(ring, geometry, "coordinates") for ring in rings])
-    return np.concatenate([points.min(0), points.max(0)])
+class _Outline(NamedTuple):
+    """The geometry of a feature, its polygons, each a list of rings [V, 2], and its class."""
+
+    geometry: JsonField
+    polygons: list[list[np.ndarray]]
+    class_index: int
+
+    @property
+    def rings(self) -> list[np.ndarray]:
+        return [ring for polygon in self.polygons for ring in polygon]
+
+    def rasterize(self, shape: tuple[int, int]) -> Cutout:
+        for ring in self.rings:
+            check_inside(ring, shape, max(shape), self.geometry, "coordinates")
+        return union([fill(polygon, shape) for polygon in self.polygons])
+
+
+def _geometry(feature: JsonField) -> tuple[JsonField, list[list[np.ndarray]]]:
+    """Returns the geometry of a feature and its polygons, each a list of rings [V, 2]."""
+    if not is_feature(feature.fields):
+        raise feature.error("type", "is not Feature")
+    feature.optional("properties", dict)
+    geometry = feature.child("geometry")
+    polygons = [
+        [coordinates(ring, geometry, "coordinates") for ring in rings] for rings in _polygons(geometry)
+    ]
+    shortest = min(len(ring) for rings in polygons for ring in rings)
+    if shortest < 3:
+        raise geometry.error("coordinates", f"has a ring of {shortest} points")
+    return geometry, polygons
 
 
 def _polygons(geometry: JsonField) -> list[Any]:
@@ -135,18 +165,10 @@ def _polygons(geometry: JsonField) -> list[Any]:
         raise geometry.error("type", f"is {kind!r}, which covers no area")
     if kind == "Polygon":
         polygons = [polygons]
-    if not isinstance(polygons, list) or not all(isinstance(rings, list) and rings for rings in polygons):
+    if (
+        not isinstance(polygons, list)
+        or not polygons
+        or not all(isinstance(rings, list) and rings for rings in polygons)
+    ):
         raise geometry.error("coordinates", "is not a list of rings")
     return polygons
-
-
-def _rasterize(geometry: JsonField, shape: tuple[int, int]) -> Cutout:
-    parts = []
-    for polygon in _polygons(geometry):
-        rings = [coordinates(ring, geometry, "coordinates") for ring in polygon]
-        for ring in rings:
-            if len(ring) < 3:
-                raise geometry.error("coordinates", f"has a ring of {len(ring)} points")
-            check_inside(ring, shape, max(shape), geometry, "coordinates")
-        parts.append(fill(rings, shape))
-    return union(parts)

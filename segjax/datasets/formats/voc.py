@@ -10,6 +10,7 @@ import numpy as np
 
 from segjax.data.readers import read_labels
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation, check_shape
+from segjax.datasets.formats.documents import INVALID
 from segjax.datasets.formats.layout import AnnotationSource, FileIndex, OneFilePerImage
 from segjax.datasets.formats.mask_images import pillow_mode
 from segjax.errors import InputError
@@ -25,7 +26,7 @@ def open_voc(source: AnnotationSource) -> Annotations:
     """Pairs of pictures of one name; palette indices count, or colours of VOC's palette.
 
     Class names come from the user or a list next to the folders; otherwise they are `class 1`, `class 2`, ...
-    A pixel of class 255, or of a class without an object, is a pixel to ignore.
+    A pixel of class 255, of a class without an object, or of an object without a class is a pixel to ignore.
     """
     folders = [source.path / OBJECTS, source.path / CLASSES]
     for folder in folders:
@@ -67,19 +68,34 @@ def _read_file(
     for file, pixels in ((path, labels), (class_path, semantic)):
         check_shape(file, pixels.shape, shape)
     void = semantic == VOID
+    num_objects = len(np.unique(labels[(labels > 0) & (labels != VOID)]))
     labels = np.where(void, 0, labels)
     ignore = (void | (semantic > 0)) & (labels == 0)
-    classes = {}
-    for index in np.unique(labels[labels > 0]).tolist():
-        classes[index] = int(np.bincount(semantic[labels == index]).argmax())
-        if not 1 <= classes[index] < num_classes:
+    objects = np.unique(labels[labels > 0]).tolist()
+    classes, invalid = {}, []
+    for index in objects:
+        pixels = labels == index
+        classes[index] = int(np.bincount(semantic[pixels]).argmax())
+        if not classes[index]:
+            # A cell or background: the two pictures contradict each other.
+            ignore |= pixels
+            if index != VOID:
+                invalid.append(f"{class_path}: object {index} has no class")
+        elif classes[index] >= num_classes:
             raise InputError(
                 f"{class_path} has object {index} on class {classes[index]}; classes of objects are 1 to"
                 f" {num_classes - 1}",
                 kind="invalid_class",
             )
-    ignore_or_none = ignore if ignore.any() else None
-    return RawAnnotation(labels, classes, (str(path), str(class_path)), ignore=ignore_or_none)
+    labels[ignore] = 0
+    return RawAnnotation(
+        labels,
+        {index: number for index, number in classes.items() if number},
+        (str(path), str(class_path)),
+        num_hidden=num_objects - len(objects),
+        invalid=tuple(invalid),
+        ignore=ignore if ignore.any() else None,
+    )
 
 
 def _read_indices(path: Path, max_pixels: int) -> np.ndarray:
@@ -92,7 +108,9 @@ def _read_indices(path: Path, max_pixels: int) -> np.ndarray:
     positions = np.searchsorted(PALETTE[order], colours).clip(max=len(PALETTE) - 1)
     indices = order[positions].astype(np.int32)
     if (PALETTE[indices] != colours).any():
-        raise InputError(f"{path} has colours that are not in VOC's palette; save it as a palette picture")
+        raise InputError(
+            f"{path} has colours that are not in VOC's palette; save it as a palette picture", kind=INVALID
+        )
     return indices
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +20,10 @@ from segjax.datasets import splits
 from segjax.datasets.store.codec import encode, features
 from segjax.datasets.store.shuffling import shuffled_in_a_file
 from segjax.errors import InputError
+from segjax.files import REMEDIES, printable
+
+# Names of the files of a prepared data set.
+WRITTEN = re.compile(r"LICENSE|(dataset_info|features|metadata)\.json|.*\.labels\.txt|.*\.array_record.*")
 
 
 class CellBuilder(tfds.core.GeneratorBasedBuilder):
@@ -117,6 +123,8 @@ def prepare(
     Raises:
       InputError: if the data cannot be obtained or are damaged, or the folder cannot be written to.
     """
+    if data_dir is not None:
+        check_location(Path(data_dir))
     builder = _make(builder_class, data_dir, options)
     if Path(builder.data_dir).exists():
         # Another process may have finished after this builder looked for the data.
@@ -136,12 +144,42 @@ def prepare(
                 # TFDS prints messages; the standard output belongs to the script.
                 with redirect_stdout(sys.stderr):
                     builder.download_and_prepare(download_config=config)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, OSError) else _refusal(error)
+        if reason is None:
+            raise
         raise InputError(
-            f"data set {builder.name} cannot be prepared in {builder.data_dir_root} ({error});"
-            " set data_dir to a folder that you may write to, on a disk with enough space"
+            f"data set {builder.name} cannot be prepared in {builder.data_dir_root} ({reason}): choose a"
+            " folder that you may write to, on a disk with enough space"
         ) from error
     return builder
+
+
+def _refusal(error: RuntimeError) -> str | None:
+    """Returns why the system refuses to write, None if it does not: ArrayRecord only repeats its words."""
+    return next((word for word in map(os.strerror, REMEDIES) if word in str(error)), None)
+
+
+def check_location(data_dir: Path) -> None:
+    """Checks the name of a folder of data sets.
+
+    Raises:
+      InputError: if ArrayRecord cannot open files there.
+    """
+    if printable(path := data_dir.absolute()) != str(path):
+        raise InputError(
+            f"{printable(path)} has a name that is not UTF-8, and cannot hold a data set: choose another"
+            " folder"
+        )
+
+
+def repair_of(folder: Path) -> str:
+    """Returns what to do about damaged data; a folder that holds other files is not to be deleted."""
+    others = sorted(path for path in folder.rglob("*") if path.is_file() and not WRITTEN.fullmatch(path.name))
+    if others:
+        other = others[0].relative_to(folder)
+        return f"the folder also holds {other}, which is not of the data set: choose another data_dir"
+    return "delete that folder and run again to prepare the data set"
 
 
 def _make(
@@ -154,9 +192,10 @@ def _make(
     except (InputError, OSError):
         raise
     except Exception as error:  # TFDS reads what is prepared, and raises many types
-        path = Path(folder or tfds.core.constants.DATA_DIR) / getattr(builder_class, "name", "")
+        # Only the version is TFDS's own: the user may have other files in the folders above.
+        above = Path(folder or tfds.core.constants.DATA_DIR) / getattr(builder_class, "name", "")
+        path = above / str(getattr(builder_class, "VERSION", ""))
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"the prepared data in {path} are damaged (dataset_info.json: {reason}); delete that folder and"
-            " run again to prepare the data set"
+            f"the prepared data in {path} are damaged (dataset_info.json: {reason}); {repair_of(path)}"
         ) from error

@@ -82,7 +82,7 @@ def test_files_of_no_bytes(tmp_path, suffix):
 
 def test_files_that_are_not_there(tmp_path):
     (finding,) = check_file(tmp_path / "a.png")
-    assert finding.kind == "unreadable"
+    assert finding == ("missing_file", f"{tmp_path / 'a.png'} cannot be read (No such file or directory)")
 
 
 def test_files_that_are_something_else(tmp_path):
@@ -177,7 +177,7 @@ def test_errors_of_annotations_have_a_kind(tmp_path, kind, key, format):  # noqa
             "invalid_class",
             {"shapes": [{"label": "nucelus", "points": [[1, 1], [4, 4]], "shape_type": "rectangle"}]},
         ),
-        ("unreadable", {"imagePath": "other.png"}),
+        ("invalid_annotation", {"imagePath": "other.png"}),
     ],
 )
 def test_errors_of_outlines_have_a_kind(tmp_path, kind, change):

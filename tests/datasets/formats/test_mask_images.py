@@ -98,8 +98,8 @@ def test_what_is_no_mask_of_two_values_is_refused(tmp_path, values):
         read(tmp_path, pixels, form="binary")
     (tmp_path / "a").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "a" / "1.png")
-    with pytest.raises(InputError, match=r"1\.png holds . values"):
-        open_annotations(tmp_path, format="instances").read("a", (4, 6))
+    (said,) = open_annotations(tmp_path, format="instances").read("a", (4, 6)).invalid
+    assert f"1.png holds {len(values)} values" in said
 
 
 def test_damaged_and_huge_files_are_named(tmp_path):

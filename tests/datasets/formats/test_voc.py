@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,8 +70,11 @@ def test_broken_pairs_are_named(tmp_path):
     with pytest.raises(InputError, match="SegmentationObject is missing"):
         open_annotations(tmp_path, format="voc")
     write(tmp_path, classes=CLASSES * 0)
-    with pytest.raises(InputError, match=r"SegmentationClass.a\.png has object 1 on class 0"):
-        open_annotations(tmp_path).read("a", (3, 5))
+    drawing = open_annotations(tmp_path).read("a", (3, 5))
+    assert [re.sub(".*Segm", "", each) for each in drawing.invalid] == [
+        f"entationClass/a.png: object {index} has no class" for index in (1, 2)
+    ]
+    assert not drawing.labels.any()
     write(tmp_path, classes=CLASSES[:2])
     with pytest.raises(InputError, match=r"SegmentationClass.a\.png is 2 x 5 pixels"):
         open_annotations(tmp_path).read("a", (3, 5))

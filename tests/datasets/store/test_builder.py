@@ -52,7 +52,9 @@ def test_what_is_prepared_is_not_prepared_again(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"fragile cannot be prepared in .*/file .*set data_dir to"):
+    with pytest.raises(
+        InputError, match=r"fragile cannot be prepared in .*/file .*choose a folder that you may write to"
+    ):
         prepare(tiny.Fragile, tmp_path / "file")
 
 

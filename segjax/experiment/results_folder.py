@@ -1,0 +1,77 @@
+"""The folder of results of a command: checked before the work begins, with a list of failed images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from segjax.errors import InputError
+from segjax.files import explain_refusal, is_refusal, printable
+from segjax.inference.tables import write_table
+
+FAILED = "failed.csv"
+# Number of failed images that a message names.
+NAMED = 10
+
+
+def open_results(out: Path) -> None:
+    """Creates a folder of results, and checks that files can be written to it.
+
+    Raises:
+      InputError: if it cannot be created, or no file can be written to it.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Converts the errors of files that cannot be written to one sentence.
+
+    Raises:
+      InputError: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise refused(error, out) from error
+
+
+def refused(error: OSError, out: Path) -> InputError:
+    """Returns one sentence for results that cannot be written."""
+    if is_refusal(error):
+        return InputError(printable(f"--out={out} cannot be written: {explain_refusal(error)}"))
+    return InputError(printable(f"--out={out} cannot be written ({error}): choose another folder"))
+
+
+def write_failed(folder: Path, reasons: Mapping[str, str]) -> None:
+    """Writes `failed.csv`, the reason of each image that failed; removes it if there is none.
+
+    Args:
+      folder: the folder of results.
+      reasons: by the name of the image.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
+    if not reasons:
+        (folder / FAILED).unlink(missing_ok=True)
+        return
+    columns = {"image": [*reasons], "reason": [*reasons.values()]}
+    table = {name: np.array([printable(value) for value in values]) for name, values in columns.items()}
+    write_table([table], folder / FAILED)
+
+
+def join_first(reasons: Mapping[str, str]) -> str:
+    """Returns the first reasons, and the number of the others.
+
+    >>> join_first({f"{number}.png": f"{number}.png is empty" for number in range(12)})[-42:]
+    '8.png is empty; 9.png is empty; and 2 more'
+    """
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return "; ".join([*reasons.values()][:NAMED]) + more
