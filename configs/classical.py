@@ -11,18 +11,15 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from segjax.classical.settings import REFERENCE_DIAMETER, KMeans, MeanShift, Naive, Radius, Watershed
-from segjax.configs import semantic
+from segjax.classical import METHODS
+from segjax.configs import datasets, semantic
 from segjax.configs.variants import parse, section
 
-METHODS = {
-    "watershed": Watershed,
-    "naive": Naive,
-    "radius": Radius,
-    "mean_shift": MeanShift,
-    "kmeans": KMeans,
+# The first of each is the default.
+OPTIONS = {
+    "method": ("watershed", *(name for name in METHODS if name != "watershed"), "all"),
+    "dataset": semantic.OPTIONS["dataset"],
 }
-OPTIONS = {"method": (*METHODS, "all"), "dataset": semantic.OPTIONS["dataset"]}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -40,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.methods = ConfigDict()
     for name in METHODS if chosen["method"] == "all" else (chosen["method"],):
         settings = TUNED.get(chosen["dataset"], {}).get(name, {})
-        config.methods[name] = section(METHODS[name](**settings))
+        config.methods[name] = section(METHODS[name].settings(**settings))
 
     # Classifies instances by their measurements if there is more than one foreground class.
     config.classifier = ConfigDict()
@@ -59,9 +56,8 @@ def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
                 yield {f"methods.{method}.{name}": value}
 
 
-# The images of MNFinder have one magnification, and micronuclei are far smaller than the other instances.
 # Tuned with segjax ablate on training images only.
-COMMON = {"diameter": REFERENCE_DIAMETER, "min_area": 5}
+COMMON = {name: datasets.MNFINDER[name] for name in ("diameter", "min_area")}
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "mnfinder": {
         "naive": {
@@ -82,7 +78,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
             "h": 1.5,
             "max_hole": 0,
         },
-        "watershed": {**COMMON, "gamma": 0.3, "smoothing": 3.0, "h": 1.0, "window": 0},
+        "watershed": datasets.MNFINDER,
     },
 }
 

@@ -12,8 +12,8 @@ from segjax.configs import semantic
 from segjax.configs.variants import parse
 from segjax.data.augmentation.policy import POLICY
 
-# Mild, because a small network underfits: with twice the strengths, its scores on the training images are no
-# better than on others.
+# Weak, because a small network underfits: with about twice these strengths, its scores on training images are
+# no better than on other images.
 AUGMENT = {
     "policy": (*POLICY, "invert", "shuffle_channels", "greyscale"),
     "scale": (0.7, 1.4),

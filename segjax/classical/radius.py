@@ -12,7 +12,7 @@ from sklearn.cluster import DBSCAN
 from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.scale import at_scale
 from segjax.classical.settings import Radius
-from segjax.classical.splitting import smooth_distance
+from segjax.classical.splitting import circle_centres, smooth_distance
 from segjax.classical.stages import Stages
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import remove_small
@@ -78,8 +78,7 @@ def inscribed_circles(distance: np.ndarray, parts: np.ndarray, *, min_radius: fl
     Returns:
       [N, 2] int `(y, x)`, in row order; at least one per component.
     """
-    highest = ndimage.maximum_filter(distance, 3) == distance
-    is_centre = highest & (parts > 0) & (distance >= min_radius)
+    is_centre = circle_centres(distance, min_radius=min_radius) & (parts > 0)
     without_centre = np.setdiff1d(np.arange(1, parts.max(initial=0) + 1), parts[is_centre])
     if len(without_centre):
         positions = np.array(ndimage.maximum_position(distance, parts, without_centre), int)

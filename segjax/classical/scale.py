@@ -6,12 +6,11 @@ import dataclasses
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import ndimage
 
-from segjax.classical.contrast import otsu_threshold
+from segjax.classical.contrast import otsu_foreground
 from segjax.classical.settings import REFERENCE_DIAMETER, Foreground
+from segjax.classical.splitting import circle_centres, smooth_distance
 from segjax.segmentation.masks import weighted_median
-from segjax.segmentation.split_touching import background_distance, fill_holes
 
 S = TypeVar("S", bound=Foreground)
 
@@ -22,8 +21,9 @@ EXPONENTS = {
 }
 # The smallest and the largest factor.
 FACTORS = (0.25, 4.0)
-# Estimate: exponent and blur of the contrast, the largest hole to fill and the smallest circle, in pixels.
-GAMMA, SIGMA, MAX_HOLE, MIN_RADIUS = 0.7, 0.5, 100, 1.5
+# Settings of the estimate; blurs of the contrast and of the distance map, and the smallest circle, in pixels.
+FOREGROUND = Foreground(gamma=0.7, max_hole=100)
+SIGMA, SMOOTHING, MIN_RADIUS = 0.5, 1.0, 1.5
 # Diameter of a cell by that of its inscribed circles, the median of BBBC038.
 RATIO = 1.14
 
@@ -64,11 +64,9 @@ def estimate_diameter(intensity: np.ndarray) -> float:
     >>> 24 < estimate_diameter(disc.astype(np.float32)) < 33
     True
     """
-    foreground = otsu_threshold(ndimage.gaussian_filter(intensity, SIGMA) ** GAMMA, 0, 1.0)
-    foreground = fill_holes(foreground, MAX_HOLE)
-    distance = ndimage.gaussian_filter(background_distance(foreground), 1.0) * foreground
-    is_centre = (ndimage.maximum_filter(distance, 3) == distance) & (distance >= MIN_RADIUS)
-    radii = distance[is_centre]
+    foreground = otsu_foreground(intensity, FOREGROUND, sigma=SIGMA)
+    distance = smooth_distance(foreground, SMOOTHING)
+    radii = distance[circle_centres(distance, min_radius=MIN_RADIUS)]
     return 2 * RATIO * weighted_median(radii, radii**2) or REFERENCE_DIAMETER
 
 

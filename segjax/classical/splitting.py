@@ -14,6 +14,16 @@ def smooth_distance(foreground: np.ndarray, smoothing: float) -> np.ndarray:
     return ndimage.gaussian_filter(background_distance(foreground), smoothing) * foreground
 
 
+def circle_centres(distance: np.ndarray, *, min_radius: float) -> np.ndarray:
+    """Marks the centres [H, W] of maximal inscribed circles, the local maxima of a distance map [H, W].
+
+    Args:
+      distance: the radius of the circle about each pixel, pixels.
+      min_radius: smallest circle, pixels.
+    """
+    return (ndimage.maximum_filter(distance, 3) == distance) & (distance >= min_radius)
+
+
 def split_at_peaks(
     distance: np.ndarray, foreground: np.ndarray, settings: PeakSplitting
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,16 +11,11 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi
 
 from segjax.data.readers import unreadable
-from segjax.datasets.formats.annotation import (
-    Annotations,
-    RawAnnotation,
-    rasterize_instances,
-    read_valid,
-)
+from segjax.datasets.formats.annotation import Annotations, RawAnnotation, read_valid
 from segjax.datasets.formats.documents import INVALID, JsonField
 from segjax.datasets.formats.imagej_outlines import outline_of
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import box_of, check_inside, check_most_inside, fill, fill_ellipse
+from segjax.datasets.formats.outlines import box_of, check_inside, fill, fill_ellipse, rasterize_outlines
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 
@@ -47,15 +42,7 @@ def _read_file(path: Path, shape: tuple[int, int], num_classes: int) -> RawAnnot
         raise InputError(
             f"{path} has ROIs on several slices of a stack; export one zip for each slice", kind=INVALID
         )
-    check_most_inside([box_of(roi.rings) for roi in rois], shape, str(path))
-    masks, outside = read_valid(rois, lambda roi: (roi.class_index, roi.rasterize(shape)))
-    return rasterize_instances(
-        [mask for _, mask in masks],
-        shape,
-        classes=[index for index, _ in masks],
-        files=(str(path),),
-        invalid=invalid + outside,
-    )
+    return rasterize_outlines(rois, shape, path, invalid=invalid)
 
 
 class _Roi(NamedTuple):

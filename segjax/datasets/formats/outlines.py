@@ -9,9 +9,12 @@ pixels under the line belong to the shape, see `labelme`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from segjax.datasets.formats.annotation import RawAnnotation, rasterize_instances, read_valid
 from segjax.datasets.formats.documents import JsonField
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
@@ -105,6 +108,46 @@ def box_of(rings: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the bounding box [4] of closed lines [V, 2], `(x0, y0, x1, y1)`."""
     points = np.concatenate(rings)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+class Outline(Protocol):
+    """The outline of one instance."""
+
+    @property
+    def rings(self) -> Sequence[np.ndarray]:
+        """Closed lines [V, 2], `(x, y)`."""
+
+    @property
+    def class_index(self) -> int:
+        """Class of the instance."""
+
+    def rasterize(self, shape: tuple[int, int]) -> Cutout:
+        """Returns the mask in an image `(H, W)`; raises an `InputError` if the outline is far outside."""
+
+
+def rasterize_outlines(
+    outlines: Sequence[Outline], shape: tuple[int, int], path: Path, *, invalid: tuple[str, ...]
+) -> RawAnnotation:
+    """Makes an annotation of outlines; where two overlap the smaller is on top.
+
+    Args:
+      outlines: one for each instance.
+      shape: `(H, W)` of the image.
+      path: the file of the annotation.
+      invalid: what is wrong with each entry of the file that is not among the outlines.
+
+    Raises:
+      InputError: if too many outlines lie outside the image, see `check_most_inside`.
+    """
+    check_most_inside([box_of(outline.rings) for outline in outlines], shape, str(path))
+    masks, outside = read_valid(outlines, lambda outline: (outline.class_index, outline.rasterize(shape)))
+    return rasterize_instances(
+        [mask for _, mask in masks],
+        shape,
+        classes=[index for index, _ in masks],
+        files=(str(path),),
+        invalid=invalid + outside,
+    )
 
 
 def check_most_inside(boxes: Sequence[np.ndarray], shape: tuple[int, int], where: str) -> None:

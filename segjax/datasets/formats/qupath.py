@@ -14,12 +14,11 @@ from segjax.datasets.formats.annotation import (
     RawAnnotation,
     class_of,
     names_in,
-    rasterize_instances,
     read_valid,
 )
 from segjax.datasets.formats.documents import INVALID, JsonField, coordinates, load_json
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
-from segjax.datasets.formats.outlines import box_of, check_inside, check_most_inside, fill, union
+from segjax.datasets.formats.outlines import check_inside, fill, rasterize_outlines, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from segjax.typing import IGNORE
@@ -115,15 +114,7 @@ def _read_file(path: Path, shape: tuple[int, int], class_names: tuple[str, ...])
     outlines, invalid = read_valid(
         features, lambda feature: _Outline(*_geometry(feature), _class_of(feature, class_names))
     )
-    check_most_inside([box_of(outline.rings) for outline in outlines], shape, str(path))
-    masks, outside = read_valid(outlines, lambda outline: (outline.class_index, outline.rasterize(shape)))
-    return rasterize_instances(
-        [mask for _, mask in masks],
-        shape,
-        classes=[index for index, _ in masks],
-        files=(str(path),),
-        invalid=invalid + outside,
-    )
+    return rasterize_outlines(outlines, shape, path, invalid=invalid)
 
 
 class _Outline(NamedTuple):
