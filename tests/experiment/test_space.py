@@ -10,6 +10,7 @@ from segjax.configs import rcnn, semantic
 from segjax.errors import InputError
 from segjax.experiment.setup import make_setup, make_stream, open_split
 from segjax.experiment.workdir import ModelMetadata
+from segjax.train.sharding import batch_sharding, state_sharding
 from tests.experiment.tiny import shrink
 from tests.models.quick import random_params
 
@@ -27,10 +28,13 @@ def trained(space):
     stream = make_stream(config, open_split(config, "train"), setup.task)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), setup.shapes)
     state, key = dataclasses.replace(zeros, params=random_params(setup.shapes.params)), jax.random.key(0)
-    memory = setup.step.lower(state, stream.batch(0), key).compile().memory_analysis()
-    for number in range(2):
-        state, log = setup.step(state, stream.batch(number), key)
-    return jax.device_get((state.params, log["loss"])), memory.temp_size_in_bytes
+    # Placed as in a training, so that the step is compiled once.
+    state = jax.device_put(state, state_sharding(setup.mesh, setup.shapes))
+    batches = [jax.device_put(stream.batch(number), batch_sharding(setup.mesh)) for number in range(2)]
+    step = setup.step.lower(state, batches[0], key).compile()
+    for batch in batches:
+        state, log = step(state, batch, key)
+    return jax.device_get((state.params, log["loss"])), step.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.usefixtures("quick_to_compile")
