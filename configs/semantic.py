@@ -94,7 +94,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.validate_every = 500
     # Number of validations without improvement before training stops early; 0 disables early stopping.
     config.train.patience = 0
+    # Number of steps in a row without a finite gradient after which a run has diverged. It goes back to its
+    # last good checkpoint `rollback` times, each time with half the learning rate.
     config.train.max_consecutive_skips = 20
+    config.train.rollback = 2
 
     config.mesh = ConfigDict()
     # Number of model replicas (-1: all remaining devices), of devices over which the parameters of a replica

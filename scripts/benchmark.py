@@ -8,6 +8,7 @@
     python scripts/benchmark.py --suite=data --batch=8
     python scripts/benchmark.py --suite=oracle --config=semantic:dataset=bbbc038 --count=60
     python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
+    python scripts/benchmark.py --suite=scaling --config=semantic:dataset=synthetic
 
 Suites:
 
@@ -18,6 +19,7 @@ Suites:
     data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
     oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
     robustness F1 of methods on perturbed images of the test split
+    scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
 divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds. The oracle reads the
@@ -33,7 +35,7 @@ CONFIG = cli.define_config()
 SUITE = flags.DEFINE_enum(
     "suite",
     "network",
-    ["network", "classical", "detection", "augment", "data", "oracle", "robustness"],
+    ["network", "classical", "detection", "augment", "data", "oracle", "robustness", "scaling"],
     "Benchmark suite.",
 )
 SIZE = flags.DEFINE_integer(
@@ -108,6 +110,11 @@ def main() -> None:
         from suites import robustness
 
         robustness.main(CONFIG.value, METHODS.value)
+        return
+    if SUITE.value == "scaling":
+        from suites import scaling
+
+        scaling.main(CONFIG.value, batch=BATCH.value)
         return
     from suites import network
 

@@ -45,6 +45,13 @@ ACCEPT_CHANGES = flags.DEFINE_bool(
     "Whether a run may go on with a config or data that change what it learns; log.jsonl names the changes"
     " and the step from which they hold.",
 )
+REPLAY = flags.DEFINE_integer(
+    "replay",
+    None,
+    "A step to repeat alone, from the checkpoint before it, to find which image and which operation make its"
+    " gradient infinite or NaN; nothing is trained.",
+    lower_bound=1,
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -83,6 +90,11 @@ def train_and_evaluate() -> None:
     from segjax.train.state import fingerprint
 
     workdir = Path(WORKDIR.value or "")
+    if REPLAY.value is not None:
+        from segjax.experiment.replaying import replay
+
+        print(replay(CONFIG.value, workdir, REPLAY.value))
+        return
     result = train(CONFIG.value, workdir, accept_changes=ACCEPT_CHANGES.value, profile=PROFILE.value)
     if PROFILE.value and jax.process_index() == 0:
         folder = workdir / profiling.FOLDER

@@ -25,6 +25,8 @@ REMEDIES = {
 
 # Names of temporary files.
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+)?")
+# First characters of a cell from which spreadsheets compute.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @contextmanager
@@ -124,6 +126,23 @@ def explain_refusal(error: OSError) -> str:
     """
     where = "a file" if error.filename is None else os.fspath(error.filename)
     return f"{where} cannot be used ({error.strerror}): {REMEDIES.get(error.errno or 0, 'check the path')}"
+
+
+def spreadsheet_text(text: str) -> str:
+    """Returns a text as a cell that spreadsheets do not take for a formula: an apostrophe comes first.
+
+    Texts that are numbers stay as they are.
+
+    >>> [spreadsheet_text(text) for text in ("=1+2", "-a.png", "-1.5", "a=b")]
+    ["'=1+2", "'-a.png", '-1.5', 'a=b']
+    """
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def printable(text: str | os.PathLike[str]) -> str:

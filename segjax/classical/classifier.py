@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,10 @@ from sklearn.linear_model import LogisticRegression
 
 from segjax.classical.measurements import Table, measure
 from segjax.errors import InputError
-from segjax.files import write_json
+from segjax.files import read_json_object, write_json
 from segjax.segmentation import Method, Segmentation
 from segjax.segmentation.masks import weighted_median
+from segjax.settings import broken_rule
 
 KIND = "segjax instance classifier, version 1"
 ARRAYS = ("mean", "scale", "weights", "bias")
@@ -97,22 +97,25 @@ def load(path: str | Path) -> InstanceClassifier:
     """
     hint = "; segjax evaluate --config=classical writes one"
     try:
-        content = json.loads(Path(path).expanduser().read_text())
+        content = read_json_object(Path(path).expanduser())
         names = tuple(content["class_names"])
         classes = np.array(content["classes"], np.int32)
         arrays = {name: np.array(content[name], float) for name in ARRAYS}
     except FileNotFoundError as error:
         raise InputError(f"there is no classifier {path}{hint}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"{path} is no classifier of instances ({error!r}){hint}") from error
-    if content.get("kind") != KIND or tuple(content.get("descriptors", ())) != DESCRIPTORS:
+    if content.get("kind") != KIND or content.get("descriptors") != [*DESCRIPTORS]:
         raise InputError(f"{path} was written by another version of segjax{hint}")
-    features, kinds = len(DESCRIPTORS), len(classes)
+    if rule := broken_rule(names, tuple[str, ...]):
+        raise InputError(f"{path}: class_names must be {rule}{hint}")
+    features, kinds = len(DESCRIPTORS), classes.size
     shapes = ((features,), (features,), (features, kinds), (kinds,))
     for name, shape in zip(ARRAYS, shapes, strict=True):
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise InputError(f"{path}: {name} must be {shape} finite numbers{hint}")
-    if not kinds or (arrays["scale"] <= 0).any() or classes.min() < 1 or classes.max() >= len(names):
+    are_classes = classes.ndim == 1 and kinds and classes.min() >= 1 and classes.max() < len(names)
+    if not are_classes or (arrays["scale"] <= 0).any():
         raise InputError(f"{path}: classes or scale are out of range{hint}")
     return InstanceClassifier(names, classes, **arrays)
 

@@ -56,7 +56,7 @@ class StreamConfig(Settings):
 
     seed: Annotated[int, Range(0, 2**64, below=True)]
     batch_size: Count
-    patch_size: Count
+    patch_size: Annotated[int, Range(1, 2**16)]
     scale: Annotated[float, Range(0, 16, above=True)] = 1.0
     diameter: Positive | None = None
     percentiles: tuple[Percentile, Percentile] = (1.0, 99.8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -12,6 +13,11 @@ from segjax.datasets.folder.builder import dataset_dir
 from segjax.datasets.store.builder import CellBuilder, prepare, repair_of
 from segjax.datasets.store.codec import decode
 from segjax.errors import InputError
+from segjax.files import read_json_object
+
+# Keys of features.json whose value is a Python class, and how the names of the classes in TFDS begin.
+CLASS_KEYS = {"type", "pythonClassName", "python_class_name"}
+FEATURES = "tensorflow_datasets.core.features."
 
 
 class PreparedSource:
@@ -109,11 +115,33 @@ class FolderSource(PreparedSource):
                 f" create it with segjax prepare --images=... --masks=... --out={data_dir}"
             )
         try:
+            for name in ("dataset_info.json", "metadata.json"):
+                read_json_object(path / name)
+            _check_features(path / "features.json")
             builder = tfds.builder_from_directory(path)
         except Exception as error:
             self._folder = path
             raise self._damaged(str(error)) from error
         self._open(builder, split)
+
+
+def _check_features(path: Path) -> None:
+    """Checks that a `features.json` names only the features of TFDS, which imports the modules that it names.
+
+    Raises:
+      ValueError: if it names another module, or is damaged.
+      OSError: if it cannot be read.
+    """
+    parts: list[Any] = [read_json_object(path)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            for key in CLASS_KEYS & part.keys():
+                if not str(part[key]).startswith(FEATURES):
+                    raise ValueError(f"{path.name} names {part[key]}, which is no feature of TFDS")
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
 
 
 def _text(value: str | bytes) -> str:

@@ -31,6 +31,7 @@ from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import comparison, format_score
 from segjax.segmentation import Method
+from segjax.settings import broken_rule
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
 
@@ -222,7 +223,7 @@ def _training_curve(workdir: Path) -> list[dict[str, float]]:
         | {
             name.removeprefix(prefix): value
             for name, value in line.items()
-            if name.startswith(prefix) and name not in counters
+            if name.startswith(prefix) and name not in counters and broken_rule(value, float) is None
         }
         for line in read_log(workdir / "log.jsonl")
         if f"{prefix}loss" in line

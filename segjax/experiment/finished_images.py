@@ -15,6 +15,7 @@ from pyarrow import parquet
 from segjax.classical.measurements import Table
 from segjax.files import atomic_write
 from segjax.inference import coco
+from segjax.settings import Count, NonNegativeInt, broken_rule
 
 FOLDER = ".segjax"
 ABOUT = b"segjax"
@@ -69,8 +70,11 @@ class FinishedImages:
                 stored = parquet.read_table(file)
             about = json.loads(stored.schema.metadata[ABOUT])
             table = {name: _values(stored[name]) for name in stored.column_names} if about["table"] else None
-            return Finished(**about | {"shape": tuple(about["shape"]), "table": table})
-        except (OSError, ValueError, TypeError, KeyError):
+            shape = tuple(about["shape"])
+            if broken_rule(about["instances"], NonNegativeInt) or broken_rule(shape, tuple[Count, Count]):
+                return None
+            return Finished(**about | {"shape": shape, "table": table})
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def forget(self, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,13 @@ def make_setup(
     shapes = jax.eval_shape(_state_maker(config, optimizer), params)
     step = make_step(task, optimizer, augment, mesh=mesh, state=shapes, config=step_config)
     return TrainSetup(task, optimizer, shapes, mesh, step)
+
+
+def with_lower_rate(config: ConfigDict, halvings: int) -> ConfigDict:
+    """Returns a config with the learning rate halved some times, for a run that has diverged as often."""
+    lower = copy.deepcopy(config)
+    lower.optimizer.learning_rate = config.optimizer.learning_rate * 0.5**halvings
+    return lower
 
 
 def make_first_state(config: ConfigDict, metadata: ModelMetadata, setup: TrainSetup) -> State:

@@ -35,6 +35,7 @@ from segjax.experiment.setup import (
     open_split,
     preprocessing_settings,
     restore_params,
+    with_lower_rate,
 )
 from segjax.experiment.validation import Validation
 from segjax.experiment.workdir import (
@@ -53,6 +54,7 @@ from segjax.train.cost import KeyedStep
 from segjax.train.loop import FitConfig, Result, fit
 from segjax.train.processes import all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume
+from segjax.train.rollback import Rollback, with_rollbacks
 from segjax.train.sharding import batch_part
 from segjax.train.state import State
 
@@ -129,25 +131,29 @@ def _fit_network(
         setup = make_setup(config, metadata)
         check_use(config, setup.task)
         stream = make_stream(config, source, setup.task, make_proposer(config), part=batch_part(setup.mesh))
-    state = make_first_state(config, metadata, setup)
 
-    # 2. The run starts at the newest checkpoint; the folder has the new config if that fits.
-    start = resume_run(state, checkpoints)
-    if jax.process_index() == 0:
-        write_config(workdir, config)
+    def attempt(rollback: Rollback | None) -> Result:
+        # 2. The run starts at the newest checkpoint; the folder has the new config if that fits.
+        start = resume_run(make_first_state(config, metadata, setup), checkpoints).after(rollback)
+        if jax.process_index() == 0:
+            write_config(workdir, config)
+        step = make_setup(with_lower_rate(config, start.rollbacks), metadata).step
 
-    # 3. Validation uses the method that prediction will use.
-    predictor = make_predictor(config, setup.task, start.state.eval_params)
-    return fit(
-        KeyedStep(setup.step, jax.random.key(config.seed)),
-        start,
-        functools.partial(prefetch, stream, workers=config.data.workers),
-        checkpoints,
-        fit_config,
-        folder=workdir,
-        validate=Validation(predictor, validation, config.dataset.headline),
-        image_names=stream.names,
-    )
+        # 3. Validation uses the method that prediction will use.
+        predictor = make_predictor(config, setup.task, start.state.eval_params)
+        return fit(
+            KeyedStep(step, jax.random.key(config.seed)),
+            start,
+            functools.partial(prefetch, stream, workers=config.data.workers),
+            checkpoints,
+            fit_config,
+            folder=workdir,
+            validate=Validation(predictor, validation, config.dataset.headline),
+            image_names=stream.names,
+        )
+
+    # 4. A run that has diverged goes back to its last good checkpoint.
+    return with_rollbacks(attempt, checkpoints, limit=fit_config.rollback)
 
 
 def _check_processes(provenance: Provenance) -> None:

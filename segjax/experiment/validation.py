@@ -16,8 +16,15 @@ from segjax.metrics.scores import Scores
 from segjax.segmentation import Segmentation
 from segjax.typing import Params
 
-# Number of validations in a row without a correct pixel of a class after which that is said.
+# Number of validations in a row without a correct pixel of a class, or without an instance, until that
+# is said.
 COLLAPSED = 2
+FOREGROUND = "<foreground>"
+CAUSES = (
+    "likely causes are a learning rate that is too high, class weights that are too unequal, images in the"
+    " training split that hardly show the class, annotations with other classes, or a min_area that is too"
+    " large"
+)
 
 
 class Validation:
@@ -36,27 +43,37 @@ class Validation:
     def __call__(self, params: Params, check: Callable[[], None]) -> dict[str, Any]:
         """Returns the `validation_metrics` of parameters; `check` is called before each image."""
         self._predictor.params = params
+        predicted: Counter[int] = Counter()
 
         def method(image: np.ndarray) -> Segmentation:
             check()
-            return self._predictor(image)
+            segmentation = self._predictor(image)
+            predicted.update(segmentation.classes.tolist())
+            return segmentation
 
-        metrics = validation_metrics(evaluate(method, self._source, headline=self._headline).scores)
-        self._warn_of_collapse(metrics["iou"])
+        scores = evaluate(method, self._source, headline=self._headline).scores
+        metrics = validation_metrics(scores)
+        names = self._source.class_names
+        self._warn_of_collapse(metrics["iou"], {names[index]: count for index, count in predicted.items()})
         return metrics
 
-    def _warn_of_collapse(self, iou: dict[str, float | None]) -> None:
-        for name, value in iou.items():
-            # None is the IoU of a class that the split does not have.
-            self._missed[name] = self._missed[name] + 1 if value == 0 else 0
-            if self._missed[name] >= COLLAPSED:
-                logging.warning(
-                    "No pixel of class %r was right in the last %d validations: likely causes are a learning"
-                    " rate that is too high, class weights that are too unequal, images in the training split"
-                    " that hardly show the class, or annotations with other classes",
-                    name,
-                    self._missed[name],
-                )
+    def _warn_of_collapse(self, iou: dict[str, float | None], predicted: dict[str, int]) -> None:
+        """Warns of what is missing for some validations; `predicted` is the number of instances by class."""
+        # None is the IoU of a class that the split does not have.
+        missed = {name: value == 0 for name, value in iou.items()}
+        missed[FOREGROUND] = not predicted and any(
+            iou[name] is not None for name in self._source.class_names[1:]
+        )
+        for name, is_missed in missed.items():
+            self._missed[name] = self._missed[name] + 1 if is_missed else 0
+        collapsed = [name for name in missed if self._missed[name] >= COLLAPSED]
+        for name in [FOREGROUND] if FOREGROUND in collapsed else collapsed:
+            what = f"No pixel of class {name!r} was right"
+            if name == FOREGROUND:
+                what = "No instance of any class was predicted"
+            elif name not in predicted:
+                what = f"No instance of class {name!r} was predicted"
+            logging.warning("%s in the last %d validations: %s", what, self._missed[name], CAUSES)
 
 
 def validation_metrics(scores: Scores) -> dict[str, Any]:

@@ -26,6 +26,7 @@ FREE = (
     "train.checkpoint_every",
     "train.log_every",
     "train.max_consecutive_skips",
+    "train.rollback",
 )
 FREE_SECTIONS = ("mesh.", "predict.", "reference.")
 

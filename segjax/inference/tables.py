@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from segjax.errors import InputError
-from segjax.files import atomic_write
+from segjax.files import atomic_write, spreadsheet_text
 
 # Unit by the last part of a column's name.
 UNITS = {"px": "pixel", "um": "micrometre", "um2": "square micrometre", "rad": "radian"}
@@ -22,7 +22,8 @@ def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
     Args:
       tables: each maps column names to values of equal length. A column that only some tables have is empty
         in the others; columns keep the order in which they first occur.
-      path: ends in .csv or .parquet. Parquet has the unit of a column in the column's metadata.
+      path: ends in .csv or .parquet. In CSV, texts that spreadsheets take for formulas begin with an
+        apostrophe. Parquet has the unit of a column in the column's metadata.
 
     Raises:
       InputError: if the path has another ending.
@@ -36,9 +37,17 @@ def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
     # Arrow opens only files whose path is UTF-8.
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         if path.suffix == ".csv":
-            csv.write_csv(table, file)
+            csv.write_csv(_without_formulas(table), file)
         else:
             parquet.write_table(table.cast(pa.schema(map(_with_unit, table.schema))), file)
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [cell and spreadsheet_text(cell) for cell in table[field.name].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(cells, pa.string()))
+    return table
 
 
 def _with_unit(field: pa.Field) -> pa.Field:

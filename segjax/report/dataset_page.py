@@ -17,7 +17,7 @@ from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.checks.pixels import QUANTILES
 from segjax.datasets.checks.summary import Summary
 from segjax.datasets.folder.decisions import Decision, Plan
-from segjax.files import atomic_write, write_json, write_text
+from segjax.files import atomic_write, spreadsheet_text, write_json, write_text
 from segjax.report.charts import bars, histogram
 from segjax.report.page import class_legend, jpeg_uri, png_uri, render
 
@@ -182,7 +182,8 @@ def _write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
     for one in decisions:
         group = one.summary.group if one.summary is not None else one.item.group or ""
         findings = "; ".join(f"{finding.kind}: {finding.detail}" for finding in one.findings)
-        table.writerow([one.item.key, one.action, one.split or "", group, findings])
+        cells = (one.item.key, one.action, one.split or "", group, findings)
+        table.writerow(map(spreadsheet_text, cells))
     write_text(path, file.getvalue())
 
 

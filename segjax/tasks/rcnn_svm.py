@@ -221,14 +221,14 @@ def load(params: Params, workdir: Path, step: int) -> Params:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             saved_step = int((file.metadata() or {})["step"])
-    except (SafetensorError, KeyError, ValueError) as error:
+        predictor = {
+            layer: {name: tensors[f"{layer}/{name}"] for name in ("kernel", "bias")}
+            for layer in ("logits", "deltas")
+        }
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): {remedy}") from error
     if saved_step != step:
         raise InputError(
             f"{path} belongs to step {saved_step}, but the checkpoint is of step {step}: {remedy}"
         )
-    predictor = {
-        layer: {name: tensors[f"{layer}/{name}"] for name in ("kernel", "bias")}
-        for layer in ("logits", "deltas")
-    }
     return {**params, "box_predictor": predictor}

@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ import jax
 import orbax.checkpoint as ocp
 
 from segjax.errors import InputError, first_line
-from segjax.train.checkpoint_files import CheckpointReader, by_score, rank, write_validation
+from segjax.train.checkpoint_files import by_score, rank, write_validation
 from segjax.train.processes import all_or_none, exchange
-from segjax.train.reading import Unusable, check_digests, json_digest
-from segjax.train.sharding import state_sharding, with_shardings
+from segjax.train.reading import Unusable, json_digest
+from segjax.train.restoring import StateReader
 from segjax.train.state import State, digests
 
 _log = logging.getLogger(__name__)
 UNFINISHED = ("*.orbax-checkpoint-tmp*", "*.deleting")
 
 
-class Checkpoints(CheckpointReader):
+class Checkpoints(StateReader):
     """The checkpoints of a run: the latest ones and the best one, written in the background.
 
     Orbax writes a step completely or not at all. In addition, this class detects files that changed
@@ -40,6 +40,8 @@ class Checkpoints(CheckpointReader):
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         super().__init__(folder)
         self._keep = keep
+        # Step after which the parameters last changed.
+        self._last_applied: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:
             for pattern in UNFINISHED:
@@ -70,8 +72,9 @@ class Checkpoints(CheckpointReader):
         """
         self.wait()  # raises the error of an earlier save
         step = int(state.step)
-        if step in self._common_steps():
+        if step in self.common_steps():
             return
+        self._last_applied = step - int(state.consecutive_skips)
         progress = json.loads(json.dumps(progress))  # written later, when the caller may have changed it
         all_digests = digests(vars(state)) | {"progress": json_digest(progress)}
         args = ocp.args.Composite(
@@ -105,10 +108,6 @@ class Checkpoints(CheckpointReader):
         is_validated = self.score(step) is not None
         return exchange(str(is_validated), "the last validation")[0] == "True"
 
-    def _common_steps(self) -> list[int]:
-        """Returns the steps that the first process sees: a shared disk may show others to the rest."""
-        return json.loads(exchange(json.dumps(self.steps()), "the list of checkpoints")[0])
-
     def wait(self) -> None:
         """Waits until the checkpoint is on disk, then deletes older ones.
 
@@ -122,42 +121,16 @@ class Checkpoints(CheckpointReader):
         if jax.process_index() == 0:
             self._rotate()
 
-    def restore(self, like: State, mesh: jax.sharding.Mesh) -> tuple[State, dict[str, Any]] | None:
-        """Restores the newest checkpoint that is intact and that all processes can read.
-
-        Args:
-          like: a state, or its shapes.
-          mesh: mesh for the state; it may differ from the mesh that the state was saved from.
-
-        Returns:
-          The state and its progress; None if there is no checkpoint.
-
-        Raises:
-          InputError: if there are checkpoints, but none that can be used.
-        """
-        target = with_shardings(vars(like), vars(state_sharding(mesh, like)))
-        problems = {}
-        purpose = "the checkpoint to resume from"
-        for step in self._common_steps()[::-1]:
-            try:
-                with all_or_none(purpose, Unusable):
-                    self._check_shapes(step, {"params": target["params"]})
-                    expected, progress = self._digests(step), self._progress(step)
-                    restored = self._read_state(
-                        step, ocp.StandardCheckpointHandler(), ocp.args.StandardRestore(target)
-                    )
-                expected.pop("progress", None)
-                with all_or_none(purpose, Unusable):
-                    check_digests(expected, restored)
-                progress = json.loads(exchange(json.dumps(progress), purpose)[0])
-            except Unusable as problem:
-                problems[step] = str(problem)
-                _log.warning("Checkpoint %s/%d is damaged or unreadable: %s", self.folder, step, problem)
-                continue
-            return State(**restored), progress
-        if problems:
-            raise self._no_checkpoint(problems)
-        return None
+    def restore(
+        self, like: State, mesh: jax.sharding.Mesh, *, before: int | None = None
+    ) -> tuple[State, dict[str, Any]] | None:
+        """Restores as `StateReader`, and remembers which step last changed the parameters."""
+        restored = super().restore(like, mesh, before=before)
+        self._last_applied = None
+        if restored is not None:
+            state, _ = restored
+            self._last_applied = int(state.step) - int(state.consecutive_skips)
+        return restored
 
     def set_aside_after(self, step: int) -> None:
         """Renames the checkpoints after the one that a run resumes from: what was unreadable may be intact.
@@ -181,16 +154,20 @@ class Checkpoints(CheckpointReader):
         _log.warning("%s is set aside as %s; delete it if nobody needs it", path, new.name)
 
     def _rotate(self) -> None:
-        """Deletes all but the latest steps, the best one, and those whose score cannot be read now."""
+        """Deletes all but the latest steps, the best one, and those that may still be needed.
+
+        These are steps whose score cannot be read now, and the last good one: a run that diverges later goes
+        back to it, however many steps are saved meanwhile.
+        """
         steps = self.steps()
         scores: dict[int, float | None] = {}
         for step in steps:
             with suppress(Unusable):  # it may be the best one
                 validation = self._validation(step)
                 scores[step] = None if validation is None else validation["score"]
-        best = by_score(scores)[:1]
+        needed = [*by_score(scores)[:1], last_good(steps, self._last_applied)]
         for step in steps[: -self._keep]:
-            if step in scores and step not in best:
+            if step in scores and step not in needed:
                 path = self.folder / str(step)
                 try:
                     # What is deleted in part must not look like a checkpoint.
@@ -204,6 +181,19 @@ class Checkpoints(CheckpointReader):
             f"a checkpoint cannot be written to {self.folder} ({first_line(error)}): make room or choose"
             " another --workdir; earlier checkpoints are intact, and the same command resumes from them"
         )
+
+
+def last_good(steps: Sequence[int], last_applied: int | None) -> int | None:
+    """Returns the last checkpoint that a step with a finite gradient follows; None if there is none.
+
+    Args:
+      steps: the steps of the checkpoints, ascending.
+      last_applied: the last step that changed the parameters; None if it is not known.
+
+    >>> last_good([2, 4, 6, 8], last_applied=6), last_good([2, 4], last_applied=2)
+    (4, None)
+    """
+    return max((step for step in steps if last_applied is None or step < last_applied), default=None)
 
 
 def is_better(score: float, best: float | None) -> bool:

@@ -15,6 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from segjax.files import atomic_write
+from segjax.settings import NonNegativeInt, broken_rule
 
 _log = logging.getLogger(__name__)
 # Seconds between two writes to the disk.
@@ -78,8 +79,12 @@ class Log:
 
     def _remove_repeated(self, start: int, is_validated: bool) -> None:
         def is_repeated(entry: dict[str, Any]) -> bool:
-            # The changes since the checkpoint are compared and written again.
-            at_start = "changes" in entry or ("validation/score" in entry and not is_validated)
+            # Changes since the checkpoint are compared and written again, as is what led to a rollback.
+            at_start = (
+                "changes" in entry
+                or "rollback" in entry
+                or ("validation/score" in entry and not is_validated)
+            )
             return entry["step"] > start or (entry["step"] == start and at_start)
 
         entries = [entry for entry in read_log(self._path) if not is_repeated(entry)]
@@ -127,15 +132,15 @@ class NoLog:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Returns the entries of a `log.jsonl`; lines that are incomplete or of another kind are left out."""
-    if not path.exists():
+    if not path.is_file():
         return []
     entries = []
     for line in path.read_text(errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+        if isinstance(entry, dict) and broken_rule(entry.get("step"), NonNegativeInt) is None:
             entries.append(entry)
     return entries
 

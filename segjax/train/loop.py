@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
 import logging
 import signal
 import time
@@ -14,17 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
-from segjax.errors import InputError
 from segjax.settings import Count, NonNegativeInt, Settings
 from segjax.train.checkpoint import Checkpoints, is_better
-from segjax.train.cost import Cost, KeyedStep
+from segjax.train.cost import KeyedStep
 from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
 from segjax.train.processes import exchange
 from segjax.train.profiling import Observer
+from segjax.train.reporting import FINITE, Reporter
 from segjax.train.resume import Start
 from segjax.train.sharding import batch_sharding
 from segjax.train.state import State
@@ -49,7 +47,8 @@ class FitConfig(Settings):
       checkpoint_every: steps between checkpoints; 0 for checkpoints after validations and at the end only.
       validate_every: steps between validations; 0 for none. The last step is always validated.
       patience: number of validations without improvement after which the run stops; 0 for never.
-      max_consecutive_skips: number of consecutive skipped steps that ends the run.
+      max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
+      rollback: how often a run that has diverged goes back to its last good checkpoint, see `rollback`.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
     """
 
@@ -59,6 +58,7 @@ class FitConfig(Settings):
     validate_every: NonNegativeInt = 500
     patience: NonNegativeInt = 0
     max_consecutive_skips: Count = 20
+    rollback: NonNegativeInt = 0
     profile: NonNegativeInt = 0
 
 
@@ -105,7 +105,8 @@ def fit(
       image_names: returns the names of the images in the batch of a step, for messages.
 
     Raises:
-      InputError: if the gradients stay non-finite, or a checkpoint cannot be written.
+      Diverged: if the gradients stay non-finite, or the parameters become so.
+      InputError: if a checkpoint cannot be written.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     state, progress = start.state, dict(start.progress)
@@ -116,7 +117,7 @@ def fit(
         is_validated = not first or checkpoints.is_validated(first)
         log = _open_log(folder, start, is_validated)
         observer = stack.enter_context(Observer(folder, profile=config.profile))
-        reporter = stack.enter_context(_Reporter(config, log, first, image_names, observer))
+        reporter = stack.enter_context(Reporter(config, log, start, image_names, observer))
         asked = stack.enter_context(interruption())
 
         def run_validation(done: int, params: Params) -> None:
@@ -139,6 +140,7 @@ def fit(
                 break
             placed = _put(batch, mesh)
             state, metrics = step(state, placed)
+            metrics = {**metrics, FINITE: _are_finite(state.params)}
             if number == first:
                 reporter.note_cost(step.cost(state, placed), first)
             done = number + 1
@@ -169,85 +171,15 @@ def _open_log(folder: Path, start: Start, is_validated: bool) -> Log | NoLog:
     log = Log(folder, start=first, is_validated=is_validated) if jax.process_index() == 0 else NoLog()
     if start.changes:
         log.note(first, {"changes": start.changes})
+    if start.rollback:
+        log.note(first, {"rollback": start.rollback._asdict()})
     return log
 
 
-class _Reporter:
-    """Progress bar and log; `previous` is a step whose metrics may still be computed by the device."""
-
-    def __init__(
-        self,
-        config: FitConfig,
-        log: Log | NoLog,
-        first: int,
-        image_names: Callable[[int], Sequence[str]] | None,
-        observer: Observer,
-    ) -> None:
-        self.previous: tuple[int, Mapping[str, Array], int] | None = None
-        self._cost: Cost | None = None
-        self._observer = observer
-        self._config = config
-        self._log = log
-        self._image_names = image_names
-        self._bar = tqdm(
-            total=config.steps,
-            initial=first,
-            unit="step",
-            desc="train",
-            disable=jax.process_index() > 0,
-            dynamic_ncols=True,
-        )
-
-    def __enter__(self) -> _Reporter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._log.close()
-
-    def note_cost(self, cost: Cost, first: int) -> None:
-        """Writes the cost of the compiled step into the log, and its utilisation from now on."""
-        self._cost = cost
-        self._log.note_new(first, "compiled", cost.as_dict())
-
-    def report_previous(self) -> None:
-        """Reports `previous`, if it is not reported yet.
-
-        Raises:
-          InputError: if too many consecutive steps were skipped.
-        """
-        if self.previous is None:
-            return
-        number, metrics, size = self.previous
-        self.previous = None
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        self._bar.update()
-        steps_per_second = self._bar.format_dict["rate"] or 0
-        rate = steps_per_second * size
-        self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:.1f} images/s", refresh=False)
-        skipped = values["consecutive_skips"] > 0
-        if number % self._config.log_every == 0 or number == self._config.steps or skipped:
-            speed = {"images_per_second": rate, "data_wait": self._observer.data_wait()}
-            utilisation = self._cost and self._cost.utilisation(steps_per_second)
-            if utilisation is not None:
-                speed["model_flops_utilisation"] = utilisation
-            self._log.write(number, {"train": values, **speed})
-        if skipped:
-            self._report_skip(number, int(values["consecutive_skips"]))
-
-    def _report_skip(self, number: int, consecutive: int) -> None:
-        own = list(self._image_names(number - 1)) if self._image_names is not None else []
-        all_names = exchange(json.dumps(own), f"the images of step {number}")
-        names = list(itertools.chain.from_iterable(json.loads(part) for part in all_names))
-        images = f": images {', '.join(dict.fromkeys(names))}" if names else ""
-        _log.warning("Step %d is skipped, as its gradient is not finite%s", number, images)
-        self._log.note(number, {"skipped": {"consecutive": consecutive, "images": names}})
-        limit = self._config.max_consecutive_skips
-        if consecutive >= limit:
-            raise InputError(
-                f"the gradient was not finite {limit} times in a row, up to step {number}{images}; lower"
-                " config.optimizer.learning_rate or config.optimizer.clip, or look at these images"
-            )
+@jax.jit
+def _are_finite(params: Params) -> Array:
+    """Returns whether all parameters are finite; within the step, this would change its rounding."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
 def _is_due(step: int, every: int, last: int) -> bool:

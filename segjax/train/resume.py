@@ -38,11 +38,38 @@ class Start(NamedTuple):
       state: the state, sharded.
       progress: what a checkpoint stores besides the state.
       changes: `(value before, value from this step on)` of what differs from the earlier part of the run.
+      rollback: why the run went back to this state, for the log; None if it did not.
     """
 
     state: State
     progress: dict[str, Any]
     changes: dict[str, tuple[Any, Any]]
+    rollback: Rollback | None = None
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the run went back to an earlier checkpoint."""
+        return self.progress["rollbacks"]
+
+    def after(self, rollback: Rollback | None) -> Start:
+        """Returns the start after a rollback; itself if that is None."""
+        if rollback is None:
+            return self
+        return self._replace(progress=self.progress | {"rollbacks": rollback.number}, rollback=rollback)
+
+
+class Rollback(NamedTuple):
+    """Why a run went back to an earlier checkpoint.
+
+    Attributes:
+      number: how often it did, this time included.
+      diverged_at: the step at which the run had diverged.
+      reason: one sentence.
+    """
+
+    number: int
+    diverged_at: int
+    reason: str
 
 
 def resume(
@@ -66,6 +93,7 @@ def resume(
     now = {"config": dict(provenance.config), "versions": dict(provenance.versions)}
     if restored is None:
         progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False}
+        progress |= {"rollbacks": 0}
         return Start(first_state, {**progress, **now, "run_metadata": dict(provenance.data)}, {})
     state, progress = restored
     data = dict(progress["run_metadata"])
@@ -86,7 +114,7 @@ def resume(
     if any(name.startswith("versions.") for name in changes):
         _log.warning("With other versions, results agree up to rounding, not bit by bit")
     checkpoints.set_aside_after(step)
-    progress = {**progress, **now, "run_metadata": {**data, **provenance.data}}
+    progress = {"rollbacks": 0, **progress, **now, "run_metadata": {**data, **provenance.data}}
     return Start(state, progress, changes)
 
 

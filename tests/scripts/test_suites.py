@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from segjax.data.records import Record
 from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
 from tests.representations.scenes import touching
+from tests.train import toy
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -116,3 +118,74 @@ def test_robustness_prints_a_row_for_each_method(oracle, capsys):
     for name in ("reference", "naive"):
         scores = [float(cell) for cell in table[name]]
         assert scores[-1] == pytest.approx(min(scores[:-1]) / scores[0], abs=0.01)
+
+
+@pytest.fixture
+def scaling(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import scaling
+
+    return scaling
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "size", "devices", "sent"),
+    [
+        (
+            "%a = f32[10,3]{1,0} all-reduce(%b), replica_groups=[1,8]<=[8], to_apply=%c",
+            "all-reduce",
+            120,
+            8,
+            210,
+        ),
+        (
+            "ROOT %a = (f32[4]{0}, bf16[]) all-reduce(%b, %c), replica_groups={{0,1},{2,3}}",
+            "all-reduce",
+            18,
+            2,
+            18,
+        ),
+        ("%a = u8[8]{0} all-gather(%b), replica_groups=[2,4]<=[8]", "all-gather", 8, 4, 6),
+        ("%a = f32[2]{0} reduce-scatter(%b), replica_groups=[2,4]<=[8]", "reduce-scatter", 8, 4, 24),
+        (
+            "%a = f32[4]{0} all-reduce(%b), replica_groups=mesh['x'=2,'y'=4], device_ids=([2,4]T(1,0)) {'x'}",
+            "all-reduce",
+            16,
+            2,
+            16,
+        ),
+        (
+            "%a = f32[4]{0} all-gather(%b), replica_groups=mesh['x'=2,'y'=4] {'x','y':(1)2}, dimensions={0}",
+            "all-gather",
+            16,
+            4,
+            12,
+        ),
+        ("%a = f32[2]{0} collective-permute(%b), source_target_pairs={{0,1}}", "collective-permute", 8, 2, 8),
+    ],
+)
+def test_reads_the_collectives_of_a_program(scaling, line, kind, size, devices, sent):
+    (found,) = scaling.collectives(f"%x = f32[2] add(%y, %z)\n  {line}")
+    assert found == scaling.Collective(kind, size, devices)
+    assert found.sent == sent
+
+
+def test_the_predicted_efficiency_is_the_fraction_of_time_spent_computing(scaling):
+    second = scaling.PEAK * scaling.REACHED
+    assert scaling.efficiency(second, 0, 256) == 1
+    assert scaling.efficiency(second, scaling.LINK_IN_NODE, 8) == pytest.approx(0.5)
+    assert scaling.efficiency(second, 3 * scaling.LINK_BETWEEN, 16) == pytest.approx(0.25)
+
+
+def test_data_parallel_training_sends_the_gradients_once(scaling):
+    _, state, step = toy.setup(data=8)
+    program = step.lower(state, toy.batch(0), jax.random.key(0)).compile().as_text()
+    found = list(scaling.collectives(program))
+    assert {(exchange.kind, exchange.devices) for exchange in found} == {("all-reduce", 8)}
+    trained = sum(state.params[name].nbytes for name in ("kernel", "out"))
+    # And a few numbers: the loss and its terms.
+    assert (
+        trained
+        <= sum(exchange.size for exchange in found)
+        <= trained + state.params["norm"]["mean"].nbytes + 64
+    )

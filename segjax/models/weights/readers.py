@@ -8,6 +8,8 @@ import numpy as np
 from segjax.errors import InputError
 
 Tensors = dict[str, np.ndarray]
+# Earlier versions execute code in a file in spite of `weights_only` (CVE-2025-32434).
+TORCH = (2, 6)
 
 
 def read_checkpoint(path: str | pathlib.Path) -> Tensors:
@@ -54,6 +56,11 @@ def read_torch(path: pathlib.Path) -> Tensors:
     """Reads a state dict, or the state dict in a training checkpoint."""
     import torch
 
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < TORCH:
+        raise InputError(
+            f"{path}: torch {torch.__version__} can be made to execute code in such a file: install torch"
+            f" {'.'.join(map(str, TORCH))} or later, or convert the file to .safetensors elsewhere"
+        )
     # `weights_only` rejects pickles with anything but tensors and plain containers.
     state = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):

@@ -1,0 +1,73 @@
+"""Repeats one step of a run, to find why its gradient is not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from segjax.errors import InputError
+from segjax.experiment.methods import make_proposer
+from segjax.experiment.sections import check_settings
+from segjax.experiment.setup import make_first_state, make_setup, make_stream, open_split, with_lower_rate
+from segjax.experiment.workdir import ModelMetadata, check_config
+from segjax.train.cost import KeyedStep
+from segjax.train.replay import broken_rows, first_not_finite
+from segjax.train.restoring import StateReader
+from segjax.typing import Batch
+
+
+def replay(config: ConfigDict, workdir: Path, number: int) -> str:
+    """Repeats a step of a run from the checkpoint before it; nothing in the folder is changed.
+
+    Args:
+      config: config of the run.
+      workdir: its folder.
+      number: the step, 1 for the first one.
+
+    Returns:
+      What is not finite in the step, and which images and which operation cause it.
+
+    Raises:
+      InputError: if the run has another config, or there is no such step.
+    """
+    check_settings(config)
+    check_config(workdir, config)
+    if jax.process_count() > 1 or not 1 <= number <= config.steps:
+        raise InputError(f"--replay={number} must be a step from 1 to {config.steps}, with one process")
+    source = open_split(config, "train")
+    metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
+    setup = make_setup(config, metadata)
+    stream = make_stream(config, source, setup.task, make_proposer(config))
+    restored = StateReader(workdir / "checkpoints").restore(setup.shapes, setup.mesh, before=number)
+    rollbacks = 0
+    if restored is None:
+        state = make_first_state(config, metadata, setup)
+    else:
+        state, progress = restored
+        rollbacks = progress.get("rollbacks", 0)
+    jitted = make_setup(with_lower_rate(config, rollbacks), metadata).step
+    step = KeyedStep(jitted, jax.random.key(config.seed))
+    first = int(state.step)
+    for index in range(first, number - 1):
+        state, _ = step(state, cast(Batch, stream.batch(index)))
+    batch = cast(Batch, stream.batch(number - 1))
+    names = stream.names(number - 1)
+    # The step donates its state, which is needed again.
+    _, metrics = step(jax.tree.map(jnp.copy, state), batch)
+    loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
+    result = f"step {number}, repeated from step {first}: loss {loss:.6g}, norm of the gradient {norm:.6g}"
+    if not int(metrics["consecutive_skips"]):
+        return f"{result}; both are finite"
+    alone = [names[row] for row in broken_rows(step, state, batch)]
+    return "\n".join(
+        (
+            result,
+            f"images whose gradient alone is not finite: {', '.join(dict.fromkeys(alone)) or 'none'}",
+            f"images of the step: {', '.join(dict.fromkeys(names))}",
+            *map(str, first_not_finite(jitted, state, batch, step.key).values()),
+        )
+    )

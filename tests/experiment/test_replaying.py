@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from segjax.configs import semantic
+from segjax.errors import InputError
+from segjax.experiment import replaying, training
+from segjax.experiment.replaying import replay
+from segjax.train.checkpoint_files import CheckpointReader
+from segjax.train.log import read_log
+from tests.experiment.tiny import shrink
+
+
+@pytest.fixture
+def config():
+    config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+    config.batch_size = 4
+    config.augment.policy = ()
+    # Quicker to compile.
+    config.optimizer.name, config.train.ema_decay = "sgd", 0.0
+    config.train.validate_every = 0
+    return config
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+def test_a_step_is_repeated_from_the_checkpoint_before_it(config, tmp_path, monkeypatch):
+    config.dataset.train, config.dataset.validation = "train[:8]", "validation[:1]"
+    config.predict.fit = False
+    config.steps = 3
+    monkeypatch.setattr(training, "make_predictor", lambda *_: None)
+    monkeypatch.setattr(training, "Validation", lambda *_: lambda params, check: {"score": 0.0})
+    training.train(config, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    losses = {
+        entry["step"]: entry["train/loss"]
+        for entry in read_log(tmp_path / "log.jsonl")
+        if "train/loss" in entry
+    }
+    steps = CheckpointReader(tmp_path / "checkpoints").steps()
+    assert steps == [2, 3]
+    text = replay(config, tmp_path, 3)
+    assert text.startswith(f"step 3, repeated from step 2: loss {losses[3]:.6g}, norm of the gradient ")
+    assert text.endswith("both are finite")
+    make_stream, images = replaying.make_stream, []
+
+    def spoilt(*arguments):
+        stream = make_stream(*arguments)
+        images.append(stream)
+        batch = stream.batch
+
+        def spoil(step):
+            made = batch(step)
+            made["image"][1] = np.inf
+            return made
+
+        stream.batch = spoil
+        return stream
+
+    monkeypatch.setattr(replaying, "make_stream", spoilt)
+    text = replay(config, tmp_path, 3)
+    names = images[0].names(2)
+    assert f"images whose gradient alone is not finite: {names[1]}\n" in text
+    assert "\nfirst NaN: " in text
+    assert "(segjax/" in text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(InputError, match=r"--replay=4 must be a step from 1 to 3"):
+        replay(config, tmp_path, 4)
