@@ -17,7 +17,6 @@ from segjax.experiment.prediction import predict, select_method
 from segjax.experiment.setup import make_setup, open_split, restore_params
 from segjax.experiment.training import train
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
-from segjax.models.detectors import METHODS
 from tests.experiment.tiny import shrink
 
 
@@ -104,24 +103,6 @@ def test_unknown_proposals_and_flips_are_named(run):
     task, params, _ = restore_params(workdir, wrong, read_metadata(workdir))
     with pytest.raises(InputError, match=r"config.predict.flips=True averages maps"):
         make_predictor(wrong, task, params)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_step_lowers_for_every_platform(method):
-    config = small_config(method)
-    reduce_layers(config)
-    config.model.update({"crop_side": 16, "crop_context": 2} if method == "r_cnn" else {})
-    config.data.max_instances = 8
-    setup = setup_of(config)
-    whole = (config.batch_size, config.data.patch_size, config.data.patch_size)
-    shapes = {"image": ((*whole, 1), np.float32), "classes": ((whole[0], 8), np.int32)}
-    shapes |= dict.fromkeys(("labels", "semantic"), (whole, np.int32))
-    if setup.task.proposals:
-        shapes |= {"proposals": ((whole[0], 30, 4), np.float32), "proposals_valid": ((whole[0], 30), bool)}
-    batch = {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
-    traced = setup.step.trace(setup.shapes, batch, jax.eval_shape(jax.random.key, 0))
-    for platform in ("cpu", "cuda", "tpu"):
-        assert "stablehlo.convolution" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.fixture(scope="module")
