@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 
 from segjax.errors import InputError
 from segjax.files import write_json
-from segjax.train.reading import Unusable, attempt, check_digests, json_digest
+from segjax.train.reading import Unusable, attempt, check_digests, check_progress, json_digest
 from segjax.train.sharding import with_shardings
 from segjax.typing import Params, PyTree
 
@@ -157,7 +157,7 @@ class CheckpointReader:
     def _read_params(self, shapes: Params, step: int) -> Params:
         expected = self._digests(step)
         name = "ema_params" if any(path.startswith("ema_params/") for path in expected) else "params"
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = with_shardings({name: shapes}, {name: jax.tree.map(lambda _: device, shapes)})
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
         args = ocp.args.PyTreeRestore(target, restore_args, partial_restore=True)
@@ -203,6 +203,7 @@ class CheckpointReader:
         if validation is not None and validation["progress"] is not None:
             return validation["progress"]
         progress = self._read_json(step, "progress/metadata")
+        check_progress(progress)
         # Earlier versions stored no digest of the progress.
         if self._digests(step).get("progress", json_digest(progress)) != json_digest(progress):
             raise Unusable("the digest of progress/metadata differs")
@@ -216,6 +217,9 @@ class CheckpointReader:
             digest = content.pop("sha256", None)
             if digest != json_digest(content):
                 raise Unusable(f"the digest of {VALIDATION} differs")
+            if not isinstance(content.get("score"), int | float):
+                raise Unusable(f"{VALIDATION} has no score")
+            check_progress(content.get("progress"))
             return content
         # Earlier versions stored the score when they saved the state.
         if not (folder / "metrics").exists():

@@ -9,12 +9,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from segjax.errors import first_line
+from segjax.settings import NonNegative, NonNegativeInt, broken_rule
 from segjax.train.state import digests
 from segjax.typing import PyTree
 
 T = TypeVar("T")
 # Seconds before each further attempt to read a file: many errors of a network, disk or full memory pass.
 DELAYS = (0.1, 0.5)
+
+
+# What a run stores with a checkpoint.
+PROGRESS = {
+    "seconds": NonNegative,
+    "best": Mapping[str, float] | None,
+    "since_best": NonNegativeInt,
+    "stopped": bool,
+    "rollbacks": NonNegativeInt,
+    "run_metadata": Mapping[str, object],
+    "config": Mapping[str, object],
+    "versions": Mapping[str, object],
+}
 
 
 class Unusable(Exception):  # noqa: N818 - its message is a part of a sentence
@@ -35,6 +49,22 @@ def attempt(read: Callable[[], T]) -> T:
                 raise Unusable(first_line(error)) from error
             time.sleep(delay)
     raise AssertionError
+
+
+def check_progress(progress: Any) -> None:
+    """Checks the kind of each value that a run stores with a checkpoint, of those that are there.
+
+    Raises:
+      Unusable: if one is of another kind; the message names it.
+    """
+    if not isinstance(progress, dict):
+        raise Unusable("its progress is no JSON object")
+    for name in PROGRESS.keys() & progress.keys():
+        if rule := broken_rule(progress[name], PROGRESS[name]):
+            raise Unusable(f"{name} in its progress must be {rule}")
+    best = progress.get("best")
+    if best is not None and not best.keys() >= {"step", "score"}:
+        raise Unusable("best in its progress must have a step and a score")
 
 
 def json_digest(content: Any) -> str:

@@ -86,7 +86,7 @@ def resume(
       accept_changes: whether the data may differ from those of the earlier part of the run.
 
     Raises:
-      InputError: if no checkpoint can be used, or the data changed.
+      InputError: if no checkpoint can be used, its progress is incomplete, or the data changed.
     """
     mesh = jax.tree.leaves(first_state)[0].sharding.mesh
     restored = checkpoints.restore(first_state, mesh)
@@ -96,6 +96,11 @@ def resume(
         progress |= {"rollbacks": 0}
         return Start(first_state, {**progress, **now, "run_metadata": dict(provenance.data)}, {})
     state, progress = restored
+    if missing := {"seconds", "best", "since_best", "stopped", "run_metadata"} - progress.keys():
+        raise InputError(
+            f"checkpoint {checkpoints.folder}/{int(state.step)} has no {', '.join(sorted(missing))} in its"
+            " progress: it is not of a run of segjax, delete it"
+        )
     data = dict(progress["run_metadata"])
     changes = _changes("data", data, {**data, **provenance.data})
     if changes and not accept_changes:

@@ -9,7 +9,7 @@ import pytest
 from segjax.errors import InputError
 from segjax.train import loop
 from segjax.train.checkpoint import Checkpoints
-from segjax.train.checkpoint_files import CheckpointReader
+from segjax.train.checkpoint_files import CheckpointReader, write_validation
 from segjax.train.sharding import make_mesh
 from segjax.train.state import digests, fingerprint
 from tests.train import toy
@@ -169,6 +169,39 @@ def test_prediction_falls_back_to_an_intact_checkpoint(tmp_path, how):
     params, step = CheckpointReader(tmp_path).restore_params(shapes)
     assert step == 1
     jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(saved_states[1].eval_params))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"seconds": "long"}, id="text for a number"),
+        pytest.param({"best": {"step": 1}}, id="best without score"),
+        pytest.param([], id="no object"),
+    ],
+)
+def test_progress_of_another_kind_costs_its_checkpoint_only(tmp_path, caplog, content):
+    mesh, saved_states = states(2)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(saved_states[1], {"seconds": 1.0, "best": None})
+        checkpoints.save(saved_states[2], content)
+    with Checkpoints(tmp_path) as checkpoints:
+        state, progress = checkpoints.restore(saved_states[0], mesh)
+    assert (int(state.step), progress["seconds"]) == (1, 1.0)
+    assert "2 is damaged or unreadable" in caplog.text
+    assert "progress" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("score", "progress"), [("high", {}), (None, {}), (0.5, {"best": 3}), (0.5, None)], ids=str
+)
+def test_a_validation_of_another_kind_counts_as_none(tmp_path, caplog, score, progress):
+    mesh, saved_states = states(1)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(saved_states[1], {"seconds": 1.0})
+    write_validation(tmp_path / "1", score, progress)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(saved_states[0], mesh)[1] == {"seconds": 1.0}
+    assert "counts as not validated" in caplog.text
 
 
 def test_what_is_saved_in_the_background_may_be_changed(tmp_path):
