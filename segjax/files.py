@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ REMEDIES = {
 
 # Names of temporary files.
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+)?")
+# First characters of files and folders that no user made; macOS leaves __MACOSX next to the files it copies.
+HIDDEN = (".", "__MACOSX")
+# Folders that are one image, with a file for each chunk.
+CHUNKED = (".zarr", ".n5")
 # First characters of a cell from which spreadsheets compute.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -61,6 +65,31 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         tmp_path.unlink(missing_ok=True)
+
+
+def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Yields the folders and files below a folder, without those that are `HIDDEN`.
+
+    Links are followed, except to folders that contain them. `CHUNKED` folders are not entered.
+
+    Args:
+      folder: the folder.
+      onerror: called with the error of each folder that cannot be read; by default such a folder is empty.
+    """
+    # The folders that contain a folder, and itself, after links are resolved.
+    real = Path(os.path.realpath(folder))
+    above = {os.fspath(folder): frozenset(map(str, [real, *real.parents]))}
+    for parent, folders, files in os.walk(folder, onerror=onerror, followlinks=True):
+        outer, entered = above.pop(parent), []
+        for name in sorted(name for name in folders if not name.startswith(HIDDEN)):
+            path = os.path.join(parent, name)
+            yield Path(path)
+            target = os.path.realpath(path)
+            if target not in outer and not name.lower().endswith(CHUNKED):
+                above[path] = outer | {target}
+                entered.append(name)
+        folders[:] = entered
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith(HIDDEN))
 
 
 def remove_temporary(folder: Path) -> None:

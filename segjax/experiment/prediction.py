@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from segjax.classical.measurements import measure
 from segjax.data.pixel_size import is_plausible, question, read_pixel_size
+from segjax.data.readers import unreadable
 from segjax.errors import InputError, Interrupted
 from segjax.experiment.finished_images import Finished, FinishedImages
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
@@ -163,9 +164,12 @@ class Prediction:
         except InputError as error:
             reason = str(error)
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
+            if error.errno == errno.ENAMETOOLONG:
+                reason = f"the results of {path} cannot be named: shorten the name of the image"
+            elif error.filename is None or Path(error.filename).is_relative_to(self.out):
                 raise refused(error, self.out) from error
-            reason = f"the results of {path} cannot be named: shorten the name of the image"
+            else:
+                reason = str(unreadable(error.filename, error))
         except Exception as error:  # one image never costs the others
             logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
             reason = f"{path} could not be segmented ({type(error).__name__}: {error})"
@@ -216,7 +220,7 @@ class Prediction:
         try:
             content = file_digest(path)
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+            raise unreadable(path, error) from error
         return hashlib.sha256(f"{content} {self.selected.digest} {self.reading}".encode()).hexdigest()
 
     def _is_complete(self, image: Finished, digest: str) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +12,15 @@ import numpy as np
 from segjax.data.channels import match_channels, select_channels
 from segjax.data.readers import SUFFIXES, read_image
 from segjax.datasets.formats import annotations_among
+from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
 from segjax.experiment.prediction_tables import COMMON, result_paths
-from segjax.files import printable
+from segjax.experiment.prepare_inputs import written_by_prepare
+from segjax.files import CHUNKED, printable, walk
 from segjax.inference.exports import is_result
 
-# Folders that are one image, with a file for each chunk.
-CHUNKED = (".zarr", ".n5")
 RESULTS, MASKS = "written by segjax predict", "named as masks of other images"
+PREPARED = "written by segjax prepare"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,22 +92,30 @@ def find_inputs(images: Path, out: Path) -> Inputs:
         raise InputError(f"--images={images} is neither a folder nor an image ({', '.join(SUFFIXES)})")
     left_out: Counter[str] = Counter()
     unreadable: dict[Path, str] = {}
-    files = sorted(_walk(images, unreadable))
+
+    def note(error: OSError) -> None:
+        if Path(error.filename) == images:
+            raise InputError(f"--images={images} cannot be read ({error.strerror})") from error
+        unreadable[Path(error.filename)] = f"{error.filename} cannot be read ({error.strerror})"
+
+    files = sorted(path for path in walk(images, note) if not path.is_dir() or path.suffix.lower() in CHUNKED)
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     written = {
-        os.path.abspath(path)
+        absolute(path)
         for picture in pictures
         for path in result_paths(out / picture.relative_to(images).with_suffix(""))
-    } | {os.path.abspath(out / name) for name in COMMON}
-    results = {path for path in files if os.path.abspath(path) in written or is_result(path)}
+    } | {absolute(out / name) for name in COMMON}
+    reports = frozenset(written_by_prepare([images]))
+    left = {path: PREPARED for path in files if is_below(absolute(path), reports)}
+    left |= {path: RESULTS for path in files if absolute(path) in written or is_result(path)}
     keys = {
-        path: path.relative_to(images).with_suffix("").as_posix() for path in pictures if path not in results
+        path: path.relative_to(images).with_suffix("").as_posix() for path in pictures if path not in left
     }
     annotations = annotations_among(set(keys.values()))
     by_key: dict[str, Path] = {}
     for path in files:
-        if path in results:
-            left_out[RESULTS] += 1
+        if path in left:
+            left_out[left[path]] += 1
         elif path not in keys:
             left_out[f"of type {path.suffix.lower()}" if path.suffix else "without a type"] += 1
         elif keys[path] in annotations:
@@ -141,26 +148,3 @@ def describe(left_out: Counter[str]) -> str:
 def number_of(count: int, noun: str) -> str:
     """Returns "1 image", "2 images", ..."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _walk(folder: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
-    """Yields the files of a folder and its subfolders, and folders that are one image."""
-
-    def note(error: OSError) -> None:
-        if Path(error.filename) == folder:
-            raise InputError(f"--images={folder} cannot be read ({error.strerror})") from error
-        unreadable[Path(error.filename)] = f"{error.filename} cannot be read ({error.strerror})"
-
-    visited = {os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
-        for name in list(folders):
-            path = Path(parent, name)
-            # A link may lead to a folder above.
-            is_new = (real := os.path.realpath(path)) not in visited
-            visited.add(real)
-            if path.suffix.lower() in CHUNKED:
-                yield path
-            # macOS leaves __MACOSX next to the files it copies.
-            if name.startswith((".", "__MACOSX")) or path.suffix.lower() in CHUNKED or not is_new:
-                folders.remove(name)
-        yield from (Path(parent, name) for name in names if not name.startswith("."))

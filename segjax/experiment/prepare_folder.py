@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,12 +206,13 @@ def _failed(plan: Plan) -> dict[str, str]:
 def _why_empty(plan: Plan) -> str:
     """Returns why there is no data set, with the remedies of the most frequent reasons."""
     aside = [one for one in plan.decisions if one.action == "quarantined"]
-    kinds = Counter(
-        next(kind for kind, _ in one.findings if KINDS[kind].action == "quarantine") for one in aside
-    )
+    details: dict[str, list[str]] = defaultdict(list)
+    for one in aside:
+        found = next(found for found in one.findings if KINDS[found.kind].action == "quarantine")
+        details[found.kind].append(f"{one.item.key}: {found.detail}")
     reasons = "; ".join(
-        f"{number} for {kind} ({KINDS[kind].title}): {KINDS[kind].remedy}"
-        for kind, number in kinds.most_common(NAMED)
+        f"{len(of_kind)} for {kind} ({KINDS[kind].title}, such as {of_kind[0]}): {KINDS[kind].remedy}"
+        for kind, of_kind in sorted(details.items(), key=lambda entry: -len(entry[1]))[:NAMED]
     )
     if not plan.problem:
         return f"all {len(aside)} images were set aside: {reasons}"

@@ -19,6 +19,7 @@ from segjax.datasets.formats import Annotations, open_annotations
 from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
 from segjax.experiment.prediction_tables import PREDICTIONS
+from segjax.files import walk
 from segjax.inference.exports import is_result
 
 SPLITS = ("train", "validation", "test")
@@ -97,7 +98,7 @@ class Inputs:
 
     def _mask_files(self) -> Iterator[Path]:
         written = frozenset(self.written)
-        for path in self.masks.rglob("*"):
+        for path in walk(self.masks):
             if path.is_file() and not is_below(absolute(path), written):
                 yield path
 
@@ -118,17 +119,16 @@ def open_inputs(request: Request) -> Inputs:
     masks, folder = Path(request.masks), root_of(request.images).resolve()
     for path in (folder, masks):
         _check_readable(path)
-    # Masks in a folder below that of the images are not images, nor is what the preparation writes.
-    are_below = masks.is_dir() and folder in masks.resolve().parents
     among_masks = folder.is_relative_to(masks.resolve())
-    written = _written(Path(request.out), [folder, masks])
+    written = written_by_prepare([folder, masks], Path(request.out))
     # A folder that holds only masks may hold predictions that the user has chosen as masks.
     predicted = _predicted(masks if among_masks else folder)
     root, items = list_items(
         request.images,
         metadata=request.metadata,
         pattern=request.pattern,
-        without=[*written, *predicted, *([masks] if are_below else [])],
+        # Masks in a folder below that of the images are not images, nor is what the preparation writes.
+        without=[*written, *predicted, *([] if among_masks else [masks])],
         among_masks=among_masks,
     )
     if among_masks:
@@ -155,14 +155,15 @@ def _check_readable(folder: Path) -> None:
                 " elsewhere"
             ) from error
 
-    for _ in os.walk(folder, onerror=refuse):
+    for _ in walk(folder, refuse):
         pass
 
 
-def _written(out: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
-    """Returns the files and folders of earlier preparations, in `out` and in any folder below the roots.
+def written_by_prepare(roots: Iterable[Path], out: Path | None = None) -> tuple[Path, ...]:
+    """Returns the files and folders of earlier preparations in any folder below the roots, and in `out`.
 
-    The user may have a folder of the same name, so each must have a file that proves it.
+    The preparation into `out` may not have finished. The user may have folders of the same names, so each
+    must have a file that proves it.
     """
     signs = {
         REPORT: "quality.json",
@@ -171,7 +172,16 @@ def _written(out: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
         NAME: "*/dataset_info.json",
     }
     written = []
-    for folder in {absolute(out), *(absolute(mark.parent) for root in roots for mark in root.rglob(MARK))}:
+    # One that made no data set leaves a report.
+    depths = {f"/{MARK}": 0, f"/{REPORT}/{signs[REPORT]}": 1}
+    folders = {
+        absolute(path.parents[depth])
+        for root in roots
+        for path in walk(root)
+        for end, depth in depths.items()
+        if path.as_posix().endswith(end)
+    }
+    for folder in folders | ({absolute(out)} if out else set()):
         written.append(folder / MARK)
         written += [
             folder / name
@@ -183,7 +193,7 @@ def _written(out: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
 
 def _predicted(root: Path) -> tuple[Path, ...]:
     """Returns the results of `segjax predict` below a folder that are known as annotations or images."""
-    results = [absolute(path) for path in root.rglob("*") if is_result(path)]
+    results = [absolute(path) for path in walk(root) if is_result(path)]
     folders = {folder for path in results for folder in path.parents if folder.is_relative_to(absolute(root))}
     return (*results, *(folder / PREDICTIONS for folder in folders))
 

@@ -121,6 +121,7 @@ def _encoded(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> A
     starts, ends = positions[np.append(0, gaps + 1)], positions[np.append(gaps, len(positions) - 1)] + 1
     edges = np.stack([starts, ends], axis=1).ravel()
     runs = np.diff(np.concatenate([[0], edges, [height * width]]))
+    runs = runs if runs[-1] else runs[:-1]  # pycocotools writes no empty run at the end
     packed = coco_mask.frPyObjects({"counts": runs.tolist(), "size": [height, width]}, height, width)
     return {
         "area": float(len(positions)),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from segjax.inference import coco
@@ -91,6 +92,15 @@ def test_label_maps_are_read_back(tmp_path):
         np.testing.assert_array_equal(labels, truth.labels)
         assert [annotation["category_id"] for annotation in annotations] == [1, 2, 1]
     assert annotations[2]["bbox"] == [59, 39, 1, 1]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (-3, -3)], ids=["first pixel", "last pixel"])
+def test_run_lengths_are_those_of_pycocotools(corner):
+    labels = np.zeros(SHAPE, np.int32)
+    labels[corner[0] :, corner[1] :][:3, :3] = 1
+    (annotation,) = coco.segmentation_annotations(Segmentation.from_labels(labels))
+    expected = coco_mask.encode(np.asfortranarray(labels.astype(np.uint8)))
+    assert annotation["segmentation"]["counts"] == expected["counts"].decode()
 
 
 def test_an_image_without_instances_is_part_of_the_data_set(tmp_path):

@@ -514,6 +514,22 @@ def test_the_advice_for_an_image_that_the_system_refuses(tmp_path, monkeypatch, 
     assert "Errno" not in finding.detail
 
 
+# An accent as one character, and as macOS stores it.
+ACCENT, DECOMPOSED = "\u00e9cell", "e\u0301cell"
+
+
+@pytest.mark.parametrize(("file", "written"), [(ACCENT, DECOMPOSED), (DECOMPOSED, ACCENT)], ids=ascii)
+def test_names_with_accents_are_those_of_the_images(tmp_path, file, written):
+    image = tmp_path / f"{file}.png"
+    Image.fromarray(cells()[0]).save(image)
+    write_dataset("labelme", tmp_path, {file: (cells()[1], {})})
+    edit(tmp_path / f"{file}.json", lambda document: document.update(imagePath=f"{written}.png"))
+    assert opened(tmp_path, "labelme").read(file, SHAPE).labels.max() == 8
+    table = tmp_path / "table.csv"
+    table.write_text(f"image,patient\n{written}.png,one\n", encoding="utf-8")
+    assert list_items(tmp_path, metadata=table)[1][0].group == "one"
+
+
 # The content of a table, None for one that cannot be opened, and the advice.
 TABLES = {
     "no permission": (None, "change its permissions"),

@@ -1,6 +1,7 @@
 """Folders of images and masks as people and programs arrange them. A new layout is one line of a table."""
 
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from segjax.datasets.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.prediction_inputs import find_inputs
 from segjax.experiment.prepare_folder import prepare_folder
-from segjax.experiment.prepare_inputs import Request
+from segjax.experiment.prepare_inputs import Request, open_inputs
 from segjax.inference.exports import write_label_images, write_overlay
 from segjax.segmentation import Segmentation
 from tests.data import tiny
@@ -52,6 +53,10 @@ LAYOUTS = {
     "_image and _mask in two folders": ("images/{}_image.png", "masks/{}_mask.png", "images", "masks"),
     "_raw and _labels": ("{}_raw.tif", "{}_labels.tif", "", ""),
     "_img and nothing": ("images/{}_img.png", "masks/{}.png", "images", "masks"),
+    "nnU-Net": ("imagesTr/{}_0000.png", "labelsTr/{}.png", "imagesTr", "labelsTr"),
+    "_gt": ("{}.png", "{}_gt.png", "", ""),
+    "-labelled": ("images/{}.png", "masks/{}-labelled.tif", "images", "masks"),
+    "_instances": ("{}.png", "{}_instances.png", "", ""),
     "composed and decomposed": (f"i/{ACCENT}{{}}.png", f"m/{DECOMPOSED}{{}}.png", "i", "m"),
     "decomposed, with a suffix": (f"{DECOMPOSED}{{}}.png", f"{ACCENT}{{}}_mask.png", "", ""),
     "capitals": ("images/Cell_{}.PNG", "masks/cell_{}.png", "images", "masks"),
@@ -101,6 +106,31 @@ def test_each_image_gets_its_own_mask(tmp_path, name):
         np.testing.assert_array_equal(truth[key], cells(index)[1])
 
 
+# What is a link to a folder elsewhere.
+LINKS = ("images", "masks", "images/p1", "masks/p1", "images/p1 and masks/p1", "images/masks")
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("form", ["labels", "instances", "labelme"])
+def test_linked_folders_are_searched(tmp_path, name, form):
+    images = tmp_path / "images"
+    masks = images / "masks" if name == "images/masks" else tmp_path / "masks"
+    for index in range(COUNT):
+        write(images / f"p1/{index}.png", cells(index)[0])
+    write_dataset(form, masks, {f"p1/{index}": (cells(index)[1], {}) for index in range(COUNT)})
+    for number, linked in enumerate(name.split(" and ")):
+        (tmp_path / linked).rename(tmp_path / f"elsewhere{number}")
+        (tmp_path / linked).symlink_to(tmp_path / f"elsewhere{number}")
+    # Such links have no end.
+    (images / "p1/above").symlink_to(images)
+    inputs = open_inputs(Request(images=str(images), masks=str(masks), out=str(tmp_path / "out")))
+    assert [item.key for item in inputs.items] == [f"p1/{index}" for index in range(COUNT)]
+    for index in range(COUNT):
+        labels = inputs.annotations.read(f"p1/{index}", cells()[1].shape).labels
+        np.testing.assert_array_equal(labels > 0, cells(index)[1] > 0)
+    assert list(find_inputs(images / "p1", tmp_path / "predicted").images) == list(map(str, range(COUNT)))
+
+
 def rois(path, labels):
     outlines = [find_contours(labels == index, 0.5)[0][:, ::-1] + 0.5 for index in range(1, 9)]
     roifile.roiwrite(path, [roifile.ImagejRoi.frompoints(outline) for outline in outlines], mode="w")
@@ -120,6 +150,8 @@ CELLPOSE = {
     "_cp_masks.tif": write,
     "_rois.zip": rois,
     "_flows.tif": lambda path, labels: write(path, np.zeros((3, *labels.shape), np.float32)),
+    "_dP.tif": lambda path, labels: write(path, np.zeros((2, *labels.shape), np.float32)),
+    "_cp_ncolor_masks.png": lambda path, labels: write(path, labels % 4),
     "_cp_output.png": lambda path, labels: write(path, np.zeros((50, 70, 3), np.uint8)),
     "_outlines.png": lambda path, labels: write(path, np.zeros((*labels.shape, 3), np.uint8)),
     "_cp_outlines.txt": lambda path, labels: path.write_text("1,1,2,2"),
@@ -164,7 +196,7 @@ def test_predict_passes_over_what_cellpose_leaves(tmp_path):
     write_cellpose(tmp_path / "images", tmp_path / "images", SELECTIONS["all"])
     found = find_inputs(tmp_path / "images", tmp_path / "out")
     assert list(found.images) == [str(index) for index in range(COUNT)]
-    assert found.left_out.total() == 8 * COUNT
+    assert found.left_out.total() == len(CELLPOSE) * COUNT
 
 
 def test_objects_alone_are_refused_with_the_way_out(tmp_path):
@@ -237,6 +269,20 @@ def test_results_of_other_preparations_are_no_inputs(tmp_path, name):
     # The results of the second do not count as a change of the files of the first.
     for out in outs:
         assert "is prepared already" in prepare_into(tmp_path, out, images, masks)
+
+
+@pytest.mark.parametrize("is_possible", [True, False], ids=["prepared", "set aside"])
+def test_predict_passes_over_results_of_preparations(tmp_path, is_possible):
+    write_together(tmp_path, "data/masks", "labels")
+    if not is_possible:
+        for index in range(COUNT):
+            tifffile.imwrite(tmp_path / f"data/masks/cell{index}_masks.tif", np.zeros((9, 9), np.uint8))
+    with nullcontext() if is_possible else pytest.raises(InputError, match="all 6 images were set aside"):
+        prepare_into(tmp_path, "data/out", "data", "data/masks")
+    (tmp_path / "data/out/report/mine.png").write_bytes(b"")  # a picture, as with previews
+    found = find_inputs(tmp_path / "data", tmp_path / "predicted")
+    assert [key for key in found.images if "out" in key] == []
+    assert "written by segjax prepare" in found.left_out
 
 
 @pytest.mark.parametrize("name", TOGETHER)

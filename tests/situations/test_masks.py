@@ -40,6 +40,11 @@ def blurred(picture):
     return np.asarray(Image.fromarray(picture).rotate(3, Image.Resampling.BICUBIC))
 
 
+def half_as_large(labels):
+    """Outlines that were drawn on the image at half of its size."""
+    return np.pad(labels[::2, ::2], ((0, SHAPE[0] // 2), (0, SHAPE[1] // 2)))
+
+
 def few(count):
     labels = cells()
     return np.where(labels <= count, labels, 0).astype(np.uint8)
@@ -72,6 +77,12 @@ SITUATIONS = {
     "class map as labels": (lambda: classes_of(cells()), "labels", ["class_map"]),
     "class map": (lambda: classes_of(cells()), "classes", []),
     "foreground": (lambda: (cells() > 0).astype(np.uint8), "labels", ["binary_mask"]),
+    "drawn on a smaller image": (lambda: half_as_large(cells()), "labels", ["only_in_corner"]),
+    "cells in the middle of the upper half": (
+        lambda: np.pad(half_as_large(cells())[:, :64], ((0, 0), (32, 32))),
+        "labels",
+        [],
+    ),
 }
 
 

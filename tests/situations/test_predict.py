@@ -111,6 +111,7 @@ LEFT_OUT = {
     "notes.txt": "1 of type .txt",
     "README": "1 without a type",
     "cell1_cp_masks.png": "1 named as masks of other images",
+    "cell1_gt.png": "1 named as masks of other images",
     "chunks.zarr/0/0": "1 of type .zarr",
     ".cell1.png": "",
     "__MACOSX/cell1.png": "",
@@ -417,6 +418,24 @@ def test_a_full_disk_leaves_nothing_truncated(images):
         signal.signal(signal.SIGXFSZ, ignored)
     assert {name: (out / name).read_bytes() for name in visible(out)} == before
     assert len(names(out)) == len(before) + 6  # the finished images, without the one that was being written
+
+
+def test_an_input_that_cannot_be_read_is_not_blamed_on_the_folder_of_results(images, monkeypatch):
+    read = Reading.read
+
+    def refuse(self, path, channels):
+        if path.name == "cell2.png":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(self, path, channels)
+
+    monkeypatch.setattr(Reading, "read", refuse)
+    made = predict(thresholding(), images, images.parent / "out")
+    with pytest.raises(
+        InputError, match=r"1 of 6 images .*cell2\.png cannot be read .*check the disk"
+    ) as error:
+        list(made)
+    assert "--out" not in str(error.value)
+    assert made.summary.startswith("5 instances in 5 images")
 
 
 @pytest.mark.parametrize("length", [8, 255])

@@ -26,10 +26,11 @@ from segjax.datasets.folder.builder import dataset_dir
 from segjax.datasets.sources import FolderSource
 from segjax.datasets.store.builder import prepare
 from segjax.errors import InputError
-from segjax.experiment import ablation, dataset_report, evaluation, methods, prepare_folder, setup
+from segjax.experiment import dataset_report, evaluation, methods, prepare_folder, setup
 from segjax.experiment.prepare_inputs import Request
 from segjax.report.dataset_page import _file_stems
 from tests.data import tiny
+from tests.datasets.formats.written import write_dataset
 from tests.experiment.tiny import shrink
 from tests.situations.conftest import cells
 
@@ -286,7 +287,6 @@ COMMANDS = {
     ),
     "evaluate": lambda out: evaluation.evaluate_classical(classical.get_config(), "test", out),
     "evaluate a network": lambda out: evaluation.evaluate_model("nuclei", semantic.get_config(), "test", out),
-    "ablate": lambda out: ablation.search(classical.get_config(), [], images=1, score="Dice", out=out),
 }
 
 
@@ -295,8 +295,7 @@ def test_results_that_cannot_be_written_cost_no_time(tmp_path, monkeypatch, name
     def too_late(*args, **kwargs):
         raise AssertionError("data are opened")
 
-    for module in (evaluation, ablation):
-        monkeypatch.setattr(module, "open_split", too_late)
+    monkeypatch.setattr(evaluation, "open_split", too_late)
     monkeypatch.setattr(dataset_report, "open_source", too_late)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^--out=.*/file cannot be written: .* choose another folder"):
@@ -407,6 +406,31 @@ def write_stacks(data):
         tifffile.imwrite(data / "images" / f"cell{index}.tif", stack, imagej=True, metadata={"axes": "ZYX"})
 
 
+def write_outlines(data, form, change):
+    """Replaces the masks by outlines in one file or in several."""
+    shutil.rmtree(data / "masks")
+    drawn = {f"cell{index}": (cells(index)[1], {}) for index in range(6)}
+    path = write_dataset(form, data / "masks", drawn)
+    for file in [path] if path.is_file() else path.iterdir():
+        document = json.loads(file.read_text())
+        change(document)
+        file.write_text(json.dumps(document))
+
+
+def mark_crowds(document):
+    for annotation in document["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+def add_region(document):
+    """The region in which QuPath detected the cells."""
+    outline = {"type": "Polygon", "coordinates": [[[0, 0], [128, 0], [128, 96], [0, 96], [0, 0]]]}
+    region = {"type": "Feature", "geometry": outline, "properties": {"objectType": "annotation"}}
+    for cell in document:
+        cell["properties"]["objectType"] = "detection"
+    document.append(region)
+
+
 # Masks or images, the kind of finding, its remedy, and the option that takes the images in.
 SET_ASIDE = {
     "foreground": (
@@ -433,6 +457,18 @@ SET_ASIDE = {
         "export the mask again at the size of its image",
         None,
     ),
+    "crowds": (
+        lambda data: write_outlines(data, "coco", mark_crowds),
+        "only_crowds",
+        "iscrowd=1.*--crowds=cells",
+        {"crowds": "cells"},
+    ),
+    "regions and cells": (
+        lambda data: write_outlines(data, "qupath", add_region),
+        "invalid_annotation",
+        r"such as cell0: .*cell0\.geojson mixes annotations with objects of type detection",
+        None,
+    ),
     "stacks": (write_stacks, "unclear_axes", "--axis=Z=3", {"axis": (("Z", 0),)}),
 }
 
@@ -443,7 +479,7 @@ def test_if_no_image_can_be_used_the_report_says_why_and_the_message_the_way_out
     change(data)
     message = rf"^all 6 images were set aside: 6 for {kind} .*{remedy}.*report/index\.html$"
     with pytest.raises(InputError, match=message):
-        prepared(data, mask_format="labels")
+        prepared(data)
     report = data / "out" / "report"
     assert (
         f"There is no data set: all 6 images were set aside: 6 for {kind}"
@@ -454,7 +490,7 @@ def test_if_no_image_can_be_used_the_report_says_why_and_the_message_the_way_out
     assert len(quality["findings"][kind]) == len(failures(data / "out")) == 6
     assert not dataset_dir(data / "out").exists()
     if option is not None:
-        assert "of 6 images" in prepared(data, **{"mask_format": "labels"} | option)
+        assert "of 6 images" in prepared(data, **option)
         assert not (report / "failed.csv").exists()
         assert len(records(data / "out")) == 6
 

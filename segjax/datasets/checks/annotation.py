@@ -37,6 +37,8 @@ CLASS_IDS, CLASS_PIECES = 12, 3
 BLENDS, BLENDED = 6, 0.7
 # Maximum fraction of the entries of an image that may be invalid and are left out; a single one always is.
 MAX_INVALID = 0.25
+# From so many cells on, one quarter alone is no accident.
+CORNER_CELLS = 8
 # Maximum number of ids that a finding names.
 NAMED = 3
 
@@ -113,20 +115,29 @@ def check_annotation(
             findings.append(Finding("inverted_mask", detail))
     selected, instance_findings = _repair(pieces, annotation.classes)
     # If ids are not cells, findings of single ids mean nothing.
-    findings += _not_instances(annotation, pieces) or instance_findings
+    findings += _not_instances(annotation, pieces) or [*instance_findings, *_in_corner(pieces)]
     if annotation.num_hidden:
         findings.append(Finding("hidden_instances", f"{annotation.num_hidden} of the outlines or masks"))
     if annotation.num_crowds:
-        findings.append(Finding("crowds", f"{annotation.num_crowds} annotations with iscrowd=1"))
+        kind = "crowds" if selected.any() else "only_crowds"
+        findings.append(Finding(kind, f"{annotation.num_crowds} annotations with iscrowd=1"))
+    elif not selected.any():
+        findings.append(Finding("empty_mask", "all background"))
     if annotation.invalid:
         findings.append(_invalid_entries(annotation.invalid, len(pieces.ids) + annotation.num_hidden))
-    if not selected.any():
-        detail = "all annotations have iscrowd=1" if annotation.num_crowds else "all background"
-        findings.append(Finding("empty_mask", detail))
     truth = _segmentation(pieces, selected, annotation.classes)
     if annotation.ignore is not None:
         truth.semantic[annotation.ignore & (truth.labels == 0)] = IGNORE
     return truth, findings
+
+
+def _in_corner(pieces: Pieces) -> list[Finding]:
+    """Detects cells that were drawn on a smaller copy of the image: all lie in its top left quarter."""
+    height, width = pieces.map.shape
+    elsewhere = pieces.map[height // 2 + 1 :].any() or pieces.map[:, width // 2 + 1 :].any()
+    if elsewhere or len(pieces.ids) < CORNER_CELLS:
+        return []
+    return [Finding("only_in_corner", f"all {len(pieces.ids)} cells")]
 
 
 def _invalid_entries(invalid: Sequence[str], num_valid: int) -> Finding:

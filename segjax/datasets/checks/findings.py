@@ -179,6 +179,16 @@ KINDS: dict[str, Kind] = {
         "note",
         "if they are single cells, as the brush of some programs writes them, use --crowds=cells",
     ),
+    "only_in_corner": Kind(
+        "Masks with cells only in the top left quarter",
+        "note",
+        "check that the cells were drawn on this image, at its full resolution",
+    ),
+    "only_crowds": Kind(
+        "Masks of which every cell is marked as a crowd by iscrowd=1",
+        "quarantine",
+        "use --crowds=cells if they are single cells, as the brush of some programs writes them",
+    ),
     "large_instances": Kind("Cells far larger than the others", "note", "separate the cells that are merged"),
     "small_instances": Kind("Cells far smaller than the others", "note", "erase those that are not cells"),
     "unusual_size": Kind(

@@ -15,6 +15,7 @@ from segjax.datasets.formats import SUFFIXES as MASK_SUFFIXES
 from segjax.datasets.formats import annotations_among
 from segjax.datasets.formats.layout import is_below
 from segjax.errors import InputError
+from segjax.files import HIDDEN, walk
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -116,14 +117,13 @@ def _find(images: str, without: set[Path]) -> tuple[Path, list[Path]]:
         raise InputError(f"--images={root} is not a folder; give one that holds images")
     # Below the first wildcard, too, brackets may belong to names.
     patterns = [pattern, pattern.replace("[", "[[]")]
-    paths = list(root.rglob("*") if pattern == "." else {path for one in patterns for path in root.glob(one)})
+    paths = walk(root) if pattern == "." else {path for one in patterns for path in root.glob(one)}
     files = [
         path
         for path in paths
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
-        # macOS leaves dot files and __MACOSX next to the files it copies.
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
+        and not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
         and not is_below(path.resolve(), without)
     ]
     if not files:

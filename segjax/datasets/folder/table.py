@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
     by_word: dict[str, list[str]] = {}
     for key, file in keys.items():
         for word in {key, f"{key}{file.suffix}", Path(key).name, file.name}:
-            by_word.setdefault(word, []).append(key)
+            by_word.setdefault(unicodedata.normalize("NFC", word), []).append(key)
     known: dict[str, dict[str, str]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -64,7 +65,7 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                     raise InputError(f"{path} has more than {MAX_ROWS} rows: give the table of these images")
                 values = {name: row[index].strip() for name, index in columns.items() if index < len(row)}
                 word = values.pop("image", "").replace("\\", "/").removeprefix("./")
-                matches = by_word.get(word, [])
+                matches = by_word.get(unicodedata.normalize("NFC", word), [])
                 if len(matches) > 1:
                     raise InputError(
                         f"{path}, row {number}: {word!r} may be {matches[0]} or {matches[1]}; give the path"

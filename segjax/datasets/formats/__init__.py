@@ -94,4 +94,4 @@ def open_annotations(
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
     source = AnnotationSource(path, class_names, suffixes, max_pixels, known, crowds_are_cells, without)
     name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
-    return match_by_path_end(FORMATS[name](source), source.images)
+    return match_by_path_end(FORMATS[name](source), source.images, by_name=name == "coco")

@@ -12,6 +12,7 @@ from segjax.datasets.formats.imagej import SUFFIXES as ROI_SUFFIXES
 from segjax.datasets.formats.layout import AnnotationSource, absolute
 from segjax.datasets.formats.mask_images import read_foreground
 from segjax.datasets.formats.names import IMAGE_FOLDER, MASK_FOLDERS
+from segjax.datasets.formats.names import SUFFIXES as ENDINGS
 from segjax.datasets.formats.qupath import is_feature
 from segjax.datasets.formats.voc import CLASSES, OBJECTS
 from segjax.errors import InputError
@@ -64,7 +65,10 @@ def detect_format(source: AnnotationSource, formats: tuple[str, ...]) -> str:
     if len(first) == 1:
         return next(iter(first))
     if not first:
-        raise damaged or source.nothing(f"the formats are {', '.join(formats)}")
+        raise damaged or source.nothing(
+            f"the formats are {', '.join(formats)}, and a picture is a mask if it has the name of an image"
+            f" and an ending such as {ENDINGS[0]}, or lies in another folder"
+        )
     shown = " and ".join(f"{path} ({name})" for name, path in first.items())
     raise InputError(f"{shown} have different formats; choose one: {', '.join(formats)}")
 

@@ -76,10 +76,11 @@ def annotations_by_image(document: JsonField) -> list[tuple[JsonField, list[Json
       document: holds the lists `images` and `annotations`; their entries have an integer `id`.
 
     Returns:
-      Each entry of `images` with its entries of `annotations`, in the order of the document.
+      Each entry of `images` with its entries of `annotations`, in the order of the document. Annotations
+      whose `image_id` no image has follow, with an entry that has no size and is named by this id.
 
     Raises:
-      InputError: if a list or an id is missing, two images have one id, or an annotation is of no image.
+      InputError: if a list or an id is missing, or two images have one id.
     """
     groups: dict[int, tuple[JsonField, list[JsonField]]] = {}
     for image in _entries(document, "images", "image"):
@@ -88,9 +89,8 @@ def annotations_by_image(document: JsonField) -> list[tuple[JsonField, list[Json
         groups[image.get("id", int)] = (image, [])
     for annotation in _entries(document, "annotations", "annotation"):
         index = annotation.get("image_id", int)
-        if index not in groups:
-            raise annotation.error("image_id", f"is {index}, which no image has")
-        groups[index][1].append(annotation)
+        unlisted = JsonField(f"{document.where}: image {index}", {"file_name": f"image_id {index}"})
+        groups.setdefault(index, (unlisted, []))[1].append(annotation)
     return list(groups.values())
 
 

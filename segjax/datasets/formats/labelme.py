@@ -28,6 +28,7 @@ from segjax.datasets.formats.annotation import (
 )
 from segjax.datasets.formats.documents import JsonField, coordinates
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
+from segjax.datasets.formats.names import base_name
 from segjax.datasets.formats.outlines import check_inside, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
@@ -77,7 +78,7 @@ def _read_file(
     written = document.get("imagePath", str)
     # Only the file name is compared, to detect an annotation that was copied to the wrong image.
     image = PureWindowsPath(written) if "\\" in written else PurePosixPath(written)
-    if path.stem not in (image.stem, *(image.stem + suffix for suffix in suffixes)):
+    if base_name(path.stem) not in {base_name(image.stem + suffix) for suffix in ("", *suffixes)}:
         raise document.error("imagePath", f"is {written!r}, another image than the file is named after")
     shapes, invalid = read_valid(
         document.children("shapes", strict=False), partial(_read_shape, shape=shape, class_names=class_names)

@@ -24,7 +24,7 @@ from segjax.datasets.formats.names import (
     without_suffix,
 )
 from segjax.errors import InputError
-from segjax.files import explain_refusal
+from segjax.files import explain_refusal, walk
 
 
 def absolute(path: Path) -> Path:
@@ -68,17 +68,14 @@ class AnnotationSource:
     def listing(self) -> tuple[list[Path], list[Path]]:
         """All files, sorted, and the files that hold Python objects, which are never loaded.
 
-        Dot files, which macOS leaves next to every file that it copies, and the pictures that Cellpose writes
-        for other pictures are in neither list.
+        Hidden files, see `walk`, and pictures that Cellpose writes for other pictures are in neither list.
 
         Raises:
           InputError: if a folder cannot be read.
         """
         if self.path.is_file():
             return ([], [self.path]) if _holds_objects(self.path) else ([self.path], [])
-        walk = os.walk(self.path, onerror=_refuse_folder)
-        paths = sorted(Path(folder, name) for folder, _, names in walk for name in names if name[0] != ".")
-        without = frozenset(self.without)
+        paths, without = sorted(walk(self.path, _refuse_folder)), frozenset(self.without)
         keys = {
             path: self.key_of(path)
             for path in paths

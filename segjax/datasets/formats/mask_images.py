@@ -31,6 +31,7 @@ from segjax.datasets.formats.annotation import (
 from segjax.datasets.formats.layout import AnnotationSource, OneFilePerImage
 from segjax.datasets.formats.names import IMAGE_FOLDER, MASK_FOLDERS
 from segjax.errors import InputError
+from segjax.files import walk
 from segjax.segmentation import Cutout, colour_ids
 
 # A JPEG of black and white holds every value in between.
@@ -84,7 +85,7 @@ def open_instances(source: AnnotationSource) -> Annotations:
     if not source.path.is_dir():
         raise InputError(f"{source.path} is not a folder; instances lie in one folder for each image")
     folders: dict[str, Path] = {}
-    for folder in sorted(path for path in source.path.rglob("*") if path.is_dir()):
+    for folder in sorted(path for path in walk(source.path) if path.is_dir()):
         has_folders = any(path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
         if not has_folders and not source.is_in_image_folder(folder / "mask"):
             folders[_image_key(source, folder)] = folder

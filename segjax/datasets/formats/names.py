@@ -7,19 +7,29 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 # Endings that programs append to the name of an image to name its annotation.
-SUFFIXES = ("_mask", "_masks", "_label", "_labels", "-mask", "_seg", "_cp_masks", "_anno", "_rois")
-# Endings of images whose annotation has another ending, as in `a_image` and `a_mask`.
-IMAGE_SUFFIXES = ("_image", "_img", "_raw", "-image")
+SUFFIXES = (
+    *("_mask", "_masks", "-mask", "_label", "_labels", "-labels", "-labelled", "_instances", "_gt"),
+    *("_seg", "_cp_masks", "_anno", "_rois"),
+)
+# Endings of images whose annotation has another ending, as in `a_image` and `a_mask`; nnU-Net appends the
+# number of the channel.
+IMAGE_SUFFIXES = ("_image", "_img", "_raw", "-image", "_0000")
 # Part of the name of an OME-TIFF that is not part of the name of its image.
 OME = ".ome"
 # Endings of what Cellpose writes beside an image. Apart from `_seg` and `_cp_masks` it is no annotation.
-PICTURES = ("_flows", "_cp_flows", "_cp_output", "_outlines", "_cp_outlines")
+PICTURES = ("_flows", "_cp_flows", "_dP", "_cp_output", "_outlines", "_cp_outlines", "_cp_ncolor_masks")
 CELLPOSE = ("_seg", "_cp_masks", *PICTURES)
 IMAGE_FOLDER = "images"
 # Siblings of the folder of images.
 MASK_FOLDERS = ("masks", "labels", "annotations")
-# The folders of masks by the folder of images that is their sibling; the second pair is that of VOC.
-SIBLINGS = {IMAGE_FOLDER: MASK_FOLDERS, "JPEGImages": ("SegmentationObject", "SegmentationClass")}
+# The folders of masks by the folder of images that is their sibling, also those of VOC and nnU-Net.
+SIBLINGS = {
+    IMAGE_FOLDER: MASK_FOLDERS,
+    "image": ("mask", "label"),
+    "JPEGImages": ("SegmentationObject", "SegmentationClass"),
+    "imagesTr": ("labelsTr",),
+    "imagesTs": ("labelsTs",),
+}
 
 
 def base_name(key: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+
+from absl import logging
 
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation
 from segjax.datasets.formats.names import base_name
@@ -37,7 +40,9 @@ class RemappedKeys:
         return self.annotations.read(self.names.get(key, key), shape)
 
 
-def match_by_path_end(annotations: Annotations, images: Iterable[str]) -> Annotations:
+def match_by_path_end(
+    annotations: Annotations, images: Iterable[str], *, by_name: bool = False
+) -> Annotations:
     """Matches images to annotations by the end of the path where the full path is unknown.
 
     `JPEGImages/a` in a COCO file matches the image `a` of the folder `JPEGImages`, and the object `a` of a
@@ -47,16 +52,33 @@ def match_by_path_end(annotations: Annotations, images: Iterable[str]) -> Annota
     Args:
       annotations: annotations under their own keys.
       images: the keys of all images.
+      by_name: whether the folders of the annotations may be those of another machine. Names that no path
+        matches are then compared without folders, and without the eight digits that Label Studio puts before
+        the name of an uploaded file.
 
     Returns:
       The annotations under the keys of the images.
     """
     images = set(images)
     names: dict[str, str] = {}
-    for plain in (str, base_name):
+    for plain in (str, base_name, *((_name, _name_before_upload) if by_name else ())):
         unmatched = annotations.keys - images - set(names.values())
-        names |= _match(images - annotations.keys - names.keys(), unmatched, annotations.keys, plain)
+        matches = _match(images - annotations.keys - names.keys(), unmatched, annotations.keys, plain)
+        if matches and plain in (_name, _name_before_upload):
+            image, other = next(iter(sorted(matches.items())))
+            logging.warning(
+                "%d images are matched by their name alone, such as %s: %s", len(matches), image, other
+            )
+        names |= matches
     return RemappedKeys(annotations, names) if names else annotations
+
+
+def _name(key: str) -> str:
+    return base_name(key).rpartition("/")[2]
+
+
+def _name_before_upload(key: str) -> str:
+    return re.sub(r"^[0-9a-f]{8}-", "", _name(key))
 
 
 def _match(

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from segjax.datasets.checks.annotation import check_annotation
+from segjax.datasets.checks.collection import check_pairs
 from segjax.datasets.formats import open_annotations
 from segjax.errors import InputError
 from tests.datasets.formats.faults import fault
@@ -91,8 +92,7 @@ def test_crowds_are_counted_and_can_be_cells(tmp_path):
     assert (ignored.num_crowds, ignored.labels.max()) == (2, 0)
     truth, findings = check_annotation(ignored, SHAPE, num_classes=2)
     assert truth.num_instances == 0
-    assert ("crowds", "2 annotations with iscrowd=1") in findings
-    assert ("empty_mask", "all annotations have iscrowd=1") in findings
+    assert findings == [("only_crowds", "2 annotations with iscrowd=1")]
     cells = opened(tmp_path, document, crowds_are_cells=True).read("a", SHAPE)
     assert (cells.num_crowds, cells.labels.max()) == (0, 2)
     assert cells.ignore is None
@@ -138,6 +138,43 @@ def test_images_are_matched_by_the_end_of_their_path(tmp_path, file_name):
     )
     assert annotations.keys == {"a"}
     assert annotations.read("a", SHAPE).labels.max() == 1
+
+
+# Names of images in a COCO file, and the image in the folder that each is.
+NAMES = {
+    "another folder": ({"images/a.png": "plate/a", "images/b.png": "plate/b"}),
+    "uploaded to Label Studio": ({"/data/upload/3/0a1b2c3d-a.png": "plate/a"}),
+    "a URL": ({"https://server.org/my%20data/a.png": "plate/a"}),
+    "images as Label Studio exports them": ({"0a1b2c3d-a.png": "0a1b2c3d-a", "a.png": "a"}),
+    "two images": ({"images/a.png": None}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_in_other_folders_are_matched_by_a_unique_name(tmp_path, name, caplog):
+    document = changed("images", "file_name", "a.png")
+    document["images"] = [
+        document["images"][0] | {"id": number, "file_name": file_name}
+        for number, file_name in enumerate(NAMES[name], 1)
+    ]
+    expected = {key for key in NAMES[name].values() if key is not None}
+    keys = expected or {"plate 1/a", "plate 2/a"}
+    annotations = opened(tmp_path, document, images={key: tmp_path / f"{key}.png" for key in keys})
+    assert annotations.keys & keys == expected
+    assert ("matched by their name alone" in caplog.text) == any("/" in key for key in expected)
+    if expected:
+        first = next(iter(NAMES[name].values()))
+        assert annotations.read(first, SHAPE).labels.max() == 1
+
+
+def test_annotations_of_no_image_are_left_out_and_named(tmp_path):
+    document = with_segmentation([SQUARE], [[8, 2, 10, 2, 10, 4, 8, 4]])
+    document["annotations"][1]["image_id"] = 77
+    annotations = opened(tmp_path, document, images={"a": tmp_path / "a.png"})
+    assert annotations.read("a", SHAPE).labels.max() == 1
+    assert check_pairs({"a"}, annotations.keys) == {
+        "image_id 77": (("missing_image", "no image is called image_id 77"),)
+    }
 
 
 def test_run_lengths_are_what_pycocotools_makes_of_them(tmp_path):
@@ -193,7 +230,6 @@ def test_the_smaller_is_on_top_and_the_hidden_counted(tmp_path):
         (changed("images", "file_name", "/"), r"image 1: file_name '/' names no file"),
         (changed("images", "file_name", ""), "names no file"),
         ({**GOOD, "images": GOOD["images"] * 2}, r"image 1: id is used twice"),
-        (changed("annotations", "image_id", 4), "annotation 7: image_id is 4, which no image has"),
         (changed("annotations", "image_id", True), "image_id is True, not an integer"),
         (changed("categories", "name", 3), "category 5: name is 3, not a string"),
     ],

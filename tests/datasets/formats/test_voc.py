@@ -66,6 +66,23 @@ def test_names_from_a_list_or_from_the_user(tmp_path):
         open_annotations(tmp_path, class_names=class_names).read("a", (3, 5))
 
 
+def test_classes_in_the_colours_of_a_list(tmp_path):
+    """CVAT paints classes in colours that the user chooses, and objects in those of VOC."""
+    listed = {"background": (0, 0, 0), "x": (250, 50, 83), "y": (51, 221, 255), "z": (1, 2, 3)}
+    rows = [f"{name}:{','.join(map(str, colour))}::" for name, colour in listed.items()]
+    (tmp_path / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *rows]))
+    write(tmp_path, picture=colours)
+    painted = np.zeros((256, 3), np.uint8)
+    painted[:4], painted[255] = list(listed.values()), (224, 224, 192)
+    Image.fromarray(painted[CLASSES]).save(tmp_path / "SegmentationClass" / "a.png")
+    annotations = open_annotations(tmp_path)
+    assert annotations.class_names == ("background", "x", "y", "z")
+    assert annotations.read("a", (3, 5)).classes == {1: 3, 2: 1}
+    write(tmp_path, picture=colours)
+    with pytest.raises(InputError, match="has colours that are not in the list of classes"):
+        annotations.read("a", (3, 5))
+
+
 def test_broken_pairs_are_named(tmp_path):
     with pytest.raises(InputError, match="SegmentationObject is missing"):
         open_annotations(tmp_path, format="voc")
