@@ -2,10 +2,9 @@
 
 segjax evaluate --config=classical:method=kmeans --out=runs/kmeans
 segjax evaluate --config=classical:method=all --out=runs/classical
-segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search
+segjax ablate --search --sweep=tuning:method=kmeans --split=train --workdir=runs/kmeans_search
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -48,14 +47,6 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
-def sweep(config: ConfigDict) -> Iterator[dict[str, Any]]:
-    """Yields the settings that segjax ablate tries for each method of a config."""
-    for method in config.methods:
-        for name, values in (SEARCHED[method] | SHARED).items():
-            for value in values:
-                yield {f"methods.{method}.{name}": value}
-
-
 # Tuned with segjax ablate on training images only.
 COMMON = {name: datasets.MNFINDER[name] for name in ("diameter", "min_area")}
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
@@ -80,13 +71,4 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         },
         "watershed": datasets.MNFINDER,
     },
-}
-
-SHARED = {"gamma": (0.3, 0.5, 0.7, 1.0), "smoothing": (1.0, 2.0, 3.0), "max_hole": (0, 100)}
-SEARCHED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "naive": {"threshold_fraction": (0.5, 0.75, 1.0), "min_core": (4, 12, 30)},
-    "radius": {"eps": (0.4, 0.6, 0.8)},
-    "mean_shift": {"bandwidth_fraction": (0.2, 0.35, 0.5)},
-    "kmeans": {"num_clusters": (2, 3, 4), "foreground_clusters": (None, 1), "h": (0.5, 0.75, 1.0, 1.5)},
-    "watershed": {"h": (0.5, 0.75, 1.0, 1.5)},
 }

@@ -22,8 +22,6 @@ so run 4 ends with a complete Faster R-CNN.
 `size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains in minutes on two CPU cores.
 """
 
-from collections.abc import Iterator
-
 from ml_collections import ConfigDict
 
 from segjax.configs import datasets, quickstart, semantic
@@ -144,10 +142,3 @@ def _shrink(config: ConfigDict) -> None:
     config.train.ema_decay = 0.99
     config.train.validate_every = config.steps // 2
     config.train.checkpoint_every = 100
-
-
-def sweep() -> Iterator[dict[str, object]]:
-    """Yields the ablation of RoI pooling."""
-    for pooling in ("align", "pool"):
-        for bins in (7, 5):
-            yield {"model.pooling": pooling, "model.bins": bins}

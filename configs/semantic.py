@@ -5,8 +5,6 @@
 The full-width networks need a GPU or TPU; on a CPU, start with configs/quickstart.py.
 """
 
-from collections.abc import Iterator
-
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -45,6 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset.train = "train"
     config.dataset.validation = "validation"
     config.dataset.test = "test"
+    # Number of training images, drawn by group with config.seed; empty for all.
+    config.dataset.train_images = placeholder(int)
     # Whether to train even if information leaks between splits.
     config.dataset.allow_leaks = False
     # Class for which AP, PQ and AJI are computed.
@@ -76,6 +76,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = section(SegmenterConfig(encoder=chosen["encoder"], decoder=chosen["decoder"]))
     # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = placeholder(str)
+    # Modules that are not trained, such as ("encoder",).
+    config.model.frozen = placeholder(tuple)
 
     # All fields and their meaning: segjax.tasks.semantic.SemanticConfig.
     config.task = section(SemanticConfig(instances=chosen["instances"]))
@@ -126,10 +128,3 @@ def get_config(variant: str = "") -> ConfigDict:
     config.reference = ConfigDict()
     datasets.choose(config, chosen["dataset"])
     return config
-
-
-def sweep() -> Iterator[dict[str, object]]:
-    """Yields the ablation of the decoder."""
-    for decoder in OPTIONS["decoder"]:
-        for skips in (True, False):
-            yield {"model.decoder": decoder, "model.skips": skips}

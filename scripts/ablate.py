@@ -1,18 +1,23 @@
-r"""Tunes the parameters of classical methods on training images only.
+r"""Runs the points of a sweep of any config, and compares them in one table.
 
-    segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search
-    segjax ablate --config=classical:method=kmeans --out=runs/kmeans_search \
-        --sweep=methods.kmeans.num_clusters=2,3,4 --sweep=methods.kmeans.gamma=0.5,1.0
+    segjax ablate --sweep=encoders:dataset=mnfinder --workdir=runs/encoders
+    segjax ablate --sweep=my_sweep.py --workdir=runs/mine --shard=0/4
+    segjax ablate --config=quickstart --sweep=model.skips=True,False --sweep=seed=0,1,2 --workdir=runs/skips
+    segjax ablate --search --sweep=tuning:method=kmeans --split=train --images=8 --workdir=runs/tuned
 
-Fields are tuned one after the other; each field is fixed at its best value before the next one is tried.
-Without --sweep, `sweep` in the config file lists fields and values. All trials are written to ablation.json.
+Networks are trained and evaluated, methods without weights are evaluated. Every point has a folder in
+WORKDIR/points; `segjax evaluate --workdir=POINT` writes the report of a network. WORKDIR has the table as
+index.html, table.md, table.csv and table.json.
+
+The same command resumes. It may be started several times at once, also on several hosts with a common disk:
+each point is run by one of them. A point that fails does not stop the others; --retry runs it again.
+
+With --search, fields are tried one after the other; each is fixed at its best value before the next one.
 """
 
-import ast
-import importlib.util
-from collections.abc import Iterator
+import shlex
+import sys
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -22,46 +27,58 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 SWEEP = flags.DEFINE_multi_string(
-    "sweep", [], "field=value,value: a field and the values to try; may be repeated."
+    "sweep",
+    None,
+    "Name of a sweep in configs/sweeps/, or a file with a function get_sweep(variant), with a variant after a"
+    " colon; or field=value,value. If repeated: all combinations.",
 )
-IMAGES = flags.DEFINE_integer("images", 40, "Maximum number of training images.", lower_bound=1)
-SCORE = flags.DEFINE_string("score", "AP 0.5", "Score to maximise, a column of the comparison.")
-OUT = flags.DEFINE_string("out", None, "Folder for ablation.json.")
-flags.mark_flags_as_required(["config", "out"])
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: its points and its table.")
+SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
+IMAGES = flags.DEFINE_integer("images", None, "Maximum number of images to evaluate.", lower_bound=1)
+SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every Nth point, from point I, counted from 0.")
+SCORE = flags.DEFINE_string("score", "AP 0.5", "Score that ranks the points, a column of the comparison.")
+RETRY = flags.DEFINE_bool("retry", False, "Whether points that failed run again.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Whether to list the points only, with their states.")
+TIMED = flags.DEFINE_integer(
+    "timed",
+    0,
+    "With --dry_run: number of training steps to time for each network, for an estimate of the duration.",
+    lower_bound=0,
+)
+SEARCH = flags.DEFINE_bool(
+    "search", False, "Whether to look for the best value of one field after the other."
+)
+flags.mark_flags_as_required(["sweep", "workdir"])
 
 
 def main() -> None:
-    """Runs the search and prints its result."""
-    from segjax.experiment.ablation import search
+    """Runs the sweep and prints its table."""
+    from segjax.ablation.ablate import AblationRequest, ablate
+    from segjax.ablation.estimate import list_points
+    from segjax.ablation.measure import Evaluating
+    from segjax.ablation.search import search
+    from segjax.train.interruption import leave_at_once
 
-    tries = list(parse_sweeps(SWEEP.value)) or list(sweep_of_config())
-    print(search(CONFIG.value, tries, images=IMAGES.value, score=SCORE.value, out=Path(OUT.value or "")))
-
-
-def parse_sweeps(sweeps: list[str]) -> Iterator[dict[str, Any]]:
-    """Yields an override per value of `field=value,value`; a value is a Python literal or else a string."""
-    for sweep in sweeps:
-        field, equals, values = sweep.partition("=")
-        if not equals or not values:
-            raise InputError(f"--sweep={sweep} is not field=value,value")
-        for value in values.split(","):
-            try:
-                yield {field: ast.literal_eval(value)}
-            except (SyntaxError, ValueError):
-                yield {field: value}
-
-
-def sweep_of_config() -> Iterator[dict[str, Any]]:
-    """Yields the sweep of the config file."""
-    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be loaded: give a config of segjax")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "sweep"):
-        raise InputError(f"{path} has no sweep(): name the values as --sweep=field=value,value")
-    yield from module.sweep(CONFIG.value)
+    leave_at_once()
+    index, _, count = SHARD.value.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise InputError(f"--shard={SHARD.value} is not I/N, such as 0/4")
+    base = CONFIG.value
+    request = AblationRequest(
+        SWEEP.value or (),
+        Path(WORKDIR.value or ""),
+        base,
+        None if base is None else Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem,
+        Evaluating(SPLIT.value, IMAGES.value),
+        (int(index), int(count)),
+        RETRY.value,
+        SCORE.value,
+        f"segjax ablate {shlex.join(sys.argv[1:])}",
+    )
+    if DRY_RUN.value:
+        print(list_points(request, timed=TIMED.value))
+    else:
+        print(search(request) if SEARCH.value else ablate(request))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
     python scripts/benchmark.py --suite=data --batch=8
+    python scripts/benchmark.py --suite=evaluation --count=100
     python scripts/benchmark.py --suite=oracle --config=semantic:dataset=bbbc038 --count=60
     python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
     python scripts/benchmark.py --suite=scaling --config=semantic:dataset=synthetic
+    python scripts/benchmark.py --suite=loop --config=quickstart:dataset=synthetic
 
 Suites:
 
@@ -17,9 +19,11 @@ Suites:
     detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
     augment    augmentation policies relative to a training step of the VGG16 U-Net
     data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
+    evaluation instance metrics of label images against stardist and loops; large images
     oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
     robustness F1 of methods on perturbed images of the test split
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
+    loop       time that the training loop adds to a step: checks, log, checkpoints
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
 divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds. The oracle reads the
@@ -35,7 +39,18 @@ CONFIG = cli.define_config()
 SUITE = flags.DEFINE_enum(
     "suite",
     "network",
-    ["network", "classical", "detection", "augment", "data", "oracle", "robustness", "scaling"],
+    [
+        "network",
+        "classical",
+        "detection",
+        "augment",
+        "data",
+        "evaluation",
+        "oracle",
+        "robustness",
+        "scaling",
+        "loop",
+    ],
     "Benchmark suite.",
 )
 SIZE = flags.DEFINE_integer(
@@ -54,7 +69,7 @@ LARGEST = flags.DEFINE_integer(
 COUNT = flags.DEFINE_integer(
     "count",
     400,
-    "Data: number of images to prepare and read. Oracle: maximum number of images.",
+    "Data: number of images to prepare and read. Evaluation: of images to score. Oracle: maximum number.",
     lower_bound=10,
 )
 METHODS = flags.DEFINE_list(
@@ -96,10 +111,15 @@ def main() -> None:
             many=MANY.value,
         )
         return
+    if SUITE.value == "evaluation":
+        from suites import evaluation
+
+        evaluation.main(count=COUNT.value, rounds=ROUNDS.value)
+        return
     if CONFIG.value is None:
         raise InputError(
             "give --config=FILE, whose network or data are used; without it there are --suite=classical,"
-            " detection, augment, data"
+            " detection, augment, data, evaluation"
         )
     if SUITE.value == "oracle":
         from suites import oracle
@@ -115,6 +135,11 @@ def main() -> None:
         from suites import scaling
 
         scaling.main(CONFIG.value, batch=BATCH.value)
+        return
+    if SUITE.value == "loop":
+        from suites import loop
+
+        loop.main(CONFIG.value, rounds=ROUNDS.value)
         return
     from suites import network
 

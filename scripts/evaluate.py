@@ -3,6 +3,8 @@
 segjax evaluate --workdir=runs/quickstart --split=test
 segjax evaluate --config=classical:method=watershed --out=runs/watershed
 segjax evaluate --model=nuclei --config=classical:dataset=bbbc038 --out=runs/nuclei_on_bbbc038
+
+Several processes take a part of the images each; see scripts/README.md.
 """
 
 from pathlib import Path
@@ -13,6 +15,7 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
+connected_processes = cli.define_processes()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
 MODEL = flags.DEFINE_string(
     "model",
@@ -30,23 +33,28 @@ OUT = flags.DEFINE_string("out", None, "Folder for the report; with --workdir, t
 
 
 def main() -> None:
-    """Evaluates a method and writes the report."""
-    from segjax.experiment.evaluation import evaluate_classical, evaluate_model, evaluate_workdir
-
+    """Checks the flags, connects the processes if there are several, and evaluates."""
     if (WORKDIR.value is None) == (CONFIG.value is None):
         raise InputError("give either --workdir=RUN, a trained run, or --config=FILE, a classical method")
-    folder = Path(OUT.value) if OUT.value else None
-    if WORKDIR.value:
-        print(evaluate_workdir(Path(WORKDIR.value), SPLIT.value, fit=FIT.value, folder=folder))
-        return
-    if "methods" not in CONFIG.value and MODEL.value is None:
+    if CONFIG.value is not None and "methods" not in CONFIG.value and MODEL.value is None:
         raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
-    if folder is None:
+    if CONFIG.value is not None and not OUT.value:
         raise InputError("give --out=FOLDER: where to write the report")
+    with connected_processes():
+        cli.print_once(evaluate())
+
+
+def evaluate() -> str:
+    """Evaluates a method and writes the report; returns the comparison to print."""
+    from segjax.experiment.evaluation import evaluate_classical, evaluate_model, evaluate_workdir
+
+    folder = Path(OUT.value or "")
+    if WORKDIR.value:
+        out = folder if OUT.value else None
+        return evaluate_workdir(Path(WORKDIR.value), SPLIT.value, fit=FIT.value, folder=out)
     if MODEL.value is not None:
-        print(evaluate_model(MODEL.value, CONFIG.value, SPLIT.value, folder))
-        return
-    print(evaluate_classical(CONFIG.value, SPLIT.value, folder))
+        return evaluate_model(MODEL.value, CONFIG.value, SPLIT.value, folder)
+    return evaluate_classical(CONFIG.value, SPLIT.value, folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. 
 same command on each; scripts/README.md has recipes. The exit code is 75 if one of the processes is lost.
 """
 
-import os
 from pathlib import Path
 
 from absl import flags
@@ -15,23 +14,9 @@ from absl import flags
 from segjax import cli
 
 CONFIG = cli.define_config()
+connected_processes = cli.define_processes()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: its config, checkpoints, logs and report."
-)
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed",
-    None,
-    "Whether to train with several processes; by default, if the next three flags, SLURM, Open MPI or a TPU"
-    " host say so.",
-)
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS is the same."
-)
-NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Number of processes; JAX_NUM_PROCESSES is the same.", lower_bound=1
-)
-PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Index of this process, from 0; JAX_PROCESS_ID is the same.", lower_bound=0
 )
 RESTARTS = flags.DEFINE_integer(
     "restarts", 0, "How often training starts again after a crash.", lower_bound=0
@@ -57,31 +42,12 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Connects the processes if there are several, and trains; again after a crash."""
-    from segjax.train.interruption import leave_at_once
-    from segjax.train.launch import find_launch
-    from segjax.train.supervision import supervise
-
-    launch = find_launch(
-        {
-            "coordinator": COORDINATOR.value,
-            "num_processes": NUM_PROCESSES.value,
-            "process_id": PROCESS_ID.value,
-        },
-        os.environ,
-        distributed=DISTRIBUTED.value,
-    )
-    if launch is not None or RESTARTS.value:
-        supervise(restarts=RESTARTS.value, several=launch is not None)
-    if launch is None:  # JAX catches the signals of several processes
-        leave_at_once()
-    from segjax.train.processes import connected
-
-    with connected(launch):
+    with connected_processes(restarts=RESTARTS.value):
         train_and_evaluate()
 
 
 def train_and_evaluate() -> None:
-    """Trains the network; if there is one process, evaluates it and writes the report."""
+    """Trains the network, evaluates it and writes the report."""
     import jax
 
     from segjax.experiment.evaluation import evaluate_workdir
@@ -102,10 +68,7 @@ def train_and_evaluate() -> None:
     if result.stopped_early:
         print(f"stopped early after step {int(result.state.step)}: validation did not improve")
     print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
-    if jax.process_count() > 1:
-        print(f"evaluate on one host: segjax evaluate --workdir={workdir}")
-    else:
-        print(evaluate_workdir(workdir, "test", seconds=result.seconds))
+    cli.print_once(evaluate_workdir(workdir, "test", seconds=result.seconds))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import platform
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate a trained network or a classical method on a split"),
     "predict": ("predict", "segment every image of a folder"),
     "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
-    "ablate": ("ablate", "tune classical methods on training images"),
+    "ablate": ("ablate", "run a sweep of any config, and compare its points"),
     "convert": ("convert_weights", "convert published weights"),
 }
 
@@ -63,6 +64,62 @@ def define_config() -> flags.FlagHolder:
         "A config by its name or its file, with a variant after a colon: quickstart,"
         " semantic:encoder=resnet50, configs/quickstart.py. Any field can be overridden: --config.steps=2000",
     )
+
+
+def define_processes() -> Callable[..., AbstractContextManager[None]]:
+    """Defines the flags of a command that several processes run together, each on a part of the data.
+
+    Returns:
+      A context in which the processes are connected. Its argument `restarts` is how often the command starts
+      again after a crash. If there are several processes, or restarts, it is a child process that enters it.
+    """
+    distributed = flags.DEFINE_bool(
+        "distributed",
+        None,
+        "Whether there are several processes; by default, if the next three flags, SLURM, Open MPI or a TPU"
+        " host say so.",
+    )
+    launch_flags = (
+        flags.DEFINE_string(
+            "coordinator", None, "HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS is the same."
+        ),
+        flags.DEFINE_integer(
+            "num_processes", None, "Number of processes; JAX_NUM_PROCESSES is the same.", lower_bound=1
+        ),
+        flags.DEFINE_integer(
+            "process_id", None, "Index of this process, from 0; JAX_PROCESS_ID is the same.", lower_bound=0
+        ),
+    )
+    # Then `--help` lists them among those of the script.
+    for holder in (distributed, *launch_flags):
+        flags.declare_key_flag(holder.name)
+
+    @contextmanager
+    def connected_processes(*, restarts: int = 0) -> Iterator[None]:
+        from segjax.train.interruption import leave_at_once
+        from segjax.train.launch import find_launch
+        from segjax.train.supervision import supervise
+
+        values = {holder.name: holder.value for holder in launch_flags}
+        launch = find_launch(values, os.environ, distributed=distributed.value)
+        if launch is not None or restarts:
+            supervise(restarts=restarts, several=launch is not None)
+        if launch is None:  # JAX catches the signals of several processes
+            leave_at_once()
+        from segjax.train.processes import connected
+
+        with connected(launch):
+            yield
+
+    return connected_processes
+
+
+def print_once(text: str) -> None:
+    """Prints a text in the first of several processes."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(text)
 
 
 def configs_folder() -> Path:

@@ -28,6 +28,7 @@ def test_configs_and_commands_are_installed():
     modules = SETUPTOOLS["py-modules"]
     configs = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__"}
     scripts = {script for script, _ in cli.COMMANDS.values()}
+    configs |= {f"sweeps.{path.stem}" for path in (ROOT / "configs/sweeps").glob("*.py")}
     expected = {f"segjax.configs.{name}" for name in configs} | {f"segjax.scripts.{name}" for name in scripts}
     assert set(modules) == expected
     for module in modules:

@@ -17,6 +17,7 @@ FLOORS = (
     ("tasks", "datasets", "evaluation"),
     ("train", "inference", "report"),
     ("experiment",),
+    ("ablation",),
     ("cli",),
     ("__main__",),
 )

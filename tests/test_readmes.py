@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from segjax import cli
 from segjax.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +22,9 @@ PAGES = (
     "segjax/datasets/README.md",
 )
 SOURCES = sorted(
-    str(path.relative_to(ROOT)) for name in ("configs", "scripts") for path in (ROOT / name).glob("*.py")
+    str(path.relative_to(ROOT))
+    for name in ("configs", "configs/sweeps", "scripts")
+    for path in (ROOT / name).glob("*.py")
 )
 
 
@@ -55,7 +59,10 @@ def field_exists(config, field: str) -> bool:
 @pytest.mark.parametrize("name", [*PAGES, *SOURCES])
 def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
     for script, words in commands(name):
-        defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / f"{script}.py").read_text()))
+        source = (ROOT / "scripts" / f"{script}.py").read_text()
+        if "cli.define_processes()" in source:
+            source += inspect.getsource(cli.define_processes)
+        defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
         config = None
         for word in words:
             assert word.startswith("--"), (name, word)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from segjax.evaluation.label_images import checked_pair
+from segjax.metrics.details import DetailOptions
+from segjax.metrics.options import InstanceOptions
 from segjax.metrics.scores import Scores, Statistics
 from segjax.segmentation import Method, Segmentation
 
 if TYPE_CHECKING:  # the import takes seconds, which one image is not worth
     from segjax.data.records import Source
+
+# `(function, count) -> [function(0), ..., function(count - 1)]`.
+Spread = Callable[[Callable[[int], Any], int], list[Any]]
 
 
 class Evaluation(NamedTuple):
@@ -37,6 +42,8 @@ def evaluate_labels(
     prediction: Segmentation | np.ndarray,
     *,
     class_names: Sequence[str] | None = None,
+    options: InstanceOptions = InstanceOptions(),
+    details: DetailOptions | None = DetailOptions(),
 ) -> Scores:
     """Scores the segmentation of one image against its truth.
 
@@ -44,12 +51,17 @@ def evaluate_labels(
       truth: a `Segmentation`, or a label image [H, W] integer, 0 for background and one id per instance.
       prediction: the same for the prediction. Ids need not agree.
       class_names: names of the classes, background first; "class 1", "class 2", ... if None.
+      options: in whose sense the scores of instances are computed.
+      details: options of the scores of boundaries, of COCO and of kinds of errors; None leaves them out,
+        which is faster.
 
     Returns:
-      The scores. Those of instances refer to the first foreground class; `per_class` has the others.
+      The scores, which add up to those of several images. Those of instances refer to the first foreground
+      class; `per_class` has the others.
 
     Raises:
-      ValueError: if shapes differ, or a class has no name.
+      InputError: if shapes differ, or one is not a label image.
+      ValueError: if a class has no name.
 
     >>> truth, prediction = np.zeros((2, 8, 8), int)
     >>> truth[1:4, 1:5], truth[5:8, 2:8] = 1, 2
@@ -58,15 +70,17 @@ def evaluate_labels(
     >>> scores.ap[0.5], scores.ap[0.8], scores.pq, scores.aji, scores.iou["class 1"]
     (0.5, 0.0, 0.5, 0.3, 0.3)
     """
-    if not isinstance(truth, Segmentation):
-        truth = Segmentation.from_labels(truth)
-    if not isinstance(prediction, Segmentation):
-        prediction = Segmentation.from_labels(prediction)
+    truth, prediction = checked_pair(truth, prediction)
     if class_names is None:
-        maps = (truth.class_map, truth.semantic, prediction.class_map, prediction.semantic)
+        maps = (truth.classes, truth.semantic, prediction.classes, prediction.semantic)
         highest = max(1, *(int(classes.max(initial=0)) for classes in maps))
         class_names = ("background", *(f"class {index}" for index in range(1, highest + 1)))
-    return Statistics.of(truth, prediction, class_names).compute()
+    return Statistics.of(truth, prediction, class_names, details=details).compute(options)
+
+
+def in_order(function: Callable[[int], Any], count: int) -> list[Any]:
+    """Returns the results of a function for 0 to `count` - 1, computed one after the other."""
+    return [function(index) for index in range(count)]
 
 
 def evaluate(
@@ -75,7 +89,8 @@ def evaluate(
     *,
     headline: str | None = None,
     keep_predictions: bool = False,
-    description: str | None = None,
+    details: DetailOptions | None = None,
+    spread: Spread = in_order,
 ) -> Evaluation:
     """Runs a method on every record and scores it against the truth.
 
@@ -84,22 +99,35 @@ def evaluate(
       source: the images with their truth, and the names of the classes.
       headline: the class that the top-level instance scores refer to; the first foreground class if None.
       keep_predictions: whether to return the segmentations.
-      description: shown at a progress bar; no bar if None.
+      details: see `evaluate_labels`.
+      spread: computes the results of the images, such as by several processes.
 
     Returns:
-      The evaluation.
+      The evaluation. It is the same for every `spread`, as the images are pooled in their order.
     """
     start = time.monotonic()
-    total = Statistics.empty(source.class_names, headline=headline)
-    per_image, predictions = {}, {}
-    for index in tqdm(
-        range(len(source)), desc=description, unit="image", disable=description is None, leave=False
-    ):
+
+    def evaluate_one(index: int) -> tuple[str, Statistics, Segmentation | None]:
         record = source[index]
         prediction = method(record.image)
-        statistics = Statistics.of(record.truth, prediction, source.class_names, headline=headline)
+        statistics = Statistics.of(
+            record.truth,
+            prediction,
+            source.class_names,
+            headline=headline,
+            name=record.name,
+            group=record.group,
+            details=details,
+        )
+        return record.name, statistics, prediction if keep_predictions else None
+
+    results = spread(evaluate_one, len(source))
+    total = Statistics.empty(source.class_names, headline=headline)
+    for _, statistics, _ in results:
         total += statistics
-        per_image[record.name] = statistics.compute()
-        if keep_predictions:
-            predictions[record.name] = prediction
-    return Evaluation(total.compute(), per_image, predictions, time.monotonic() - start)
+    return Evaluation(
+        total.compute(),
+        {name: statistics.compute() for name, statistics, _ in results},
+        {name: prediction for name, _, prediction in results if prediction is not None},
+        time.monotonic() - start,
+    )

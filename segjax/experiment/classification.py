@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from segjax.classical.classifier import InstanceClassifier, fit, load, training_classes
-from segjax.classical.measurements import measure
+from segjax.classical.measurements import Table, measure
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.experiment.methods import make_classical
 from segjax.experiment.setup import open_split
 from segjax.segmentation import Method
+from segjax.train.processes import all_or_none, spread
 
 
 def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], folder: Path) -> Method:
@@ -43,7 +45,9 @@ def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], 
         return method
     source = open_split(config, "train")
     classifier = fit_classifier(method, source, seed=config.seed, description=f"classes for {name}")
-    classifier.save(folder / f"classifier_{name}.json")
+    with all_or_none("the file of the classifier"):
+        if jax.process_index() == 0:
+            classifier.save(folder / f"classifier_{name}.json")
     return classifier.wrap(method)
 
 
@@ -56,10 +60,11 @@ def fit_classifier(method: Method, source: Source, *, seed: int, description: st
       seed: random seed of the fit.
       description: label of the progress bar.
     """
-    tables, classes = [], []
-    for index in tqdm(range(len(source)), desc=description, unit="image", dynamic_ncols=True, leave=False):
+
+    def measure_one(index: int) -> tuple[Table, np.ndarray]:
         record = source[index]
         segmentation = method(record.image)
-        tables.append(measure(record.image, segmentation))
-        classes.append(training_classes(segmentation, record.truth))
+        return measure(record.image, segmentation), training_classes(segmentation, record.truth)
+
+    tables, classes = zip(*spread(measure_one, len(source), description), strict=True)
     return fit(tables, classes, class_names=source.class_names, seed=seed)

@@ -1,7 +1,8 @@
 """Fits the settings that turn the outputs of a network into instances, on the validation split.
 
-The network runs once on each image. Then one setting after the other takes its best value, twice around, by
-the mean AP over the IoU thresholds from 0.5 to 0.9. The result is stored in the folder of the run.
+The network runs once on each image; each of several processes takes a part of the images. Then one setting
+after the other takes its best value, twice around, by the mean AP over the IoU thresholds from 0.5 to 0.9.
+The result is stored in the folder of the run.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from segjax.segmentation import Segmentation
 from segjax.segmentation.resize import resize_segmentation
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
+from segjax.train.processes import spread
 from segjax.typing import Outputs
 
 T = TypeVar("T")
@@ -67,7 +69,7 @@ class DecoderFit(NamedTuple):
 
 
 def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Sequence[str] = ()) -> DecoderFit:
-    """Searches the settings of the decoder of a network.
+    """Searches the settings of the decoder of a network; all processes call it, and have the same result.
 
     Args:
       predictor: the network.
@@ -91,7 +93,7 @@ def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Seque
         key = json.dumps(settings, sort_keys=True)
         if key not in scores:
             candidate = with_settings(task, settings)
-            scores[key] = _score(candidate, images, num_classes)
+            scores[key] = _score(candidate, images, len(source), num_classes)
             tried.append({**settings, "score": round(scores[key], 5)})
         return scores[key]
 
@@ -205,29 +207,34 @@ def free_settings(task: Any, fixed: Sequence[str]) -> dict[str, Sequence[Any]]:
 
 def _predict(
     predictor: Any, source: Source, values_by_name: Mapping[str, Sequence[Any]]
-) -> list[tuple[Outputs, Segmentation]]:
-    """Returns the outputs of the network for each image, with its truth."""
+) -> dict[int, tuple[Outputs, Segmentation]]:
+    """Returns the outputs of the network for the images of this process by their index, with their truth."""
     lowest = values_by_name.get("detect.score_threshold")
     if lowest is not None:
         task = with_settings(predictor.task, {"detect.score_threshold": min(lowest)})
         outlines = tuple(values_by_name.get("outline", ()))
         predictor = dataclasses.replace(predictor, task=task, outlines=outlines)
-    images: list[tuple[Outputs, Segmentation]] = []
-    for index in tqdm(range(len(source)), desc="predict validation", unit="image", leave=False):
+    images: dict[int, tuple[Outputs, Segmentation]] = {}
+
+    def predict(index: int) -> None:
         record = source[index]
         if isinstance(predictor, DensePredictor):
             maps = predictor.predict_maps(record.image)
             outputs: Outputs = {name: values.astype(np.float16) for name, values in maps.items()}
         else:
             outputs = predictor.detect(record.image)
-        images.append((outputs, record.truth))
+        images[index] = outputs, record.truth
+
+    spread(predict, len(source), "the prediction of the validation images")
     return images
 
 
-def _score(task: Task, images: Sequence[tuple[Outputs, Segmentation]], num_classes: int) -> float:
-    """Returns the mean AP over thresholds and classes, pooled over the images."""
+def _score(
+    task: Task, images: Mapping[int, tuple[Outputs, Segmentation]], count: int, num_classes: int
+) -> float:
+    """Returns the mean AP over thresholds and classes, pooled over the `count` images of all processes."""
 
-    def count(image: tuple[Outputs, Segmentation]) -> list[InstanceStatistics]:
+    def count_one(image: tuple[Outputs, Segmentation]) -> list[InstanceStatistics]:
         outputs, truth = image
         prediction = resize_segmentation(task.segment(outputs), truth.shape)
         return [
@@ -237,7 +244,9 @@ def _score(task: Task, images: Sequence[tuple[Outputs, Segmentation]], num_class
 
     totals = [InstanceStatistics.empty()] * (num_classes - 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts in pool.map(count, images):
+        futures = {index: pool.submit(count_one, image) for index, image in images.items()}
+        purpose = "the fit of the decoder"
+        for counts in spread(lambda index: futures[index].result(), count, purpose, bar=False):
             totals = [total + new for total, new in zip(totals, counts, strict=True)]
     scores = [value.compute().ap for value in totals if value.num_true]
     thresholds = [threshold for threshold in scores[0] if threshold <= HIGHEST_IOU + 1e-6] if scores else []

@@ -1,14 +1,18 @@
-"""Evaluates methods and the reference on a split, and writes the report."""
+"""Evaluates methods and the reference on a split, and writes the report.
+
+Each of several processes segments a part of the images; all have the same scores, and the first one writes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from segjax.classical import METHODS, make_method
 from segjax.classical.stages import Stages
@@ -26,6 +30,7 @@ from segjax.experiment.sections import check_classical_settings
 from segjax.experiment.setup import open_split, read_run
 from segjax.experiment.training import fit_run
 from segjax.inference.predictor import Detector
+from segjax.metrics.details import DetailOptions
 from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
@@ -34,6 +39,7 @@ from segjax.segmentation import Method
 from segjax.settings import broken_rule
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
+from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal, spread
 
 
 def evaluate_workdir(
@@ -58,23 +64,26 @@ def evaluate_workdir(
       The comparison as a table to print.
     """
     folder = folder or workdir / ("report" if split == "test" else f"report_{split}")
-    config, metadata = read_run(workdir)
-    open_results(folder)
-    source = open_split(config, split)
-    if tuple(source.class_names) != metadata.class_names:
-        raise InputError(
-            f"{workdir} was trained for the classes {', '.join(metadata.class_names)}, but"
-            f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
-        )
-    if fit:
-        fit_run(config, workdir, open_split(config, "validation"), again=True)
-    opened = open_run(workdir)
+    with all_or_none("the run to evaluate"):
+        config, metadata = read_run(workdir)
+        _open_results(folder)
+        source, validation = open_split(config, split), open_split(config, "validation") if fit else None
+        if tuple(source.class_names) != metadata.class_names:
+            raise InputError(
+                f"{workdir} was trained for the classes {', '.join(metadata.class_names)}, but"
+                f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
+            )
+    if validation is not None:
+        fit_run(config, workdir, validation, again=True)
+    with all_or_none("the network to evaluate"):
+        opened = open_run(workdir)
+    check_equal(opened.digest, "network")
     detector = opened.method
     proposals = None
     if isinstance(detector, Detector):
         proposals = _evaluate_proposals(detector, opened.channels, source)
     if seconds is None:
-        seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0)["seconds"]
+        seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0).get("seconds")
     report = _evaluate_all({"model": opened.__call__}, config, source, split)
     report = dataclasses.replace(
         report,
@@ -111,9 +120,11 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
     Raises:
       InputError: if the data set has none of the classes of the network, or the report cannot be written.
     """
-    opened, reference = open_method(model), make_reference(config)
-    open_results(folder)
-    source = open_split(config, split)
+    with all_or_none("the network to evaluate"):
+        opened, reference = open_method(model), make_reference(config)
+        _open_results(folder)
+        source = open_split(config, split)
+    check_equal(opened.digest, "network")
     if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
         reference = _with_classes(reference, source.class_names, opened.class_names)
         source = MixedSource([source], opened.class_names)
@@ -137,14 +148,21 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
     Returns:
       The comparison as a table to print.
     """
-    check_classical_settings(config)
-    open_results(folder)
-    source = open_split(config, split)
+    with all_or_none("the methods to evaluate"):
+        check_classical_settings(config)
+        _open_results(folder)
+        source = open_split(config, split)
     names = sorted(config.methods, key=[*METHODS, *config.methods].index)  # a ConfigDict forgets their order
     methods = {name: make_classifying(name, config, source.class_names, folder) for name in names}
     report = _evaluate_all(methods, config, source, split)
     stages = {name: make_method(name, **config.methods[name]).stages for name in names}
     return _write(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
+
+
+def _open_results(folder: Path) -> None:
+    """Opens a folder of results in the first process, which alone writes."""
+    if jax.process_index() == 0:
+        open_results(folder)
 
 
 def _with_classes(method: Method, old: Sequence[str], new: Sequence[str]) -> Method:
@@ -167,7 +185,8 @@ def _evaluate_all(
             source,
             headline=config.dataset.headline,
             keep_predictions=True,
-            description=f"evaluate {name}",
+            details=DetailOptions(),
+            spread=functools.partial(spread, purpose=f"the evaluation of {name}"),
         )
         for name, method in {**methods, "reference": reference}.items()
     }
@@ -184,20 +203,23 @@ def _evaluate_all(
 
 
 def _write(folder: Path, report: EvaluationReport) -> str:
-    """Writes the report; returns the comparison to print."""
-    with writing(folder):
-        write_report(folder, report)
+    """Writes the report in the first process; returns the comparison to print."""
+    with all_or_none("the report", limit=LONG_LIMIT), writing(folder):
+        if jax.process_index() == 0:
+            write_report(folder, report)
     return f"{comparison(report.scores)}\n\nreport: {folder / 'index.html'}"
 
 
 def _evaluate_proposals(detector: Detector, channels: int | None, source: Source) -> dict[str, float | None]:
     """Returns number and recall of the region proposals of a split."""
-    total = ProposalStatistics.empty()
-    for index in tqdm(range(len(source)), desc="proposals", unit="image", leave=False):
+
+    def count_one(index: int) -> ProposalStatistics:
         record = source[index]
         image = match_channels(record.image, channels, name=record.name)
-        total += ProposalStatistics.of(record.truth, detector.propose(image))
-    return total.compute()
+        return ProposalStatistics.of(record.truth, detector.propose(image))
+
+    counts = spread(count_one, len(source), "the evaluation of the proposals")
+    return sum(counts, ProposalStatistics.empty()).compute()
 
 
 def _draw_stages(

@@ -38,8 +38,8 @@ def check_leaks(config: ConfigDict) -> None:
     for source in sources.values():
         leaks += [leak for leak in getattr(source, "leaks", ()) if leak not in leaks]
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
-        if isinstance(first, PreparedSource) and isinstance(second, PreparedSource):
-            leaks += _common_groups(one, first, other, second)
+        for part, rival in itertools.product(_prepared(first), _prepared(second)):
+            leaks += _common_groups(one, part, other, rival)
     if not leaks:
         return
     named = "; ".join(leaks[:NAMED]) + (f"; and {len(leaks) - NAMED} more" if len(leaks) > NAMED else "")
@@ -74,12 +74,18 @@ def data_digests(splits: Mapping[str, Source]) -> dict[str, str]:
     digests: dict[str, str] = split_facts(splits["train"])
     with ThreadPoolExecutor() as pool:
         for name, source in splits.items():
-            parts = getattr(source, "sources", (source,))
-            files = [path for part in parts for path in getattr(part, "files", ())]
+            files = [path for part in _prepared(source) for path in part.files]
             if files:
                 content = "".join(pool.map(file_digest, files))
                 digests[f"{name}_files_sha256"] = hashlib.sha256(content.encode()).hexdigest()
     return digests
+
+
+def _prepared(source: Source) -> list[PreparedSource]:
+    """Returns the prepared data sets that a source consists of."""
+    if isinstance(source, PreparedSource):
+        return [source]
+    return [part for inner in getattr(source, "sources", ()) for part in _prepared(inner)]
 
 
 def _common_groups(one: str, first: PreparedSource, other: str, second: PreparedSource) -> list[str]:

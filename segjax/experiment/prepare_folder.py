@@ -208,8 +208,8 @@ def _why_empty(plan: Plan) -> str:
     aside = [one for one in plan.decisions if one.action == "quarantined"]
     details: dict[str, list[str]] = defaultdict(list)
     for one in aside:
-        found = next(found for found in one.findings if KINDS[found.kind].action == "quarantine")
-        details[found.kind].append(f"{one.item.key}: {found.detail}")
+        cause = next(finding for finding in one.findings if KINDS[finding.kind].action == "quarantine")
+        details[cause.kind].append(f"{one.item.key}: {cause.detail}")
     reasons = "; ".join(
         f"{len(of_kind)} for {kind} ({KINDS[kind].title}, such as {of_kind[0]}): {KINDS[kind].remedy}"
         for kind, of_kind in sorted(details.items(), key=lambda entry: -len(entry[1]))[:NAMED]

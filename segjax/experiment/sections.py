@@ -61,6 +61,7 @@ class DatasetConfig(Settings):
     data_dir: str | None = None
     classes: tuple[str, ...] | None = None
     headline: str | None = None
+    train_images: Count | None = None
     allow_leaks: bool = False
 
 
@@ -76,7 +77,7 @@ class WeightsConfig(Settings):
     """The fields of the section `model` that are not for the network."""
 
     weights: str | None = None
-    frozen: tuple[str, ...] = ()
+    frozen: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

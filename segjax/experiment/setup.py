@@ -18,6 +18,7 @@ from segjax.data.augmentation.policy import make_augment
 from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.data.stream import Stream
+from segjax.data.subset import random_images
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError, choose
 from segjax.experiment.section_reading import config_section
@@ -75,6 +76,7 @@ def open_split(config: ConfigDict, split: str) -> Source:
     choose(SPLITS, "--split", split)
     names, classes = config.dataset.name.split("+"), config.dataset.get("classes")
     sources = [open_source(name, config.dataset[split], data_dir=config.dataset.data_dir) for name in names]
+    source: Source
     if len(sources) == 1 and classes is None:
         source = sources[0]
     else:
@@ -82,6 +84,8 @@ def open_split(config: ConfigDict, split: str) -> Source:
             source = MixedSource(sources, classes)
     if config.dataset.get("headline") is not None:
         choose(source.class_names[1:], "config.dataset.headline", config.dataset.headline)
+    if split == "train" and config.dataset.get("train_images") is not None:
+        return random_images(source, config.dataset.train_images, seed=config.seed)
     return source
 
 
@@ -219,7 +223,7 @@ def restore_params(workdir: Path, config: ConfigDict, metadata: ModelMetadata) -
 
 def _frozen_leaves(config: ConfigDict, params: Params) -> PyTree:
     """Returns True for parameters that are not trained: constants, and the modules in the config."""
-    modules = tuple(config.model.get("frozen", ()))
+    modules = tuple(config.model.get("frozen") or ())
     for module in modules:
         choose(params, "config.model.frozen", module)
     return {

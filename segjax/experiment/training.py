@@ -52,7 +52,7 @@ from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.cost import KeyedStep
 from segjax.train.loop import FitConfig, Result, fit
-from segjax.train.processes import all_or_none, check_equal
+from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume
 from segjax.train.rollback import Rollback, with_rollbacks
 from segjax.train.sharding import batch_part
@@ -106,12 +106,13 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, pr
             )
 
         # 3. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
-        if has_svm(config) and is_first and not (workdir / rcnn_svm.FILE).exists():
-            _fit_svm(config, workdir, metadata, source)
+        if has_svm(config):
+            with all_or_none("the fit of the SVMs", limit=LONG_LIMIT):
+                if is_first and not (workdir / rcnn_svm.FILE).exists():
+                    _fit_svm(config, workdir, metadata, source)
 
         # 4. The decoder takes the settings that are best on the validation split.
-        is_large = len(validation) >= decoder_fit.MIN_IMAGES
-        if config.predict.fit and is_large and is_first:
+        if config.predict.fit and len(validation) >= decoder_fit.MIN_IMAGES:
             fit_run(config, workdir, validation)
     return result
 
@@ -164,7 +165,7 @@ def _check_processes(provenance: Provenance) -> None:
 
 
 def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: bool = False) -> DecoderFit:
-    """Fits the decoder of a trained run, and stores the result in its folder.
+    """Fits the decoder of a trained run, and stores the result in its folder; all processes call it.
 
     Args:
       config: config of the run.
@@ -172,15 +173,19 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
       validation: the validation split.
       again: whether to replace an earlier fit for the same step, or one that is damaged.
     """
-    opened = open_run(workdir, fitted=False)
-    earlier = None if again else decoder_fit.load(workdir)
+    with all_or_none("the network to fit"):
+        opened = open_run(workdir, fitted=False)
+        earlier = None if again else decoder_fit.load(workdir)
+    check_equal(f"{opened.digest} {earlier}", "network")
     if earlier is not None and earlier.step == opened.step:
         return earlier
     with config_section("config.predict"):
         result = fit_decoder(
             cast(Predictor, opened.method), validation, step=opened.step or 0, fixed=config.predict.fixed
         )
-    decoder_fit.save(result, workdir)
+    with all_or_none("the file of the decoder"):
+        if jax.process_index() == 0:
+            decoder_fit.save(result, workdir)
     return result
 
 

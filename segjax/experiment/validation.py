@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from segjax.data.records import Source
 from segjax.evaluation.evaluate import evaluate
 from segjax.inference.predictor import Predictor
 from segjax.metrics.scores import Scores
-from segjax.segmentation import Segmentation
+from segjax.train.processes import spread
 from segjax.typing import Params
 
 # Number of validations in a row without a correct pixel of a class, or without an instance, until that
@@ -30,6 +31,8 @@ CAUSES = (
 class Validation:
     """Validates parameters on the validation split; warns of classes that a network no longer predicts.
 
+    Each of several processes segments a part of the images, and all have the same scores.
+
     Args:
       predictor: the method, whose parameters are replaced.
       source: the validation split.
@@ -41,29 +44,23 @@ class Validation:
         self._missed: Counter[str] = Counter()
 
     def __call__(self, params: Params, check: Callable[[], None]) -> dict[str, Any]:
-        """Returns the `validation_metrics` of parameters; `check` is called before each image."""
+        """Returns the `validation_metrics` of parameters on one device; calls `check` before each image."""
         self._predictor.params = params
-        predicted: Counter[int] = Counter()
+        scores = evaluate(
+            self._predictor,
+            self._source,
+            headline=self._headline,
+            spread=functools.partial(spread, purpose="the validation", bar=False, check=check),
+        ).scores
+        self._warn_of_collapse(scores)
+        return validation_metrics(scores)
 
-        def method(image: np.ndarray) -> Segmentation:
-            check()
-            segmentation = self._predictor(image)
-            predicted.update(segmentation.classes.tolist())
-            return segmentation
-
-        scores = evaluate(method, self._source, headline=self._headline).scores
-        metrics = validation_metrics(scores)
-        names = self._source.class_names
-        self._warn_of_collapse(metrics["iou"], {names[index]: count for index, count in predicted.items()})
-        return metrics
-
-    def _warn_of_collapse(self, iou: dict[str, float | None], predicted: dict[str, int]) -> None:
-        """Warns of what is missing for some validations; `predicted` is the number of instances by class."""
-        # None is the IoU of a class that the split does not have.
-        missed = {name: value == 0 for name, value in iou.items()}
-        missed[FOREGROUND] = not predicted and any(
-            iou[name] is not None for name in self._source.class_names[1:]
-        )
+    def _warn_of_collapse(self, scores: Scores) -> None:
+        """Warns of classes that are missing for some validations."""
+        # NaN is the IoU of a class that the split does not have.
+        missed = {name: value == 0 for name, value in scores.iou.items()}
+        is_present = any(not np.isnan(scores.iou[name]) for name in scores.per_class)
+        missed[FOREGROUND] = is_present and scores.all.n_pred == 0
         for name, is_missed in missed.items():
             self._missed[name] = self._missed[name] + 1 if is_missed else 0
         collapsed = [name for name in missed if self._missed[name] >= COLLAPSED]
@@ -71,7 +68,7 @@ class Validation:
             what = f"No pixel of class {name!r} was right"
             if name == FOREGROUND:
                 what = "No instance of any class was predicted"
-            elif name not in predicted:
+            elif name in scores.per_class and scores.per_class[name].n_pred == 0:
                 what = f"No instance of class {name!r} was predicted"
             logging.warning("%s in the last %d validations: %s", what, self._missed[name], CAUSES)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.preprocess import DIAMETER_SCALES, resize_image
+from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tiling import Windows, predict_tiled
 from segjax.models.margin import receptive_margin
@@ -42,6 +43,7 @@ class DensePredictor:
     def __post_init__(self) -> None:
         predict = self.task.predict
         self._predict = jax.jit(_mean_over_flips(predict) if self.config.flips else predict)
+        self._replicas = Replicas()
         self._single = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
         self._several: Windows | None = None
 
@@ -79,7 +81,8 @@ class DensePredictor:
 
     def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
         windows = self._choose_windows(prepared)
-        return predict_tiled(lambda images: self._predict(self.params, images), prepared, windows)
+        params = self._replicas.here(self.params)
+        return predict_tiled(lambda images: self._predict(params, images), prepared, windows)
 
     def _choose_windows(self, prepared: np.ndarray) -> Windows:
         """Returns the windows for an image; computes the margin when an image first needs several."""

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from segjax.inference.outlines import classical_outlines
+from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tile_merging import predict_and_merge
 from segjax.inference.tiling import Windows
@@ -38,6 +39,7 @@ class ObjectPredictor:
     def __post_init__(self) -> None:
         self._predict = jax.jit(self.task.predict)
         self._propose = jax.jit(self.task.propose)
+        self._replicas = Replicas()
         self._windows = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
 
     def __call__(self, image: np.ndarray) -> Segmentation:
@@ -52,9 +54,9 @@ class ObjectPredictor:
         """Returns the region proposals [P, 4] float32 of an image [H, W, C] as it was read, in its pixels."""
         if self.proposer is not None:
             return self.proposer(image)
-        prepared = self.prepare(image)
+        prepared, params = self.prepare(image), self._replicas.here(self.params)
         merged = predict_and_merge(
-            lambda windows, size, _: self._propose(self.params, windows, size),
+            lambda windows, size, _: self._propose(params, windows, size),
             prepared,
             self._windows,
         )
@@ -69,10 +71,10 @@ class ObjectPredictor:
           "valid" [N], "masks" [N, M, M] inside the boxes if the network predicts masks, else [N] cutouts by
           kind of outline, see `classical_outlines`; and "shape", the image's `(H, W)`.
         """
-        prepared = self.prepare(image)
+        prepared, params = self.prepare(image), self._replicas.here(self.params)
         to_image = _to_image(image, prepared)
         merged = predict_and_merge(
-            lambda windows, size, proposals: self._predict(self.params, windows, size, proposals),
+            lambda windows, size, proposals: self._predict(params, windows, size, proposals),
             prepared,
             self._windows,
             proposals=None if self.proposer is None else self.proposer(image) / to_image,

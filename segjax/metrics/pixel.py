@@ -11,6 +11,9 @@ from segjax.metrics.counts import Counts
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 
+# Pixels that are counted at a time; so many stay in the cache of a processor.
+BLOCK = 2**16
+
 
 @dataclasses.dataclass(frozen=True)
 class PixelScores:
@@ -21,12 +24,16 @@ class PixelScores:
       dice: 2 TP / (2 TP + FP + FN) by class.
       mean_iou: mean over the classes that have an IoU, background included.
       pixel_accuracy: fraction of the pixels with the correct class.
+      pixel_precision: TP / (TP + FP) by class.
+      pixel_recall: TP / (TP + FN) by class.
     """
 
     iou: dict[str, float]
     dice: dict[str, float]
     mean_iou: float
     pixel_accuracy: float
+    pixel_precision: dict[str, float]
+    pixel_recall: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,17 +68,21 @@ class PixelStatistics(Counts):
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
-        counted = truth.semantic != IGNORE
-        rows, columns = truth.semantic[counted], prediction.semantic[counted]
+        rows, columns = truth.semantic.ravel(), prediction.semantic.ravel()
+        if rows.min(initial=0) == IGNORE:
+            counted = rows != IGNORE
+            rows, columns = rows[counted], columns[counted]
         for name, classes in (("truth", rows), ("prediction", columns)):
             if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
                 raise ValueError(
                     f"the {name} holds classes {classes.min()}..{classes.max()}, but there are"
                     f" {num_classes} classes, 0..{num_classes - 1}"
                 )
-        pairs = rows.astype(np.int64) * num_classes + columns
-        counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-        return cls(counts.astype(np.int64))
+        counts = np.zeros(num_classes**2, np.int64)
+        for start in range(0, rows.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            counts += np.bincount(rows[block] * num_classes + columns[block], minlength=num_classes**2)
+        return cls(counts.reshape(num_classes, num_classes))
 
     def compute(self, class_names: Sequence[str]) -> PixelScores:
         """Returns the scores over all pooled pixels.
@@ -84,14 +95,20 @@ class PixelStatistics(Counts):
         if len(class_names) != len(self.confusion):
             raise ValueError(f"{len(class_names)} names for {len(self.confusion)} classes")
         hits = np.diag(self.confusion)
-        sizes = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)  # 2 TP + FP + FN
-        iou, dice = _ratio(hits, sizes - hits), _ratio(2 * hits, sizes)
-        present = sizes > 0
+        true, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        iou = _ratio(hits, true + predicted - hits)
+        present = true + predicted > 0
+
+        def by_class(values: np.ndarray) -> dict[str, float]:
+            return dict(zip(class_names, values.tolist(), strict=True))
+
         return PixelScores(
-            iou=dict(zip(class_names, iou.tolist(), strict=True)),
-            dice=dict(zip(class_names, dice.tolist(), strict=True)),
+            iou=by_class(iou),
+            dice=by_class(_ratio(2 * hits, true + predicted)),
             mean_iou=float(_ratio(iou[present].sum(), present.sum())),
             pixel_accuracy=float(_ratio(hits.sum(), self.confusion.sum())),
+            pixel_precision=by_class(_ratio(hits, predicted)),
+            pixel_recall=by_class(_ratio(hits, true)),
         )
 
 

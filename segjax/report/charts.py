@@ -15,6 +15,11 @@ from segjax.report.overlays import colour_of
 # The axis of a histogram is logarithmic if the largest value is more than this times the smallest.
 LOGARITHMIC = 30.0
 LINE_COLOUR = "#0b62a8"
+# Okabe and Ito's colours, which colour-blind readers distinguish; without yellow, which is faint on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+# Markers and dashes repeat after another number of series than the colours.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", ":", "-.")
 
 
 def line_chart(points: Sequence[tuple[float, float]]) -> bytes | None:
@@ -82,20 +87,73 @@ def histogram(
     return _png(figure)
 
 
-def bars(values: Mapping[str, float], *, title: str, colours: Mapping[str, int] | None = None) -> bytes:
+def scatter(points: Mapping[str, tuple[float, float]], *, x: str, y: str) -> bytes:
+    """Draws a dot with a name for each point.
+
+    Args:
+      points: `(x, y)` by name, with x above 0.
+      x: written below the horizontal axis.
+      y: written beside the vertical axis.
+    """
+    figure, axes = _figure(max(3.4, 0.6 + 0.17 * len(points)))
+    for index, (name, (horizontal, vertical)) in enumerate(points.items()):
+        axes.plot(
+            horizontal,
+            vertical,
+            MARKERS[index % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            markersize=8,
+            label=_plain(name),
+        )
+    values = [horizontal for horizontal, _ in points.values()]
+    if max(values) > LOGARITHMIC * min(values):
+        axes.set_xscale("log")
+    axes.margins(0.1)
+    _describe(axes, x, y)
+    return _png(figure)
+
+
+def curves(values: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> bytes:
+    """Draws several curves.
+
+    Args:
+      values: `(x, y)` by rising x, for each name.
+      x: written below the horizontal axis.
+      y: written beside the vertical axis.
+    """
+    figure, axes = _figure(max(3.4, 0.6 + 0.17 * len(values)))
+    for index, (name, points) in enumerate(values.items()):
+        axes.plot(
+            *zip(*points, strict=True),
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=DASHES[index % len(DASHES)],
+            label=_plain(name),
+        )
+    _describe(axes, x, y)
+    return _png(figure)
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    title: str,
+    colours: Mapping[str, int] | None = None,
+    fmt: str = "%g",
+) -> bytes:
     """Draws one bar for each name.
 
     Args:
       values: height of each bar, by name.
       title: title of the chart.
       colours: class index by name, for its colour.
+      fmt: format of the numbers at the bars.
     """
     figure, axes = _figure(1.1 + 0.28 * max(len(values), 1), title)
     names = list(values)[::-1]
     shades = [_shade((colours or {}).get(name, 2)) for name in names]
     axes.bar_label(
         axes.barh([_plain(name) for name in names], [values[name] for name in names], color=shades),
-        fmt="%g",
+        fmt=fmt,
         fontsize=8,
         padding=3,
     )
@@ -110,6 +168,13 @@ def _figure(height: float, title: str = "") -> tuple[Figure, Axes]:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _describe(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.grid(alpha=0.4)
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from segjax.metrics.instance import InstanceScores
+from segjax.metrics.instance_scores import InstanceScores
 from segjax.metrics.scores import Scores
 
 # Displayed scores; higher is better for all.

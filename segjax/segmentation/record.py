@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon as fill_polygon
 
-from segjax.segmentation.masks import Cutout, map_classes, paint
+from segjax.segmentation.masks import Cutout, map_classes, paint, renumber
 from segjax.typing import IGNORE
 
 
@@ -106,18 +106,15 @@ class Segmentation:
             raise ValueError(
                 f"a label map is a 2-D array of integers, not {labels.dtype} of shape {labels.shape}"
             )
-        ids, dense = np.unique(labels, return_inverse=True)
-        if ids.size and ids[0] < 0:
-            raise ValueError(f"a label map holds ids of at least 0, not {ids[0]}")
-        dense = dense.reshape(labels.shape) + (0 if ids.size and ids[0] == 0 else 1)
-        count = int((ids != 0).sum())
+        if labels.min(initial=0) < 0:
+            raise ValueError(f"a label map holds ids of at least 0, not {labels.min()}")
+        dense, count = renumber(labels)
         per_instance = np.ones(count, np.int32) if classes is None else np.asarray(classes, np.int32)
         confidence = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
         if len(per_instance) != count:
             raise ValueError(f"{count} instances in the label map but {len(per_instance)} classes")
-        if semantic is None:
-            semantic = map_classes(dense, per_instance)
-        return cls(dense.astype(np.int32), per_instance, confidence, np.asarray(semantic).astype(np.int32))
+        semantic = map_classes(dense, per_instance) if semantic is None else np.array(semantic, np.int32)
+        return cls(dense, per_instance, confidence, semantic)
 
     @classmethod
     def from_polygons(

@@ -88,7 +88,7 @@ class Checkpoints(StateReader):
             raise self._refused(error) from error
 
     def record_validation(self, step: int, progress: dict[str, Any], score: float) -> None:
-        """Adds the result of the validation to a saved step.
+        """Adds the result of the validation to a saved step; all processes call it.
 
         Args:
           step: the step.
@@ -96,12 +96,13 @@ class Checkpoints(StateReader):
           score: validation score, higher is better; determines the best checkpoint.
         """
         self.wait()
-        if jax.process_index() == 0:
-            try:
-                write_validation(self.folder / str(step), score, progress)
-            except OSError as error:
-                raise self._refused(error) from error
-            self._rotate()
+        with all_or_none("the validation score"):
+            if jax.process_index() == 0:
+                try:
+                    write_validation(self.folder / str(step), score, progress)
+                except OSError as error:
+                    raise self._refused(error) from error
+                self._rotate()
 
     def is_validated(self, step: int) -> bool:
         """Returns whether the result of the validation is stored with a step; all processes call it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import signal
 import time
@@ -13,18 +14,17 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
 
 from segjax.settings import Count, NonNegativeInt, Settings
 from segjax.train.checkpoint import Checkpoints, is_better
 from segjax.train.cost import KeyedStep
 from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
-from segjax.train.processes import exchange
+from segjax.train.processes import exchange, is_stop_requested
 from segjax.train.profiling import Observer
 from segjax.train.reporting import FINITE, Reporter
 from segjax.train.resume import Start
-from segjax.train.sharding import batch_sharding
+from segjax.train.sharding import batch_sharding, on_one_device
 from segjax.train.state import State
 from segjax.typing import Array, Batch, Params
 
@@ -33,7 +33,8 @@ RESUME = "the same command resumes from there"
 
 # Opens an iterator over `(step, batch)` that begins at a step; while it is open, batches are made ahead.
 Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str, Any]]]]]
-# `(parameters, check) -> metrics`; it calls `check()` between two images.
+# `(parameters on one device, check) -> metrics`; it calls `check()` between two images, equally often in all
+# processes.
 Validate = Callable[[Params, Callable[[], None]], dict[str, Any]]
 
 
@@ -122,7 +123,7 @@ def fit(
 
         def run_validation(done: int, params: Params) -> None:
             assert validate is not None
-            metrics = validate(params, asked.check)
+            metrics = validate(on_one_device(params), functools.partial(_check_together, asked))
             # Processors may differ in the last bit, and with it in the decision to stop.
             score = float(exchange(repr(float(metrics["score"])), "the validation score")[0])
             log.write(done, {"validation": metrics})
@@ -147,7 +148,7 @@ def fit(
             reporter.report_previous()
             reporter.previous = done, metrics, len(placed["image"])
             validating = is_validating(done)
-            stopping = _is_asked_to_stop(asked, done) and (validating or done < config.steps)
+            stopping = _is_asked_to_stop(asked) and (validating or done < config.steps)
             if validating or stopping or _is_due(done, config.checkpoint_every, config.steps):
                 observer.pause()
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
@@ -196,18 +197,24 @@ def _put(batch: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Batch:
     return cast(Batch, arrays)
 
 
-def _is_asked_to_stop(asked: Interruption, done: int) -> bool:
-    """Returns whether to stop after a step.
-
-    If there are several processes, any of them may receive the signal; JAX's coordinator makes all stop after
-    the same step. Otherwise, signals are caught from the end of the first step on.
-    """
-    if jax.process_count() > 1:
-        if multihost_utils.reached_preemption_sync_point(done):
-            asked.number = signal.SIGTERM  # which another process may have received
-        return asked.number is not None
-    asked.arm()
+def _is_asked_to_stop(asked: Interruption) -> bool:
+    """Returns whether to stop after a step; without other processes, signals are caught from now on."""
+    if jax.process_count() == 1:
+        asked.arm()
+    _ask_all(asked)
     return asked.number is not None
+
+
+def _ask_all(asked: Interruption) -> None:
+    """Notes a signal that another process may have received: all stop after the same step or image."""
+    if is_stop_requested():
+        asked.number = signal.SIGTERM
+
+
+def _check_together(asked: Interruption) -> None:
+    """Raises `Interrupted` if any process was asked to stop."""
+    _ask_all(asked)
+    asked.check()
 
 
 def _update_best(progress: dict[str, Any], step: int, score: float, patience: int) -> None:

@@ -5,14 +5,14 @@ Batches are split over "data" and "fsdp", parameters over "fsdp", and the rows o
 
 import dataclasses
 import math
-from typing import Annotated
+from typing import Annotated, cast
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import InputError
 from segjax.settings import Count, Range, Settings
-from segjax.typing import PyTree
+from segjax.typing import Params, PyTree
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -104,6 +104,19 @@ def batch_part(mesh: Mesh) -> BatchPart:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array that every device holds in full."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_one_device(params: Params) -> Params:
+    """Returns parameters on the first device of this process, each gathered from the devices of its mesh.
+
+    All processes of the mesh call it. Programs of one process can use the result, whatever the others do.
+    """
+
+    def gather(leaf: jax.Array) -> jax.Array:
+        mesh = cast(NamedSharding, leaf.sharding).mesh
+        return jax.device_put(leaf, replicated(cast(Mesh, mesh))).addressable_data(0)
+
+    return jax.tree.map(gather, params)
 
 
 def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:

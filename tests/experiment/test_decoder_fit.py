@@ -16,6 +16,7 @@ from segjax.models.detectors import create_detector
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.semantic import SemanticConfig, SemanticTask
+from tests.train.threads import run_processes
 
 
 class Copy:
@@ -78,6 +79,20 @@ def test_fixed_settings_keep_their_value():
     assert set(result.settings) == {"foreground_threshold"}
     with pytest.raises(InputError, match=r"fixed names decoder\.sigma: choose among foreground_threshold"):
         fit_decoder(predictor(), Records(), step=7, fixed=("decoder.sigma",))
+
+
+def test_several_processes_fit_what_one_fits(monkeypatch):
+    fixed = ("decoder.h", "decoder.smoothing", "min_fraction")
+
+    def work():
+        return fit_decoder(predictor(), Records(), step=7, fixed=fixed)
+
+    results, several = run_processes(monkeypatch, 2, work)
+    assert results == [work()] * 2
+    assert len(results[0].tried) > 5
+    # All stop together, while they predict or search.
+    results, _ = run_processes(monkeypatch, 2, work, stop_at=several.calls[0])
+    assert [result.exit_code for result in results] == [143, 143]
 
 
 def test_the_result_is_used_for_its_step_only(fit, tmp_path, caplog):

@@ -60,6 +60,20 @@ def test_parts_of_one_split_must_not_share_a_group(tmp_path, staged):  # noqa: F
         check_leaks(config_of(tmp_path, validation="train"))
 
 
+def test_few_training_images_are_checked_and_digested_as_all_of_them(tmp_path, staged):  # noqa: F811
+    make(tmp_path, staged, {"train": range(4), "test": (4, 5)})
+    config = config_of(tmp_path)
+    splits = {split: open_split(config, split) for split in ("train", "validation")}
+    config.dataset.train_images = 1
+    few = open_split(config, "train")
+    assert (len(few), len(few.groups())) == (1, 1)
+    assert len(open_split(config, "validation")) == 2
+    assert data_digests(splits | {"train": few}) == data_digests(splits)
+    config.dataset.validation = "train"
+    with pytest.raises(InputError, match="train and validation both have images of g0, g1"):
+        check_leaks(config)
+
+
 def test_a_clean_split_and_made_up_data_pass(tmp_path, staged):  # noqa: F811
     make(tmp_path, staged, {"train": range(2), "validation": (2, 3), "test": (4, 5)})
     config = config_of(tmp_path, validation="validation")

@@ -173,14 +173,6 @@ def test_a_policy_survives_the_folder_of_a_run(tmp_path):
     assert read_config(tmp_path).augment.to_dict() == config.augment.to_dict()
 
 
-def test_the_sweep_overrides_fields_that_exist():
-    config = semantic.get_config()
-    overrides = list(semantic.sweep())
-    assert len(overrides) == 4
-    for override in overrides:
-        config.update_from_flattened_dict(override)
-
-
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

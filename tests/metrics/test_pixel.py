@@ -3,11 +3,13 @@ import math
 import numpy as np
 import pytest
 
+from segjax.metrics import pixel
 from segjax.metrics.pixel import PixelStatistics
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
 from tests.oracles import pixel as oracle
 
+NAN = math.nan
 NAMES = ("background", "nucleus", "micronucleus")
 
 
@@ -35,6 +37,17 @@ def test_agrees_with_one_pixel_at_a_time(seed):
     for index, name in enumerate(NAMES):
         iou, dice = oracle.iou_and_dice(expected, index)
         np.testing.assert_allclose([scores.iou[name], scores.dice[name]], [iou, dice], rtol=1e-12)
+        rates = oracle.precision_and_recall(expected, index)
+        np.testing.assert_allclose(
+            [scores.pixel_precision[name], scores.pixel_recall[name]], rates, rtol=1e-12
+        )
+
+
+def test_large_images_are_counted_in_blocks(monkeypatch):
+    truth, prediction = (of_classes(classes) for classes in random_pair(0))
+    expected = PixelStatistics.of(truth, prediction, 3).confusion
+    monkeypatch.setattr(pixel, "BLOCK", 7)
+    np.testing.assert_array_equal(PixelStatistics.of(truth, prediction, 3).confusion, expected)
 
 
 def test_a_case_by_hand():
@@ -46,6 +59,12 @@ def test_a_case_by_hand():
     assert scores.iou == {"background": 2 / 5, "nucleus": 2 / 4, "micronucleus": 0}
     assert scores.dice == {"background": 4 / 7, "nucleus": 4 / 6, "micronucleus": 0}
     assert scores.pixel_accuracy == 4 / 7
+    assert scores.pixel_precision == {
+        "background": 2 / 4,
+        "nucleus": 2 / 3,
+        "micronucleus": pytest.approx(NAN, nan_ok=True),
+    }
+    assert scores.pixel_recall == {"background": 2 / 3, "nucleus": 2 / 3, "micronucleus": 0}
     assert scores.mean_iou == pytest.approx((2 / 5 + 2 / 4 + 0) / 3)
 
 
@@ -67,9 +86,9 @@ def test_without_a_judged_pixel_there_is_no_score():
 def test_adding_is_pooling_the_images():
     pairs = [random_pair(seed) for seed in range(3)]
     parts = [PixelStatistics.of(of_classes(t), of_classes(p), 3) for t, p in pairs]
-    whole = PixelStatistics.of(*(of_classes(np.concatenate(maps)) for maps in zip(*pairs, strict=True)), 3)
+    joined = PixelStatistics.of(*(of_classes(np.concatenate(maps)) for maps in zip(*pairs, strict=True)), 3)
     pooled = sum(parts, start=PixelStatistics.empty(3))
-    np.testing.assert_array_equal(pooled.confusion, whole.confusion)
+    np.testing.assert_array_equal(pooled.confusion, joined.confusion)
 
 
 def test_says_what_does_not_fit():

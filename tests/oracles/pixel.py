@@ -23,3 +23,9 @@ def iou_and_dice(counts, index):
     if tp + fp + fn == 0:
         return math.nan, math.nan
     return tp / (tp + fp + fn), 2 * tp / (2 * tp + fp + fn)
+
+
+def precision_and_recall(counts, index):
+    tp, classes = counts[index][index], range(len(counts))
+    predicted, true = sum(counts[k][index] for k in classes), sum(counts[index][k] for k in classes)
+    return tp / predicted if predicted else math.nan, tp / true if true else math.nan

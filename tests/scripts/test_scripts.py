@@ -109,7 +109,7 @@ def test_the_benchmark_times_methods_without_weights(environment):
 
 NEEDS = {
     "benchmark": (),
-    "ablate": ("--config=configs/classical.py", "--out=nowhere"),
+    "ablate": ("--config=configs/classical.py", "--workdir=nowhere"),
     "train": ("--config=configs/synthetic.py", "--workdir=nowhere"),
     "evaluate": (),
     "predict": ("--workdir=nowhere", "--images=nowhere", "--out=nowhere"),
@@ -137,9 +137,8 @@ NEEDS = {
         ("train", ("--config.augment.noise=-0.5",), ["augment.noise", "-0.5"]),
         ("train", ("extra",), ["extra", "--name=value"]),
         ("benchmark", (), ["--config", "--suite=classical"]),
-        ("ablate", ("--sweep=h",), ["--sweep=h", "field=value"]),
-        ("ablate", ("--config=configs/synthetic.py",), ["has no sweep", "--sweep"]),
-        ("ablate", ("--score=beauty",), ["beauty", "AJI"]),
+        ("ablate", ("--sweep=nothing",), ["--sweep=nothing", "encoders"]),
+        ("ablate", ("--sweep=seed=1", "--shard=2/2"), ["--shard=2/2", "from 0"]),
         ("evaluate", (), ["--workdir", "--config"]),
         ("evaluate", ("--workdir=nowhere",), ["nowhere", "segjax train"]),
         ("evaluate", ("--config=configs/classical.py:method=magic",), ["magic", "watershed"]),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from segjax.configs import semantic
@@ -12,6 +13,10 @@ from segjax.data.augmentation.policy import OPERATIONS
 from segjax.data.records import Record
 from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
+from segjax.train.cost import KeyedStep
+from segjax.train.loop import FitConfig
+from segjax.train.sharding import make_mesh, replicated
+from segjax.train.state import make_state
 from tests.representations.scenes import touching
 from tests.train import toy
 
@@ -189,3 +194,60 @@ def test_data_parallel_training_sends_the_gradients_once(scaling):
         <= sum(exchange.size for exchange in found)
         <= trained + state.params["norm"]["mean"].nbytes + 64
     )
+
+
+def test_what_the_loop_adds_is_that_of_its_steps_without_what_happens_once(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import loop
+
+    steps = loop.LONG - loop.SHORT
+    seconds = {
+        "step": 0.2 * loop.STEPS,
+        "bare": 0.001 * steps,
+        "short": 3 + 0.004 * loop.SHORT,  # 3 s once, 4 ms for each step
+        "long": 3 + 0.004 * loop.LONG,
+        "digests": 0.1,
+        "checkpoint": 0.5,
+    }
+    times = {name: [(value, 2 * value), (value, 2 * value)] for name, value in seconds.items()}
+    lines = loop.table(times, interval=100).splitlines()
+    assert lines == [
+        "time of a training step: 200 ms",
+        "  loop: 3.00 ms, 1.50%",
+        "  digests: 1.00 ms, 0.50%",
+        "  writing checkpoints: 4.00 ms, 2.00%",
+        "processor time of a training step: 400 ms",
+        "  loop: 6.00 ms, 1.50%",
+        "  digests: 2.00 ms, 0.50%",
+        "  writing checkpoints: 8.00 ms, 2.00%",
+    ]
+
+
+def test_the_loop_is_timed_with_a_step_that_only_counts(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import loop
+
+    state = make_state({"kernel": np.ones(2, np.float32)}, optax.identity(), keep_ema=False)
+    state = jax.device_put(state, replicated(make_mesh(data=1, fsdp=1)))
+    metrics = dict.fromkeys(("loss", "consecutive_skips"), jax.ShapeDtypeStruct((), np.float32))
+    counting = KeyedStep(loop.counting_step(metrics), jax.random.key(0))
+    seconds, _ = loop.run_loop(counting, state, toy.batch(0), FitConfig(steps=3))
+    assert seconds > 0
+    after, values = counting(loop.copy(state), toy.batch(0))
+    assert int(after.step) == 1
+    assert values.keys() == metrics.keys()
+    np.testing.assert_array_equal(after.params["kernel"], state.params["kernel"])
+
+
+def test_the_loops_that_evaluation_is_compared_with_say_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import evaluation
+
+    truth, prediction = evaluation.label_images(120, 20, 0)
+    assert len(np.unique(truth)) > 25
+    assert prediction.max() > 36
+    scores = evaluation.score(truth, prediction)
+    expected = [scores.published["hovernet"][name] for name in ("pq", "aji", "aji_plus")]
+    loops = evaluation.hover_net_style(truth, prediction)
+    assert loops[0] == pytest.approx(expected[0])
+    assert all(above >= below for above, below in zip(loops[1:], expected[1:], strict=True))

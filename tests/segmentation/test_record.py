@@ -147,3 +147,10 @@ def test_refuses_contradictions():
         Segmentation.from_labels(np.array([[0, 1]]), classes=[1, 1])
     with pytest.raises(ValueError, match="colour"):
         colour_ids(np.zeros((2, 2), np.uint8))
+
+
+def test_ids_may_have_gaps_of_any_size():
+    small, large = np.array([[3, 0], [3, 9]], np.uint8), np.array([[2**40, 5], [2**40, 7]])
+    for labels, expected in ((small, [[1, 0], [1, 2]]), (large, [[3, 1], [3, 2]])):
+        assert Segmentation.from_labels(labels).labels.tolist() == expected
+        assert Segmentation.from_labels(labels.astype(np.uint64)).labels.tolist() == expected

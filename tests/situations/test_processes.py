@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.launch import FIRST_PORT, NUM_PORTS
 from segjax.train.log import read_log
+from tests.train import toy
 from tests.train.test_checkpoint import damage_file
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +150,29 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step(tmp_path, undistur
     assert codes == [143, 143], errors
     (step,) = {re.search(r"stopped after step (\d+) of 600", error).group(1) for error in errors}
     assert (tmp_path / "checkpoints" / step).exists()
+
+
+def test_processes_validate_a_part_of_the_images_each_and_stop_between_the_same_images(tmp_path):
+    processes = start(tmp_path, 2, "--fsdp=2", "--images=80", "--wait_image=45")
+    wait_for(tmp_path / "waiting0")
+    processes[0].send_signal(signal.SIGTERM)
+    codes, outputs, errors = finish(processes)
+    assert codes == [143, 143], errors
+    for error in errors:
+        assert "stopped; the same command resumes from the last checkpoint" in error
+    # Each validated 40 images after step 4, and was stopped in the validation after step 6.
+    (count,) = {int(re.search(r"validated (\d+) images", out).group(1)) for out in outputs}
+    assert 45 <= count < 80
+    logged = [entry for entry in read_log(tmp_path / "log.jsonl") if "validation/score" in entry]
+    assert [entry["step"] for entry in logged] == [4]
+    # All images on one device, with the parameters that were split over two processes.
+    _, state, _ = toy.setup()
+    params, step = CheckpointReader(tmp_path / "checkpoints").restore_params(state.eval_params)
+    assert step == 4
+    alone = toy.validation(80)(params, lambda: None)
+    assert 0 < alone["ap"]["0.5"] < 1
+    assert logged[0]["validation/score"] == alone["score"]
+    assert logged[0]["validation/aji"] == alone["aji"]
 
 
 def test_processes_that_share_an_image_learn_what_one_learns(tmp_path, undisturbed):

@@ -5,7 +5,7 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.train.optimizer import OptimizerConfig, make_optimizer
-from segjax.train.sharding import check_batch, make_mesh, state_sharding
+from segjax.train.sharding import check_batch, make_mesh, on_one_device, state_sharding
 from segjax.train.state import fingerprint
 from tests.train import toy
 
@@ -37,6 +37,13 @@ def test_parameters_and_their_moments_are_split_over_fsdp():
     for kernel in (state.params["out"], state.ema_params["out"], state.optimizer[2][0].mu["out"]):
         assert kernel.sharding.shard_shape(kernel.shape) == (toy.WIDTH // 4, 4)
     assert state.step.sharding.is_fully_replicated
+
+
+def test_parameters_are_gathered_on_one_device():
+    _, state, _ = toy.setup(data=2, fsdp=4)
+    gathered = on_one_device(state.params)
+    assert fingerprint(gathered) == fingerprint(state.params)
+    assert {device for leaf in jax.tree.leaves(gathered) for device in leaf.devices()} == {jax.devices()[0]}
 
 
 def test_microbatches_average_to_the_whole_batch():

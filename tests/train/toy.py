@@ -3,7 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
+from segjax.data.records import Record
+from segjax.experiment.validation import Validation
 from segjax.segmentation import Segmentation
 from segjax.train.optimizer import OptimizerConfig, make_optimizer
 from segjax.train.sharding import make_mesh, state_sharding
@@ -64,3 +67,40 @@ def setup(*, data=1, fsdp=1, space=1, accumulate=1, steps=20, keep_ema=True, aug
     state = jax.device_put(state, state_sharding(mesh, state))
     step = make_step(instance, optimizer, augment, mesh=mesh, state=state, config=StepConfig(0.9, accumulate))
     return mesh, state, step
+
+
+class Images:
+    """Squares of different sizes in noise."""
+
+    class_names = ("background", "cell")
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        labels = np.zeros((24, 24), np.int32)
+        for number, (row, column) in enumerate(((1, 1), (1, 13), (13, 1), (13, 13)), start=1):
+            labels[row : row + rng.integers(5, 11), column : column + rng.integers(5, 11)] = number
+        image = rng.normal(labels > 0, 0.4).astype(np.float32)
+        return Record(f"image{index}", "one", image[..., None], Segmentation.from_labels(labels))
+
+
+class Thresholder:
+    """Segments what is brighter than a threshold, which depends on the parameters."""
+
+    def __init__(self, before_image):
+        self.params, self.before_image = None, before_image
+        self.predict = jax.jit(lambda params, image: image[..., 0] > 0.5 + 10 * params["out"].mean())
+
+    def __call__(self, image):
+        self.before_image()
+        return Segmentation.from_labels(ndimage.label(np.asarray(self.predict(self.params, image)))[0])
+
+
+def validation(num_images, before_image=lambda: None):
+    """A validation on small images."""
+    return Validation(Thresholder(before_image), Images(num_images), None)

@@ -1,0 +1,13 @@
+"""How many annotated images does a network need?"""
+
+from collections.abc import Iterator
+
+from segjax.ablation.sweeps import Overrides, product, sweep
+from segjax.configs.sweeps.budget import DATASET, SEEDS, small_network
+from segjax.configs.variants import parse
+
+
+def get_sweep(variant: str = "") -> Iterator[Overrides]:
+    """Yields numbers of training images, None for all; each of three seeds draws other images."""
+    dataset = parse(variant, {"dataset": DATASET})["dataset"]
+    return product(small_network(dataset), sweep("dataset.train_images", (None, 5, 10, 20, 50)), SEEDS)

@@ -1,0 +1,32 @@
+"""What should be trained when the network `nuclei` gets 5 to 20 images of another kind?"""
+
+from collections.abc import Iterator
+
+from segjax.ablation.sweeps import Overrides, product, sweep
+from segjax.configs.sweeps.budget import SEEDS
+from segjax.configs.variants import parse
+
+# Images that `nuclei` was not trained on, in colour as its own.
+DATASET = ("tnbc", "monuseg", "nuinsseg", "synthetic")
+FINE_TUNED = {"model.weights": "nuclei", "optimizer.learning_rate": 3e-4}
+STARTS: list[Overrides] = [
+    {"name": "train all", **FINE_TUNED},
+    {"name": "train decoder", **FINE_TUNED, "model.frozen": ("encoder",)},
+    {"name": "train heads", **FINE_TUNED, "model.frozen": ("encoder", "decoder")},
+    {"name": "from scratch"},
+]
+
+
+def get_sweep(variant: str = "") -> Iterator[Overrides]:
+    """Yields what is trained on how many images, with three seeds."""
+    dataset = parse(variant, {"dataset": DATASET})["dataset"]
+    base = {
+        "config": "nuclei",
+        "dataset.name": dataset,
+        "steps": 500,
+        "optimizer.warmup": 20,
+        "train.validate_every": 250,
+    }
+    for images in (5, 10, 20):
+        starts = [{**start, "name": f"{start['name']}, {images} images"} for start in STARTS]
+        yield from product([base], sweep("dataset.train_images", [images]), starts, SEEDS)

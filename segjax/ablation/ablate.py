@@ -1,0 +1,138 @@
+"""Runs the points of sweeps of any config, and compares them in a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from segjax.ablation.measure import SCORES, Evaluating, Measure, measure
+from segjax.ablation.points import Point, describe, expand
+from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
+from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
+from segjax.ablation.table import make_report
+from segjax.errors import InputError, choose
+from segjax.experiment.results_folder import join_first
+from segjax.report.ablation_page import make_columns, markdown, write_ablation
+
+# Seconds between two versions of the table of a sweep that goes on.
+REPORT_EVERY = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationRequest:
+    """What to sweep, and where.
+
+    Attributes:
+      sweeps: values of `--sweep`; the points are their product, and a field in several has its last value.
+      workdir: folder of the sweep.
+      base: config of the points that name none.
+      base_name: its name, which the folder remembers.
+      evaluating: the images that are evaluated.
+      shard: `(I, N)`: only every Nth point, beginning with point I, which counts from 0.
+      retry: whether failed points run again.
+      score: name of the score that ranks the points, in `SCORES`.
+      command: the command, for the table.
+    """
+
+    sweeps: Sequence[str]
+    workdir: Path
+    base: ConfigDict | None = None
+    base_name: str | None = None
+    evaluating: Evaluating = dataclasses.field(default_factory=Evaluating)
+    shard: tuple[int, int] = (0, 1)
+    retry: bool = False
+    score: str = "AP 0.5"
+    command: str = "segjax ablate"
+
+    def __post_init__(self) -> None:
+        choose(SCORES, "--score", self.score)
+        index, count = self.shard
+        if not 0 <= index < count:
+            raise InputError(f"--shard={index}/{count} is not I/N with I from 0 to N - 1")
+
+    def load(self) -> tuple[list[Overrides], str]:
+        """Returns the overrides of all points, and the question of the sweep."""
+        loaded = [load_sweep(text) for text in self.sweeps]
+        return [*product(*(points for points, _ in loaded))], next((text for _, text in loaded if text), "")
+
+    def expand(self, sweep: Iterable[Overrides]) -> list[Point]:
+        """Makes the points of a sweep, see `expand`."""
+        return expand(sweep, self.base, about=self.evaluating._asdict())
+
+    def open(self) -> SweepFolder:
+        """Opens the folder of the sweep.
+
+        Raises:
+          InputError: if it belongs to another sweep.
+        """
+        sweep = SweepFolder(self.workdir)
+        names = [name_of(text) for text in self.sweeps]
+        sweep.claim_for({"sweep": names, "config": self.base_name, **self.evaluating._asdict()})
+        return sweep
+
+
+def ablate(request: AblationRequest, measure: Measure = measure) -> str:
+    """Runs the points of a sweep that are not done, and writes their table.
+
+    Args:
+      request: what to sweep.
+      measure: measures a point.
+
+    Returns:
+      The table to print.
+
+    Raises:
+      InputError: if a point is invalid, which is noticed before the first one runs; if the folder belongs to
+        another sweep; or, after all points and the table, if points failed.
+      OSError: if the disk is full.
+      Interrupted: after SIGTERM or Ctrl-C; the same command resumes.
+    """
+    overrides, question = request.load()
+    points = request.expand(overrides)
+    sweep = request.open()
+    index, count = request.shard
+
+    def report() -> str:
+        made = make_report(
+            points,
+            sweep,
+            score=request.score,
+            title=" x ".join(request.sweeps),
+            question=question,
+            command=request.command,
+        )
+        write_ablation(request.workdir, made)
+        return markdown(made, make_columns(made))
+
+    written = time.monotonic()
+
+    def report_seldom() -> None:
+        nonlocal written
+        if time.monotonic() > written + REPORT_EVERY:
+            report()
+            written = time.monotonic()
+
+    chosen = points[index::count]
+    run_points(chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom)
+    table = f"{report()}\n{request.workdir / 'index.html'}"
+    if failures := failures_of(points, sweep):
+        print(table)
+        raise InputError(
+            f"{len(failures)} of {len(points)} points failed ({join_first(failures)}): correct the cause,"
+            " then give the same command with --retry"
+        )
+    return table
+
+
+def failures_of(points: Iterable[Point], sweep: SweepFolder) -> dict[str, str]:
+    """Returns why each failed point failed, by its folder."""
+    failures = {}
+    for point in points:
+        entry = read_entry(sweep.folder(point) / FAILURE)
+        if entry is not None:
+            failures[point.folder] = f"{describe(point.overrides)}: {entry.get('reason')}"
+    return failures

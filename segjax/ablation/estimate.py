@@ -1,0 +1,100 @@
+"""Lists the points of a sweep with their states, and estimates how long those that are left take."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from segjax.ablation.ablate import AblationRequest
+from segjax.ablation.measure import Evaluating, open_images
+from segjax.ablation.points import SEED, Point, describe
+from segjax.ablation.runs import RESULT, SweepFolder, read_entry, state_of
+from segjax.data.prefetch import prefetch
+from segjax.experiment.methods import make_classical, make_proposer
+from segjax.experiment.setup import make_first_state, make_setup, make_stream, open_split
+from segjax.experiment.workdir import ModelMetadata
+from segjax.train.sharding import batch_sharding
+
+
+def list_points(request: AblationRequest, *, timed: int = 0) -> str:
+    """Returns the points of a sweep with their states; nothing is written.
+
+    Args:
+      request: the sweep.
+      timed: number of training steps, or of images for methods without weights, that are timed for each
+        point that is left, once for all seeds; 0 for an estimate from the points that are done.
+    """
+    points = request.expand(request.load()[0])
+    sweep = SweepFolder(request.workdir)
+    lines, done = [], []
+    left: list[float | None] = []
+    known: dict[str, float] = {}
+    for point in points:
+        folder = sweep.folder(point)
+        result, seconds = read_entry(folder / RESULT), None
+        if result is not None:
+            done.append(float(result["seconds"]))
+        elif timed:
+            same = describe({field: value for field, value in point.overrides.items() if field != SEED})
+            if same not in known:
+                known[same] = estimate(point, request.evaluating, timed)
+            seconds = known[same]
+        left += [] if result is not None else [seconds]
+        state = f"{state_of(folder):12}" + (f"{_minutes(seconds):>14}  " if seconds is not None else "")
+        lines.append(f"{state}{describe(point.overrides)}")
+    return "\n".join([*lines, _summary(len(points), left, done)])
+
+
+def _summary(count: int, left: Sequence[float | None], done: Sequence[float]) -> str:
+    text = f"{count} points, {len(left)} left"
+    known = [seconds for seconds in left if seconds is not None]
+    if known:
+        return f"{text}: about {_minutes(sum(known))}, without the evaluation of networks"
+    if left and done:
+        mean = float(np.mean(done))
+        return f"{text}: about {_minutes(len(left) * mean)}, at {mean:.3g} s for each finished point"
+    return text
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.3g} minutes"
+
+
+def estimate(point: Point, evaluating: Evaluating, timed: int) -> float:
+    """Returns the seconds of a point: its training, or its evaluation if it has no weights.
+
+    Args:
+      point: the point.
+      evaluating: the images that are evaluated.
+      timed: number of steps or images that are timed, after a first one that is not.
+    """
+    config = point.config
+    if point.is_classical:
+        source = open_images(config, evaluating)
+        (name,) = config.methods
+        method = make_classical(config, name)
+        seconds = []
+        for index in range(min(timed + 1, len(source))):
+            image = source[index].image
+            started = time.monotonic()
+            method(image)
+            seconds.append(time.monotonic() - started)
+        return float(np.median(seconds[1:] or seconds)) * len(source)
+    train = open_split(config, "train")
+    metadata = ModelMetadata(tuple(train.class_names), train[0].image.shape[-1])
+    setup = make_setup(config, metadata)
+    stream = make_stream(config, train, setup.task, make_proposer(config))
+    state = make_first_state(config, metadata, setup)
+    key, sharding = jax.random.key(config.seed), batch_sharding(setup.mesh)
+    seconds = []
+    with prefetch(stream, workers=config.data.workers) as batches:
+        for _, batch in itertools.islice(batches, timed + 1):
+            started = time.monotonic()
+            state, _ = setup.step(state, jax.device_put(batch, sharding), key)
+            jax.block_until_ready(state)
+            seconds.append(time.monotonic() - started)
+    return float(np.median(seconds[1:])) * int(config.steps)

@@ -1,0 +1,207 @@
+"""Measures one point of a sweep: trains it if it has weights, and evaluates it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from segjax.ablation.points import Point
+from segjax.data.channels import match_channels
+from segjax.data.records import Source
+from segjax.data.subset import evenly, groups_of
+from segjax.experiment import environment
+from segjax.experiment.classification import make_classifying
+from segjax.experiment.methods import OpenedMethod, open_run
+from segjax.experiment.setup import make_task, open_split, param_shapes, read_run
+from segjax.experiment.training import train
+from segjax.inference.predictor import Detector
+from segjax.metrics.proposals import ProposalStatistics
+from segjax.metrics.scores import Statistics
+from segjax.segmentation import Method
+from segjax.train.log import read_log
+
+# Scores of all data sets, by their names in `OVERALL`.
+SCORES = ("IoU", "Dice", "AP 0.5", "AP 0.75", "F1", "PQ", "AJI")
+# Linux: a peak of resident memory that can be reset.
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Evaluating(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+      split: "train", "validation" or "test".
+      images: maximum number of images; None for all.
+    """
+
+    split: str = "test"
+    images: int | None = None
+
+
+def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any]:
+    """Trains a point, if it has weights, and evaluates it; an interrupted training resumes.
+
+    Args:
+      point: the point.
+      folder: its folder, that of the run.
+      evaluating: the images.
+
+    Returns:
+      The result for JSON: `ratios`, numerator and denominator of every score for every image, by name;
+      `groups`, the group of every image; and what it cost.
+    """
+    config = point.config
+    memory = PeakMemory()
+    started = time.monotonic()
+    cost: dict[str, Any] = {}
+    if point.is_classical:
+        source = open_images(config, evaluating)
+        (name,) = config.methods
+        opened = OpenedMethod(make_classifying(name, config, source.class_names, folder))
+    else:
+        cost["train_seconds"] = train(config, folder).seconds
+        source, opened = open_images(config, evaluating), open_run(folder)
+        cost |= network_cost(folder)
+    prepared = time.monotonic() - started
+    result = score(opened, opened.method, source, config.dataset.headline)
+    return {
+        **result,
+        # A training may be the work of several starts.
+        "seconds": max(prepared, cost.get("train_seconds", 0.0)) + time.monotonic() - started - prepared,
+        "peak_bytes": memory.bytes(),
+        **cost,
+        "environment": environment.hardware_info(),
+    }
+
+
+def open_images(config: ConfigDict, evaluating: Evaluating) -> Source:
+    """Opens the images that are evaluated."""
+    source = open_split(config, evaluating.split)
+    return source if evaluating.images is None else evenly(source, evaluating.images)
+
+
+def score(opened: OpenedMethod, method: Method, source: Source, headline: str | None) -> dict[str, Any]:
+    """Returns the ratios of the scores of every image, its group, and seconds for the median image.
+
+    Args:
+      opened: segments the images.
+      method: the method in it, which may propose regions.
+      source: the images.
+      headline: the class that the scores without a class refer to; the first foreground class if None.
+    """
+    ratios: dict[str, dict[str, tuple[float, float]]] = {}
+    seconds = []
+    for index in tqdm(range(len(source)), desc="evaluate", unit="image", leave=False):
+        record = source[index]
+        started = time.monotonic()
+        prediction = opened(record.image)
+        seconds.append(time.monotonic() - started)
+        statistics = Statistics.of(record.truth, prediction, source.class_names, headline=headline)
+        ratios[record.name] = image_ratios(statistics)
+        if isinstance(method, Detector):
+            image = match_channels(record.image, opened.channels, name=record.name)
+            proposals = ProposalStatistics.of(record.truth, method.propose(image))
+            ratios[record.name]["recall of proposals"] = proposals.recalled, proposals.objects
+    return {
+        "ratios": ratios,
+        "groups": dict(zip(ratios, groups_of(source), strict=True)),
+        # The first image includes compilation.
+        "seconds_per_image": float(np.median(seconds)),
+    }
+
+
+def image_ratios(statistics: Statistics) -> dict[str, tuple[float, float]]:
+    """Returns numerator and denominator of the scores of an image; sums over images give the pooled scores.
+
+    >>> from segjax.segmentation import Segmentation
+    >>> truth = Segmentation.from_labels(np.array([[1, 1, 0, 2]]))
+    >>> ratios = image_ratios(Statistics.of(truth, truth, ("background", "nucleus")))
+    >>> ratios["IoU"], ratios["AP 0.5"], ratios["PQ"]
+    ((3.0, 3.0), (2.0, 2.0), (4.0, 4.0))
+    """
+    (image,) = statistics.images
+    instances = image.per_class[statistics.headline]
+    total = instances.num_true + instances.num_predicted
+    matched = dict(zip(instances.thresholds, instances.matched[0], strict=True))
+    confusion = image.pixel.confusion
+    hits = np.diag(confusion)
+    sizes = confusion.sum(axis=0) + confusion.sum(axis=1)
+    foreground = [*enumerate(statistics.class_names)][1:]
+    index = statistics.class_names.index(statistics.headline)
+    ratios = {
+        "IoU": (hits[index], sizes[index] - hits[index]),
+        "Dice": (2 * hits[index], sizes[index]),
+        "AP 0.5": (matched[0.5], total - matched[0.5]),
+        "AP 0.75": (matched[0.75], total - matched[0.75]),
+        "F1": (2 * matched[0.5], total),
+        "PQ": (2 * instances.sum_iou[0, 0], total),
+        "AJI": (instances.intersection, instances.union),
+    }
+    if len(foreground) > 1:
+        ratios |= {f"Dice {name}": (2 * hits[i], sizes[i]) for i, name in foreground}
+    return {name: (float(numerator), float(denominator)) for name, (numerator, denominator) in ratios.items()}
+
+
+def network_cost(folder: Path) -> dict[str, Any]:
+    """Returns parameters, and the operations and memory of the training step of a run."""
+    config, metadata = read_run(folder)
+    shapes = param_shapes(config, make_task(config, metadata), metadata)
+    entries = [line["compiled"] for line in read_log(folder / "log.jsonl") if "compiled" in line]
+    compiled = entries[-1] if entries else {}
+    memory = [compiled[name] for name in ("argument_bytes", "temporary_bytes") if name in compiled]
+    return {
+        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)),
+        # Forward and backward pass, of one image.
+        "flops": compiled["flops"] / config.batch_size if "flops" in compiled else None,
+        "step_bytes": sum(memory) if memory else None,
+    }
+
+
+class PeakMemory:
+    """The peak of the resident memory of this process above that of the start.
+
+    What earlier points left behind does not count. Where a peak cannot be reset, outside Linux, it is that of
+    the process since its start.
+    """
+
+    def __init__(self) -> None:
+        jax.clear_caches()
+        gc.collect()
+        # Returns memory that is free but held by the allocator to the system.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+        self._start = 0
+        try:
+            CLEAR.write_text("5")
+            self._start = _status("VmRSS")
+        except OSError:
+            return
+
+    def bytes(self) -> int:
+        """Returns the peak until now."""
+        if self._start:
+            return _status("VmHWM") - self._start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status(name: str) -> int:
+    """Returns a number of bytes in /proc/self/status."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+Measure = Callable[[Point, Path, Evaluating], dict[str, Any]]

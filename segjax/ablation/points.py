@@ -1,0 +1,192 @@
+"""Expands a sweep to points: the config of each, checked, with the names of its folder and of its row."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from segjax.ablation.sweeps import Overrides, import_file
+from segjax.errors import InputError, first_line
+from segjax.experiment.sections import check_classical_settings, check_settings, read_task
+from segjax.experiment.setup import make_task
+from segjax.experiment.workdir import ModelMetadata, flat_config
+from segjax.tasks.semantic import SemanticConfig
+
+# Fields of points that are no fields of a config.
+CONFIG, NAME, SEED = "config", "name", "seed"
+# Fields that have no effect on the result.
+WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "train.log_every")
+# Maximum length of the readable part of the name of a folder.
+MAX_SLUG = 80
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Point:
+    """A point of a sweep.
+
+    Attributes:
+      label: what distinguishes it from the other points of its sweep, the seed excluded.
+      overrides: its fields and their values.
+      config: the config with these values.
+      key: digest of the config, split and number of images; equal for points with equal results.
+    """
+
+    label: str
+    overrides: Overrides
+    config: ConfigDict
+    key: str
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder: readable, and unique by the key."""
+        seed = f",seed={self.overrides[SEED]}" if SEED in self.overrides else ""
+        slug = re.sub(r"[^\w.=,+-]+", "_", self.label.replace(", ", ",")).strip("._-")[:MAX_SLUG]
+        return f"{slug}{seed}-{self.key}"
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether the method has no weights to train."""
+        return "methods" in self.config
+
+
+def expand(
+    sweep: Iterable[Overrides], base: ConfigDict | None = None, *, about: Mapping[str, Any]
+) -> list[Point]:
+    """Makes the points of a sweep, and checks them all before the first one runs.
+
+    Args:
+      sweep: the overrides of each point.
+      base: the config that points without `config` change.
+      about: what else determines the result of a point, such as the split that is evaluated.
+
+    Raises:
+      InputError: if there is no point, two points are the same, or a field or value of a config is invalid.
+    """
+    points: dict[str, Point] = {}
+    configs: dict[str, ConfigDict] = {}
+    sweep = list(sweep)
+    for label, overrides in zip(labels(sweep), sweep, strict=True):
+        config = _make_config(overrides, base, configs)
+        facts = {name: value for name, value in flat_config(config).items() if name not in WITHOUT_EFFECT}
+        content = json.dumps([facts, dict(about)], sort_keys=True, default=str)
+        point = Point(label, overrides, config, hashlib.sha256(content.encode()).hexdigest()[:10])
+        if point.key in points:
+            raise InputError(
+                f"two points of the sweep are the same config: {describe(points[point.key].overrides)} and"
+                f" {describe(overrides)}; leave one out"
+            )
+        points[point.key] = point
+    if not points:
+        raise InputError("the sweep has no point: name values, such as --sweep=seed=0,1,2")
+    return [*points.values()]
+
+
+def describe(overrides: Overrides) -> str:
+    """Returns overrides as `field=value, field=value`."""
+    return ", ".join(f"{field}={value}" for field, value in overrides.items())
+
+
+def labels(points: Iterable[Overrides]) -> list[str]:
+    """Returns what distinguishes each point from the others: its name, or the fields that vary.
+
+    Points that differ in the seed only have the same label.
+
+    >>> labels([{"a.x": 1, "b": 2, "seed": 0}, {"a.x": 2, "b": 2, "seed": 0}])
+    ['x=1', 'x=2']
+    """
+    points = list(points)
+    fields = dict.fromkeys(field for point in points for field in point)
+    values = {field: {repr(point.get(field)) for point in points} for field in fields}
+    varying = [field for field in fields if len(values[field]) > 1 and field != SEED]
+    return [
+        str(point[NAME])
+        if NAME in point
+        else ", ".join(_label(field, point) for field in varying if field in point) or "all"
+        for point in points
+    ]
+
+
+def _label(field: str, point: Overrides) -> str:
+    return str(point[field]) if field == CONFIG else f"{field.rpartition('.')[2]}={point[field]}"
+
+
+def _make_config(overrides: Overrides, base: ConfigDict | None, configs: dict[str, ConfigDict]) -> ConfigDict:
+    spec = overrides.get(CONFIG)
+    if spec is None and base is None:
+        raise InputError(f"the point {describe(overrides)} has no config: give --config, or the field config")
+    if spec is not None and spec not in configs:
+        configs[spec] = load_config(spec)
+    config = copy.deepcopy(base if spec is None else configs[spec])
+    assert config is not None
+    try:
+        for field, value in overrides.items():
+            if field not in (CONFIG, NAME):
+                _set(config, field, value)
+        _check(config)
+    except InputError as error:
+        raise InputError(f"the point {describe(overrides)} is invalid: {error}") from error
+    return config
+
+
+def load_config(spec: str) -> ConfigDict:
+    """Loads a config by its name or file and its variant, such as `semantic:encoder=resnet50`.
+
+    Raises:
+      InputError: if there is no such config or variant.
+    """
+    name, _, variant = str(spec).partition(":")
+    try:
+        config: ConfigDict = import_file(name).get_config(variant)
+    except Exception as error:
+        raise InputError(f"config={spec} cannot be loaded ({first_line(error)}): correct it") from error
+    return config
+
+
+def _set(config: ConfigDict, field: str, value: Any) -> None:
+    """Sets a field of a section that exists; `_check` refuses fields that the section does not have."""
+    *sections, name = field.split(".")
+    section = config
+    for part in sections:
+        section = section.get(part)
+        if not isinstance(section, ConfigDict):
+            raise InputError(f"config.{field} does not exist: there is no section {part}")
+    if not sections and name not in config:
+        raise InputError(f"config.{field} does not exist: the config has {', '.join(sorted(config))}")
+    if isinstance(section.get(name), ConfigDict) != isinstance(value, Mapping):
+        raise InputError(
+            f"config.{field} cannot be {value!r}: a section and a value do not replace each other"
+        )
+    try:
+        section[name] = ConfigDict(value) if isinstance(value, Mapping) else value
+    except (TypeError, ValueError) as error:
+        kind = section.get_type(name).__name__
+        raise InputError(f"config.{field} is {value!r}; it must be of the type {kind}") from error
+
+
+def _metadata(config: ConfigDict) -> ModelMetadata:
+    """Returns as many classes as the task has settings for; the data have the right ones."""
+    settings, _ = read_task(config)
+    count = 2
+    if isinstance(settings, SemanticConfig):
+        count = max(2, len(settings.class_weights or ()), len(settings.min_area) + 1)
+    return ModelMetadata(tuple(map(str, range(count))), 1)
+
+
+def _check(config: ConfigDict) -> None:
+    if "methods" not in config:
+        check_settings(config)
+        make_task(config, _metadata(config))
+        return
+    check_classical_settings(config)
+    if len(config.methods) != 1:
+        raise InputError(
+            f"config.methods has {len(config.methods)} methods, and a point is one: choose it, such as"
+            " classical:method=kmeans"
+        )

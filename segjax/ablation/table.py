@@ -1,0 +1,208 @@
+"""Makes the table of a sweep from the results of its points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels
+from segjax.ablation.runs import ABOUT, FAILURE, RESULT, SweepFolder, read_entry, state_of
+from segjax.ablation.statistics import by_group, compare, interval, pooled, ranks
+from segjax.ablation.sweeps import Overrides
+from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
+from segjax.train.log import read_log
+
+COSTS = [field.name for field in dataclasses.fields(Costs)]
+HARDWARE = ("device", "cores", "devices", "python", "segjax", "jax")
+# Maximum number of points of a learning curve.
+CURVE = 200
+Result = Mapping[str, Any]
+
+
+class Entry(NamedTuple):
+    """A point of the sweep, or one that an earlier version of the sweep had.
+
+    Attributes:
+      overrides: its fields and their values.
+      folder: its folder.
+      is_present: whether the sweep still has it.
+    """
+
+    overrides: Overrides
+    folder: Path
+    is_present: bool = True
+
+
+class Counts(NamedTuple):
+    """The counts behind the scores of a row.
+
+    Attributes:
+      images: the names of the images.
+      scores: [S, G, 2] numerators and denominators of the groups, by score.
+    """
+
+    images: Sequence[str] = ()
+    scores: Mapping[str, np.ndarray] = {}
+
+
+def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tuple[list[Row], list[Result]]:
+    """Makes a row of all points that differ in the seed only; those that are not done have a state.
+
+    Args:
+      points: the points; the first is the baseline.
+      sweep: the folder of the sweep.
+      score: name of the score that ranks the rows.
+
+    Returns:
+      The rows, and the results of the finished points.
+    """
+    entries = [Entry(point.overrides, sweep.folder(point)) for point in points]
+    for folder in sweep.others(points):
+        overrides = (read_entry(folder / ABOUT) or {}).get("overrides")
+        if isinstance(overrides, dict) and state_of(folder) == "done":
+            entries.append(Entry(overrides, folder, is_present=False))
+    fields = _varying([entry.overrides for entry in entries])
+    groups: dict[str, list[Entry]] = {}
+    names = labels(entry.overrides for entry in entries)
+    name_of: dict[str, str] = {}
+    for name, entry in zip(names, entries, strict=True):
+        same = {field: value for field, value in entry.overrides.items() if field != SEED}
+        key = repr((entry.is_present, same))
+        groups.setdefault(key, []).append(entry)
+        name_of[key] = name
+    rows: list[Row] = []
+    finished: list[Result] = []
+    baseline = Counts()
+    for key, members in groups.items():
+        results = [done for entry in members if (done := read_entry(entry.folder / RESULT)) is not None]
+        counts = _counts(results)
+        scores = {name: _row_score(name, counts, baseline if rows else None) for name in counts.scores}
+        baseline = baseline if rows else counts
+        values = members[0].overrides
+        rows.append(
+            Row(
+                name_of[key],
+                {field: str(values[field]) for field in fields if field in values},
+                _status(members),
+                len(results),
+                scores,
+                costs=Costs(**{cost: _mean(results, cost) for cost in COSTS}),
+                curve=_curve(members[0].folder),
+            )
+        )
+        finished += results
+    order = ranks([round(row.scores[score].mean, 3) if score in row.scores else np.nan for row in rows])
+    return [dataclasses.replace(row, rank=rank) for row, rank in zip(rows, order, strict=True)], finished
+
+
+def make_report(
+    points: Sequence[Point], sweep: SweepFolder, *, score: str, title: str, question: str, command: str
+) -> AblationReport:
+    """Makes the report of a sweep; the arguments are those of `make_rows` and `AblationReport`."""
+    rows, results = make_rows(points, sweep, score=score)
+    return AblationReport(title, question, rows, score, _images(results), command, _environment(results))
+
+
+def _varying(overrides: Sequence[Overrides]) -> list[str]:
+    """Returns the fields that differ between points."""
+    fields = dict.fromkeys(field for point in overrides for field in point)
+    return [
+        field
+        for field in fields
+        if field not in (NAME, SEED, *WITHOUT_EFFECT)
+        and len({repr(point.get(field)) for point in overrides}) > 1
+    ]
+
+
+def _status(entries: Sequence[Entry]) -> str:
+    """Returns "done", or what is missing and why."""
+    states = [state_of(entry.folder) for entry in entries]
+    parts = [] if entries[0].is_present else ["no longer in the sweep"]
+    if len(states) > 1 and set(states) != {"done"}:
+        parts.append(f"{states.count('done')} of {len(states)} done")
+    for state in dict.fromkeys(states):
+        if state == "failed":
+            folder = entries[states.index(state)].folder
+            parts.append(f"failed: {(read_entry(folder / FAILURE) or {}).get('reason', 'without a reason')}")
+        elif state != "done":
+            parts.append(state)
+    return "; ".join(parts) or "done"
+
+
+def _counts(results: Sequence[Result]) -> Counts:
+    """Returns the counts of the seeds; they have the same images."""
+    if not results:
+        return Counts()
+    images = sorted(results[0]["ratios"])
+    groups = [results[0]["groups"][image] for image in images]
+    same = [result["ratios"] for result in results if sorted(result["ratios"]) == images]
+    scores = {
+        name: by_group(np.array([[ratios[image][name] for image in images] for ratios in same]), groups)
+        for name in same[0][images[0]]
+    }
+    return Counts(images, scores)
+
+
+def _row_score(name: str, counts: Counts, baseline: Counts | None) -> RowScore:
+    """Returns a score, compared with that of the baseline if it has the same images."""
+    values = counts.scores[name]
+    seeds = pooled(values)
+    bounds = interval(values)
+    score = RowScore(
+        float(seeds.mean()),
+        float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
+        None if bounds is None else bounds[0],
+    )
+    if baseline is None or baseline.images != counts.images or name not in baseline.scores:
+        return score
+    difference = compare(values, baseline.scores[name])
+    return dataclasses.replace(
+        score,
+        difference=difference.value,
+        difference_interval=difference.interval,
+        p_value=difference.p_value,
+        detectable=difference.detectable,
+    )
+
+
+def _mean(results: Sequence[Result], cost: str) -> float | None:
+    values = [result[cost] for result in results if result.get(cost) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _curve(folder: Path) -> list[tuple[float, float]]:
+    """Returns steps and losses of a run, thinned out."""
+    points = [
+        (float(line["step"]), float(line["train/loss"]))
+        for line in read_log(folder / "log.jsonl")
+        if line.get("train/loss") is not None
+    ]
+    return points[:: max(1, -(-len(points) // CURVE))]
+
+
+def _images(results: Iterable[Result]) -> str:
+    """Returns what was evaluated, such as "15 images in 6 groups"."""
+    kinds = {
+        f"{len(result['groups'])} images"
+        + (
+            f" in {groups} groups"
+            if (groups := len(set(result["groups"].values()))) < len(result["groups"])
+            else ""
+        )
+        for result in results
+    }
+    return " or ".join(sorted(kinds)) or "no image yet"
+
+
+def _environment(results: Iterable[Result]) -> list[str]:
+    lines = (
+        ", ".join(
+            f"{name} {result['environment'][name]}" for name in HARDWARE if name in result["environment"]
+        )
+        for result in results
+    )
+    return sorted(set(lines))

@@ -1,0 +1,465 @@
+"""Sweeps with a fake measurement: what runs, what is repeated, what fails, what the table says."""
+
+import csv
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from ml_collections import ConfigDict
+
+from segjax.ablation import estimate as ablation_estimate
+from segjax.ablation.ablate import AblationRequest, ablate
+from segjax.ablation.estimate import list_points
+from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
+from segjax.ablation.points import expand, labels
+from segjax.ablation.runs import LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
+from segjax.ablation.search import search
+from segjax.classical import make_method
+from segjax.configs import classical, semantic
+from segjax.errors import InputError, Interrupted
+from segjax.evaluation.evaluate import evaluate
+from segjax.experiment.setup import open_split
+from segjax.experiment.training import train
+from segjax.files import write_json
+from segjax.report import ablation_page
+from segjax.report.table import OVERALL
+from tests.experiment.tiny import shrink
+
+CLASSICAL = classical.get_config("dataset=synthetic")
+
+
+@pytest.fixture(autouse=True)
+def without_charts(monkeypatch):
+    """Drawing takes most of the time of a table; `tests/report` tests the charts."""
+    monkeypatch.setattr(ablation_page, "make_charts", lambda report: [])
+
+
+def h_of(point):
+    return point.config.methods.watershed.h
+
+
+def fake_result(score):
+    """The result of a point on four images of two groups; `score` objects of 10 are right in each."""
+    return {
+        "ratios": {f"i{index}": dict.fromkeys(SCORES, (float(score), 10.0)) for index in range(4)},
+        "groups": {f"i{index}": f"g{index // 2}" for index in range(4)},
+        "seconds": 3.0,
+        "seconds_per_image": 0.1 * score,
+        "peak_bytes": 2**20,
+        "environment": {"device": "fake"},
+    }
+
+
+class FakeMeasure:
+    """Remembers which points it measured; the score of h is 10 h. `fails` maps an h to an error."""
+
+    def __init__(self, fails=None):
+        self.seen, self.fails = [], fails or {}
+
+    def __call__(self, point, folder, evaluating):
+        self.seen.append(h_of(point))
+        if h_of(point) in self.fails:
+            raise self.fails[h_of(point)]
+        return fake_result(10 * h_of(point) + point.config.seed)
+
+
+def request(tmp_path, *sweeps, **options):
+    sweeps = sweeps or ("methods.watershed.h=0.5,0.25,0.75",)
+    return AblationRequest(sweeps, tmp_path / "sweep", CLASSICAL, "classical", **options)
+
+
+def table(tmp_path):
+    with (tmp_path / "sweep/table.csv").open() as file:
+        return {row["point"]: row for row in csv.DictReader(file)}
+
+
+def test_every_point_runs_once(tmp_path):
+    fake = FakeMeasure()
+    said = ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+    assert "| 1 | h=0.75 | **0.750**" in said
+    assert "| 3 | h=0.25 | 0.250 " in said
+    ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+
+
+def test_a_shard_runs_every_nth_point(tmp_path):
+    first, second = FakeMeasure(), FakeMeasure()
+    ablate(request(tmp_path, shard=(0, 2)), first)
+    assert table(tmp_path)["h=0.25"]["status"] == "not run"
+    ablate(request(tmp_path, shard=(1, 2)), second)
+    assert (first.seen, second.seen) == ([0.5, 0.75], [0.25])
+    assert {row["status"] for row in table(tmp_path).values()} == {"done"}
+    with pytest.raises(InputError, match="--shard=2/2 is not I/N with I from 0"):
+        request(tmp_path, shard=(2, 2))
+
+
+def test_a_point_in_the_hands_of_another_process_is_left_to_it(tmp_path):
+    asked = request(tmp_path)
+    points = asked.expand(asked.load()[0])
+    folder = SweepFolder(asked.workdir).folder(points[1])
+    asked.open()
+    write_json(folder / "point.json", {"overrides": dict(points[1].overrides)})
+    fake = FakeMeasure()
+    with FileLock(folder / LOCK):
+        ablate(asked, fake)
+        assert fake.seen == [0.5, 0.75]
+        assert table(tmp_path)["h=0.25"]["status"] == "running"
+    assert state_of(folder) == "interrupted"
+    ablate(asked, fake)
+    assert fake.seen == [0.5, 0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (InputError("config.x is 3; it must be 2"), "config.x is 3; it must be 2"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore"), "RuntimeError: RESOURCE_EXHAUSTED: out of"),
+        (MemoryError(), "MemoryError: MemoryError"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.tif"), "PermissionError: .*a.tif"),
+    ],
+)
+def test_a_failing_point_is_named_and_runs_again_on_request(tmp_path, error, reason):
+    fake = FakeMeasure({0.25: error})
+    with pytest.raises(InputError, match=f"1 of 3 points failed .*h=0.25: {reason}.*--retry") as raised:
+        ablate(request(tmp_path), fake)
+    assert "\n" not in str(raised.value)
+    assert fake.seen == [0.5, 0.25, 0.75]
+    assert table(tmp_path)["h=0.25"]["status"].startswith("failed: ")
+    fake.fails = {}
+    with pytest.raises(InputError, match="1 of 3 points failed"):
+        ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+    ablate(request(tmp_path, retry=True), fake)
+    assert fake.seen == [0.5, 0.25, 0.75, 0.25]
+    assert table(tmp_path)["h=0.25"]["status"] == "done"
+
+
+def test_a_full_disk_ends_the_sweep_and_the_point_is_no_failure(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "checkpoint")
+    wrapped = InputError("the checkpoint cannot be written")
+    wrapped.__cause__ = full
+    fake = FakeMeasure({0.25: wrapped})
+    with pytest.raises(OSError, match="No space left"):
+        ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25]
+    fake.fails = {}
+    ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25, 0.25, 0.75]
+
+
+def test_an_interrupted_sweep_resumes(tmp_path):
+    fake = FakeMeasure({0.25: Interrupted("stopped after step 3")})
+    with pytest.raises(Interrupted):
+        ablate(request(tmp_path), fake)
+    fake.fails = {}
+    ablate(request(tmp_path), fake)
+    assert fake.seen == [0.5, 0.25, 0.25, 0.75]
+
+
+def test_a_point_that_kills_its_process_again_and_again_fails(tmp_path):
+    asked = request(tmp_path)
+    asked.open()
+    (first, *_) = asked.expand(asked.load()[0])
+    folder = SweepFolder(asked.workdir).folder(first)
+    write_json(folder / "point.json", {"overrides": dict(first.overrides)})
+    write_json(folder / RUNNING, {"deaths": MAX_DEATHS - 1, "progress": 0})
+    fake = FakeMeasure()
+    with pytest.raises(InputError, match=f"ended {MAX_DEATHS} times without progress.*memory"):
+        ablate(asked, fake)
+    assert fake.seen == [0.25, 0.75]
+    ablate(request(tmp_path, retry=True), fake)
+    assert fake.seen == [0.25, 0.75, 0.5]
+
+
+def test_a_process_that_dies_after_some_progress_is_no_failure(tmp_path):
+    asked = request(tmp_path)
+    asked.open()
+    (first, *_) = asked.expand(asked.load()[0])
+    folder = SweepFolder(asked.workdir).folder(first)
+    write_json(folder / RUNNING, {"deaths": MAX_DEATHS - 1, "progress": 0})
+    (folder / "log.jsonl").write_text('{"step": 1}\n')
+    fake = FakeMeasure()
+    ablate(asked, fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+
+
+def test_a_sweep_that_changes_gets_new_points_and_keeps_the_old_ones_marked(tmp_path):
+    fake = FakeMeasure()
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.25"), fake)
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.75"), fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+    states = {name: row["status"] for name, row in table(tmp_path).items()}
+    assert states == {"h=0.5": "done", "h=0.75": "done", "h=0.25": "no longer in the sweep"}
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.25"), fake)
+    assert fake.seen == [0.5, 0.25, 0.75]
+
+
+def test_a_point_that_gets_another_name_does_not_run_again(tmp_path):
+    fake = FakeMeasure()
+    ablate(request(tmp_path, "methods.watershed.h=0.5"), fake)
+    assert list(table(tmp_path)) == ["all"]
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.25"), fake)
+    assert fake.seen == [0.5, 0.25]
+    assert list(table(tmp_path)) == ["h=0.5", "h=0.25"]
+
+
+def test_data_that_moved_are_no_other_point(tmp_path):
+    fake = FakeMeasure()
+    ablate(request(tmp_path, "methods.watershed.h=0.5", "dataset.data_dir=/a"), fake)
+    ablate(request(tmp_path, "methods.watershed.h=0.5", "dataset.data_dir=/b"), fake)
+    assert fake.seen == [0.5]
+
+
+@pytest.mark.parametrize("change", ["sweep", "split", "folder"])
+def test_a_workdir_of_something_else_is_refused(tmp_path, change):
+    if change == "folder":
+        (tmp_path / "sweep").mkdir()
+        (tmp_path / "sweep/thesis.tex").touch()
+        message = "has other files and no sweep"
+    else:
+        ablate(request(tmp_path), FakeMeasure())
+        message = f"belongs to another sweep \\({change} was .*, is .*\\): choose another --workdir"
+    other = {
+        "sweep": request(tmp_path, "seed=0,1"),
+        "split": request(tmp_path, evaluating=Evaluating("validation")),
+        "folder": request(tmp_path),
+    }
+    with pytest.raises(InputError, match=message):
+        ablate(other[change], FakeMeasure())
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "message"),
+    [
+        (("methods.watershed.hh=1",), "has no parameter 'hh': it has .*h, "),
+        (("method.watershed.h=1",), "config.method.watershed.h does not exist: there is no section method"),
+        (("sede=1",), "config.sede does not exist: the config has .*seed"),
+        (("seed=one",), "config.seed is 'one'; it must be of the type int"),
+        (("methods=1",), "a section and a value do not replace each other"),
+        (("methods.watershed.h=0.5,0.5",), "two points of the sweep are the same config: .*h=0.5 and"),
+        (("config=classical:method=all",), "has 5 methods, and a point is one"),
+        (("config=quickstart", "model.encoder=vgg12"), "config.model.encoder='vgg12' is unknown"),
+        (("config=quickstart", "task.losses={'dise':1}"), "dise.*cross_entropy"),
+        (("config=quickstart", "steps=1.5"), "config.steps is 1.5; it must be of the type int"),
+        (("config=quickstarts",), "config=quickstarts cannot be loaded"),
+    ],
+)
+def test_a_point_that_cannot_run_is_noticed_before_the_first_one_runs(tmp_path, sweeps, message):
+    fake = FakeMeasure()
+    with pytest.raises(InputError, match=message) as raised:
+        ablate(request(tmp_path, *sweeps), fake)
+    assert "\n" not in str(raised.value)
+    assert fake.seen == []
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_point_without_a_config_and_a_sweep_without_a_point_are_refused():
+    with pytest.raises(InputError, match="the point seed=1 has no config: give --config"):
+        expand([{"seed": 1}], about={})
+    with pytest.raises(InputError, match="the sweep has no point"):
+        expand([], CLASSICAL, about={})
+
+
+def test_rows_are_named_by_what_varies():
+    points = [
+        {"config": "quickstart", "model.decoder": "upsample", "steps": 5, "seed": 0},
+        {"config": "quickstart", "model.decoder": "transposed", "steps": 5, "seed": 1},
+    ]
+    assert labels(points) == ["decoder=upsample", "decoder=transposed"]
+    assert labels([{"name": "mine", "steps": 3}, {"config": "a"}, {"config": "b"}]) == ["mine", "a", "b"]
+
+
+def test_seeds_are_one_row_with_mean_and_deviation(tmp_path):
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.25", "seed=0,1,2"), FakeMeasure())
+    row = table(tmp_path)["h=0.25"]
+    assert row["num_done"] == "3"
+    assert float(row["AP 0.5 mean"]) == pytest.approx(np.mean([0.25, 0.35, 0.45]))
+    assert float(row["AP 0.5 std"]) == pytest.approx(0.1)
+    assert float(row["AP 0.5 difference"]) == pytest.approx(-0.25)
+    assert table(tmp_path)["h=0.5"]["AP 0.5 difference"] == ""
+
+
+def test_a_row_of_which_seeds_are_missing_says_so(tmp_path):
+    class Failing(FakeMeasure):
+        def __call__(self, point, folder, evaluating):
+            if point.config.seed == 2:
+                raise InputError("too little light")
+            return super().__call__(point, folder, evaluating)
+
+    with pytest.raises(InputError, match="2 of 6 points failed"):
+        ablate(request(tmp_path, "methods.watershed.h=0.5,0.25", "seed=0,1,2"), Failing())
+    row = table(tmp_path)["h=0.25"]
+    assert row["status"] == "2 of 3 done; failed: too little light"
+    assert float(row["AP 0.5 mean"]) == pytest.approx(0.30)
+
+
+def test_methods_on_other_images_are_not_compared(tmp_path):
+    def measured(point, folder, evaluating):
+        result = fake_result(5)
+        if h_of(point) == 0.25:
+            result["ratios"] = {f"x{name}": ratios for name, ratios in result["ratios"].items()}
+            result["groups"] = {f"x{name}": group for name, group in result["groups"].items()}
+        return result
+
+    ablate(request(tmp_path), measured)
+    differences = {name: row["AP 0.5 difference"] for name, row in table(tmp_path).items()}
+    assert differences == {"h=0.5": "", "h=0.25": "", "h=0.75": "0.0"}
+
+
+def test_a_dry_run_lists_the_points_and_writes_nothing(tmp_path):
+    lines = list_points(request(tmp_path)).splitlines()
+    assert lines[0] == "not run     methods.watershed.h=0.5"
+    assert lines[-1] == "3 points, 3 left"
+    assert not (tmp_path / "sweep").exists()
+    ablate(request(tmp_path, shard=(0, 3)), FakeMeasure())
+    lines = list_points(request(tmp_path)).splitlines()
+    assert lines[0].startswith("done ")
+    assert lines[-1] == "3 points, 2 left: about 0.1 minutes, at 3 s for each finished point"
+
+
+def test_a_dry_run_can_time_methods_without_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation_estimate, "make_classical", lambda *_: lambda image: time.sleep(0.1))
+    options = {"evaluating": Evaluating("test", 4)}
+    lines = list_points(request(tmp_path, "methods.watershed.h=0.5", "seed=0,1", **options), timed=1)
+    times = [float(minutes) for minutes in re.findall(r"not run +([\d.e-]+) minutes", lines)]
+    assert len(times) == 2
+    assert times[0] == times[1]
+    assert times[0] * 60 > 0.99 * 4 * 0.1  # four images
+    (total,) = re.findall(r"2 points, 2 left: about ([\d.e-]+) minutes", lines)
+    assert float(total) == pytest.approx(2 * times[0], rel=0.02)
+
+
+def test_the_search_fixes_the_best_value_of_one_field_before_the_next(tmp_path):
+    tried = []
+
+    def measured(point, folder, evaluating):
+        settings = point.config.methods.watershed
+        tried.append((settings.h, settings.min_area))
+        # The best values are h=0.75 and min_area=30, only together.
+        return fake_result(
+            {0.5: 3, 0.75: 5}.get(settings.h, 1) + (settings.h == 0.75) * settings.min_area / 15
+        )
+
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def get_sweep(variant):\n    yield {}\n"
+        "    for value in (0.5, 0.75):\n        yield {'methods.watershed.h': value}\n"
+        "    for value in (20, 30):\n        yield {'methods.watershed.min_area': value}\n"
+    )
+    asked = request(tmp_path, str(path), evaluating=Evaluating("train", 8))
+    said = search(asked, measured)
+    defaults = CLASSICAL.methods.watershed
+    start = (defaults.h, defaults.min_area)
+    assert tried == [start, (0.5, start[1]), (0.75, start[1]), (0.75, 20), (0.75, 30)]
+    assert "0.100 -> " in said
+    assert "methods.watershed.h=0.75" in said
+    count = len(tried)
+    assert search(asked, measured) == said
+    assert len(tried) == count
+    with pytest.raises(InputError, match=r"--search chooses settings: .* not test"):
+        search(request(tmp_path, str(path)), measured)
+
+
+def test_the_ratios_of_the_images_give_the_scores_of_the_split(tmp_path):
+    (point,) = expand([{"dataset.test": "test[:3]", "classifier.fit": False}], CLASSICAL, about={})
+    result = measure(point, tmp_path, Evaluating())
+    source = open_split(point.config, "test")
+    scores = evaluate(make_method("watershed", **point.config.methods.watershed), source).scores
+    for name in SCORES:
+        counts = np.array([image[name] for image in result["ratios"].values()]).sum(axis=0)
+        assert counts[0] / counts[1] == pytest.approx(OVERALL[name](scores), abs=1e-12), name
+    for name in source.class_names[1:]:
+        counts = np.array([image[f"Dice {name}"] for image in result["ratios"].values()]).sum(axis=0)
+        assert counts[0] / counts[1] == pytest.approx(scores.dice[name], abs=1e-12)
+    assert result["seconds"] > result["seconds_per_image"] > 0
+    assert result["peak_bytes"] > 2**20
+
+
+def test_the_peak_of_memory_is_that_of_one_point():
+    def peak_with(megabytes):
+        memory = PeakMemory()
+        np.ones(megabytes * 2**20, np.uint8)
+        return memory.bytes() / 2**20
+
+    assert peak_with(300) == pytest.approx(300, abs=60)
+    assert peak_with(100) == pytest.approx(100, abs=60)
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+def test_a_network_is_trained_and_evaluated_and_resumes_from_its_checkpoint(tmp_path):
+    config = shrink(semantic.get_config("encoder=vgg11,dataset=synthetic"))
+    config.steps, config.batch_size, config.augment.policy = 2, 1, ()
+    # Compiles in a few seconds.
+    config.model.update(output_stride=4, convolutions=0, norm="none", decoder_norm="none")
+    config.task.instances, config.task.losses = "components", ConfigDict({"cross_entropy": 1.0})
+    config.predict.fit = False
+    config.dataset.validation, config.dataset.test = "validation[:1]", "test[:1]"
+    asked = AblationRequest(("seed=3",), tmp_path / "sweep", config)
+
+    def stopped(point, folder, evaluating):
+        train(point.config, folder)
+        raise Interrupted("stopped before the evaluation")
+
+    def checkpoints():
+        paths = (tmp_path / "sweep/points").glob("*/checkpoints/*")
+        return {str(path): path.stat().st_mtime_ns for path in paths}
+
+    config.steps = 2 * 10**6
+    assert re.search(
+        r"not run +[\d.e+]+ minutes  seed=3\n1 points, 1 left: about", list_points(asked, timed=1)
+    )
+    config.steps = 2
+    with pytest.raises(Interrupted):
+        ablate(asked, stopped)
+    before = checkpoints()
+    assert len(before) > 1
+    assert "GFLOP" in ablate(asked)
+    assert checkpoints() == before
+    (row,) = json.loads((tmp_path / "sweep/table.json").read_text())["rows"]
+    assert row["status"] == "done"
+    assert row["costs"]["parameters"] > 1000
+    assert row["costs"]["flops"] > 1e6
+    assert row["costs"]["step_bytes"] > 1e5
+    assert row["curve"][-1][0] == 2
+
+
+COMMAND = """
+import time
+from pathlib import Path
+from segjax.ablation.ablate import ablate
+from tests.ablation.test_ablate import FakeMeasure, request
+
+class Slow(FakeMeasure):
+    def __call__(self, point, folder, evaluating):
+        (folder / "started").touch()
+        time.sleep(60 if point.config.methods.watershed.h == 0.25 else 0)
+        return super().__call__(point, folder, evaluating)
+
+ablate(request(Path({path!r})), Slow())
+"""
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", COMMAND.format(path=str(tmp_path))], cwd=os.getcwd())
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("sweep/points/h=0.25*/started")):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.05)
+    fake = FakeMeasure()
+    ablate(request(tmp_path), fake)  # another process, beside it
+    assert fake.seen == [0.75]
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    ablate(request(tmp_path), fake)
+    assert fake.seen == [0.75, 0.25]
+    assert {row["status"] for row in table(tmp_path).values()} == {"done"}
