@@ -72,8 +72,11 @@ def get_config(variant: str = "") -> ConfigDict:
     # their strengths.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
-    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig.
-    config.model = section(SegmenterConfig(encoder=chosen["encoder"], decoder=chosen["decoder"]))
+    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With `layer`, the prediction of an
+    # image does not depend on the windows that it is cut into.
+    config.model = section(
+        SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="layer", decoder_norm="layer")
+    )
     # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = placeholder(str)
     # Modules that are not trained, such as ("encoder",).

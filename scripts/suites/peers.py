@@ -11,18 +11,36 @@ from torch.nn import functional as F
 from segjax.models.layers import divisor
 
 
+class LayerNorm(nn.Module):
+    """Normalises the channels of each pixel of [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, C, H, W] to the same shape."""
+        by_pixel = x.permute(0, 2, 3, 1)
+        normalised = F.layer_norm(by_pixel, self.weight.shape, self.weight, self.bias, eps=1e-3)
+        return normalised.permute(0, 3, 1, 2)
+
+
+def make_norm(norm: str, channels: int) -> nn.Module:
+    """Returns the norm `group`, `layer` or `none`."""
+    if norm == "group":
+        return nn.GroupNorm(divisor(channels, min(32, channels // 4)), channels)
+    return LayerNorm(channels) if norm == "layer" else nn.Identity()
+
+
 class Stage(nn.Module):
-    """A stack of 3 x 3 convolution, optional GroupNorm and ReLU."""
+    """A stack of 3 x 3 convolution, optional norm and ReLU."""
 
     def __init__(self, count: int, inputs: int, channels: int, norm: str) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs if index == 0 else channels, channels, 3, padding=1) for index in range(count)
         )
-        groups = divisor(channels, min(32, channels // 4))
-        self.norms = nn.ModuleList(
-            nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity() for _ in range(count)
-        )
+        self.norms = nn.ModuleList(make_norm(norm, channels) for _ in range(count))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [B, C, H, W] to [B, channels, H, W]."""
@@ -82,9 +100,11 @@ def _load_stage(stage: nn.Module, params: Mapping[str, Any]) -> None:
     for index, (convolution, norm) in enumerate(zip(stage.convolutions, stage.norms, strict=True), start=1):
         convolution.weight.copy_(_tensor(params[f"conv{index}"]["kernel"]).permute(3, 2, 0, 1))
         convolution.bias.copy_(_tensor(params[f"conv{index}"]["bias"]))
-        if isinstance(norm, nn.GroupNorm):
-            norm.weight.copy_(_tensor(params[f"norm{index}"]["scale"]))
-            norm.bias.copy_(_tensor(params[f"norm{index}"]["bias"]))
+        if not isinstance(norm, nn.Identity):
+            values = params[f"norm{index}"]
+            values = values.get("norm", values)
+            norm.weight.copy_(_tensor(values["scale"]))
+            norm.bias.copy_(_tensor(values["bias"]))
 
 
 def _tensor(values: Any) -> torch.Tensor:
