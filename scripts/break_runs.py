@@ -230,7 +230,9 @@ def break_run(out: Path, name: str, index: int, most: int) -> Cycle:
     if code != expected["code"]:
         differing.append(f"exit code {code} instead of {expected['code']}")
     differing += compare(expected["digests"], digests_of(folder / RESULT))
-    if "Traceback" in (folder / OUTPUT).read_text(errors="replace"):
+    output = (folder / OUTPUT).read_text(errors="replace")
+    # Workers of a killed process say that nobody sends them data any more.
+    if output.count("Traceback") > output.count("EOFError: Ran out of input"):
         differing.append(f"a traceback in {OUTPUT}")
     if not differing:
         shutil.rmtree(folder)

@@ -67,6 +67,9 @@ def main() -> None:
     from segjax.data.planes import parse_planes
     from segjax.experiment.methods import with_diameter
     from segjax.experiment.prediction import Reading, predict, select_method
+    from segjax.train.interruption import leave_at_once
+
+    leave_at_once()
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else None
     try:

@@ -93,6 +93,9 @@ def main() -> None:
     from segjax.experiment.dataset_report import inspect_public
     from segjax.experiment.prepare_folder import prepare_folder
     from segjax.experiment.prepare_inputs import Request
+    from segjax.train.interruption import leave_at_once
+
+    leave_at_once()
 
     if DATASET.value:
         print(inspect_public(DATASET.value, DATA_DIR.value, OUT.value or "", previews=PREVIEW.value))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from segjax.classical.measurements import measure
 from segjax.data.pixel_size import is_plausible, question, read_pixel_size
 from segjax.data.readers import unreadable
-from segjax.errors import InputError, Interrupted
+from segjax.errors import InputError
 from segjax.experiment.finished_images import Finished, FinishedImages
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
 from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
@@ -31,6 +31,7 @@ from segjax.inference.predictor import Detector
 from segjax.inference.tables import write_table
 from segjax.report.overlays import draw_outlines, legend, to_display_rgb
 from segjax.segmentation import Segmentation
+from segjax.train.interruption import interruption
 
 AS_STORED = Reading()
 # The network in the package that segments if no other method is given.
@@ -97,14 +98,15 @@ class Prediction:
     """The segmentation of a folder; an iteration yields each finished image, and its number of instances.
 
     An image that an earlier run finished with an equal method is not segmented again. Every file is written
-    completely or not at all. The tables of all images are written at the end, also after Ctrl-C.
+    completely or not at all. The tables of all images are written at the end. SIGTERM and Ctrl-C end the
+    iteration after the image in progress, a second Ctrl-C at once; the tables are written then, too.
 
     The fields are the arguments of `predict`.
 
     Raises:
       InputError: on iteration; after all others are finished, if images could not be segmented, and at once
         if nothing can be written.
-      Interrupted: on iteration, after Ctrl-C.
+      Interrupted: on iteration, after SIGTERM or Ctrl-C.
     """
 
     selected: OpenedMethod
@@ -126,20 +128,25 @@ class Prediction:
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
-        try:
-            progress = tqdm(self.inputs.images.items(), unit="image", desc="predict", dynamic_ncols=True)
-            for key, path in progress:
-                finished = self._try(key, path)
-                if finished is not None:
-                    self._done[self.inputs.name(path)] = finished
-                    yield path, finished.instances
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped after {len(self._done)} of {len(self.inputs.images)} images; the same command"
-                " resumes from there"
-            ) from None
-        finally:
-            self._write_tables()
+        # An exception in the middle of an image could be swallowed, and would count as its failure.
+        with interruption() as asked:
+            asked.arm()
+            try:
+                progress = tqdm(self.inputs.images.items(), unit="image", desc="predict", dynamic_ncols=True)
+                for key, path in progress:
+                    if asked.number is not None:
+                        raise KeyboardInterrupt
+                    finished = self._try(key, path)
+                    if finished is not None:
+                        self._done[self.inputs.name(path)] = finished
+                        yield path, finished.instances
+            except KeyboardInterrupt:
+                raise asked.interrupted(
+                    f"stopped after {len(self._done)} of {len(self.inputs.images)} images; the same command"
+                    " resumes from there"
+                ) from None
+            finally:
+                self._write_tables()
         if self._failed:
             raise InputError(
                 f"{len(self._failed)} of {len(self.inputs.images)} images could not be segmented, see"

@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -603,21 +604,37 @@ def test_a_corrected_result_survives_the_same_command_and_is_not_replaced_by_ano
     np.testing.assert_array_equal(tifffile.imread(out / "cell3_labels.tif"), cells(3)[1])
 
 
-def test_tables_are_written_after_ctrl_c_and_the_same_command_resumes(images):
+def swallowed():
+    """Waits, and turns an exception in between into another one, as callbacks of libraries do."""
+    try:
+        time.sleep(0.01)
+    except KeyboardInterrupt as error:
+        raise TypeError from error
+
+
+@pytest.mark.parametrize(
+    ("signals", "done"),
+    [((signal.SIGINT,), 4), ((signal.SIGTERM,), 4), ((signal.SIGINT, signal.SIGINT), 3)],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],
+)
+def test_tables_are_written_after_a_signal_and_the_same_command_resumes(images, signals, done):
     out, calls = images.parent / "out", []
 
     def method(image):
         if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            for number in signals:
+                os.kill(os.getpid(), number)
+            swallowed()
         return thresholding(calls=calls).method(image)
 
     opened = OpenedMethod(method, ("background", "cell"), digest="one")
-    with pytest.raises(Interrupted, match="stopped after 3 of 6 images; the same command resumes"):
+    with pytest.raises(Interrupted, match=f"stopped after {done} of 6 images; the same command") as stopped:
         list(predict(opened, images, out, measured=True))
-    assert parquet.read_table(out / "measurements.parquet").num_rows == 3
+    assert stopped.value.exit_code == 128 + signals[0]
+    assert parquet.read_table(out / "measurements.parquet").num_rows == done
     calls.clear()
     list(predict(thresholding(calls=calls), images, out, measured=True))
-    assert len(calls) == 3
+    assert len(calls) == 6 - done
     assert parquet.read_table(out / "measurements.parquet")["image"].to_pylist() == [
         f"cell{index}.png" for index in range(6)
     ]
