@@ -31,6 +31,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.augment.update(MICROSCOPES)
     config.augment.elastic = (3.0, 48.0)
     config.model.width = 0.25
+    # In so few steps, `group` learns micronuclei better than `layer`: IoU 0.38 against 0.23. In exchange, its
+    # predictions depend on the window: a padded window has an AP at 0.9 of 0.91 against the image alone.
+    config.model.norm = config.model.decoder_norm = "group"
     config.task.class_weights = (1.0, 1.0, 3.0)
     config.task.decoder.smoothing = 3.0
     config.task.min_area = (60, 8)

@@ -72,8 +72,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # their strengths.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
-    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With `layer`, the prediction of an
-    # image does not depend on the windows that it is cut into.
+    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With `layer`, predictions do not
+    # depend on the windows of an image.
     config.model = section(
         SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="layer", decoder_norm="layer")
     )

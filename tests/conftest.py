@@ -8,6 +8,12 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 import jax
 import pytest
 
+from segjax.cli import configure_jax
+
+# Programs that several tests compile are taken from the cache of the commands.
+configure_jax()
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
