@@ -8,7 +8,7 @@ from segjax.errors import InputError
 A, B = sweep("a", [1, 2]), sweep("b.c", ["x", "y"])
 
 
-def test_the_helpers_combine_points():
+def test_sweeps_are_combined():
     assert [*product(A, B)] == [
         {"a": 1, "b.c": "x"},
         {"a": 1, "b.c": "y"},
