@@ -38,8 +38,8 @@ def check_leaks(config: ConfigDict) -> None:
     for source in sources.values():
         leaks += [leak for leak in getattr(source, "leaks", ()) if leak not in leaks]
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
-        for part, rival in itertools.product(_prepared(first), _prepared(second)):
-            leaks += _common_groups(one, part, other, rival)
+        for first_part, second_part in itertools.product(_prepared(first), _prepared(second)):
+            leaks += _common_groups(one, first_part, other, second_part)
     if not leaks:
         return
     named = "; ".join(leaks[:NAMED]) + (f"; and {len(leaks) - NAMED} more" if len(leaks) > NAMED else "")

@@ -49,8 +49,8 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     else:
         state, progress = restored
         rollbacks = progress.get("rollbacks", 0)
-    jitted = make_setup(with_lower_rate(config, rollbacks), metadata).step
-    step = KeyedStep(jitted, jax.random.key(config.seed))
+    current = make_setup(with_lower_rate(config, rollbacks), metadata) if rollbacks else setup
+    step = KeyedStep(current.step, jax.random.key(config.seed))
     first = int(state.step)
     for index in range(first, number - 1):
         state, _ = step(state, cast(Batch, stream.batch(index)))
@@ -68,6 +68,6 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
             result,
             f"images whose gradient alone is not finite: {', '.join(dict.fromkeys(alone)) or 'none'}",
             f"images of the step: {', '.join(dict.fromkeys(names))}",
-            *map(str, first_not_finite(jitted, state, batch, step.key).values()),
+            *map(str, first_not_finite(current.step, state, batch, step.key).values()),
         )
     )

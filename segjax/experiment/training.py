@@ -138,12 +138,12 @@ def _fit_network(
         start = resume_run(make_first_state(config, metadata, setup), checkpoints).after(rollback)
         if jax.process_index() == 0:
             write_config(workdir, config)
-        step = make_setup(with_lower_rate(config, start.rollbacks), metadata).step
+        current = make_setup(with_lower_rate(config, start.rollbacks), metadata) if start.rollbacks else setup
 
         # 3. Validation uses the method that prediction will use.
         predictor = make_predictor(config, setup.task, start.state.eval_params)
         return fit(
-            KeyedStep(step, jax.random.key(config.seed)),
+            KeyedStep(current.step, jax.random.key(config.seed)),
             start,
             functools.partial(prefetch, stream, workers=config.data.workers),
             checkpoints,

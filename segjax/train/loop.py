@@ -49,7 +49,7 @@ class FitConfig(Settings):
       validate_every: steps between validations; 0 for none. The last step is always validated.
       patience: number of validations without improvement after which the run stops; 0 for never.
       max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
-      rollback: how often a run that has diverged goes back to its last good checkpoint, see `rollback`.
+      rollback: how often a run that has diverged goes back to its last good checkpoint, see `with_rollbacks`.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
     """
 

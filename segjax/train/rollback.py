@@ -22,13 +22,13 @@ def with_rollbacks(
     back to the same checkpoint before, it goes back to the one before that.
 
     Args:
-      attempt: resumes from the newest checkpoint and trains, with a learning rate that is halved for each
-        rollback. None the first time.
+      attempt: resumes from the newest checkpoint and trains. Its argument is why the run went back, None the
+        first time; each rollback halves the learning rate.
       checkpoints: the checkpoints of the run.
       limit: how often the run goes back.
 
     Raises:
-      Diverged: if it has diverged once more.
+      Diverged: if the run diverges again after `limit` rollbacks.
     """
     rollback: Rollback | None = None
     before: int | None = None
