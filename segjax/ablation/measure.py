@@ -21,6 +21,7 @@ from segjax.ablation.points import Point
 from segjax.data.channels import match_channels
 from segjax.data.records import Source
 from segjax.data.subset import evenly, groups_of
+from segjax.evaluation.uncertainty import image_ratios
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.methods import OpenedMethod, open_run
@@ -120,38 +121,6 @@ def score(opened: OpenedMethod, method: Method, source: Source, headline: str | 
         # The first image includes compilation.
         "seconds_per_image": float(np.median(seconds)),
     }
-
-
-def image_ratios(statistics: Statistics) -> dict[str, tuple[float, float]]:
-    """Returns numerator and denominator of the scores of an image; sums over images give the pooled scores.
-
-    >>> from segjax.segmentation import Segmentation
-    >>> truth = Segmentation.from_labels(np.array([[1, 1, 0, 2]]))
-    >>> ratios = image_ratios(Statistics.of(truth, truth, ("background", "nucleus")))
-    >>> ratios["IoU"], ratios["AP 0.5"], ratios["PQ"]
-    ((3.0, 3.0), (2.0, 2.0), (4.0, 4.0))
-    """
-    (image,) = statistics.images
-    instances = image.per_class[statistics.headline]
-    total = instances.num_true + instances.num_predicted
-    matched = dict(zip(instances.thresholds, instances.matched[0], strict=True))
-    confusion = image.pixel.confusion
-    hits = np.diag(confusion)
-    sizes = confusion.sum(axis=0) + confusion.sum(axis=1)
-    foreground = [*enumerate(statistics.class_names)][1:]
-    index = statistics.class_names.index(statistics.headline)
-    ratios = {
-        "IoU": (hits[index], sizes[index] - hits[index]),
-        "Dice": (2 * hits[index], sizes[index]),
-        "AP 0.5": (matched[0.5], total - matched[0.5]),
-        "AP 0.75": (matched[0.75], total - matched[0.75]),
-        "F1": (2 * matched[0.5], total),
-        "PQ": (2 * instances.sum_iou[0, 0], total),
-        "AJI": (instances.intersection, instances.union),
-    }
-    if len(foreground) > 1:
-        ratios |= {f"Dice {name}": (2 * hits[i], sizes[i]) for i, name in foreground}
-    return {name: (float(numerator), float(denominator)) for name, (numerator, denominator) in ratios.items()}
 
 
 def network_cost(folder: Path) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from skimage.measure import label
 
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import check_not_wrapped
 
 
 def checked_pair(
@@ -43,13 +43,5 @@ def _checked(labels: Segmentation | np.ndarray, name: str) -> Segmentation:
         )
     if labels.min(initial=0) < 0:
         raise InputError(f"the {name} has the id {labels.min()}: 0 is background, and ids are above 0")
-    segmentation = Segmentation.from_labels(labels)
-    # Programs that count beyond the largest value go on with 0 and 1, so that id 1 is there twice.
-    is_full = labels.itemsize < 4 and segmentation.num_instances == np.iinfo(labels.dtype).max
-    if is_full and label(labels == 1, connectivity=2).max() > 1:
-        raise InputError(
-            f"the {name} uses every id of {labels.dtype}, and id 1 twice: it has more instances than ids, so"
-            " save it as int32",
-            kind="overflow",
-        )
-    return segmentation
+    check_not_wrapped(labels, f"the {name}")
+    return Segmentation.from_labels(labels)

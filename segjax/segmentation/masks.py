@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from skimage.measure import label as connected_parts
+
+from segjax.errors import InputError
 
 
 class Cutout(NamedTuple):
@@ -179,3 +182,27 @@ def colour_ids(colours: np.ndarray) -> np.ndarray:
     # Many programs write an alpha of 255 everywhere, which carries no information.
     background = background[..., 0] if background.any() else ids == 1
     return np.where(background, 0, ids).astype(np.int32)
+
+
+def check_not_wrapped(labels: np.ndarray, where: str) -> None:
+    """Refuses a label map of 8 or 16 bits in which more instances than ids were written.
+
+    Programs that count beyond the largest value go on with 0 and 1, so that every id is used and id 1 twice.
+
+    Args:
+      labels: [H, W] integer, of the type in which it was written.
+      where: what the map is, for the error.
+
+    Raises:
+      InputError: if every id of the type is there, and id 1 in several 8-connected parts.
+    """
+    if labels.itemsize > 2 or labels.dtype == bool:
+        return
+    largest = np.iinfo(labels.dtype).max
+    is_full = labels.max(initial=0) == largest and np.bincount(labels.ravel())[1:].all()
+    if is_full and connected_parts(labels == 1, connectivity=2).max() > 1:
+        raise InputError(
+            f"{where} uses every id of {labels.dtype}, and id 1 twice: it has more instances than ids, so save"
+            " it as int32",
+            kind="invalid_ids",
+        )

@@ -23,6 +23,7 @@ from segjax.data.readers.raster import further_frames, is_lossy_webp, open_pictu
 from segjax.data.readers.tiff import is_jpeg_tiff, open_tiff, other_images, read_tiff
 from segjax.errors import InputError
 from segjax.segmentation import colour_ids
+from segjax.segmentation.masks import check_not_wrapped
 
 
 def read_image(
@@ -121,6 +122,8 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         raise InputError(
             f"{path} holds ids outside 0 to {np.iinfo(np.int32).max}; renumber them", kind="invalid_ids"
         )
+    if is_integer:
+        check_not_wrapped(labels, str(path))
     return labels.astype(np.int32)
 
 

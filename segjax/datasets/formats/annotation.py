@@ -38,6 +38,7 @@ class RawAnnotation:
       invalid: for each outline or mask that is left out because it is invalid, what is wrong with it.
       num_hidden: number of outlines or masks that cover no pixel or are fully covered by others.
       ignore: [H, W] bool, pixels that losses and metrics leave out; None if there are none.
+      scores: confidence in an id, for predictions; 1 for ids that are missing here.
     """
 
     labels: np.ndarray
@@ -49,6 +50,7 @@ class RawAnnotation:
     num_crowds: int = 0
     invalid: tuple[str, ...] = ()
     ignore: np.ndarray | None = None
+    scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 class Annotations(Protocol):

@@ -48,7 +48,11 @@ def open_coco(source: AnnotationSource) -> Annotations:
                 f"{path} holds {len(paths)} JSON files, but COCO uses one for all images; give its path"
             )
         path = paths[0]
-    document = JsonField.load(path)
+    return parse_coco(JsonField.load(path), source)
+
+
+def parse_coco(document: JsonField, source: AnnotationSource) -> Coco:
+    """Reads a document with images, categories and annotations; see `open_coco`."""
     categories = {
         entry.get("id", int): entry.get("name", str) for entry in _entries(document, "categories", "category")
     }
@@ -60,7 +64,7 @@ def open_coco(source: AnnotationSource) -> Annotations:
             raise image.error("file_name", f"{image.fields['file_name']!r} is listed twice")
         images[key], annotations[key] = image, entries
     names = source.names(categories[index] for index in sorted(categories))
-    return Coco(path, names, images, annotations, categories, source.crowds_are_cells)
+    return Coco(document.where, names, images, annotations, categories, source.crowds_are_cells)
 
 
 def annotations_by_image(document: JsonField) -> list[tuple[JsonField, list[JsonField]]]:
@@ -142,7 +146,7 @@ class Coco:
     """A parsed COCO file, see `Annotations`.
 
     Attributes:
-      path: the file.
+      where: the file.
       class_names: background first.
       images: entries of the images by key.
       annotations: entries of the annotations of an image by its key.
@@ -150,7 +154,7 @@ class Coco:
       crowds_are_cells: whether crowds are instances, not regions to ignore.
     """
 
-    path: Path
+    where: str
     class_names: tuple[str, ...]
     images: Mapping[str, JsonField]
     annotations: Mapping[str, list[JsonField]]
@@ -169,20 +173,25 @@ class Coco:
         """
         if key not in self.images:
             raise InputError(
-                f"{self.path} lists no image {key}; its file_name must be the image's path",
+                f"{self.where} lists no image {key}; its file_name must be the image's path",
                 kind="missing_mask",
             )
         image = self.images[key]
         check_shape(image.where, (image.get("height", int), image.get("width", int)), shape)
         valid, invalid = read_valid(
             self.annotations[key],
-            lambda annotation: (instance_mask(annotation, shape), self._class_of(annotation)),
+            lambda annotation: (
+                instance_mask(annotation, shape),
+                self._class_of(annotation),
+                annotation.optional("score", float),
+            ),
         )
-        classes = [index for _, index in valid]
+        masks, classes, scores = zip(*valid, strict=True) if valid else ((), (), ())
         result = rasterize_instances(
-            [mask for mask, _ in valid], shape, classes=classes, files=(str(self.path),), invalid=invalid
+            masks, shape, classes=classes, files=(self.where,), invalid=invalid
         )
-        return dataclasses.replace(result, num_crowds=classes.count(IGNORE))
+        by_id = {index: score for index, score in enumerate(scores, start=1) if score is not None}
+        return dataclasses.replace(result, num_crowds=classes.count(IGNORE), scores=by_id)
 
     def _class_of(self, annotation: JsonField) -> int:
         category = annotation.get("category_id", int)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segjax.ablation.statistics import DETECTABLE, by_group, compare, interval, pooled, ranks
+from segjax.evaluation.statistics import DETECTABLE, by_group, compare, interval, pooled, ranks
 
 
 def counts_of(numerators, denominator=10.0):
