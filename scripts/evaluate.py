@@ -1,12 +1,18 @@
-"""Evaluates a method and the reference on a split, and writes a report.
+"""Evaluates methods on a split, or predictions of any program, and writes a report.
 
 segjax evaluate --workdir=runs/quickstart --split=test
 segjax evaluate --config=classical:method=watershed --out=runs/watershed
 segjax evaluate --model=nuclei --config=classical:dataset=bbbc038 --out=runs/nuclei_on_bbbc038
+segjax evaluate --truth=masks --prediction=masks_of_a_program --json=scores.json --out=report
+segjax evaluate runs/a runs/b masks_of_a_program --compare --out=runs/comparison
 
+Truth and predictions are label images, COCO JSON, GeoJSON, or any other format of segjax prepare, matched by
+the names of the images. --compare scores all on the split of the first run, or on --truth, with intervals and
+differences from the first one.
 Several processes take a part of the images each; see scripts/README.md.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -30,25 +36,53 @@ FIT = flags.DEFINE_bool(
 )
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
 OUT = flags.DEFINE_string("out", None, "Folder for the report; with --workdir, the default is there.")
+TRUTH = flags.DEFINE_string("truth", None, "Folder or file of true segmentations, in any format.")
+PREDICTION = flags.DEFINE_multi_string(
+    "prediction", [], "Folder or file of predictions of any program; several times for several programs."
+)
+COMPARE = flags.DEFINE_bool(
+    "compare", False, "Whether to compare the runs, networks and predictions that the arguments name."
+)
+JSON = flags.DEFINE_string("json", None, "With --truth or --compare: file for the scores, without a report.")
+FORMATS = {
+    name: flags.DEFINE_string(f"{name}_format", "auto", f"Format of --{name}, as in segjax prepare.")
+    for name in ("truth", "prediction")
+}
+IMAGES = flags.DEFINE_string("images", None, "With --truth: folder of the images, for the report.")
+METADATA = flags.DEFINE_string(
+    "metadata", None, "With --truth: table with the patient or group of each image, as in segjax prepare."
+)
 
 
-def main() -> None:
+def main(paths: Sequence[str]) -> None:
     """Checks the flags, connects the processes if there are several, and evaluates."""
-    if (WORKDIR.value is None) == (CONFIG.value is None):
-        raise InputError("give either --workdir=RUN, a trained run, or --config=FILE, a classical method")
-    if CONFIG.value is not None and "methods" not in CONFIG.value and MODEL.value is None:
+    if paths and not COMPARE.value:
+        raise InputError(f"unexpected argument {paths[0]!r}: add --compare, or write options as --name=value")
+    if TRUTH.value is not None or COMPARE.value:
+        if not OUT.value and not JSON.value:
+            raise InputError("give --out=FOLDER for the report, or --json=FILE for the scores")
+        if not paths and not PREDICTION.value:
+            raise InputError("give --prediction=FOLDER: the predictions to score")
+    elif (WORKDIR.value is None) == (CONFIG.value is None):
+        raise InputError(
+            "give --workdir=RUN, a trained run, --config=FILE, a classical method, or --truth and"
+            " --prediction"
+        )
+    elif CONFIG.value is not None and "methods" not in CONFIG.value and MODEL.value is None:
         raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
-    if CONFIG.value is not None and not OUT.value:
+    elif CONFIG.value is not None and not OUT.value:
         raise InputError("give --out=FOLDER: where to write the report")
     with connected_processes():
-        cli.print_once(evaluate())
+        cli.print_once(evaluate(paths))
 
 
-def evaluate() -> str:
-    """Evaluates a method and writes the report; returns the comparison to print."""
+def evaluate(paths: Sequence[str]) -> str:
+    """Evaluates methods or predictions and writes the results; returns the comparison to print."""
     from segjax.experiment.evaluation import evaluate_classical, evaluate_model, evaluate_workdir
 
     folder = Path(OUT.value or "")
+    if TRUTH.value is not None or COMPARE.value:
+        return compare(paths)
     if WORKDIR.value:
         out = folder if OUT.value else None
         return evaluate_workdir(Path(WORKDIR.value), SPLIT.value, fit=FIT.value, folder=out)
@@ -57,5 +91,22 @@ def evaluate() -> str:
     return evaluate_classical(CONFIG.value, SPLIT.value, folder)
 
 
+def compare(paths: Sequence[str]) -> str:
+    """Scores predictions, and runs if there are any, on the same images."""
+    from segjax.experiment.evaluation_compare import Files, compare_and_write
+
+    files = Files(
+        truth=TRUTH.value,
+        prediction=tuple(PREDICTION.value),
+        truth_format=FORMATS["truth"].value,
+        prediction_format=FORMATS["prediction"].value,
+        images=IMAGES.value,
+        metadata=METADATA.value,
+    )
+    out = Path(OUT.value) if OUT.value else None
+    json = Path(JSON.value) if JSON.value else None
+    return compare_and_write(paths, files, SPLIT.value, out=out, json=json)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, positional=True)

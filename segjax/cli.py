@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -27,7 +28,10 @@ from segjax.files import explain_refusal, is_refusal
 COMMANDS = {
     "train": ("train", "train a network, evaluate it on the test split, write a report"),
     "export": ("export", "write a trained network into one file"),
-    "evaluate": ("evaluate", "evaluate a trained network or a classical method on a split"),
+    "evaluate": (
+        "evaluate",
+        "score networks and classical methods on a split, or predictions of any program",
+    ),
     "predict": ("predict", "segment every image of a folder"),
     "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
     "ablate": ("ablate", "run a sweep of any config, and compare its points"),
@@ -137,12 +141,20 @@ def _config_file(value: str) -> str:
     return f"{path}{colon}{variant}" if name.isidentifier() and path.exists() else value
 
 
-def run(command: Callable[[], None]) -> None:
-    """Runs a command; an InputError ends it with one sentence and exit code 2."""
+def run(command: Callable[..., None], *, positional: bool = False) -> None:
+    """Runs a command; an InputError ends it with one sentence and exit code 2.
+
+    Args:
+      command: the command.
+      positional: whether it takes arguments that are no flags; it is called with their list.
+    """
     try:
         logging.set_verbosity(logging.WARNING)
         configure_jax()
-        app.run(lambda _: _guarded(command), flags_parser=_parse)
+        app.run(
+            lambda argv: _guarded(functools.partial(command, argv[1:]) if positional else command),
+            flags_parser=functools.partial(_parse, positional=positional),
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -167,7 +179,7 @@ def _processor() -> str:
     return "".join(line for line in lines[:30] if line.startswith(("model name", "flags", "Features")))
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], *, positional: bool = False) -> list[str]:
     """Parses flags; errors in them or in the config end the program with one sentence."""
     try:
         rest = flags.FLAGS(list(_by_path(argv)))
@@ -179,7 +191,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         # As of `--images=$FOLDER` without such a variable; an empty path would be the current folder.
         if flags.FLAGS[name].present and flags.FLAGS[name].value == "" and "." not in name:
             fail(f"--{name}= is empty: give a value, or leave the flag out")
-    if len(rest) > 1:
+    if len(rest) > 1 and not positional:
         fail(f"unexpected argument {rest[1]!r}: options are written --name=value; see --help")
     return rest
 

@@ -11,9 +11,9 @@ from segjax.ablation.ablate import AblationRequest, failures_of
 from segjax.ablation.measure import Measure, measure
 from segjax.ablation.points import CONFIG, NAME, SEED, describe
 from segjax.ablation.runs import RESULT, SweepFolder, read_entry, run_points
-from segjax.evaluation.statistics import pooled
 from segjax.ablation.sweeps import Overrides
 from segjax.errors import InputError
+from segjax.evaluation.statistics import pooled
 from segjax.experiment.results_folder import join_first
 from segjax.report.table import format_score
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels
 from segjax.ablation.runs import ABOUT, FAILURE, RESULT, SweepFolder, read_entry, state_of
-from segjax.evaluation.statistics import by_group, compare, interval, pooled, ranks
 from segjax.ablation.sweeps import Overrides
+from segjax.evaluation.statistics import by_group, compare, interval, pooled, ranks
 from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
 from segjax.train.log import read_log
 

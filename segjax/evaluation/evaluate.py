@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,10 @@ from segjax.metrics.scores import Scores, Statistics
 from segjax.segmentation import Method, Segmentation
 
 if TYPE_CHECKING:  # the import takes seconds, which one image is not worth
-    from segjax.data.records import Source
+    from segjax.data.records import Record, Source
 
+# Returns the prediction of a record.
+Predict = Callable[["Record"], Segmentation]
 # `(function, count) -> [function(0), ..., function(count - 1)]`.
 Spread = Callable[[Callable[[int], Any], int], list[Any]]
 
@@ -33,7 +36,7 @@ class Evaluation(NamedTuple):
 
     scores: Scores
     per_image: dict[str, Scores]
-    predictions: dict[str, Segmentation]
+    predictions: Mapping[str, Segmentation]
     seconds: float
 
 
@@ -83,8 +86,19 @@ def in_order(function: Callable[[int], Any], count: int) -> list[Any]:
     return [function(index) for index in range(count)]
 
 
-def evaluate(
-    method: Method,
+def evaluate(method: Method, source: Source, **options: Any) -> Evaluation:
+    """Runs a method on every record and scores it against the truth.
+
+    Args:
+      method: `image [H, W, C] -> Segmentation`.
+      source: the images with their truth, and the names of the classes.
+      **options: those of `evaluate_records`.
+    """
+    return evaluate_records(lambda record: method(record.image), source, **options)
+
+
+def evaluate_records(
+    predict: Predict,
     source: Source,
     *,
     headline: str | None = None,
@@ -92,10 +106,10 @@ def evaluate(
     details: DetailOptions | None = None,
     spread: Spread = in_order,
 ) -> Evaluation:
-    """Runs a method on every record and scores it against the truth.
+    """Scores the prediction of every record against the truth.
 
     Args:
-      method: `image [H, W, C] -> Segmentation`.
+      predict: returns the prediction of a record.
       source: the images with their truth, and the names of the classes.
       headline: the class that the top-level instance scores refer to; the first foreground class if None.
       keep_predictions: whether to return the segmentations.
@@ -109,7 +123,7 @@ def evaluate(
 
     def evaluate_one(index: int) -> tuple[str, Statistics, Segmentation | None]:
         record = source[index]
-        prediction = method(record.image)
+        prediction = predict(record)
         statistics = Statistics.of(
             record.truth,
             prediction,
@@ -123,8 +137,8 @@ def evaluate(
 
     results = spread(evaluate_one, len(source))
     total = Statistics.empty(source.class_names, headline=headline)
-    for _, statistics, _ in results:
-        total += statistics
+    images = [image for _, statistics, _ in results for image in statistics.images]
+    total = dataclasses.replace(total, images=tuple(images))
     return Evaluation(
         total.compute(),
         {name: statistics.compute() for name, statistics, _ in results},

@@ -1,4 +1,4 @@
-"""How sure the scores of methods on the same images are: intervals, and paired differences from a baseline."""
+"""How sure the scores of methods on the same images are: intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class Uncertainty:
                 for method, one in counts.items()
             },
             {
-                method: {name: compare(values, counts[baseline][name]) for name, values in counts[method].items()}
+                method: {
+                    name: compare(values, counts[baseline][name]) for name, values in counts[method].items()
+                }
                 for method in others
                 if baseline is not None
             },
@@ -113,7 +115,9 @@ class Uncertainty:
             "options": {"unit": self.unit, "units": self.count, "level": 0.95, "resamples": RESAMPLES},
             "baseline": self.baseline,
             "scores": {
-                method: {name: {key: plain(v) for key, v in one._asdict().items()} for name, one in by_name.items()}
+                method: {
+                    name: {key: plain(v) for key, v in one._asdict().items()} for name, one in by_name.items()
+                }
                 for method, by_name in self.scores.items()
             },
             "differences": {

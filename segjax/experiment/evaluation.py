@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +22,7 @@ from segjax.data.channels import match_channels
 from segjax.data.mixture import MixedSource, select_classes
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.evaluation.evaluate import evaluate
+from segjax.evaluation.evaluate import Predict, evaluate_records
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
 from segjax.experiment.leaks import split_facts
@@ -34,8 +36,8 @@ from segjax.metrics.details import DetailOptions
 from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
-from segjax.report.table import comparison, format_score
-from segjax.segmentation import Method
+from segjax.report.table import format_score, summary
+from segjax.segmentation import Method, Segmentation
 from segjax.settings import broken_rule
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
@@ -84,7 +86,7 @@ def evaluate_workdir(
         proposals = _evaluate_proposals(detector, opened.channels, source)
     if seconds is None:
         seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0).get("seconds")
-    report = _evaluate_all({"model": opened.__call__}, config, source, split)
+    report = _evaluate_with_reference({"model": opened.__call__}, config, source, split)
     report = dataclasses.replace(
         report,
         warnings=[*report.warnings, *filter(None, [small_tile(config)])],
@@ -93,7 +95,7 @@ def evaluate_workdir(
         curve=_training_curve(workdir),
         proposals=proposals,
     )
-    table = _write(folder, report)
+    table = write_results(folder, report)
     if proposals is None:
         return table
     recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
@@ -130,8 +132,8 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
         source = MixedSource([source], opened.class_names)
         config = ConfigDict(config)
         config.dataset.headline = None
-    report = _evaluate_all({model: opened.__call__}, config, source, split, reference)
-    return _write(folder, dataclasses.replace(report, step=opened.step))
+    report = _evaluate_with_reference({model: opened.__call__}, config, source, split, reference)
+    return write_results(folder, dataclasses.replace(report, step=opened.step))
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
@@ -154,9 +156,9 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
         source = open_split(config, split)
     names = sorted(config.methods, key=[*METHODS, *config.methods].index)  # a ConfigDict forgets their order
     methods = {name: make_classifying(name, config, source.class_names, folder) for name in names}
-    report = _evaluate_all(methods, config, source, split)
+    report = _evaluate_with_reference(methods, config, source, split)
     stages = {name: make_method(name, **config.methods[name]).stages for name in names}
-    return _write(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
+    return write_results(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
 
 
 def _open_results(folder: Path) -> None:
@@ -170,7 +172,46 @@ def _with_classes(method: Method, old: Sequence[str], new: Sequence[str]) -> Met
     return lambda image: select_classes(method(image), old, new)
 
 
-def _evaluate_all(
+def evaluate_all(
+    methods: Mapping[str, Predict],
+    source: Source,
+    *,
+    headline: str | None = None,
+    stored: Mapping[str, Mapping[str, Segmentation]] = types.MappingProxyType({}),
+    **fields: Any,
+) -> EvaluationReport:
+    """Evaluates methods on the same images.
+
+    Args:
+      methods: returns the prediction of a record, by the name of the method; the most important one first.
+      source: the images.
+      headline: the class that the scores without a class refer to; the first foreground class if None.
+      stored: predictions by the names of the records, of methods whose predictions need no memory.
+      **fields: further fields of the report.
+    """
+    evaluations = {}
+    for name, predict in methods.items():
+        evaluation = evaluate_records(
+            predict,
+            source,
+            headline=headline,
+            keep_predictions=name not in stored,
+            details=DetailOptions(),
+            spread=functools.partial(spread, purpose=f"the evaluation of {name}"),
+        )
+        predictions = stored.get(name, evaluation.predictions)
+        evaluations[name] = evaluation._replace(predictions=predictions)
+    return EvaluationReport(
+        source=source, evaluations=evaluations, environment=environment.hardware_info(), **fields
+    )
+
+
+def of_record(method: Method) -> Predict:
+    """Returns a function that segments the image of a record."""
+    return lambda record: method(record.image)
+
+
+def _evaluate_with_reference(
     methods: Mapping[str, Method],
     config: ConfigDict,
     source: Source,
@@ -179,35 +220,25 @@ def _evaluate_all(
 ) -> EvaluationReport:
     """Evaluates methods and the reference, which is that of the config if it is None."""
     reference = make_reference(config) if reference is None else reference
-    evaluations = {
-        name: evaluate(
-            method,
-            source,
-            headline=config.dataset.headline,
-            keep_predictions=True,
-            details=DetailOptions(),
-            spread=functools.partial(spread, purpose=f"the evaluation of {name}"),
-        )
-        for name, method in {**methods, "reference": reference}.items()
-    }
-    return EvaluationReport(
+    return evaluate_all(
+        {name: of_record(method) for name, method in {**methods, "reference": reference}.items()},
+        source,
+        headline=config.dataset.headline,
+        baseline="reference",
         data_set=config.dataset.name,
         split=split,
-        source=source,
-        evaluations=evaluations,
-        environment=environment.hardware_info(),
         config=config.to_dict(),
         split_facts=split_facts(source),
         warnings=getattr(source, "leaks", ()),
     )
 
 
-def _write(folder: Path, report: EvaluationReport) -> str:
+def write_results(folder: Path, report: EvaluationReport) -> str:
     """Writes the report in the first process; returns the comparison to print."""
     with all_or_none("the report", limit=LONG_LIMIT), writing(folder):
         if jax.process_index() == 0:
             write_report(folder, report)
-    return f"{comparison(report.scores)}\n\nreport: {folder / 'index.html'}"
+    return f"{summary(report.scores, report.uncertainty)}\n\nreport: {folder / 'index.html'}"
 
 
 def _evaluate_proposals(detector: Detector, channels: int | None, source: Source) -> dict[str, float | None]:

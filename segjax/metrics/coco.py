@@ -152,6 +152,14 @@ class CocoStatistics(Counts):
             ar=float(recall.mean()),
         )
 
+    def precision_recall(self) -> list[tuple[float, float]]:
+        """Returns recall and precision of masks at IoU 0.5, at 101 levels of recall; empty without truth."""
+        hits, ignored, _ = self._ordered()
+        if not self.num_true[0]:
+            return []
+        precision, _ = _precision(hits[0], ignored[0], int(self.num_true[0]))
+        return list(zip(RECALLS.tolist(), precision[0].tolist(), strict=True))
+
     def correct(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the score of each prediction, and whether it matches at IoU 0.5; in descending order."""
         hits, _, scores = self._ordered()

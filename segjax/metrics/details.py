@@ -146,3 +146,19 @@ def detail_scores(images: Sequence[ImageDetails], class_names: Sequence[str]) ->
         )
         result["calibration"] = {name: Calibration.of(*values) for name, values in correct.items()}
     return result
+
+
+def precision_recall(
+    images: Sequence[ImageDetails], class_names: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Returns recall and precision of the masks of each class at IoU 0.5; empty without scores.
+
+    Args:
+      images: the counts of at least one image.
+      class_names: K names, background first.
+    """
+    masks = [image.masks for image in images if image.masks is not None]
+    if len(masks) < len(images):
+        return {}
+    zero = CocoStatistics.empty(images[0].options.coco)
+    return {name: pooled([row[name] for row in masks], zero).precision_recall() for name in class_names[1:]}

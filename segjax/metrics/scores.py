@@ -10,7 +10,7 @@ from typing import Any
 from segjax.metrics.averages import average
 from segjax.metrics.counting import CountScores, count_scores
 from segjax.metrics.counts import pooled
-from segjax.metrics.details import DetailOptions, ImageDetails, detail_scores
+from segjax.metrics.details import DetailOptions, ImageDetails, detail_scores, precision_recall
 from segjax.metrics.instance import InstanceStatistics
 from segjax.metrics.instance_scores import InstanceScores
 from segjax.metrics.options import InstanceOptions
@@ -78,6 +78,12 @@ class Scores(InstanceScores, PixelScores):
         if not images or len(images) < len(self.statistics.images):
             return {}
         return detail_scores(images, self.statistics.class_names)
+
+    @property
+    def precision_recall(self) -> dict[str, list[tuple[float, float]]]:
+        """Recall and precision of each class at IoU 0.5; empty if predictions have no scores."""
+        images = [image.details for image in self.statistics.images if image.details is not None]
+        return precision_recall(images, self.statistics.class_names) if images else {}
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the scores for JSON: thresholds become strings such as `"0.5"`, NaN and infinity None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +13,27 @@ import numpy as np
 
 from segjax.data.records import Source
 from segjax.evaluation.evaluate import Evaluation
+from segjax.evaluation.uncertainty import Uncertainty
 from segjax.files import write_json, write_text
 from segjax.metrics.scores import Scores
-from segjax.report.charts import line_chart
-from segjax.report.overlays import draw_outlines, resized
-from segjax.report.page import class_legend, jpeg_uri, png_uri, render
-from segjax.report.table import OVERALL, comparison, format_score, per_class
+from segjax.report.evaluation_charts import score_charts, training_charts
+from segjax.report.evaluation_pictures import MISSED, SPURIOUS, chosen, example
+from segjax.report.evaluation_tables import (
+    Details,
+    boundaries,
+    by_group,
+    by_size,
+    coco,
+    confusion,
+    errors,
+    images,
+)
+from segjax.report.page import class_legend, css, jpeg_uri, render
+from segjax.report.table import OVERALL, Cell, Table, comparison, differences, format_score, per_class
 
-# Wide enough to inspect outlines, small enough that the report can be mailed.
-IMAGE_WIDTH = 512
-MAX_EXAMPLES = 40
+# Tables that are shown also without rows.
+ALWAYS = ("Comparison of methods", "By class")
+QUARTERS = ("smallest", "second", "third", "largest")
 CARDS = ("IoU", "AP 0.5", "PQ")
 
 # Captions and pictures [H, W, 3] uint8 of the intermediate stages of each method.
@@ -40,6 +52,7 @@ class EvaluationReport:
         first. One may be named "reference": the others are compared with it.
       environment: hardware and versions.
       config: config of the run.
+      baseline: the method that the others are compared with; None for the first one.
       split_facts: the digest of the split, if there is one.
       warnings: sentences shown prominently at the top.
       train_seconds: duration of the training.
@@ -56,6 +69,7 @@ class EvaluationReport:
     evaluations: Mapping[str, Evaluation]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
+    baseline: str | None = None
     split_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     warnings: Sequence[str] = ()
     train_seconds: float | None = None
@@ -68,6 +82,11 @@ class EvaluationReport:
     def scores(self) -> dict[str, Scores]:
         """The pooled scores of each method."""
         return {name: evaluation.scores for name, evaluation in self.evaluations.items()}
+
+    @functools.cached_property
+    def uncertainty(self) -> Uncertainty:
+        """Intervals of the scores, and differences from the baseline."""
+        return Uncertainty.of(self.scores, self.baseline or next(iter(self.evaluations), None))
 
     @property
     def seconds(self) -> dict[str, Any]:
@@ -84,6 +103,7 @@ class EvaluationReport:
         return {
             "split": self.split,
             "methods": {name: scores.as_dict() for name, scores in self.scores.items()},
+            "uncertainty": self.uncertainty.as_dict(),
             "seconds": self.seconds,
             "step": self.step,
             "images": len(self.source),
@@ -100,18 +120,24 @@ class EvaluationReport:
 def write_report(folder: Path, report: EvaluationReport) -> None:
     """Writes `metrics.json` and `index.html`."""
     write_json(folder / "metrics.json", report.as_dict())
-    scores, examples = report.scores, _ordered_examples(report.evaluations)
+    examples = chosen(report.evaluations)
     environment = {"seconds": report.seconds, "proposals": report.proposals, **report.environment}
+    details = {name: scores.details for name, scores in report.scores.items()}
     page = render(
         "report.html",
         report=report,
-        title=f"{report.data_set}: {report.split} split",
-        cards=_cards(scores),
-        tables=[("Comparison of methods", comparison(scores)), ("By class", per_class(scores))],
-        charts=_charts(report.curve),
+        title=f"{report.data_set}: {report.split} split" if report.split else report.data_set,
+        cards=_cards(report),
+        tables=_tables(report, details),
+        confusions={name: confusion(scores) for name, scores in report.scores.items()},
+        errors=_errors(report, details),
+        score_charts=score_charts(report.scores, details),
+        charts=training_charts(report.curve),
         legend=class_legend(report.source.class_names),
-        examples=[_example(report, index, badge) for index, badge in examples[:MAX_EXAMPLES]],
-        num_examples=len(examples),
+        marks=[("missed or wrong in the truth", css(MISSED)), ("wrong in a prediction", css(SPURIOUS))],
+        examples=[example(report.source[index], report.evaluations, badge) for index, badge in examples],
+        images=images(report.evaluations),
+        num_examples=len(report.source),
         environment=_flat({**environment, **report.split_facts, "config": report.config}),
         format_score=format_score,
         jpeg_uri=jpeg_uri,
@@ -119,69 +145,50 @@ def write_report(folder: Path, report: EvaluationReport) -> None:
     write_text(folder / "index.html", page)
 
 
-def _ordered_examples(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
-    """Sorts images by AP 0.5 of the first method: best, worst, then descending; undefined last.
-
-    Returns:
-      Index of each image, and "best", "worst" or "".
-    """
-    if not evaluations:
-        return []
-    scores = [scores.ap[0.5] for scores in next(iter(evaluations.values())).per_image.values()]
-    order = sorted(range(len(scores)), key=lambda i: math.inf if math.isnan(scores[i]) else -scores[i])
-    num_scored = len(scores) - sum(map(math.isnan, scores))
-    if num_scored < 2:
-        return [(index, "") for index in order]
-    order.insert(1, order.pop(num_scored - 1))
-    return [*zip(order, ["best", "worst", *[""] * len(order)], strict=False)]
+def _tables(report: EvaluationReport, details: Mapping[str, Details]) -> list[tuple[str, Table]]:
+    """Returns the tables that have a row, with their captions."""
+    scores = report.scores
+    tables = [
+        ("Comparison of methods", comparison(scores, report.uncertainty)),
+        (f"Differences from {report.uncertainty.baseline}", differences(report.uncertainty)),
+        ("By class", per_class(scores)),
+        ("By group", by_group(scores)),
+        ("Recall by size", by_size(scores)),
+        ("Boundaries", boundaries(details)),
+        ("COCO", coco(details)),
+    ]
+    return [(caption, table) for caption, table in tables if table.rows or caption in ALWAYS]
 
 
-def _example(report: EvaluationReport, index: int, badge: str) -> dict[str, Any]:
-    """Returns name, badge, scores and captioned pictures of an image: itself, the truth, the predictions."""
-    record = report.source[index]
-    # Small images are enlarged by an integer factor so that outlines do not hide small instances.
-    width = record.image.shape[1]
-    width = min(IMAGE_WIDTH, width * max(1, IMAGE_WIDTH // (2 * width)))
-    named, scores = {"truth": record.truth}, {}
-    for method, evaluation in report.evaluations.items():
-        named[f"by {method}"] = evaluation.predictions[record.name]
-        scores[method] = evaluation.per_image[record.name].ap[0.5]
-    picture, segmentations = resized(record.image, list(named.values()), width)
-    drawn = [draw_outlines(picture, segmentation, thickness=2) for segmentation in segmentations]
-    pictures = [("image", picture), *zip(named, drawn, strict=True)]
-    return {"name": record.name, "badge": badge, "scores": scores, "pictures": pictures}
+def _errors(report: EvaluationReport, details: Mapping[str, Details]) -> list[tuple[str, Table]]:
+    """Returns the tables of errors: of all instances, each class and each quarter of the sizes."""
+    names = report.source.class_names[1:]
+    among = {"all": "all instances"} | ({name: name for name in names} if len(names) > 1 else {})
+    among |= {f"q{index}": f"{text} quarter of the sizes" for index, text in enumerate(QUARTERS, start=1)}
+    tables = {text: errors(details, among=key) for key, text in among.items()}
+    return [(text, table) for text, table in tables.items() if table.rows]
 
 
-def _cards(methods: Mapping[str, Scores]) -> list[dict[str, str]]:
-    """Returns the headline scores of a single method, each with the reference's score in the note."""
+def _cards(report: EvaluationReport) -> list[dict[str, str]]:
+    """Returns the headline scores of a single method, each with interval and baseline in the note."""
+    methods, uncertainty = report.scores, report.uncertainty
     if not methods or len(methods) > 2:
         return []
-    first = next(iter(methods))
+    first = next(name for name in methods if name != uncertainty.baseline)
     cards = []
     for name in CARDS:
+        estimate = uncertainty.scores[first].get(name)
         value = OVERALL[name](methods[first])
-        note = ""
-        if first != "reference" and "reference" in methods:
-            reference = OVERALL[name](methods["reference"])
+        notes = [] if estimate is None else [Cell(value, estimate.interval).interval_text]
+        if uncertainty.baseline is not None:
+            reference = OVERALL[name](methods[uncertainty.baseline])
             difference = value - reference
-            note = f"reference {format_score(reference)}"
-            note += "" if math.isnan(difference) else f" ({difference:+.3f})"
-        cards.append({"name": name, "value": format_score(value), "note": note})
+            notes.append(
+                f"{uncertainty.baseline} {format_score(reference)}"
+                + ("" if math.isnan(difference) else f" ({difference:+.3f})")
+            )
+        cards.append({"name": name, "value": format_score(value), "note": " ".join(filter(None, notes))})
     return cards
-
-
-def _charts(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, str, str]]:
-    """Returns name, data URI and description of a chart for each logged number, the loss first."""
-    names = dict.fromkeys(name for entry in curve for name in entry if name != "step")
-    charts = []
-    for name in sorted(names, key=lambda name: name != "loss"):
-        points = [
-            (float(entry["step"]), float(entry[name])) for entry in curve if entry.get(name) is not None
-        ]
-        if chart := line_chart(points):
-            last = next(value for _, value in reversed(points) if math.isfinite(value))
-            charts.append((name, png_uri(chart), f"{name} at {len(points)} steps, last {last:.4g}"))
-    return charts
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -24,10 +24,16 @@ def render(template: str, **values: Any) -> str:
 
 def class_legend(class_names: Sequence[str]) -> list[tuple[str, str]]:
     """Returns name and CSS colour of every foreground class."""
-    return [
-        (name, "#{:02x}{:02x}{:02x}".format(*colour_of(index)))
-        for index, name in enumerate(class_names[1:], start=1)
-    ]
+    return [(name, css(colour_of(index))) for index, name in enumerate(class_names[1:], start=1)]
+
+
+def css(colour: tuple[int, int, int]) -> str:
+    """Returns a colour as CSS writes it.
+
+    >>> css((0, 158, 255))
+    '#009eff'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def jpeg_uri(picture: np.ndarray) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
+from segjax.evaluation.statistics import Difference
+from segjax.evaluation.uncertainty import Estimate, Uncertainty
 from segjax.metrics.instance_scores import InstanceScores
 from segjax.metrics.scores import Scores
 
@@ -21,6 +24,8 @@ OVERALL: dict[str, Callable[[Scores], float]] = {
     "mean IoU": lambda scores: scores.mean_iou,
     "pixel acc.": lambda scores: scores.pixel_accuracy,
 }
+# Scores whose intervals the terminal shows.
+HEADLINES = ("AP 0.5", "PQ")
 PER_CLASS: dict[str, Callable[[InstanceScores], float]] = {
     "AP 0.5": lambda scores: scores.ap[0.5],
     "AP 0.75": lambda scores: scores.ap[0.75],
@@ -31,6 +36,37 @@ PER_CLASS: dict[str, Callable[[InstanceScores], float]] = {
 }
 
 
+class Cell(NamedTuple):
+    """A number in a table.
+
+    Attributes:
+      value: a score, NaN if undefined, or a number of instances.
+      interval: its bootstrap interval of 95 %.
+      is_bold: whether it is better than the baseline, and the interval of the difference excludes 0.
+      is_signed: whether it is a difference, which has a sign.
+    """
+
+    value: float
+    interval: tuple[float, float] | None = None
+    is_bold: bool = False
+    is_signed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value, with three digits if it is a score."""
+        return self._format(self.value)
+
+    @property
+    def interval_text(self) -> str:
+        """The interval, such as "[0.512, 0.613]"; "" without one."""
+        return "" if self.interval is None else f"[{', '.join(map(self._format, self.interval))}]"
+
+    def _format(self, value: float) -> str:
+        if isinstance(value, int):
+            return str(value)
+        return f"{value:+.3f}" if self.is_signed and not math.isnan(value) else format_score(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Scores of several methods.
@@ -38,28 +74,18 @@ class Table:
     Attributes:
       header: the name of each column.
       rows: the leading cells of each row, the method last. Rows that agree in all others are a group.
-      values: the scores of each row, one for each remaining column; NaN if undefined.
+      cells: the numbers of each row, one for each remaining column.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    values: tuple[tuple[float, ...], ...]
-
-    def best(self, row: int, column: int) -> bool:
-        """Returns whether a score is the best of several in its group, at the displayed precision."""
-        rivals = [
-            format_score(values[column])
-            for cells, values in zip(self.rows, self.values, strict=True)
-            if cells[:-1] == self.rows[row][:-1] and not math.isnan(values[column])
-        ]
-        return len(rivals) > 1 and format_score(self.values[row][column]) == max(rivals)
+    cells: tuple[tuple[Cell, ...], ...]
 
     def __str__(self) -> str:
-        """Returns aligned columns for the terminal; `*` marks the best."""
+        """Returns aligned columns for the terminal, without intervals; `*` marks what is bold."""
         lines: list[Sequence[str]] = [self.header]
-        for index, (cells, values) in enumerate(zip(self.rows, self.values, strict=True)):
-            marks = ("*" if self.best(index, column) else " " for column in range(len(values)))
-            lines.append([*cells, *map("".join, zip(map(format_score, values), marks, strict=True))])
+        for names, cells in zip(self.rows, self.cells, strict=True):
+            lines.append([*names, *(cell.text + ("*" if cell.is_bold else " ") for cell in cells)])
         left = len(self.rows[0]) if self.rows else 1
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
@@ -76,23 +102,74 @@ def format_score(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def comparison(methods: Mapping[str, Scores]) -> Table:
-    """Returns one row per method, with the scores of `OVERALL`."""
+def comparison(methods: Mapping[str, Scores], uncertainty: Uncertainty) -> Table:
+    """Returns one row per method, with the scores of `OVERALL` and their intervals."""
+
+    def cell(method: str, name: str) -> Cell:
+        value = OVERALL[name](methods[method])
+        estimate = uncertainty.scores[method].get(name)
+        difference = uncertainty.differences.get(method, {}).get(name)
+        return Cell(
+            value,
+            None if estimate is None else estimate.interval,
+            difference is not None and difference.is_clear and difference.value > 0,
+        )
+
     return Table(
         header=("method", *OVERALL),
         rows=tuple((name,) for name in methods),
-        values=tuple(tuple(get(scores) for get in OVERALL.values()) for scores in methods.values()),
+        cells=tuple(tuple(cell(method, name) for name in OVERALL) for method in methods),
     )
+
+
+def differences(uncertainty: Uncertainty) -> Table:
+    """Returns the differences from the baseline: one row per method and score, bold where they are clear."""
+    rows, cells = [], []
+    for method, by_name in uncertainty.differences.items():
+        for name, one in by_name.items():
+            rows.append((method, name))
+            p_value = math.nan if one.p_value is None else one.p_value
+            detectable = math.nan if one.detectable is None else one.detectable
+            difference = Cell(one.value, one.interval, one.is_clear, is_signed=True)
+            cells.append((difference, Cell(p_value), Cell(detectable)))
+    header = ("method", "score", "difference [95 %]", "p", "detectable")
+    return Table(header, tuple(rows), tuple(cells))
+
+
+def summary(methods: Mapping[str, Scores], uncertainty: Uncertainty) -> str:
+    """Returns the comparison for the terminal, with the intervals of the scores in `HEADLINES`."""
+    lines = [str(comparison(methods, uncertainty))]
+    baseline = uncertainty.baseline
+    kinds: tuple[tuple[Mapping[str, Mapping[str, Estimate | Difference]], bool], ...] = (
+        (uncertainty.scores, False),
+        (uncertainty.differences, True),
+    )
+    for numbers, is_signed in kinds:
+        for method, by_name in numbers.items():
+            cells = {
+                name: Cell(by_name[name].value, by_name[name].interval, is_signed=is_signed)
+                for name in HEADLINES
+                if name in by_name and by_name[name].interval is not None
+            }
+            title = f"{method} - {baseline}" if is_signed else method
+            texts = [f"{name} {cell.text} {cell.interval_text}" for name, cell in cells.items()]
+            lines += [f"{title}: {', '.join(texts)}"] if texts else []
+    if len(lines) > 1:
+        unit = uncertainty.unit + ("" if uncertainty.count == 1 else "s")
+        lines.insert(1, f"\n95 % intervals over {uncertainty.count} {unit}:")
+    return "\n".join(lines)
 
 
 def per_class(methods: Mapping[str, Scores]) -> Table:
     """Returns one row per class and method, and per method for instances of any class."""
     names = list(next(iter(methods.values())).per_class) if methods else []
     rows = [(name, method) for name in [*names, "any class"] for method in methods]
-    values = []
+    cells = []
     for name, method in rows:
         scores = methods[method]
         instances = scores.per_class.get(name, scores.all)
         pixels = (scores.iou.get(name, math.nan), scores.dice.get(name, math.nan))
-        values.append((*pixels, *(get(instances) for get in PER_CLASS.values())))
-    return Table(("instances", "method", "IoU", "Dice", *PER_CLASS), tuple(rows), tuple(values))
+        values = (*pixels, *(get(instances) for get in PER_CLASS.values()))
+        cells.append((Cell(instances.n_true), Cell(instances.n_pred), *map(Cell, values)))
+    header = ("instances", "method", "true", "predicted", "IoU", "Dice", *PER_CLASS)
+    return Table(header, tuple(rows), tuple(cells))

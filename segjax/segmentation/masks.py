@@ -202,7 +202,7 @@ def check_not_wrapped(labels: np.ndarray, where: str) -> None:
     is_full = labels.max(initial=0) == largest and np.bincount(labels.ravel())[1:].all()
     if is_full and connected_parts(labels == 1, connectivity=2).max() > 1:
         raise InputError(
-            f"{where} uses every id of {labels.dtype}, and id 1 twice: it has more instances than ids, so save"
-            " it as int32",
+            f"{where} uses every id of {labels.dtype}, and id 1 twice: it has more instances than ids, so"
+            " save it as int32",
             kind="invalid_ids",
         )

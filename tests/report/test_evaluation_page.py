@@ -12,14 +12,17 @@ from PIL import Image
 
 from segjax.data.records import Record
 from segjax.evaluation.evaluate import Evaluation
+from segjax.metrics.details import DetailOptions
 from segjax.metrics.scores import Statistics
-from segjax.report import evaluation_page
+from segjax.report import evaluation_pictures
 from segjax.report.evaluation_page import EvaluationReport, write_report
+from segjax.report.evaluation_pictures import MISSED, SPURIOUS, example
 from segjax.segmentation import Segmentation
 
 NAMES = ("background", "nucleus", "micronucleus")
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'
 VOID = {"meta", "link", "img", "input", "br"}
+SCRIPT = ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "innerHTML", "eval(")
 
 
 class Page(HTMLParser):
@@ -68,7 +71,7 @@ def record(seed: int, *, shape=(40, 50), channels=1, name=None) -> Record:
     labels = np.zeros(shape, np.int32)
     labels[4:20, 4:20], labels[24:30, 30:36] = 1, 2
     image = rng.integers(0, 4000, (*shape, channels)).astype(np.uint16)
-    return Record(name or f"image {seed}", "g", image, Segmentation.from_labels(labels, classes=[1, 2]))
+    return Record(name or f"image {seed}", f"{seed}", image, Segmentation.from_labels(labels, classes=[1, 2]))
 
 
 def shifted(truth: Segmentation) -> Segmentation:
@@ -80,7 +83,17 @@ def shifted(truth: Segmentation) -> Segmentation:
 def evaluated(source, predict, aps=None) -> Evaluation:
     """Evaluates predictions; `aps` replaces the AP 0.5 of each image."""
     predictions = {one.name: predict(one.truth) for one in source}
-    counts = [Statistics.of(one.truth, predictions[one.name], source.class_names) for one in source]
+    counts = [
+        Statistics.of(
+            one.truth,
+            predictions[one.name],
+            source.class_names,
+            name=one.name,
+            group=one.group,
+            details=DetailOptions(),
+        )
+        for one in source
+    ]
     scores = sum(counts, start=Statistics.empty(source.class_names)).compute()
     per_image = {one.name: count.compute() for one, count in zip(source, counts, strict=True)}
     for (name, one), ap in zip(per_image.items(), aps or [], strict=bool(aps)):
@@ -94,7 +107,8 @@ def both(source, aps=None):
 
 def write_page(path, source, evaluations, **others) -> Page:
     fields = {"data_set": "cells", "split": "test", "environment": {}, "config": {}, "train_seconds": 12.5}
-    report = EvaluationReport(source=source, evaluations=evaluations, **(fields | others))
+    baseline = "reference" if "reference" in evaluations else None
+    report = EvaluationReport(source=source, evaluations=evaluations, baseline=baseline, **(fields | others))
     write_report(path, report)
     return Page(path / "index.html")
 
@@ -116,10 +130,10 @@ def page(tmp_path_factory):
 def test_nothing_comes_from_outside(page):
     sources = page.values("src", "href", "srcset", "action", "data")
     assert all(value.startswith(("data:", "#")) for value in sources)
-    assert "script" not in page.tags
-    style = "".join(page.text)
-    assert "@import" not in style
-    assert "url(" not in style
+    assert page.tags.count("script") == 1
+    text = "".join(page.text)
+    for word in ("@import", "url(", *SCRIPT):
+        assert word not in text
     # What is linked within the page is there.
     ids = set(page.values("id"))
     assert {value[1:] for value in sources if value.startswith("#")} <= ids
@@ -128,7 +142,7 @@ def test_nothing_comes_from_outside(page):
 def test_pictures_decode_and_are_named(page):
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     charts = [uri for uri in pictures if uri.startswith("data:image/png")]
-    assert len(charts) == 2
+    assert len(charts) == 3
     pictures = [uri for uri in pictures if uri not in charts]
     assert len(pictures) == 5 * 4
     for uri in pictures:
@@ -139,19 +153,25 @@ def test_pictures_decode_and_are_named(page):
         assert picture.width % 50 == 0  # a small image grows by whole steps
         assert picture.width * 40 == picture.height * 50
     names = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert names[:2] == ["loss at 5 steps, last 0.2", "dice at 5 steps, last 0.5"]
-    assert names[2:6] == ["image 2: image", "image 2: truth", "image 2: by model", "image 2: by reference"]
+    assert names[0] == "AP by threshold of IoU: model 1.000 at 0.5; reference 0.500 at 0.5"
+    assert names[1:3] == ["loss at 5 steps, last 0.2", "dice at 5 steps, last 0.5"]
+    assert names[3:7] == ["image 2: image", "image 2: truth", "image 2: by model", "image 2: by reference"]
 
 
 def test_numbers_are_those_of_the_scores(page):
     evaluations = both(Images(record(seed) for seed in range(5)))
     better, worse = (evaluations[name].scores for name in ("model", "reference"))
     for name in ("pq", "aji", "f1", "mean_iou", "pixel_accuracy"):
-        assert (f"{getattr(better, name):.3f}", True) in page.cells
+        assert (f"{getattr(better, name):.3f}", name in ("pq", "aji", "f1")) in page.cells
         assert (f"{getattr(worse, name):.3f}", False) in page.cells
         assert (f"{getattr(worse, name):.3f}", True) not in page.cells
+    cost = worse.details["errors"]["all"]["missed"].d_ap
+    assert (f"{cost:+.3f}", False) in page.cells
     text = " ".join("".join(page.text).split())
-    assert f"AP 0.5{better.ap[0.5]:.3f}reference {worse.ap[0.5]:.3f}" in text
+    shown = (
+        f"AP 0.5{better.ap[0.5]:.3f}[1.000, 1.000] reference {worse.ap[0.5]:.3f} (+{1 - worse.ap[0.5]:.3f})"
+    )
+    assert shown in text
     assert "refer to instances and pixels of nucleus" in text
 
 
@@ -188,23 +208,81 @@ def test_hostile_names_are_text(tmp_path):
         warnings=[HOSTILE],
         stages=(HOSTILE, {HOSTILE: [(HOSTILE, np.zeros((4, 4, 3), np.uint8))]}),
     )
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert not page.values("onerror")
     assert "".join(page.text).count(HOSTILE) > 10
 
 
-def test_of_many_images_the_first_in_order_are_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation_page, "MAX_EXAMPLES", 3)
-    source = Images(record(seed) for seed in range(6))
-    page = write_page(tmp_path, source, both(source, aps=[seed / 10 for seed in range(6)]))
-    assert page.tags.count("article") == 3
-    assert "3 of 6 are shown" in "".join(page.text)
+def test_of_many_images_the_best_and_the_worst_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation_pictures, "MAX_EXAMPLES", 4)
+    source = Images(record(seed) for seed in range(7))
+    page = write_page(tmp_path, source, both(source, aps=[0.5, 0.6, math.nan, 0.9, 0.1, 0.7, 0.2]))
+    text = " ".join("".join(page.text).split())
+    assert "4 of 7 are shown" in text
+    titles = re.findall(r"image \d(?=best|worst| AP 0.5:)", text)
+    assert titles == ["image 3", "image 4", "image 5", "image 6"]
+
+
+def test_groups_sizes_boundaries_curves_and_confusion_have_a_place(tmp_path):
+    source = Images(dataclasses.replace(record(seed), group=f"patient {seed % 2}") for seed in range(4))
+
+    def scored(truth):
+        other = shifted(truth)
+        return dataclasses.replace(other, scores=np.array([0.9, 0.8, 0.3], np.float32))
+
+    page = write_page(tmp_path, source, {"model": evaluated(source, scored)})
+    text = " ".join("".join(page.text).split())
+    for heading in (
+        "By group",
+        "Recall by size",
+        "Boundaries",
+        "COCO",
+        "Errors by kind",
+        "Classes of the pixels",
+    ):
+        assert heading in text
+    assert ("patient 1", False) in page.cells
+    assert "over 2 groups" in text
+    charts = [uri for tag, name, uri in page.attributes if (tag, name) == ("img", "alt") and ": " in uri]
+    assert charts[1].startswith("Precision and recall at IoU 0.5: model: nucleus 1.000 at a recall of 0.5")
+    assert charts[2].startswith("Calibration of scores: model (ECE 0.4")
+
+
+def test_every_picture_has_a_slider_for_the_keyboard(page):
+    inputs = [value for tag, name, value in page.attributes if (tag, name) == ("input", "aria-label")]
+    assert len(inputs) == 5
+    assert inputs[0] == "image 2: border between truth and by model, percent from the left"
+
+
+def test_what_is_missed_and_what_is_not_true_is_marked():
+    """The truth has two cells. The prediction has the first one, and a cell of its own."""
+    one = record(0, shape=(300, 300))
+    labels = np.where(one.truth.labels == 1, 1, 0).astype(np.int32)
+    labels[200:240, 200:240] = 2
+    source = Images([one])
+    evaluations = {"model": evaluated(source, lambda _: Segmentation.from_labels(labels, classes=[1, 1]))}
+    shown = example(one, evaluations, "")
+    assert shown["errors"] == {"model": "1 missed, 1 spurious"}
+    (_, _), (_, truth), (_, prediction) = shown["pictures"]
+
+    def pixels(picture, colour):
+        return np.argwhere((picture == colour).all(axis=-1))
+
+    missed, spurious = pixels(truth, MISSED), pixels(prediction, SPURIOUS)
+    assert missed.min(axis=0).tolist() == [24, 30]
+    assert missed.max(axis=0).tolist() == [29, 35]
+    assert spurious.min(axis=0).tolist() == [200, 200]
+    assert spurious.max(axis=0).tolist() == [239, 239]
+    assert len(spurious) < 40 * 40  # the cell itself stays visible
+    assert not len(pixels(truth, SPURIOUS))
+    assert not len(pixels(prediction, MISSED))
 
 
 def test_without_images_curve_or_reference_there_is_still_a_report(tmp_path):
     nothing = Images([])
     page = write_page(tmp_path, nothing, {"model": evaluated(nothing, None)})
     assert page.tags.count("table") == 2
+    assert "has no interval" not in "".join(page.text)
     assert not any(bold for _, bold in page.cells)
     assert "img" not in page.tags
     page = write_page(tmp_path, nothing, {})
@@ -218,7 +296,17 @@ def test_the_metrics_file_has_the_scores_of_each_method_and_image(tmp_path):
         tmp_path, source, evaluations, step=7, split_facts={"split_sha256": "ab"}, environment={"a": 1}
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    keys = ["split", "methods", "seconds", "step", "images", "split_sha256", "per_image", "environment"]
+    keys = [
+        "split",
+        "methods",
+        "uncertainty",
+        "seconds",
+        "step",
+        "images",
+        "split_sha256",
+        "per_image",
+        "environment",
+    ]
     assert list(metrics) == keys
     assert metrics["methods"]["reference"] == evaluations["reference"].scores.as_dict()
     assert metrics["per_image"]["model"]["image 1"]["ap"]["0.5"] == 1
@@ -235,7 +323,7 @@ def test_the_metrics_file_has_the_scores_of_each_method_and_image(tmp_path):
 def test_images_of_any_shape_are_embedded_small(tmp_path, shape, channels):
     source = Images([record(0, shape=shape, channels=channels)])
     page = write_page(tmp_path, source, both(source))
-    uri = next(value for tag, name, value in page.attributes if (tag, name) == ("img", "src"))
+    uri = next(uri for uri in page.values("src") if uri.startswith("data:image/jpeg"))
     width, height = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size
     assert width <= 512
     assert width / height == pytest.approx(shape[1] / shape[0], rel=0.05)

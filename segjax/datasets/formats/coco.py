@@ -187,9 +187,7 @@ class Coco:
             ),
         )
         masks, classes, scores = zip(*valid, strict=True) if valid else ((), (), ())
-        result = rasterize_instances(
-            masks, shape, classes=classes, files=(self.where,), invalid=invalid
-        )
+        result = rasterize_instances(masks, shape, classes=classes, files=(self.where,), invalid=invalid)
         by_id = {index: score for index, score in enumerate(scores, start=1) if score is not None}
         return dataclasses.replace(result, num_crowds=classes.count(IGNORE), scores=by_id)
 

@@ -1,0 +1,69 @@
+"""The classes in which a truth and predictions of any program are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.data.records import Record, Source
+from segjax.errors import InputError
+from segjax.experiment.evaluation_folders import PredictionFolder
+from segjax.segmentation import Segmentation
+
+# The classes of formats without classes.
+NO_CLASSES = ("background", "cell")
+
+
+class OneClassSource:
+    """The records of a source with all instances in one class; see `in_one_class`.
+
+    Attributes:
+      class_names: background, and the name of the class.
+    """
+
+    def __init__(self, source: Source, class_names: tuple[str, ...]) -> None:
+        self.class_names, self._source = class_names, source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._source[index]
+        return dataclasses.replace(record, truth=in_one_class(record.truth))
+
+
+def in_one_class(segmentation: Segmentation) -> Segmentation:
+    """Returns a segmentation with all instances in class 1."""
+    return Segmentation.from_labels(
+        segmentation.labels, scores=segmentation.scores, semantic=np.minimum(segmentation.semantic, 1)
+    )
+
+
+def common_classes(class_names: Sequence[str], predictions: Sequence[PredictionFolder]) -> tuple[str, ...]:
+    """Returns the classes in which predictions can be compared with a truth: its own, or one class.
+
+    If the truth has one class, or a prediction has none, all instances are of one class.
+
+    Args:
+      class_names: those of the truth, background first.
+      predictions: the predictions.
+
+    Raises:
+      InputError: if a prediction has classes that the truth has not.
+    """
+    names = tuple(class_names)
+    for one in predictions:
+        unknown = [name for name in one.class_names[1:] if name not in names]
+        if not unknown or len(names) == 2:
+            continue
+        if one.class_names != NO_CLASSES:
+            raise InputError(
+                f"{one.path} has the class {unknown[0]!r}, but the truth has {', '.join(names[1:])}: give"
+                " them the same names"
+            )
+        names = NO_CLASSES
+    for one in predictions:
+        one.use_classes(names)
+    return names

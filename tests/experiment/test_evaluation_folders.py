@@ -1,0 +1,256 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segjax.errors import InputError
+from segjax.evaluation.evaluate import evaluate_labels
+from segjax.experiment.evaluation_compare import Files, compare, compare_and_write
+from segjax.inference.exports import write_label_images
+from segjax.segmentation import Segmentation
+from tests.datasets.formats.written import cells, write_dataset
+
+CLASSES = ("background", "round", "flat")
+
+
+def drawn(first: int, num_classes: int = 2):
+    """Two images of made-up cells; other seeds have other cells."""
+    return {f"plate/{index}": cells(first + index, num_classes=num_classes) for index in (0, 1)}
+
+
+def shifted(labels):
+    """The same cells, one pixel to the right."""
+    return np.pad(labels[:, :-1], ((0, 0), (1, 0)))
+
+
+def save(folder, **labels):
+    """Writes label images as TIFF."""
+    folder.mkdir(exist_ok=True)
+    for name, image in labels.items():
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    return str(folder)
+
+
+def squares(*corners, shape=(20, 30)):
+    labels = np.zeros(shape, np.uint16)
+    for index, (y, x) in enumerate(corners, start=1):
+        labels[y : y + 4, x : x + 4] = index
+    return labels
+
+
+def scored(truth, *prediction, **files):
+    return compare((), Files(str(truth), tuple(map(str, prediction)), **files), "test")
+
+
+@pytest.mark.parametrize("form", ["labels", "coco", "qupath", "labelme", "imagej"])
+def test_predictions_of_every_format_have_the_scores_of_their_label_images(tmp_path, form):
+    truth = drawn(0)
+    labels, classes = truth["plate/0"]
+    prediction = truth | {"plate/0": (shifted(labels), classes)}
+    path = write_dataset("labels", tmp_path / "truth", truth)
+    report = scored(path, write_dataset(form, tmp_path / "p", prediction), prediction_format=form)
+    (scores,) = report.scores.values()
+    pairs = [(truth[key][0], prediction[key][0]) for key in truth]
+    names = ("background", "cell")
+    right = sum(
+        (evaluate_labels(*pair, class_names=names) for pair in pairs[1:]),
+        evaluate_labels(*pairs[0], class_names=names),
+    )
+    ours, expected = scores.as_dict(), right.as_dict()
+    assert {key: ours[key] for key in ("ap", "pq", "aji", "iou", "published", "errors")} == {
+        key: expected[key] for key in ("ap", "pq", "aji", "iou", "published", "errors")
+    }
+    assert 0 < scores.pq < 1
+    assert list(next(iter(report.evaluations.values())).per_image) == ["plate_0", "plate_1"]
+
+
+def test_classes_are_compared_by_their_names(tmp_path):
+    truth = drawn(0, 3)
+    other = {
+        key: (labels, {i: 3 - index for i, index in classes.items()})
+        for key, (labels, classes) in truth.items()
+    }
+    path = write_dataset("coco", tmp_path / "truth", truth, CLASSES)
+    same = scored(path, write_dataset("qupath", tmp_path / "p", truth, CLASSES))
+    (scores,) = same.scores.values()
+    assert (scores.per_class["round"].pq, scores.per_class["flat"].pq) == (1, 1)
+    swapped = scored(path, write_dataset("coco", tmp_path / "q", other, CLASSES))
+    (scores,) = swapped.scores.values()
+    assert (scores.per_class["round"].pq, scores.all.pq) == (0, 1)
+    # Without classes, the prediction is compared in one class.
+    plain = scored(path, write_dataset("labels", tmp_path / "r", truth))
+    (scores,) = plain.scores.values()
+    assert list(scores.per_class) == ["cell"]
+    assert scores.pq == 1
+    assert "Not all have classes: all instances are of one class." in plain.warnings
+
+
+def test_scores_of_coco_predictions_count_also_as_a_list_of_results(tmp_path):
+    truth = drawn(0)
+    path = write_dataset("coco", tmp_path / "truth", truth)
+    document = json.loads(path.read_text())
+    fields = ("image_id", "category_id", "segmentation")
+    results = [
+        {field: entry[field] for field in fields} | {"score": 0.9 if index % 2 else 0.45}
+        for index, entry in enumerate(document["annotations"])
+    ]
+    entries = [{"id": index, **one} for index, one in enumerate(results)]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "document.json").write_text(json.dumps(document | {"annotations": entries}))
+    for name in ("results.json", "document.json"):
+        scores = scored(path, tmp_path / name).scores[name]
+        assert scores.details["coco"]["mask"]["mean"].ap == pytest.approx(1)
+        assert scores.details["calibration"]["all"].count[4] == math.ceil(len(results) / 2)
+    labels = write_dataset("labels", tmp_path / "labels", truth)
+    with pytest.raises(InputError, match="results, which names images by numbers: give a truth in COCO's"):
+        scored(labels, tmp_path / "results.json")
+
+
+def test_the_folder_that_predict_writes_is_a_prediction(tmp_path):
+    truth = squares((2, 2), (10, 10))
+    save(tmp_path / "truth", a=truth)
+    (tmp_path / "out").mkdir()
+    write_label_images(Segmentation.from_labels(truth), tmp_path / "out" / "a")
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "out" / "b.txt", "PNG")
+    (scores,) = scored(tmp_path / "truth", tmp_path / "out").scores.values()
+    assert scores.pq == 1
+
+
+every_id = np.zeros((256, 257), np.uint16)
+every_id[:255] = np.arange(1, 2**16).reshape(255, 257)
+every_id[255, 200:202] = 0, 1
+INVALID = {
+    "other images": (
+        {"x": squares((2, 2))},
+        "no prediction of a, b, 2 of 2 images; it has x, which the truth",
+    ),
+    "a missing prediction": (
+        {"a": squares((2, 2))},
+        "no prediction of b, 1 of 2 images: predict every image",
+    ),
+    "another size": (
+        {"a": squares((2, 2)), "b": squares((2, 2), shape=(20, 31))},
+        r"b\.tif is 20 x 31 pixels but its image 20 x 30",
+    ),
+    "fractions": (
+        {"a": squares((2, 2)), "b": squares((2, 2)) / np.float32(2)},
+        r"b\.tif holds fractions; a label map holds integers",
+    ),
+    "negative ids": (
+        {"a": squares((2, 2)), "b": -squares((2, 2)).astype(np.int32)},
+        r"b\.tif holds ids outside 0 to",
+    ),
+    "an empty folder": ({}, "holds no annotation"),
+    "nowhere": (None, "does not exist; give the folder or file of the annotations"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_a_prediction_that_cannot_be_scored_ends_in_one_sentence(tmp_path, name):
+    labels, message = INVALID[name]
+    save(tmp_path / "truth", a=squares((2, 2)), b=squares((2, 2), (10, 10)))
+    if labels is not None:
+        save(tmp_path / "p", **labels)
+    with pytest.raises(InputError, match=message) as error:
+        scored(tmp_path / "truth", tmp_path / "p")
+    assert "\n" not in str(error.value)
+
+
+def test_ids_that_wrapped_are_noticed_in_files(tmp_path):
+    save(tmp_path / "truth", a=np.zeros((256, 257), np.uint16))
+    save(tmp_path / "p", a=every_id)
+    with pytest.raises(InputError, match=r"a\.tif uses every id of uint16, and id 1 twice"):
+        scored(tmp_path / "truth", tmp_path / "p")
+
+
+def test_other_classes_are_refused_and_ambiguous_sizes_too(tmp_path):
+    truth = drawn(0, 3)
+    path = write_dataset("coco", tmp_path / "truth", truth, CLASSES)
+    other = write_dataset("coco", tmp_path / "p", truth, ("background", "round", "long"))
+    with pytest.raises(InputError, match="has the class 'long', but the truth has round, flat: give"):
+        scored(path, other)
+    outlines = write_dataset("qupath", tmp_path / "outlines", truth, CLASSES)
+    with pytest.raises(InputError, match="plate/0 does not state the size of its image: give --images"):
+        scored(outlines, path)
+
+
+def test_what_is_unusual_is_stated(tmp_path):
+    two = squares((2, 2), (10, 10)) > 0
+    save(tmp_path / "truth", a=squares((2, 2), (10, 10)))
+    save(tmp_path / "p", a=two.astype(np.uint8) * 255, c=squares((2, 2)))
+    report = scored(tmp_path / "truth", tmp_path / "p")
+    warnings = " ".join(report.warnings)
+    assert "predictions that are not scored, as the truth has no such image: c" in warnings
+    assert "holds one id in several parts" in warnings
+    assert report.scores["p"].ap[0.55] == 0
+    separated = scored(tmp_path / "truth", tmp_path / "p", prediction_format="binary")
+    assert separated.scores["p"].pq == 1
+
+
+def test_images_without_cells_are_scored(tmp_path):
+    save(tmp_path / "truth", a=squares(), b=squares())
+    save(tmp_path / "p", a=squares(), b=squares((2, 2)))
+    report = scored(tmp_path / "truth", tmp_path / "p")
+    assert report.scores["p"].ap[0.5] == 0
+    assert math.isnan(report.evaluations["p"].per_image["a"].ap[0.5])
+    empty = scored(tmp_path / "truth", save(tmp_path / "q", a=squares(), b=squares()))
+    assert math.isnan(empty.scores["q"].pq)
+
+
+def write_three(tmp_path):
+    truth = {name: squares((2, 2), (10, 10), (10, 20)) for name in "abcd"}
+    save(tmp_path / "truth", **truth)
+    save(tmp_path / "half", **{name: squares((2, 2), (10, 10)) for name in "abcd"})
+    save(tmp_path / "all", **truth)
+    return [tmp_path / name for name in ("truth", "half", "all")]
+
+
+def test_programs_are_compared_with_the_first_one_by_group(tmp_path):
+    paths = write_three(tmp_path)
+    (tmp_path / "table.csv").write_text("image,patient\na,p\nb,p\nc,q\nd,q\n")
+    report = scored(*paths, metadata=str(tmp_path / "table.csv"))
+    assert list(report.scores) == ["half", "all"]
+    content = report.as_dict()["uncertainty"]
+    assert content["options"] == {"unit": "group", "units": 2, "level": 0.95, "resamples": 2000}
+    assert content["baseline"] == "half"
+    assert content["differences"]["all"]["AP 0.5"]["value"] == pytest.approx(1 / 3)
+    assert content["differences"]["all"]["AP 0.5"]["is_clear"]
+
+
+def test_scores_and_report_are_written_with_the_images(tmp_path):
+    paths = write_three(tmp_path)
+    (tmp_path / "images").mkdir()
+    for name in "abcd":
+        Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    files = Files(str(paths[0]), (str(paths[1]),), images=str(tmp_path / "images"))
+    text = compare_and_write(
+        [str(paths[2])], files, "test", out=tmp_path / "report", json=tmp_path / "scores" / "s.json"
+    )
+    assert "half - all: AP 0.5 -0.333" in text
+    written = json.loads((tmp_path / "scores" / "s.json").read_text())
+    assert written == json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert len(written["truth_sha256"]) == 64
+    assert (tmp_path / "report" / "index.html").exists()
+    alone = compare_and_write([], files, "test", out=None, json=tmp_path / "s.json")
+    assert alone.endswith(f"scores: {tmp_path / 's.json'}")
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "message"),
+    [
+        (["p"], Files(), "give --truth=FOLDER, or the folder of a run"),
+        (["truth", "truth"], Files("truth"), "is there twice"),
+        (["q"], Files("truth"), "q is neither the folder of a run"),
+        (["p"], Files("truth", images="images"), "holds no image of a, which --truth="),
+    ],
+)
+def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, paths, files, message):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "truth", a=squares((2, 2)))
+    save(tmp_path / "p", a=squares((2, 2)))
+    save(tmp_path / "images", b=squares((2, 2)))
+    with pytest.raises(InputError, match=message):
+        compare(paths, files, "test")
