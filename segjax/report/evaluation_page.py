@@ -172,7 +172,7 @@ def _errors(report: EvaluationReport, details: Mapping[str, Details]) -> list[tu
 def _cards(report: EvaluationReport) -> list[dict[str, str]]:
     """Returns the headline scores of a single method, each with interval and baseline in the note."""
     methods, uncertainty = report.scores, report.uncertainty
-    if not methods or len(methods) > 2:
+    if not methods or len(methods) > 2 or uncertainty.baseline not in (None, "reference"):
         return []
     first = next(name for name in methods if name != uncertainty.baseline)
     cards = []

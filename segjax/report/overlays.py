@@ -25,7 +25,7 @@ PALETTE = (
 )
 IGNORED = (128, 128, 128)
 # How strongly a marked instance is tinted, and the width of its outline, pixels.
-TINT, BOLD = 0.35, 4
+TINT, BOLD = 0.35, 3
 GAP = 8
 TEXT = 16
 

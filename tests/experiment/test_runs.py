@@ -16,9 +16,12 @@ from segjax.configs import classical, semantic
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
+from segjax.experiment.evaluation_compare import Files, compare
 from segjax.experiment.prediction import predict, select_method
+from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
+from segjax.inference.exports import write_label_images
 from segjax.train.log import read_log
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
@@ -65,6 +68,28 @@ def test_another_split_is_reported_beside_it(run):
     assert metrics["seconds"]["train"] > 0
     with pytest.raises(InputError, match="train, validation, test"):
         evaluate_workdir(workdir, "holdout")
+
+
+def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, tmp_path):
+    config, workdir, _, _ = run
+    (tmp_path / "program").mkdir()
+    source = open_split(config, "test")
+    for record in (source[index] for index in range(len(source))):
+        write_label_images(record.truth, tmp_path / "program" / record.name)
+    report = compare([str(workdir), str(tmp_path / "program")], Files(), "test")
+    model, program = report.scores.values()
+    # The program has no classes, so that both are compared in one class.
+    assert (program.pq, list(program.per_class)) == (1, ["cell"])
+    assert report.uncertainty.baseline == workdir.name
+    assert report.uncertainty.differences["program"]["PQ"].value == pytest.approx(1 - model.pq)
+    metrics = json.loads((workdir / "report" / "metrics.json").read_text())
+    assert model.all.pq == metrics["methods"]["model"]["all"]["pq"]
+    shutil.copytree(workdir, tmp_path / "other")
+    changed = json.loads((workdir / "config.json").read_text())
+    changed["dataset"]["test"] = "test[:1]"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="their scores cannot be compared"):
+        compare([str(workdir), str(tmp_path / "other")], Files(), "test")
 
 
 def test_the_report_says_that_tiles_are_below_the_training_patch(run, tmp_path):

@@ -274,6 +274,8 @@ def test_what_is_missed_and_what_is_not_true_is_marked():
     assert spurious.min(axis=0).tolist() == [200, 200]
     assert spurious.max(axis=0).tolist() == [239, 239]
     assert len(spurious) < 40 * 40  # the cell itself stays visible
+    inside = prediction[220, 220].astype(int)  # tinted
+    assert inside.tolist() != shown["pictures"][0][1][220, 220].tolist()
     assert not len(pixels(truth, SPURIOUS))
     assert not len(pixels(prediction, MISSED))
 
