@@ -7,6 +7,7 @@
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
     python scripts/benchmark.py --suite=data --batch=8
     python scripts/benchmark.py --suite=evaluation --count=100
+    python scripts/benchmark.py --suite=judges --truth=masks --prediction=masks_of_a_program
     python scripts/benchmark.py --suite=oracle --config=semantic:dataset=bbbc038 --count=60
     python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
     python scripts/benchmark.py --suite=scaling --config=semantic:dataset=synthetic
@@ -20,6 +21,7 @@ Suites:
     augment    augmentation policies relative to a training step of the VGG16 U-Net
     data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
     evaluation instance metrics of label images against stardist and loops; large images
+    judges     the same label images scored by segjax and by every public evaluator that is installed
     oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
     robustness F1 of methods on perturbed images of the test split
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
@@ -46,6 +48,7 @@ SUITE = flags.DEFINE_enum(
         "augment",
         "data",
         "evaluation",
+        "judges",
         "oracle",
         "robustness",
         "scaling",
@@ -76,6 +79,8 @@ METHODS = flags.DEFINE_list(
     "methods", ["reference"], "Robustness: names of methods or folders of runs; reference is the config's."
 )
 MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for the memory test; 0 skips it.")
+TRUTH = flags.DEFINE_string("truth", None, "Judges: folder or file of the truth; else a sample of StarDist.")
+PREDICTION = flags.DEFINE_string("prediction", None, "Judges: folder or file of the predictions.")
 POINTS = flags.DEFINE_integer(
     "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
 )
@@ -116,10 +121,15 @@ def main() -> None:
 
         evaluation.main(count=COUNT.value, rounds=ROUNDS.value)
         return
+    if SUITE.value == "judges":
+        from suites import judges
+
+        judges.main(TRUTH.value, PREDICTION.value)
+        return
     if CONFIG.value is None:
         raise InputError(
             "give --config=FILE, whose network or data are used; without it there are --suite=classical,"
-            " detection, augment, data, evaluation"
+            " detection, augment, data, evaluation, judges"
         )
     if SUITE.value == "oracle":
         from suites import oracle

@@ -101,10 +101,20 @@ def hover_net_style(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, f
     inter, union = tables(truth, prediction)
     best = np.argmax(inter / np.maximum(union, 1), axis=1)
     rows = np.flatnonzero(inter.sum(axis=1) > 0)
-    aji = inter[rows, best[rows]].sum() / union[rows, best[rows]].sum()
+    alone = alone_area(truth, rows) + alone_area(prediction, best[rows])
+    aji = inter[rows, best[rows]].sum() / (union[rows, best[rows]].sum() + alone)
     inter, union = tables(truth, prediction)
-    chosen = linear_sum_assignment(-inter / np.maximum(union, 1))
-    return float(pq), float(aji), float(inter[chosen].sum() / union[chosen].sum())
+    rows, columns = linear_sum_assignment(-inter / np.maximum(union, 1))
+    rows, columns = rows[inter[rows, columns] > 0], columns[inter[rows, columns] > 0]
+    alone = alone_area(truth, rows) + alone_area(prediction, columns)
+    aji_plus = inter[rows, columns].sum() / (union[rows, columns].sum() + alone)
+    return float(pq), float(aji), float(aji_plus)
+
+
+def alone_area(labels: np.ndarray, paired: np.ndarray) -> int:
+    """Returns the pixels of the instances that have no partner; `paired` are indices of those that have."""
+    ids = np.delete(np.unique(labels)[1:], np.unique(paired))
+    return sum(int((labels == index).sum()) for index in ids)
 
 
 def tables(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

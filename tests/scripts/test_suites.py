@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import tifffile
 
 from segjax.configs import semantic
 from segjax.data.augmentation.policy import OPERATIONS
@@ -249,5 +250,50 @@ def test_the_loops_that_evaluation_is_compared_with_say_the_same(monkeypatch):
     scores = evaluation.score(truth, prediction)
     expected = [scores.published["hovernet"][name] for name in ("pq", "aji", "aji_plus")]
     loops = evaluation.hover_net_style(truth, prediction)
-    assert loops[0] == pytest.approx(expected[0])
-    assert all(above >= below for above, below in zip(loops[1:], expected[1:], strict=True))
+    assert loops == pytest.approx(expected)
+
+
+def judged(monkeypatch, names):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import evaluation, judges
+
+    monkeypatch.setattr(judges, "JUDGES", {name: judges.JUDGES[name] for name in names or judges.JUDGES})
+    pairs = [evaluation.label_images(120, 20, seed) for seed in range(2)]
+    return judges, judges.judge_all(pairs)
+
+
+def test_judges_agree_and_a_gap_is_marked_and_explained(monkeypatch, capsys):
+    judges, rows = judged(monkeypatch, ["segjax", "scipy", "pycocotools"])
+    for judge in ("scipy", "pycocotools"):
+        assert rows[judge] == pytest.approx({name: rows["segjax"][name] for name in rows[judge]}, abs=1e-6)
+    assert judges.gaps(rows) == []
+    rows["cellpose"] = {"AP 0.5": rows["segjax"]["AP 0.5"], "AJI": rows["segjax"]["AJI"] + 0.1}
+    rows["panoptica"] = {"PQ": 0.0}
+    found = judges.gaps(rows)
+    assert found[0].startswith("- cellpose, AJI: divides by the union of the two foregrounds")
+    assert found[1] == "- panoptica, PQ: NOT EXPLAINED"
+    lines = judges.table(rows)
+    assert [line.count("*") for line in lines[2:]] == [0, 0, 0, 1, 1]
+    assert lines[3].startswith("| HoVer-Net's, PanNuke's formulas |")
+    monkeypatch.setattr(judges, "JUDGES", {"not_installed": judges.stardist})
+    assert judges.judge_all([]) == {}
+    assert "not_installed is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.peers
+def test_no_gap_between_the_installed_judges_is_without_an_explanation(monkeypatch):
+    judges, rows = judged(monkeypatch, None)
+    assert "stardist" in rows
+    assert not [line for line in judges.gaps(rows) if line.endswith("NOT EXPLAINED")]
+
+
+def test_judges_read_folders_of_label_images(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import evaluation, judges
+
+    truth, prediction = evaluation.label_images(60, 20, 0)
+    for name, labels in (("truth", truth), ("prediction", prediction)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a.tif", labels.astype(np.uint16))
+    ((first, second),) = judges.read(str(tmp_path / "truth"), str(tmp_path / "prediction"))
+    assert judges.segjax_scores(first, second) == judges.segjax_scores(truth, prediction)
