@@ -18,13 +18,13 @@ from ml_collections import ConfigDict
 
 from segjax.classical import METHODS, make_method
 from segjax.classical.stages import Stages
-from segjax.data.channels import match_channels
 from segjax.data.mixture import MixedSource, select_classes
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import Predict, evaluate_records
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
+from segjax.experiment.evaluation_extras import evaluate_detector, fit_count_interval
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
 from segjax.experiment.results_folder import open_results, writing
@@ -33,7 +33,6 @@ from segjax.experiment.setup import open_split, read_run
 from segjax.experiment.training import fit_run
 from segjax.inference.predictor import Detector
 from segjax.metrics.details import DetailOptions
-from segjax.metrics.proposals import ProposalStatistics
 from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import format_score, summary
@@ -81,9 +80,10 @@ def evaluate_workdir(
         opened = open_run(workdir)
     check_equal(opened.digest, "network")
     detector = opened.method
-    proposals = None
+    proposals: dict[str, float | None] | None = None
+    boxes: dict[str, Any] = {}
     if isinstance(detector, Detector):
-        proposals = _evaluate_proposals(detector, opened.channels, source)
+        proposals, boxes = evaluate_detector(detector, opened.channels, source)
     if seconds is None:
         seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0).get("seconds")
     report = _evaluate_with_reference({"model": opened.__call__}, config, source, split)
@@ -94,6 +94,8 @@ def evaluate_workdir(
         step=opened.step,
         curve=_training_curve(workdir),
         proposals=proposals,
+        boxes=boxes,
+        count_interval=fit_count_interval(opened, config, split),
     )
     table = write_results(folder, report)
     if proposals is None:
@@ -239,18 +241,6 @@ def write_results(folder: Path, report: EvaluationReport) -> str:
         if jax.process_index() == 0:
             write_report(folder, report)
     return f"{summary(report.scores, report.uncertainty)}\n\nreport: {folder / 'index.html'}"
-
-
-def _evaluate_proposals(detector: Detector, channels: int | None, source: Source) -> dict[str, float | None]:
-    """Returns number and recall of the region proposals of a split."""
-
-    def count_one(index: int) -> ProposalStatistics:
-        record = source[index]
-        image = match_channels(record.image, channels, name=record.name)
-        return ProposalStatistics.of(record.truth, detector.propose(image))
-
-    counts = spread(count_one, len(source), "the evaluation of the proposals")
-    return sum(counts, ProposalStatistics.empty()).compute()
 
 
 def _draw_stages(

@@ -88,7 +88,7 @@ class Scores(InstanceScores, PixelScores):
     def as_dict(self) -> dict[str, Any]:
         """Returns the scores for JSON: thresholds become strings such as `"0.5"`, NaN and infinity None."""
         fields = {name: value for name, value in vars(self).items() if name != "statistics"}
-        result: dict[str, Any] = _jsonable(
+        result: dict[str, Any] = jsonable(
             {**fields, "count": self.count, "published": self.published, **self.details}
         )
         return result
@@ -242,11 +242,12 @@ def _nothing(class_names: Sequence[str]) -> ImageStatistics:
     return ImageStatistics("", "", pixel, dict.fromkeys(class_names[1:], zero), zero, InnerCounts())
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Returns scores for JSON, see `Scores.as_dict`."""
     if dataclasses.is_dataclass(value):
         value = vars(value)
     if isinstance(value, dict):
-        return {f"{key:g}" if isinstance(key, float) else key: _jsonable(item) for key, item in value.items()}
+        return {f"{key:g}" if isinstance(key, float) else key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

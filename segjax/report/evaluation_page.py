@@ -15,7 +15,8 @@ from segjax.data.records import Source
 from segjax.evaluation.evaluate import Evaluation
 from segjax.evaluation.uncertainty import Uncertainty
 from segjax.files import write_json, write_text
-from segjax.metrics.scores import Scores
+from segjax.metrics.counting import CountInterval
+from segjax.metrics.scores import Scores, jsonable
 from segjax.report.evaluation_charts import score_charts, training_charts
 from segjax.report.evaluation_pictures import MISSED, SPURIOUS, chosen, example
 from segjax.report.evaluation_tables import (
@@ -60,6 +61,8 @@ class EvaluationReport:
       curve: training log, one mapping per logged step, with `step` and any numbers such as `loss`; each
         number gets a chart.
       proposals: scores of the region proposals.
+      boxes: scores of the boxes of a detector, before they become a label image, see `detection_scores`.
+      count_interval: for the number of instances, fitted to validation images by the first method.
       stages: name of one image, and pictures of its intermediate stages.
     """
 
@@ -76,6 +79,8 @@ class EvaluationReport:
     step: int | None = None
     curve: Sequence[Mapping[str, float]] = ()
     proposals: Mapping[str, float | None] | None = None
+    boxes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    count_interval: CountInterval | None = None
     stages: tuple[str, Stages] | None = None
 
     @property
@@ -89,6 +94,15 @@ class EvaluationReport:
         return Uncertainty.of(self.scores, self.baseline or next(iter(self.evaluations), None))
 
     @property
+    def count_coverage(self) -> float:
+        """The fraction of the images whose number of instances is in the interval of the first method."""
+        if self.count_interval is None:
+            return math.nan
+        images = next(iter(self.scores.values())).statistics.images
+        counts = [[one.all.num_true for one in images], [one.all.num_predicted for one in images]]
+        return self.count_interval.coverage(*counts)
+
+    @property
     def seconds(self) -> dict[str, Any]:
         """The durations of training and evaluation."""
         by_method = {name: evaluation.seconds for name, evaluation in self.evaluations.items()}
@@ -100,6 +114,11 @@ class EvaluationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the content of `metrics.json`."""
+        optional: dict[str, Any] = {} if self.proposals is None else {"proposals": self.proposals}
+        optional |= {"boxes": jsonable(self.boxes)} if self.boxes else {}
+        if self.count_interval is not None:
+            fitted = {**vars(self.count_interval), "coverage": self.count_coverage}
+            optional["count_interval"] = jsonable(fitted)
         return {
             "split": self.split,
             "methods": {name: scores.as_dict() for name, scores in self.scores.items()},
@@ -113,7 +132,7 @@ class EvaluationReport:
                 for name, evaluation in self.evaluations.items()
             },
             "environment": self.environment,
-            **({} if self.proposals is None else {"proposals": self.proposals}),
+            **optional,
         }
 
 
@@ -155,9 +174,14 @@ def _tables(report: EvaluationReport, details: Mapping[str, Details]) -> list[tu
         ("By group", by_group(scores)),
         ("Recall by size", by_size(scores)),
         ("Boundaries", boundaries(details)),
-        ("COCO", coco(details)),
+        ("COCO", coco(_with_boxes(report, details))),
     ]
     return [(caption, table) for caption, table in tables if table.rows or caption in ALWAYS]
+
+
+def _with_boxes(report: EvaluationReport, details: Mapping[str, Details]) -> dict[str, Details]:
+    """Adds the scores of the boxes of a detector as those of another method."""
+    return {**details, "boxes of the detector": report.boxes} if report.boxes else dict(details)
 
 
 def _errors(report: EvaluationReport, details: Mapping[str, Details]) -> list[tuple[str, Table]]:
@@ -165,7 +189,7 @@ def _errors(report: EvaluationReport, details: Mapping[str, Details]) -> list[tu
     names = report.source.class_names[1:]
     among = {"all": "all instances"} | ({name: name for name in names} if len(names) > 1 else {})
     among |= {f"q{index}": f"{text} quarter of the sizes" for index, text in enumerate(QUARTERS, start=1)}
-    tables = {text: errors(details, among=key) for key, text in among.items()}
+    tables = {text: errors(_with_boxes(report, details), among=key) for key, text in among.items()}
     return [(text, table) for text, table in tables.items() if table.rows]
 
 

@@ -64,6 +64,11 @@ def test_is_evaluated_beside_the_reference(run):
     recall, count = (metrics["proposals"][name] for name in ("recall", "mean_count"))
     assert 0 < recall <= 1
     assert f"proposals: {count:.0f} in an image, with an IoU of 0.5 for {recall:.3f} of the objects" in table
+    boxes = metrics["boxes"]
+    truth = sum(one["n_true"] for one in [metrics["methods"]["model"]["all"]])
+    kinds = boxes["errors"]["all"]
+    assert 0 <= sum(one["truth"] for one in kinds.values()) <= truth
+    assert set(boxes["coco"]["box"]) >= {"mean", "nucleus"}
     assert "mean_count" in (folder / "run" / "report" / "index.html").read_text()
 
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 from segjax.data.records import Record
 from segjax.evaluation.evaluate import Evaluation
+from segjax.metrics.counting import CountInterval
 from segjax.metrics.details import DetailOptions
+from segjax.metrics.detections import DetectionCounts, Detections, detection_scores
 from segjax.metrics.scores import Statistics
 from segjax.report import evaluation_pictures
 from segjax.report.evaluation_page import EvaluationReport, write_report
@@ -193,6 +195,29 @@ def test_warnings_curves_and_environment_are_there(page):
         "seconds.evaluate",
     ):
         assert piece in text
+
+
+def test_the_interval_of_the_count_and_the_boxes_of_a_detector_have_a_place(tmp_path):
+    source = Images([record(0)])
+    counts = DetectionCounts.of(
+        source[0].truth, Detections(np.array([[4.0, 4, 20, 20]]), np.ones(1, int), np.array([0.9])), NAMES
+    )
+    page = write_page(
+        tmp_path,
+        source,
+        both(source),
+        boxes=detection_scores([counts], NAMES),
+        count_interval=CountInterval(0.9, 1.5),
+    )
+    text = " ".join("".join(page.text).split())
+    assert "n ± 1.500" in text
+    assert "with a probability of 90 %, fitted to validation images; 100 % of these images are inside" in text
+    assert page.cells.count(("boxes of the detector", False)) > 8
+    assert "A single image has no interval." in text
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["count_interval"] == {"level": 0.9, "width": 1.5, "coverage": 1}
+    assert metrics["boxes"]["errors"]["all"]["missed"]["truth"] == 1
+    assert metrics["boxes"]["coco"]["box"]["nucleus"]["ap"] == pytest.approx(1)
 
 
 def test_hostile_names_are_text(tmp_path):

@@ -1,0 +1,71 @@
+"""What an evaluation of a run measures besides: proposals and boxes, and the interval of the count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from segjax.data.channels import match_channels
+from segjax.data.records import Source
+from segjax.data.subset import evenly
+from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.setup import open_split
+from segjax.inference.predictor import Detector
+from segjax.metrics.counting import CountInterval
+from segjax.metrics.counts import pooled
+from segjax.metrics.detections import DetectionCounts, Detections, detection_scores
+from segjax.metrics.proposals import ProposalStatistics
+from segjax.train.processes import spread
+
+# Numbers of validation images that an interval of 90 % needs, and that are enough.
+LEAST, ENOUGH = 9, 100
+
+
+def evaluate_detector(
+    detector: Detector, channels: int | None, source: Source
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """Returns number and recall of the region proposals of a split, and the scores of the boxes.
+
+    Args:
+      detector: the detector.
+      channels: number of channels that it expects, None for any.
+      source: the split.
+    """
+
+    def count_one(index: int) -> tuple[ProposalStatistics, DetectionCounts]:
+        record = source[index]
+        image = match_channels(record.image, channels, name=record.name)
+        found = detector.detect(image)
+        detections = Detections(*(np.asarray(found[name]) for name in ("boxes", "classes", "scores")))
+        boxes = DetectionCounts.of(record.truth, detections, source.class_names, name=record.name)
+        return ProposalStatistics.of(record.truth, detector.propose(image)), boxes
+
+    counts = spread(count_one, len(source), "the evaluation of the proposals")
+    proposals = pooled([one for one, _ in counts], ProposalStatistics.empty()).compute()
+    return proposals, detection_scores([boxes for _, boxes in counts], source.class_names)
+
+
+def fit_count_interval(opened: OpenedMethod, config: ConfigDict, split: str) -> CountInterval | None:
+    """Fits the interval of the number of instances to at most 100 validation images.
+
+    Args:
+      opened: the method.
+      config: the config of its run.
+      split: the split that is evaluated; the interval says nothing about the images that it was fitted to.
+
+    Returns:
+      None for the validation split, or if there are too few validation images.
+    """
+    validation = open_split(config, "validation")
+    if split == "validation" or len(validation) < LEAST:
+        return None
+    images = evenly(validation, ENOUGH)
+
+    def count_one(index: int) -> tuple[int, int]:
+        record = images[index]
+        return record.truth.num_instances, opened(record.image).num_instances
+
+    counts = spread(count_one, len(images), "the interval of the count")
+    return CountInterval.fit([true for true, _ in counts], [predicted for _, predicted in counts])
