@@ -44,10 +44,10 @@ COMPARE = flags.DEFINE_bool(
     "compare", False, "Whether to compare the runs, networks and predictions that the arguments name."
 )
 JSON = flags.DEFINE_string("json", None, "With --truth or --compare: file for the scores, without a report.")
-FORMATS = {
-    name: flags.DEFINE_string(f"{name}_format", "auto", f"Format of --{name}, as in segjax prepare.")
-    for name in ("truth", "prediction")
-}
+TRUTH_FORMAT = flags.DEFINE_string("truth_format", "auto", "Format of --truth, as in segjax prepare.")
+PREDICTION_FORMAT = flags.DEFINE_string(
+    "prediction_format", "auto", "Format of the predictions, as in segjax prepare."
+)
 IMAGES = flags.DEFINE_string("images", None, "With --truth: folder of the images, for the report.")
 METADATA = flags.DEFINE_string(
     "metadata", None, "With --truth: table with the patient or group of each image, as in segjax prepare."
@@ -98,8 +98,8 @@ def compare(paths: Sequence[str]) -> str:
     files = Files(
         truth=TRUTH.value,
         prediction=tuple(PREDICTION.value),
-        truth_format=FORMATS["truth"].value,
-        prediction_format=FORMATS["prediction"].value,
+        truth_format=TRUTH_FORMAT.value,
+        prediction_format=PREDICTION_FORMAT.value,
         images=IMAGES.value,
         metadata=METADATA.value,
     )

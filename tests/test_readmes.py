@@ -20,6 +20,7 @@ PAGES = (
     "scripts/README.md",
     "segjax/README.md",
     "segjax/datasets/README.md",
+    "segjax/evaluation/README.md",
 )
 SOURCES = sorted(
     str(path.relative_to(ROOT))
@@ -65,6 +66,8 @@ def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
         defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
         config = None
         for word in words:
+            if "positional=True" in source and not word.startswith("-"):
+                continue
             assert word.startswith("--"), (name, word)
             flag, _, value = word.removeprefix("--").partition("=")
             if flag == "config":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,16 @@ def versions() -> dict[str, str]:
         **{package: version(package) for package in ("jax", "jaxlib", "flax", "numpy", "optax")},
         "platform": jax.devices()[0].platform,
     }
+
+
+def commit() -> dict[str, str]:
+    """Returns the commit of the checkout that segjax runs from; nothing if it is installed without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": done.stdout.strip()}
 
 
 def processor() -> str:

@@ -204,7 +204,10 @@ def evaluate_all(
         predictions = stored.get(name, evaluation.predictions)
         evaluations[name] = evaluation._replace(predictions=predictions)
     return EvaluationReport(
-        source=source, evaluations=evaluations, environment=environment.hardware_info(), **fields
+        source=source,
+        evaluations=evaluations,
+        environment={**environment.hardware_info(), **environment.commit()},
+        **fields,
     )
 
 

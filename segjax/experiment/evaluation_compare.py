@@ -67,6 +67,9 @@ def compare(paths: Sequence[str], files: Files, split: str) -> EvaluationReport:
             for name, path in names.items()
             if path in files.prediction or (Path(path).exists() and path not in runs)
         }
+        if files.truth is not None and files.images is None and len(stored) < len(names):
+            method = next(name for name in names if name not in stored)
+            raise InputError(f"{method} segments images: give --images=FOLDER beside --truth")
         classes = common_classes(source.class_names, list(stored.values()))
         methods = {
             name: stored[name].predict if name in stored else _open(path, classes)

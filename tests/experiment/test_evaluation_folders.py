@@ -200,6 +200,19 @@ def test_images_without_cells_are_scored(tmp_path):
     assert math.isnan(empty.scores["q"].pq)
 
 
+def test_methods_segment_the_images_of_the_truth(tmp_path):
+    truth = np.zeros((64, 64), np.uint16)
+    truth[8:28, 8:28], truth[36:60, 30:50] = 1, 2
+    save(tmp_path / "truth", a=truth)
+    save(tmp_path / "images", a=(200 * (truth > 0)).astype(np.uint8))
+    files = Files(str(tmp_path / "truth"), images=str(tmp_path / "images"))
+    report = compare(["watershed", str(tmp_path / "truth")], files, "test")
+    assert list(report.scores) == ["watershed", "truth"]
+    assert report.scores["watershed"].ap[0.5] == 1
+    assert report.scores["watershed"].pq < 1
+    assert report.scores["truth"].pq == 1
+
+
 def write_three(tmp_path):
     truth = {name: squares((2, 2), (10, 10), (10, 20)) for name in "abcd"}
     save(tmp_path / "truth", **truth)
@@ -233,6 +246,7 @@ def test_scores_and_report_are_written_with_the_images(tmp_path):
     written = json.loads((tmp_path / "scores" / "s.json").read_text())
     assert written == json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert len(written["truth_sha256"]) == 64
+    assert written["environment"].get("commit", "0" * 40)[:40].isalnum()
     assert (tmp_path / "report" / "index.html").exists()
     alone = compare_and_write([], files, "test", out=None, json=tmp_path / "s.json")
     assert alone.endswith(f"scores: {tmp_path / 's.json'}")
@@ -243,7 +257,8 @@ def test_scores_and_report_are_written_with_the_images(tmp_path):
     [
         (["p"], Files(), "give --truth=FOLDER, or the folder of a run"),
         (["truth", "truth"], Files("truth"), "is there twice"),
-        (["q"], Files("truth"), "q is neither the folder of a run"),
+        (["q"], Files("truth"), "q segments images: give --images=FOLDER beside --truth"),
+        (["q"], Files("truth", images="pictures"), "q is neither the folder of a run"),
         (["p"], Files("truth", images="images"), "holds no image of a, which --truth="),
     ],
 )
@@ -252,5 +267,6 @@ def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, paths, files, me
     save(tmp_path / "truth", a=squares((2, 2)))
     save(tmp_path / "p", a=squares((2, 2)))
     save(tmp_path / "images", b=squares((2, 2)))
+    save(tmp_path / "pictures", a=squares((2, 2)))
     with pytest.raises(InputError, match=message):
         compare(paths, files, "test")
