@@ -114,9 +114,12 @@ def test_the_folder_that_predict_writes_is_a_prediction(tmp_path):
     save(tmp_path / "truth", a=truth)
     (tmp_path / "out").mkdir()
     write_label_images(Segmentation.from_labels(truth), tmp_path / "out" / "a")
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "out" / "b.txt", "PNG")
-    (scores,) = scored(tmp_path / "truth", tmp_path / "out").scores.values()
-    assert scores.pq == 1
+    assert scored(tmp_path / "truth", tmp_path / "out").scores["out"].pq == 1
+    # Its COCO file, if there is one, also has scores.
+    write_coco(tmp_path / "out" / "predictions.json", ((2, 2, 6, 6), {"score": 0.5}))
+    scores = scored(tmp_path / "truth", tmp_path / "out").scores["out"]
+    assert scores.recall == 0.5
+    assert "coco" in scores.details
 
 
 every_id = np.zeros((256, 257), np.uint16)
@@ -188,6 +191,46 @@ def test_what_is_unusual_is_stated(tmp_path):
     assert report.scores["p"].ap[0.55] == 0
     separated = scored(tmp_path / "truth", tmp_path / "p", prediction_format="binary")
     assert separated.scores["p"].pq == 1
+
+
+def write_coco(path, *annotations):
+    """One image of 20 x 30 pixels; annotations are a polygon's (x0, y0, x1, y1) and further fields."""
+    entries = []
+    for index, ((x0, y0, x1, y1), fields) in enumerate(annotations, start=1):
+        polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
+        entries.append({"id": index, "image_id": 1, "category_id": 1, "segmentation": [polygon]} | fields)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": entries,
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_pixels_to_ignore_and_hidden_outlines(tmp_path):
+    crowd = ((15, 0, 30, 20), {"iscrowd": 1})
+    truth = write_coco(tmp_path / "truth.json", ((2, 2, 6, 6), {}), crowd)
+    prediction = save(tmp_path / "p", a=squares((2, 2), (10, 20)))
+    scores = scored(truth, prediction).scores["p"]
+    assert (scores.pq, scores.n_pred) == (1, 1)
+    both = write_coco(tmp_path / "hidden.json", ((2, 2, 6, 6), {}), ((2, 2, 6, 6), {}))
+    report = scored(truth, both)
+    assert "outlines that cover no pixel or are covered by others, which are not scored: a" in " ".join(
+        report.warnings
+    )
+
+
+def test_invalid_outlines_and_altered_ids_are_refused(tmp_path):
+    truth = write_coco(tmp_path / "truth.json", ((2, 2, 6, 6), {}))
+    invalid = write_coco(tmp_path / "invalid.json", ((2, 2, 6, 6), {"segmentation": []}), ((2, 2, 6, 6), {}))
+    with pytest.raises(InputError, match="annotation 1: segmentation is missing or empty"):
+        scored(truth, invalid)
+    (tmp_path / "p").mkdir()
+    Image.fromarray(squares((2, 2)).astype(np.uint8)).save(tmp_path / "p" / "a.jpg")
+    with pytest.raises(InputError, match="a is a JPEG, which alters ids"):
+        scored(truth, tmp_path / "p")
 
 
 def test_images_without_cells_are_scored(tmp_path):

@@ -78,6 +78,9 @@ def test_ignored_regions_count_nowhere():
     )
     assert names(counts.errors.truth[0]) == ["correct", "missed"]
     assert names(counts.errors.prediction[0]) == ["correct"]
+    # Half of this box is in the region, which is not more than half.
+    assert len(counted(((13, 0, 23, 10), 1, 0.5), ignored=[region]).errors.prediction[0]) == 1
+    assert len(counted(((14, 0, 24, 10), 1, 0.5), ignored=[region]).errors.prediction[0]) == 0
 
 
 def test_images_without_boxes_and_no_image():
