@@ -130,6 +130,6 @@ def images(evaluations: Mapping[str, Evaluation]) -> Table:
             one = evaluation.per_image[name]
             values = (one.iou[one.instances], one.ap[0.5], one.ap[0.75], one.pq, one.aji)
             rows.append((name, method))
-            cells.append((Cell(one.all.n_true), Cell(one.all.n_pred), *map(Cell, values)))
+            cells.append((Cell(one.n_true), Cell(one.n_pred), *map(Cell, values)))
     header = ("image", "method", "true", "predicted", "IoU", "AP 0.5", "AP 0.75", "PQ", "AJI")
     return Table(header, tuple(rows), tuple(cells))
