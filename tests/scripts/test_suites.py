@@ -275,7 +275,7 @@ def test_judges_agree_and_a_gap_is_marked_and_explained(monkeypatch, capsys):
     lines = judges.table(rows)
     assert [line.count("*") for line in lines[2:]] == [0, 0, 0, 1, 1]
     assert lines[3].startswith("| HoVer-Net's, PanNuke's formulas |")
-    monkeypatch.setattr(judges, "JUDGES", {"not_installed": judges.stardist})
+    monkeypatch.setattr(judges, "JUDGES", {"not_installed": judges.JUDGES["segjax"]})
     assert judges.judge_all([]) == {}
     assert "not_installed is not installed" in capsys.readouterr().out
 
@@ -296,4 +296,5 @@ def test_judges_read_folders_of_label_images(monkeypatch, tmp_path):
         (tmp_path / name).mkdir()
         tifffile.imwrite(tmp_path / name / "a.tif", labels.astype(np.uint16))
     ((first, second),) = judges.read(str(tmp_path / "truth"), str(tmp_path / "prediction"))
-    assert judges.segjax_scores(first, second) == judges.segjax_scores(truth, prediction)
+    scores = judges.JUDGES["segjax"]
+    assert scores(first, second) == scores(truth, prediction)
