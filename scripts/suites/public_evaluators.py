@@ -85,8 +85,8 @@ def panoptica(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     evaluator = Panoptica_Evaluator(
         expected_input=InputType.UNMATCHED_INSTANCE, instance_matcher=NaiveThresholdMatching()
     )
-    found = evaluator.evaluate(prediction.astype(np.uint32), truth.astype(np.uint32), verbose=False)
-    result = next(iter(found.values()))
+    by_group = evaluator.evaluate(prediction.astype(np.uint32), truth.astype(np.uint32), verbose=False)
+    result = next(iter(by_group.values()))
     return {"F1": result.rq, "PQ": result.pq, "SQ": result.sq, "Dice": float(result.global_bin_dsc)}
 
 
@@ -161,10 +161,10 @@ def surface_distance(truth: np.ndarray, prediction: np.ndarray) -> dict[str, flo
     """DeepMind's `surface_distance`."""
     import surface_distance as judge
 
-    found = judge.compute_surface_distances(truth > 0, prediction > 0, (1.0, 1.0))
+    distances = judge.compute_surface_distances(truth > 0, prediction > 0, (1.0, 1.0))
     return {
-        "HD95": float(judge.compute_robust_hausdorff(found, 95)),
-        "surface Dice": float(judge.compute_surface_dice_at_tolerance(found, 2.0)),
+        "HD95": float(judge.compute_robust_hausdorff(distances, 95)),
+        "surface Dice": float(judge.compute_surface_dice_at_tolerance(distances, 2.0)),
         "Dice": float(judge.compute_dice_coefficient(truth > 0, prediction > 0)),
     }
 

@@ -37,8 +37,8 @@ def evaluate_detector(
     def count_one(index: int) -> tuple[ProposalStatistics, DetectionCounts]:
         record = source[index]
         image = match_channels(record.image, channels, name=record.name)
-        found = detector.detect(image)
-        detections = Detections(*(np.asarray(found[name]) for name in ("boxes", "classes", "scores")))
+        outputs = detector.detect(image)
+        detections = Detections(*(np.asarray(outputs[name]) for name in ("boxes", "classes", "scores")))
         boxes = DetectionCounts.of(record.truth, detections, source.class_names, name=record.name)
         return ProposalStatistics.of(record.truth, detector.propose(image)), boxes
 

@@ -163,17 +163,17 @@ def _matched(records: Mapping[str, str], keys: Collection[str], path: str) -> di
       path: their folder, for errors.
     """
     flat = {key.replace("/", "_"): key for key in keys}
-    found = {name: key if key in keys else flat.get(name, "") for name, key in records.items()}
-    missing = [records[name] for name, key in found.items() if not key]
+    matched = {name: key if key in keys else flat.get(name, "") for name, key in records.items()}
+    missing = [records[name] for name, key in matched.items() if not key]
     if missing:
-        unused = sorted(set(keys) - set(found.values()))
+        unused = sorted(set(keys) - set(matched.values()))
         there = f"; it has {named(unused)}, which the truth has not" if unused else ""
         raise InputError(
             f"{path} has no prediction of {named(missing)}, {len(missing)} of {len(records)} images{there}:"
             " predict every image, as a missing prediction cannot be scored",
             kind="missing_mask",
         )
-    return found
+    return matched
 
 
 def _open_predictions(path: Path, keys: Sequence[str], truth: Annotations | None, form: str) -> Annotations:

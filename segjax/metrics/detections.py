@@ -75,12 +75,12 @@ class DetectionCounts:
         true = true[~_is_hidden(true.boxes, ignored)]
         coco = {}
         for index, title in enumerate(class_names[1:], start=1):
-            present, found = true[true.classes == index], detections[detections.classes == index]
+            present, detected = true[true.classes == index], detections[detections.classes == index]
             coco[title] = CocoStatistics.of(
-                box_pairs(present.boxes, found.boxes),
+                box_pairs(present.boxes, detected.boxes),
                 _areas(present.boxes),
-                _areas(found.boxes),
-                found.scores,
+                _areas(detected.boxes),
+                detected.scores,
                 name=name,
                 options=options,
             )

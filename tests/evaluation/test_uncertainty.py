@@ -37,30 +37,30 @@ def test_the_example_of_the_docstring_holds():
 def test_estimates_are_the_pooled_scores_with_the_interval_of_the_images():
     rights = [2, 4, 9, 5, 7, 3]
     scores = scored(rights)
-    found = Uncertainty.of({"a": scores})
-    estimate = found.scores["a"]["AP 0.5"]
+    result = Uncertainty.of({"a": scores})
+    estimate = result.scores["a"]["AP 0.5"]
     assert estimate.value == scores.ap[0.5] == 0.5
-    assert found.scores["a"]["PQ"].value == pytest.approx(scores.pq)
-    assert found.scores["a"]["AJI"].value == scores.aji
-    assert found.scores["a"]["IoU"].value == scores.iou["cell"]
+    assert result.scores["a"]["PQ"].value == pytest.approx(scores.pq)
+    assert result.scores["a"]["AJI"].value == scores.aji
+    assert result.scores["a"]["IoU"].value == scores.iou["cell"]
     counts = np.array([[[right, 10] for right in rights]], float)
     assert estimate.interval == interval(counts)[0]
-    assert (found.unit, found.count, found.baseline, found.differences) == ("image", 6, None, {})
+    assert (result.unit, result.count, result.baseline, result.differences) == ("image", 6, None, {})
 
 
 def test_images_of_a_patient_are_drawn_together():
     """Within each patient the images differ much, the patients do not: the interval has no width."""
     scores = scored([2, 8, 2, 8, 2, 8], ["p", "p", "q", "q", "r", "r"])
-    found = Uncertainty.of({"a": scores})
-    assert (found.unit, found.count) == ("group", 3)
-    assert found.scores["a"]["AP 0.5"].interval == pytest.approx((0.5, 0.5))
+    result = Uncertainty.of({"a": scores})
+    assert (result.unit, result.count) == ("group", 3)
+    assert result.scores["a"]["AP 0.5"].interval == pytest.approx((0.5, 0.5))
 
 
 def test_the_others_are_compared_with_the_baseline_on_the_same_images():
     one, other = [2, 4, 9, 5, 7, 3], [1, 3, 8, 4, 6, 2]
-    found = Uncertainty.of({"one": scored(one), "other": scored(other)}, "one")
-    assert list(found.differences) == ["other"]
-    difference = found.differences["other"]["AP 0.5"]
+    result = Uncertainty.of({"one": scored(one), "other": scored(other)}, "one")
+    assert list(result.differences) == ["other"]
+    difference = result.differences["other"]["AP 0.5"]
     assert difference.value == pytest.approx(-0.1)
     assert difference.interval == pytest.approx((-0.1, -0.1))
     assert difference.is_clear
@@ -69,16 +69,16 @@ def test_the_others_are_compared_with_the_baseline_on_the_same_images():
 
 
 def test_one_image_has_scores_and_no_interval():
-    found = Uncertainty.of({"one": scored([2]), "other": scored([4])}, "one")
-    assert found.scores["one"]["AP 0.5"] == (0.2, None)
-    difference = found.differences["other"]["AP 0.5"]
+    result = Uncertainty.of({"one": scored([2]), "other": scored([4])}, "one")
+    assert result.scores["one"]["AP 0.5"] == (0.2, None)
+    difference = result.differences["other"]["AP 0.5"]
     assert difference.value == pytest.approx(0.2)
     assert (difference.interval, difference.p_value, difference.is_clear) == (None, None, False)
 
 
 def test_methods_that_are_equal_tie():
-    found = Uncertainty.of({"one": scored([2, 5, 7]), "other": scored([2, 5, 7])}, "one")
-    difference = found.differences["other"]["F1"]
+    result = Uncertainty.of({"one": scored([2, 5, 7]), "other": scored([2, 5, 7])}, "one")
+    difference = result.differences["other"]["F1"]
     assert (difference.value, difference.interval, difference.p_value) == (0, (0, 0), 1)
     assert not difference.is_clear
 
@@ -88,9 +88,9 @@ def test_is_json_also_where_nothing_is_defined():
     nothing = sum(
         (Statistics.of(empty, empty, NAMES, name=name) for name in "ab"), Statistics.empty(NAMES)
     ).compute()
-    found = Uncertainty.of({"one": nothing, "other": nothing}, "one")
-    assert math.isnan(found.scores["one"]["PQ"].value)
-    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    result = Uncertainty.of({"one": nothing, "other": nothing}, "one")
+    assert math.isnan(result.scores["one"]["PQ"].value)
+    content = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert content["options"] == {"unit": "image", "units": 2, "level": 0.95, "resamples": 2000}
     assert content["scores"]["one"]["PQ"] == {"value": None, "interval": None}
     assert content["differences"]["other"]["PQ"]["is_clear"] is False

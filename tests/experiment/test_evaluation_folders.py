@@ -59,8 +59,8 @@ def test_predictions_of_every_format_have_the_scores_of_their_label_images(tmp_p
         (evaluate_labels(*pair, class_names=names) for pair in pairs[1:]),
         evaluate_labels(*pairs[0], class_names=names),
     )
-    ours, expected = scores.as_dict(), right.as_dict()
-    assert {key: ours[key] for key in ("ap", "pq", "aji", "iou", "published", "errors")} == {
+    result, expected = scores.as_dict(), right.as_dict()
+    assert {key: result[key] for key in ("ap", "pq", "aji", "iou", "published", "errors")} == {
         key: expected[key] for key in ("ap", "pq", "aji", "iou", "published", "errors")
     }
     assert 0 < scores.pq < 1

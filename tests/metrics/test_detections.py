@@ -64,11 +64,11 @@ def test_boxes_of_rectangles_score_as_their_label_image_does():
         labels[y0:y1, x0:x1] = index
     prediction = Segmentation.from_labels(labels, scores=[0.9, 0.6, 0.7])
     details = Statistics.of(truth(), prediction, NAMES, details=DetailOptions()).compute().details
-    found = detection_scores([counted(*boxes)], NAMES)
-    assert found["errors"]["all"] == details["errors"]["all"]
-    ours, expected = (vars(one["coco"]["box"]["nucleus"]) for one in (found, details))
-    assert ours == pytest.approx(expected, nan_ok=True)
-    assert 0 < found["coco"]["box"]["nucleus"].ap < 1
+    result = detection_scores([counted(*boxes)], NAMES)
+    assert result["errors"]["all"] == details["errors"]["all"]
+    of_boxes, expected = (vars(one["coco"]["box"]["nucleus"]) for one in (result, details))
+    assert of_boxes == pytest.approx(expected, nan_ok=True)
+    assert 0 < result["coco"]["box"]["nucleus"].ap < 1
 
 
 def test_ignored_regions_count_nowhere():

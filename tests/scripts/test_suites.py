@@ -269,9 +269,9 @@ def test_judges_agree_and_a_gap_is_marked_and_explained(monkeypatch, capsys):
     assert judges.gaps(rows) == []
     rows["cellpose"] = {"AP 0.5": rows["segjax"]["AP 0.5"], "AJI": rows["segjax"]["AJI"] + 0.1}
     rows["panoptica"] = {"PQ": 0.0}
-    found = judges.gaps(rows)
-    assert found[0].startswith("- cellpose, AJI: divides by the union of the two foregrounds")
-    assert found[1] == "- panoptica, PQ: NOT EXPLAINED"
+    lines_of_gaps = judges.gaps(rows)
+    assert lines_of_gaps[0].startswith("- cellpose, AJI: divides by the union of the two foregrounds")
+    assert lines_of_gaps[1] == "- panoptica, PQ: NOT EXPLAINED"
     lines = judges.table(rows)
     assert [line.count("*") for line in lines[2:]] == [0, 0, 0, 1, 1]
     assert lines[3].startswith("| HoVer-Net's, PanNuke's formulas |")
