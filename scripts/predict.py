@@ -4,15 +4,31 @@
     segjax predict --workdir=runs/quickstart --images=FOLDER --out=FOLDER
     segjax predict --model=nuclei.safetensors --images=FOLDER --out=FOLDER
     segjax predict --config=classical:method=watershed --images=FOLDER --out=FOLDER
+    segjax predict --workdir=runs/a,runs/b --flips --uncertainty --images=FOLDER --out=FOLDER
 
 For each image it writes <stem>_labels.tif (instance id of each pixel, 0 for background), <stem>_classes.tif
-(class of each pixel) and <stem>_overlay.png (preview), in the same subfolders as the images. --measure adds
-<stem>_measurements.csv, and measurements.csv and measurements.parquet of all images together: size, shape,
-intensity, texture, neighbours. --coco adds predictions.json, all instances as a COCO data set; detectors
-write their own boxes and full masks, which may overlap. A classical method takes its classes from
---config.classifier.file=FILE, which segjax evaluate writes.
+(class of each pixel) and <stem>_overlay.png (preview), in the same subfolders as the images. --export=NAMES
+chooses other formats:
 
-The same command again skips the images that are finished, unless the image or the method has changed. Images
+    labels, overlay   the three files above
+    ome-tiff          <stem>_cells.ome.tif: ids and classes, tiled, at several resolutions
+    ome-zarr          <stem>_cells.ome.zarr: the image with the label image cells, OME-Zarr 0.5
+    geojson           <stem>_cells.geojson: outlines with class, colour and score, for QuPath
+    imagej            <stem>_rois.zip: outlines for ImageJ's ROI manager
+    svg               <stem>_overlay.svg: the image with a path for each cell
+    cutouts           <stem>_cutouts.zip: a PNG of each cell, transparent around it
+    csv               <stem>_measurements.csv, and measurements.csv and measurements.parquet of all images
+    parquet           <stem>_cells.parquet: measurements and outlines, GeoParquet
+    coco              predictions.json, all instances; detectors write their own boxes and full masks
+    ctc               01_RES/mask000.tif, ...: the images of a folder as frames of the Cell Tracking Challenge
+    uncertainty       <stem>_uncertainty.tif, and a column of the tables
+
+--measure, --coco and --uncertainty add csv, coco and uncertainty. Measurements are size, shape, intensity,
+texture and neighbours. A classical method takes its classes from --config.classifier.file=FILE, which segjax
+evaluate writes.
+
+The same command again skips the images that are finished, unless the image or the method has changed; with
+further formats it writes what is missing, and segments nothing again. Images
 that fail are listed in failed.csv. Earlier results and masks of other images are never segmented, and no file
 is replaced that segjax predict did not write.
 """
@@ -26,7 +42,9 @@ from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of segjax train.")
+WORKDIR = flags.DEFINE_list(
+    "workdir", [], "Folder of a run of segjax train; of several, such as A,B,C, the maps are averaged."
+)
 MODEL = flags.DEFINE_string(
     "model",
     None,
@@ -46,6 +64,12 @@ DIAMETER = flags.DEFINE_string(
     "Typical diameter of the cells in pixels, for classical methods and for networks like nuclei, which scale"
     " images to the diameter that they know; auto, the default, estimates it for each image.",
 )
+EXPORT = flags.DEFINE_list(
+    "export", ["labels", "overlay"], "Formats of the results, see above, such as labels,geojson,coco."
+)
+FLIPS = flags.DEFINE_bool(
+    "flips", False, "Whether to average the maps of a segmenter over the image and its three mirror images."
+)
 MEASURE = flags.DEFINE_bool("measure", False, "Whether to measure every instance and write tables.")
 PIXEL_SIZE = flags.DEFINE_float(
     "pixel_size", None, "Side of a pixel in micrometres, for measurements in micrometres."
@@ -59,34 +83,57 @@ CHANNEL_AXIS = flags.DEFINE_integer(
 COCO = flags.DEFINE_bool(
     "coco", False, "Whether to write all instances to predictions.json, as a COCO data set."
 )
+UNCERTAINTY = flags.DEFINE_bool(
+    "uncertainty", False, "Whether to write how uncertain the class of each pixel and each cell is."
+)
+NEIGHBOURS = flags.DEFINE_string(
+    "neighbours",
+    None,
+    "Radius: tables count the cells whose centroids are within it, such as 20um, which needs a pixel size, or"
+    " 40px.",
+)
 flags.mark_flags_as_required(["images", "out"])
 
 
 def main() -> None:
     """Segments the images and prints the number of instances."""
     from segjax.data.planes import parse_planes
+    from segjax.experiment.export_formats import Exports
     from segjax.experiment.methods import with_diameter
-    from segjax.experiment.prediction import Reading, predict, select_method
+    from segjax.experiment.prediction import Reading, predict
+    from segjax.experiment.prediction_methods import select_method
+    from segjax.inference.neighbours import Radius
     from segjax.train.interruption import leave_at_once
 
     leave_at_once()
 
-    workdir = Path(WORKDIR.value) if WORKDIR.value else None
     try:
         channels = tuple(int(number) for number in CHANNELS.value)
     except ValueError:
         raise InputError(f"--channels={','.join(CHANNELS.value)} are not numbers such as 0,2,1") from None
     planes = parse_planes(AXIS.value)
-    method = select_method(workdir, CONFIG.value, MODEL.value)
+    added = {"csv": MEASURE.value, "coco": COCO.value, "uncertainty": UNCERTAINTY.value}
+    exports = Exports(
+        # Each once, in the order in which they are written.
+        tuple(dict.fromkeys([*EXPORT.value, *(name for name, is_asked in added.items() if is_asked)])),
+        PIXEL_SIZE.value,
+        None if NEIGHBOURS.value is None else Radius.parse(NEIGHBOURS.value),
+    )
+    if WORKDIR.present and not WORKDIR.value:
+        raise InputError("--workdir= is empty: give a value, or leave the flag out")
+    method = select_method(
+        [Path(workdir).expanduser() for workdir in WORKDIR.value],
+        CONFIG.value,
+        MODEL.value,
+        flips=FLIPS.value,
+    )
     if DIAMETER.value is not None:
         method = with_diameter(method, 0.0 if DIAMETER.value == "auto" else _pixels(DIAMETER.value))
     prediction = predict(
         method,
         Path(IMAGES.value or ""),
         Path(OUT.value or ""),
-        measured=MEASURE.value,
-        pixel_size=PIXEL_SIZE.value,
-        as_coco=COCO.value,
+        exports=exports,
         reading=Reading(channels, CHANNEL_AXIS.value, planes),
     )
     try:

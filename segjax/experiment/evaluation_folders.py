@@ -22,7 +22,7 @@ from segjax.errors import InputError
 from segjax.experiment.annotation_segmentation import Notes, named, stated_shape, to_segmentation
 from segjax.experiment.prediction_tables import PREDICTIONS
 from segjax.files import walk
-from segjax.inference.exports import CLASSES, OVERLAY, is_result
+from segjax.inference.exports.marks import LABELS, is_result
 from segjax.segmentation import Segmentation
 
 
@@ -184,7 +184,8 @@ def _open_predictions(path: Path, keys: Sequence[str], truth: Annotations | None
         content = load_json(path)
         if isinstance(content, list) and all(isinstance(one, dict) and "image_id" in one for one in content):
             return _coco_results(path, content, truth)
-    written = [one for one in walk(path) if one.name.endswith((CLASSES, OVERLAY)) and is_result(one)]
+    ending = LABELS.format(stem="")
+    written = [one for one in walk(path) if is_result(one) and not one.name.endswith(ending)]
     images = {key: path / key for key in keys}
     without = tuple(map(absolute, written))
     return open_annotations(path, format=form, images=images, without=without)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,11 @@ from pyarrow import parquet
 from segjax.classical.measurements import Table
 from segjax.files import atomic_write
 from segjax.inference import coco
+from segjax.segmentation import Segmentation
 from segjax.settings import Count, NonNegativeInt, broken_rule
 
 FOLDER = ".segjax"
+ARRAYS = ("labels", "classes", "scores", "semantic")
 ABOUT = b"segjax"
 
 
@@ -29,7 +33,7 @@ class Finished(NamedTuple):
       instances: number of instances.
       shape: `(H, W)`.
       table: measurements of its instances, None if they were not measured.
-      pixel_size: side of a pixel in micrometres for the measurements, None to read it from the file.
+      exports: the formats that are written, each with the settings that its files depend on.
       annotations: its instances in COCO's format, None if they were not converted.
     """
 
@@ -37,12 +41,26 @@ class Finished(NamedTuple):
     instances: int
     shape: tuple[int, int]
     table: Table | None
-    pixel_size: float | None
+    exports: Mapping[str, Mapping[str, Any]]
     annotations: Sequence[coco.Annotation] | None
 
 
+class Predicted(NamedTuple):
+    """What a method makes of an image.
+
+    Attributes:
+      segmentation: [H, W].
+      annotations: of a detector, its instances in COCO's format, which may overlap.
+      uncertainty: [H, W] float16 of each pixel, None if it is unknown.
+    """
+
+    segmentation: Segmentation
+    annotations: Sequence[coco.Annotation] | None = None
+    uncertainty: np.ndarray | None = None
+
+
 class FinishedImages:
-    """The finished images in a folder of results, one hidden file for each.
+    """The finished images in a folder of results, two hidden files for each.
 
     Args:
       out: the folder of results.
@@ -73,17 +91,38 @@ class FinishedImages:
             shape = tuple(about["shape"])
             if broken_rule(about["instances"], NonNegativeInt) or broken_rule(shape, tuple[Count, Count]):
                 return None
+            if not all(isinstance(settings, dict) for settings in about["exports"].values()):
+                return None
             return Finished(**about | {"shape": shape, "table": table})
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+
+    def write_predicted(self, key: str, predicted: Predicted) -> None:
+        """Stores what a method made of an image, so that further formats can be written without it."""
+        arrays = {name: getattr(predicted.segmentation, name) for name in ARRAYS}
+        arrays["annotations"] = np.frombuffer(json.dumps(predicted.annotations).encode(), np.uint8)
+        if predicted.uncertainty is not None:
+            arrays["uncertainty"] = predicted.uncertainty
+        with atomic_write(self._path(key, ".npz")) as tmp_path:
+            np.savez_compressed(tmp_path, **arrays)
+
+    def read_predicted(self, key: str) -> Predicted | None:
+        """Returns what a method made of an image, None if it is not stored or its file is damaged."""
+        try:
+            with self._path(key, ".npz").open("rb") as file, np.load(file) as stored:
+                segmentation = Segmentation(**{name: stored[name] for name in ARRAYS})
+                annotations = json.loads(stored["annotations"].tobytes())
+                return Predicted(segmentation, annotations, stored.get("uncertainty"))
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def forget(self, key: str) -> None:
         """Marks an image as not finished, before its results are replaced."""
         self._path(key).unlink(missing_ok=True)
 
-    def _path(self, key: str) -> Path:
+    def _path(self, key: str, suffix: str = ".parquet") -> Path:
         # A digest, because the name of an image may have the largest length of a name.
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.parquet"
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,49 +7,39 @@ import errno
 import hashlib
 import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segjax.classical.measurements import measure
 from segjax.data.pixel_size import is_plausible, question, read_pixel_size
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
-from segjax.experiment.finished_images import Finished, FinishedImages
-from segjax.experiment.methods import OpenedMethod, open_method, open_run
-from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
-from segjax.experiment.prediction_tables import MEASUREMENTS, default_names, result_paths, write_tables
+from segjax.experiment.export_formats import Exports
+from segjax.experiment.finished_images import Finished, FinishedImages, Predicted
+from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.prediction_inputs import (
+    Inputs,
+    Reading,
+    describe,
+    find_inputs,
+    frame_numbers,
+    number_of,
+)
+from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import file_digest, printable
 from segjax.inference import coco
-from segjax.inference.exports import is_result, result_path, write_label_images, write_overlay
+from segjax.inference.dense import DensePredictor
+from segjax.inference.exports.cells import Cells
+from segjax.inference.exports.marks import MARKS, has_mark
 from segjax.inference.predictor import Detector
-from segjax.inference.tables import write_table
-from segjax.report.overlays import draw_outlines, legend, to_display_rgb
-from segjax.segmentation import Segmentation
+from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import interruption
 
-AS_STORED = Reading()
-# The network in the package that segments if no other method is given.
-DEFAULT = "nuclei"
-
-
-def select_method(workdir: Path | None, config: ConfigDict | None, model: str | None = None) -> OpenedMethod:
-    """Opens the method of a trained run, of a config that needs no training, or of an exported network.
-
-    Raises:
-      InputError: if more than one of the three is given, or it names no method.
-    """
-    if [workdir, config, model].count(None) < 2:
-        raise InputError(
-            "give only one of --workdir=RUN, a trained run, --model=FILE, an exported network, and"
-            " --config=FILE, a classical method"
-        )
-    return open_run(workdir) if workdir is not None else open_method(config or model or DEFAULT)
+STANDARD_EXPORTS, AS_STORED = Exports(), Reading()
 
 
 def predict(
@@ -57,49 +47,51 @@ def predict(
     images: Path,
     out: Path,
     *,
-    measured: bool = False,
-    pixel_size: float | None = None,
-    as_coco: bool = False,
+    exports: Exports = STANDARD_EXPORTS,
     reading: Reading = AS_STORED,
 ) -> Prediction:
     """Checks everything that can be checked before the first image is segmented.
 
     Args:
-      selected: the result of `select_method`.
+      selected: the method, see `select_method`.
       images: one image, or a folder, which is searched with its subfolders.
-      out: folder in which `<stem>_labels.tif`, `<stem>_classes.tif` and `<stem>_overlay.png` are written, in
-        the same subfolders as the images. It may be the folder of images.
-      measured: whether to measure the instances: `<stem>_measurements.csv`, and of all images together
-        `measurements.csv` and `measurements.parquet`.
-      pixel_size: side of a pixel in micrometres, for the measurements; that of each file if None.
-      as_coco: whether to write `predictions.json`, all instances in COCO's format: of a detector its boxes
-        and full masks, of other methods the instances of the label map.
+      out: folder in which the files of each image are written, in the same subfolders as the images. It may
+        be the folder of images. Of the formats, `csv` also writes `measurements.csv` and
+        `measurements.parquet` of all images together, and `coco` writes `predictions.json`: of a detector its
+        boxes and full masks, of other methods the instances of the label map.
+      exports: the formats, and the settings of their measurements.
       reading: how files become images.
 
     Returns:
       The prediction; iterating over it segments the images.
 
     Raises:
-      InputError: if there is no image, `out` cannot be written, or the pixel size is not above 0.
+      InputError: if there is no image, `out` cannot be written, the pixel size is not above 0, or the method
+        has no uncertainty.
     """
-    if pixel_size is not None and not 0 < pixel_size < math.inf:
+    size = exports.pixel_size
+    if size is not None and not 0 < size < math.inf:
+        raise InputError(f"--pixel_size={size} must be above 0: give the side of a pixel in micrometres")
+    if size is not None and not is_plausible(size):
+        logging.warning("--pixel_size states %s", question(size))
+    if exports.uncertainty and not isinstance(selected.method, DensePredictor):
         raise InputError(
-            f"--pixel_size={pixel_size} must be above 0: give the side of a pixel in micrometres"
+            "--uncertainty is the entropy of class probabilities, which this method does not predict: leave"
+            " it out, or give a run of a segmenter"
         )
-    if pixel_size is not None and not is_plausible(pixel_size):
-        logging.warning("--pixel_size states %s", question(pixel_size))
     inputs = find_inputs(images, out)
     open_results(out)
-    return Prediction(selected, inputs, out, measured, pixel_size, as_coco, reading)
+    return Prediction(selected, inputs, out, exports, reading)
 
 
 @dataclasses.dataclass(eq=False)
 class Prediction:
     """The segmentation of a folder; an iteration yields each finished image, and its number of instances.
 
-    An image that an earlier run finished with an equal method is not segmented again. Every file is written
-    completely or not at all. The tables of all images are written at the end. SIGTERM and Ctrl-C end the
-    iteration after the image in progress, a second Ctrl-C at once; the tables are written then, too.
+    An image that an earlier run finished with an equal method is not segmented again; files that are missing,
+    as those of further formats, are written from its stored segmentation. Every file is written completely or
+    not at all. The tables of all images are written at the end. SIGTERM and Ctrl-C end the iteration after
+    the image in progress, a second Ctrl-C at once; the tables are written then, too.
 
     The fields are the arguments of `predict`.
 
@@ -112,13 +104,12 @@ class Prediction:
     selected: OpenedMethod
     inputs: Inputs
     out: Path
-    measured: bool
-    pixel_size: float | None
-    as_coco: bool
+    exports: Exports
     reading: Reading
 
     def __post_init__(self) -> None:
         self._finished = FinishedImages(self.out)
+        self._frames = frame_numbers(self.inputs.images)
         # By the name of the image.
         self._done: dict[str, Finished] = {}
         self._failed: dict[str, str] = {
@@ -186,42 +177,95 @@ class Prediction:
     def _one(self, key: str, path: Path) -> Finished:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
-        stem = self.out / key
-        exist = [result.exists() for result in result_paths(stem, measured=self.measured)]
         digest = self._digest(path)
         before = self._finished.read(key)
-        if before is not None and all(exist) and self._is_complete(before, digest):
+        if before is not None and not (self.selected.digest and before.digest == digest):
+            before = None
+        missing = self._missing(key, before)
+        if before is not None and not missing:
             self._repeated += 1
             return before
-        self._check_overwritten(stem)
+        self._check_overwritten(key, missing)
         image = self.reading.read(path, self.selected.channels)
-        self._finished.forget(key)
-        finished = self._write(image, stem, path, digest)
+        predicted = None if before is None else self._finished.read_predicted(key)
+        if (
+            before is None
+            or predicted is None
+            or (self.exports.uncertainty and predicted.uncertainty is None)
+        ):
+            missing = self.exports.formats
+            self._check_overwritten(key, missing)
+            self._finished.forget(key)
+            predicted = self._predict(image)
+            self._finished.write_predicted(key, predicted)
+            segmentation = predicted.segmentation
+            before = Finished(digest, segmentation.num_instances, segmentation.shape, None, {}, None)
+        elif any(name in before.exports for name in missing):
+            # Until they are replaced, they are not finished.
+            left = {name: value for name, value in before.exports.items() if name not in missing}
+            self._finished.write(key, before._replace(exports=left))
+        finished = self._write(key, self._cells(image, predicted, path), predicted, before, missing)
         self._finished.write(key, finished)
         return finished
 
-    def _write(self, image: np.ndarray, stem: Path, path: Path, digest: str) -> Finished:
-        segmentation, annotations = self._segment(image)
-        write_label_images(segmentation, stem)
+    def _missing(self, key: str, before: Finished | None) -> tuple[str, ...]:
+        """Returns the formats of which a file is missing, or was written with other settings."""
+        stem, frame = self.out / key, self._frames[key]
+
+        missing = []
+        for name in self.exports.formats:
+            # Of all formats, so that a name that is too long for one file leaves no other.
+            exist = [path.exists() for path in self.exports.paths(name, stem, frame)]
+            written = None if before is None else before.exports.get(name)
+            if not all(exist) or written != self.exports.settings(name, frame):
+                missing.append(name)
+        return tuple(missing)
+
+    def _cells(self, image: np.ndarray, predicted: Predicted, path: Path) -> Cells:
+        segmentation = predicted.segmentation
         names = self.selected.class_names or default_names(segmentation.classes.max(initial=1))
-        write_overlay(legend(draw_outlines(to_display_rgb(image), segmentation), names), stem)
-        table = None
-        if self.measured:
-            size = read_pixel_size(path) if self.pixel_size is None else self.pixel_size
-            table = measure(image, segmentation, pixel_size=size, class_names=names)
-            write_table([table], result_path(stem, MEASUREMENTS))
-        return Finished(
-            digest, segmentation.num_instances, segmentation.shape, table, self.pixel_size, annotations
+        size = read_pixel_size(path) if self.exports.pixel_size is None else self.exports.pixel_size
+        return Cells(
+            name=self.inputs.name(path),
+            image=image,
+            segmentation=segmentation,
+            class_names=names,
+            display=to_display_rgb,
+            colour_of=colour_of,
+            pixel_size=size,
+            radius=self.exports.radius,
+            uncertainty=predicted.uncertainty if self.exports.uncertainty else None,
         )
 
-    def _segment(self, image: np.ndarray) -> tuple[Segmentation, list[coco.Annotation] | None]:
+    def _write(
+        self, key: str, cells: Cells, predicted: Predicted, before: Finished, missing: Sequence[str]
+    ) -> Finished:
+        """Writes the missing formats of an image."""
+        frame = self._frames[key]
+        for name in missing:
+            for file, write in self.exports.paths(name, self.out / key, frame).items():
+                write(cells, file)
+        written = {name: self.exports.settings(name, frame) for name in missing}
+        finished = before._replace(exports={**before.exports, **written})
+        if "csv" in missing:
+            finished = finished._replace(table=cells.table)
+        if "coco" in missing:
+            annotations = predicted.annotations
+            if annotations is None:
+                annotations = coco.segmentation_annotations(cells.segmentation)
+            finished = finished._replace(annotations=annotations)
+        return finished
+
+    def _predict(self, image: np.ndarray) -> Predicted:
         method = self.selected.method
-        if self.as_coco and isinstance(method, Detector):
+        if isinstance(method, Detector):
             detections = method.detect(image)
             annotations = coco.detection_annotations(detections, threshold=self.selected.mask_threshold)
-            return method.segment(detections), annotations
-        segmentation = method(image)
-        return segmentation, coco.segmentation_annotations(segmentation) if self.as_coco else None
+            return Predicted(method.segment(detections), annotations)
+        if self.exports.uncertainty and isinstance(method, DensePredictor):
+            segmentation, uncertainty = method.segment_with_uncertainty(image)
+            return Predicted(segmentation, uncertainty=uncertainty.astype(np.float16))
+        return Predicted(method(image))
 
     def _digest(self, path: Path) -> str:
         try:
@@ -230,23 +274,15 @@ class Prediction:
             raise unreadable(path, error) from error
         return hashlib.sha256(f"{content} {self.selected.digest} {self.reading}".encode()).hexdigest()
 
-    def _is_complete(self, image: Finished, digest: str) -> bool:
-        """Returns whether an earlier result is that of the same method, and has all that is asked for."""
-        return (
-            bool(self.selected.digest)
-            and image.digest == digest
-            and (not self.measured or (image.table is not None and image.pixel_size == self.pixel_size))
-            and (not self.as_coco or image.annotations is not None)
-        )
-
-    def _check_overwritten(self, stem: Path) -> None:
-        """Refuses to replace a picture that was not written by a prediction, such as an annotation."""
-        for path in result_paths(stem, measured=False):
-            if path.exists() and not is_result(path):
-                raise InputError(
-                    f"{path} exists, and was not written by segjax predict or was changed since: move it, or"
-                    " give another --out"
-                )
+    def _check_overwritten(self, key: str, formats: Iterable[str]) -> None:
+        """Refuses to replace a file that was not written by a prediction, such as an annotation."""
+        for name in formats:
+            for path in self.exports.paths(name, self.out / key, self._frames[key]):
+                if path.suffix in MARKS and path.exists() and not has_mark(path):
+                    raise InputError(
+                        f"{path} exists, and was not written by segjax predict or was changed since: move it,"
+                        " or give another --out"
+                    )
 
     def _write_tables(self) -> None:
         with writing(self.out):
@@ -254,7 +290,6 @@ class Prediction:
                 self.out,
                 self._done,
                 self._failed,
-                measured=self.measured,
-                as_coco=self.as_coco,
+                formats=self.exports.formats,
                 class_names=self.selected.class_names,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,10 @@ from segjax.data.readers import SUFFIXES, read_image
 from segjax.datasets.formats import annotations_among
 from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
-from segjax.experiment.prediction_tables import COMMON, result_paths
+from segjax.experiment.prediction_tables import COMMON
 from segjax.experiment.prepare_inputs import written_by_prepare
 from segjax.files import CHUNKED, printable, walk
-from segjax.inference.exports import is_result
+from segjax.inference.exports.marks import BY_STEM, is_result, result_path
 
 RESULTS, MASKS = "written by segjax predict", "named as masks of other images"
 PREPARED = "written by segjax prepare"
@@ -101,9 +102,9 @@ def find_inputs(images: Path, out: Path) -> Inputs:
     files = sorted(path for path in walk(images, note) if not path.is_dir() or path.suffix.lower() in CHUNKED)
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     written = {
-        absolute(path)
+        absolute(result_path(pattern, out / picture.relative_to(images).with_suffix("")))
         for picture in pictures
-        for path in result_paths(out / picture.relative_to(images).with_suffix(""))
+        for pattern in BY_STEM
     } | {absolute(out / name) for name in COMMON}
     reports = frozenset(written_by_prepare([images]))
     left = {path: PREPARED for path in files if is_below(absolute(path), reports)}
@@ -129,6 +130,21 @@ def find_inputs(images: Path, out: Path) -> Inputs:
             f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}{describe(left_out)}"
         )
     return Inputs(images, by_key, +left_out, unreadable)
+
+
+def frame_numbers(keys: Iterable[str]) -> dict[str, int]:
+    """Returns the number of each image among those of its folder, from 0.
+
+    >>> frame_numbers(["a", "b", "c/a"])
+    {'a': 0, 'b': 1, 'c/a': 0}
+    """
+    counts: Counter[str] = Counter()
+    numbers = {}
+    for key in keys:
+        folder = key.rpartition("/")[0]
+        numbers[key] = counts[folder]
+        counts[folder] += 1
+    return numbers
 
 
 def describe(left_out: Counter[str]) -> str:

@@ -20,7 +20,7 @@ from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
 from segjax.experiment.prediction_tables import PREDICTIONS
 from segjax.files import walk
-from segjax.inference.exports import is_result
+from segjax.inference.exports.marks import is_result
 
 SPLITS = ("train", "validation", "test")
 REPORT, STAGING, DOWNLOADS = "report", "staging", "downloads"

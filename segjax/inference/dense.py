@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
+from skimage.transform import resize
 
 from segjax.data.preprocess import DIAMETER_SCALES, resize_image
 from segjax.inference.replicas import Replicas
@@ -54,6 +56,22 @@ class DensePredictor:
             segmentation = self.task.segment(maps)
         return resize_segmentation(segmentation, image.shape[:2])
 
+    def segment_with_uncertainty(self, image: np.ndarray) -> tuple[Segmentation, np.ndarray]:
+        """Segments an image [H, W, C] as it was read, and states how uncertain the class of each pixel is.
+
+        Returns:
+          The segmentation, and [H, W] float32: the entropy of the class probabilities, which are means over
+          mirror images and checkpoints, divided by its maximum. It is 0 if one class is certain, and 1 if all
+          are equally probable.
+        """
+        maps, segmentation = self._predict_at_scale(image)
+        if segmentation is None:
+            segmentation = self.task.segment(maps)
+        probabilities = maps["classes"]
+        entropy = special.entr(probabilities).sum(-1) / np.log(probabilities.shape[-1])
+        uncertainty = np.clip(resize(entropy, image.shape[:2], order=1), 0, 1).astype(np.float32)
+        return resize_segmentation(segmentation, image.shape[:2]), uncertainty
+
     def predict_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the maps [h, w, ...] float32 of an image [H, W, C] as it was read.
 
@@ -94,6 +112,23 @@ class DensePredictor:
             patch = 0 if margin.exact else -(-config.trained_patch // stride) * stride
             self._several = Windows(max(config.tile, patch), config.overlap, margin.pixels, stride)
         return self._several
+
+
+@dataclasses.dataclass(eq=False)
+class EnsemblePredictor(DensePredictor):
+    """Averages the maps of several networks with the same preprocessing and outputs.
+
+    The other fields are those of the first network, whose decoder makes the instances.
+    """
+
+    others: tuple[DensePredictor, ...] = ()
+
+    def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
+        means = super()._maps(prepared)
+        for number, other in enumerate(self.others, start=2):
+            for name, values in other._maps(prepared).items():
+                means[name] += (values - means[name]) / number
+        return means
 
 
 def _mean_over_flips(predict: Callable[[Params, Array], Outputs]) -> Callable[[Params, Array], Outputs]:

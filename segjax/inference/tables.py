@@ -39,7 +39,12 @@ def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
         if path.suffix == ".csv":
             csv.write_csv(_without_formulas(table), file)
         else:
-            parquet.write_table(table.cast(pa.schema(map(_with_unit, table.schema))), file)
+            parquet.write_table(with_units(table), file)
+
+
+def with_units(table: pa.Table) -> pa.Table:
+    """Returns a table whose columns have their unit in their metadata."""
+    return table.cast(pa.schema(map(_with_unit, table.schema)))
 
 
 def _without_formulas(table: pa.Table) -> pa.Table:

@@ -101,11 +101,13 @@ def convolve(x: Array, kernel: Array) -> Array:
 
 def _pays(x: Array, kernel: Array, min_channels: int) -> bool:
     """Whether Winograd's algorithm is accurate and fast for these types and shapes."""
+    if _is_split.get():  # before numbers of pixels, which an exported program does not know
+        return False
     batch, height, width, _ = x.shape
     tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
     is_float32 = x.dtype == kernel.dtype == jnp.float32
     is_large = min(kernel.shape[2:]) >= min_channels and tiles >= MIN_TILES
-    return is_float32 and is_large and not _is_split.get()
+    return is_float32 and is_large
 
 
 def _direct(x: Array, kernel: Array) -> Array:

@@ -12,8 +12,10 @@ from segjax.configs import rcnn
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_workdir
+from segjax.experiment.export_formats import STANDARD, Exports
 from segjax.experiment.methods import make_predictor, make_proposer, open_run
-from segjax.experiment.prediction import predict, select_method
+from segjax.experiment.prediction import predict
+from segjax.experiment.prediction_methods import select_method
 from segjax.experiment.setup import make_setup, open_split, restore_params
 from segjax.experiment.training import train
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
@@ -201,8 +203,8 @@ def test_predictions_are_written_as_coco(alternated):
     images.mkdir()
     image = open_split(config, "test")[0].image
     Image.fromarray(image[..., 0]).save(images / "cells.png")
-    chosen = select_method(folder / "3", None)
-    list(predict(chosen, images, folder / "out", as_coco=True))
+    chosen = select_method([folder / "3"])
+    list(predict(chosen, images, folder / "out", exports=Exports((*STANDARD, "coco"))))
     predictions = json.loads((folder / "out" / "predictions.json").read_text())
     assert predictions["images"] == [
         {"id": 1, "file_name": "cells.png", "height": image.shape[0], "width": image.shape[1]}
@@ -210,7 +212,9 @@ def test_predictions_are_written_as_coco(alternated):
     outputs = chosen.method.detect(image)
     np.testing.assert_allclose([a["score"] for a in predictions["annotations"]], outputs["scores"])
     assert len(predictions["categories"]) == len(chosen.class_names) - 1
-    again = predict(select_method(folder / "3", None), images, folder / "out", as_coco=True)
+    again = predict(
+        select_method([folder / "3"]), images, folder / "out", exports=Exports((*STANDARD, "coco"))
+    )
     list(again)
     assert "(1 of them finished before)" in again.summary
     assert json.loads((folder / "out" / "predictions.json").read_text()) == predictions

@@ -9,7 +9,7 @@ from PIL import Image
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate_labels
 from segjax.experiment.evaluation_compare import Files, compare, compare_and_write
-from segjax.inference.exports import write_label_images
+from segjax.inference.exports.label_images import class_image, label_image, write_tiff
 from segjax.segmentation import Segmentation
 from tests.datasets.formats.written import cells, write_dataset
 
@@ -113,7 +113,9 @@ def test_the_folder_that_predict_writes_is_a_prediction(tmp_path):
     truth = squares((2, 2), (10, 10))
     save(tmp_path / "truth", a=truth)
     (tmp_path / "out").mkdir()
-    write_label_images(Segmentation.from_labels(truth), tmp_path / "out" / "a")
+    predicted = Segmentation.from_labels(truth)
+    write_tiff(label_image(predicted), tmp_path / "out" / "a_labels.tif")
+    write_tiff(class_image(predicted), tmp_path / "out" / "a_classes.tif")
     assert scored(tmp_path / "truth", tmp_path / "out").scores["out"].pq == 1
     # Its COCO file, if there is one, also has scores.
     write_coco(tmp_path / "out" / "predictions.json", ((2, 2, 6, 6), {"score": 0.5}))

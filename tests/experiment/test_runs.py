@@ -17,11 +17,13 @@ from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.evaluation_compare import Files, compare
-from segjax.experiment.prediction import predict, select_method
+from segjax.experiment.export_formats import STANDARD, Exports
+from segjax.experiment.prediction import predict
+from segjax.experiment.prediction_methods import select_method
 from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
-from segjax.inference.exports import write_label_images
+from segjax.inference.exports.label_images import label_image, write_tiff
 from segjax.train.log import read_log
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
@@ -75,7 +77,7 @@ def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, 
     (tmp_path / "program").mkdir()
     source = open_split(config, "test")
     for record in (source[index] for index in range(len(source))):
-        write_label_images(record.truth, tmp_path / "program" / record.name)
+        write_tiff(label_image(record.truth), tmp_path / "program" / f"{record.name}.tif")
     report = compare([str(workdir), str(tmp_path / "program")], Files(), "test")
     model, program = report.scores.values()
     # The program has no classes, so that both are compared in one class.
@@ -113,13 +115,22 @@ def test_a_folder_of_images_is_segmented(run, tmp_path):
     Image.fromarray(rng.integers(0, 256, (30, 30), np.uint8)).save(images / "grey.png")
     grey = np.repeat(rng.integers(0, 256, (33, 50, 1), np.uint8), 3, -1)
     Image.fromarray(grey).save(images / "grey as colour.png")
-    done = dict(predict(select_method(workdir, None), images, out))
-    again = predict(select_method(workdir, None), images, out)
+    done = dict(predict(select_method([workdir]), images, out))
+    again = predict(select_method([workdir]), images, out)
     assert dict(again) == done
     assert "(3 of them finished before)" in again.summary
     assert sorted(path.name for path in done) == ["deep.tif", "grey as colour.png", "grey.png"]
+    # The mean of two equal runs is one of them.
+    shutil.copytree(workdir, tmp_path / "copy")
+    both = select_method([workdir, tmp_path / "copy"])
+    exports = Exports(("labels", "uncertainty"))
+    assert dict(predict(both, images, tmp_path / "both", exports=exports)) == done
     for path, count in done.items():
         labels = tifffile.imread(out / f"{path.stem}_labels.tif")
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"both/{path.stem}_labels.tif"), labels)
+        uncertainty = tifffile.imread(tmp_path / f"both/{path.stem}_uncertainty.tif")
+        assert uncertainty.shape == labels.shape
+        assert 0 < uncertainty.mean() <= 1
         assert labels.max(initial=0) == count
         assert tifffile.imread(out / f"{path.stem}_classes.tif").shape == labels.shape
         with Image.open(out / f"{path.stem}_overlay.png") as picture:
@@ -132,7 +143,7 @@ def test_an_image_that_cannot_be_read_loses_none_of_the_others(tmp_path):
     (images / "a.png").write_bytes(b"no image")
     tifffile.imwrite(images / "b.tif", np.full((8, 8), np.nan, np.float32))
     Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(images / "c.png")
-    chosen = select_method(None, classical.get_config("dataset=synthetic"))
+    chosen = select_method(config=classical.get_config("dataset=synthetic"))
     with pytest.raises(InputError, match=r"2 of 3 images.*a\.png"):
         list(predict(chosen, images, out))
     assert (out / "c_labels.tif").exists()
@@ -163,7 +174,11 @@ def _predicts_with_its_classifier(folder):
     config = classical.get_config("method=watershed,dataset=synthetic")
     config.classifier.file = str(folder / "classifier_watershed.json")
     out = folder / "out"
-    counts = dict(predict(select_method(None, config), folder / "images", out, measured=True, pixel_size=0.5))
+    counts = dict(
+        predict(
+            select_method(config=config), folder / "images", out, exports=Exports((*STANDARD, "csv"), 0.5)
+        )
+    )
     table = parquet.read_table(out / "measurements.parquet").to_pydict()
     assert len(table["id"]) == next(iter(counts.values()))
     assert set(table["class_name"]) == {"nucleus", "bright body"}
@@ -185,17 +200,17 @@ def test_a_classifier_of_other_classes_is_refused(tmp_path):
 
 def test_predicts_with_one_method_at_a_time():
     with pytest.raises(InputError, match="names 5 methods: choose one"):
-        select_method(None, classical.get_config("method=all"))
+        select_method(config=classical.get_config("method=all"))
 
 
 def test_refuses_to_guess_the_method(run, tmp_path):
     config, workdir, _, _ = run
     with pytest.raises(InputError, match="--workdir=RUN"):
-        select_method(workdir, config)
+        select_method([workdir], config)
     with pytest.raises(InputError, match="must be trained first"):
-        select_method(None, config)
+        select_method(config=config)
     with pytest.raises(InputError, match="contains no run"):
-        select_method(tmp_path, None)
+        select_method([tmp_path])
 
 
 def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
@@ -203,7 +218,7 @@ def test_refuses_channels_it_was_not_trained_on(run, tmp_path):
     colour = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     Image.fromarray(colour).save(tmp_path / "colour.png")
     with pytest.raises(InputError, match=r"colour\.png has the channels 0, 1, 2, but .* trained on 1"):
-        list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
+        list(predict(select_method([workdir]), tmp_path, tmp_path / "out"))
 
 
 def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
@@ -211,7 +226,7 @@ def test_refuses_images_that_would_overwrite_each_other(run, tmp_path):
     for ending in ("png", "tif"):
         Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / f"a.{ending}")
     with pytest.raises(InputError, match="rename one"):
-        list(predict(select_method(workdir, None), tmp_path, tmp_path / "out"))
+        list(predict(select_method([workdir]), tmp_path, tmp_path / "out"))
 
 
 def changed(config, **values):

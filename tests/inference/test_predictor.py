@@ -5,18 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tifffile
 
 from segjax.errors import InputError
 from segjax.inference import dense
-from segjax.inference.exports import write_label_images
 from segjax.inference.predictor import Detector, create_predictor
 from segjax.inference.settings import PredictConfig
 from segjax.models.layers import GroupNorm, LayerNorm
 from segjax.models.margin import Margin
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
-from segjax.typing import IGNORE
 
 
 def task(predict):
@@ -47,6 +44,24 @@ def test_segments_at_the_resolution_of_the_image():
     assert segmentation.shape == (50, 70)
     assert segmentation.num_instances == 1
     assert abs((segmentation.labels > 0).sum() - 600) < 60
+
+
+def test_uncertainty_is_the_entropy_of_the_mean_probabilities():
+    def classes(params, images):
+        return {"classes": jnp.concatenate([1 - images, images], -1), "p": images[..., 0]}
+
+    # Log 2 is the maximum of two classes; H(1/4) = 1/4 log 4 + 3/4 log 4/3.
+    quarter = (np.log(4) / 4 + 3 / 4 * np.log(4 / 3)) / np.log(2)
+    values = {0.0: 0.0, 0.25: quarter, 0.5: 1.0, 0.75: quarter, 1.0: 0.0}
+    image = np.array([[*values]], np.float32)[..., None]
+    predictor = create_predictor(task(classes), None, prepare=lambda image: image)
+    segmentation, uncertainty = predictor.segment_with_uncertainty(image)
+    np.testing.assert_allclose(uncertainty, [[*values.values()]], atol=1e-6)
+    np.testing.assert_array_equal(segmentation.labels, predictor(image).labels)
+    # At the size of the image, if the network predicts at another.
+    large = np.full((40, 60, 1), 0.5, np.float32)
+    halves = create_predictor(task(classes), None, prepare=halved)
+    assert halves.segment_with_uncertainty(large)[1].shape == (40, 60)
 
 
 def test_parameters_are_replaced_without_compiling_again():
@@ -159,19 +174,6 @@ def test_a_detector_proposes_its_own_boxes():
 def test_detections_are_not_averaged_over_flips():
     with pytest.raises(InputError, match="flips=True averages maps"):
         create_predictor(Detections(), None, prepare=halved, config=PredictConfig(flips=True))
-
-
-def test_written_labels_are_read_back(tmp_path):
-    semantic = np.array([[1, 2, IGNORE]])
-    few = Segmentation.from_labels(np.array([[1, 2, 0]]), classes=[1, 2], semantic=semantic)
-    labels, classes = write_label_images(few, tmp_path / "a.b")
-    assert (labels.name, classes.name) == ("a.b_labels.tif", "a.b_classes.tif")
-    np.testing.assert_array_equal(tifffile.imread(labels), few.labels)
-    np.testing.assert_array_equal(tifffile.imread(classes), [[1, 2, 255]])
-    assert tifffile.imread(labels).dtype == np.uint16
-    many = Segmentation.from_labels(np.arange(300 * 300).reshape(300, 300))
-    labels, _ = write_label_images(many, tmp_path / "many")
-    np.testing.assert_array_equal(tifffile.imread(labels), many.labels)
 
 
 class Normalised(nn.Module):

@@ -112,6 +112,7 @@ NEEDS = {
     "ablate": ("--config=configs/classical.py", "--workdir=nowhere"),
     "train": ("--config=configs/synthetic.py", "--workdir=nowhere"),
     "evaluate": (),
+    "export": (),
     "predict": ("--workdir=nowhere", "--images=nowhere", "--out=nowhere"),
 }
 
@@ -148,6 +149,7 @@ NEEDS = {
         ("predict", ("--channels=0,b",), ["--channels=0,b", "0,2,1"]),
         ("predict", ("--axis=Z",), ["--axis=Z", "Z=12"]),
         ("predict", ("--images=",), ["--images= is empty"]),
+        ("export", ("--out=a.onnx",), [".safetensors", ".stablehlo"]),
     ],
 )
 def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):

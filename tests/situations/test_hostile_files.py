@@ -297,10 +297,16 @@ def test_svms_without_a_layer_are_damaged(tmp_path, metadata):
 
 def test_a_finished_image_of_any_kind_counts_as_not_finished(tmp_path):
     images = FinishedImages(tmp_path)
-    images.write("sound", Finished("digest", 0, (4, 5), None, None, None))
-    assert images.read("sound") == Finished("digest", 0, (4, 5), None, None, None)
-    for broken in ({"instances": "many"}, {"instances": -1}, {"shape": (3,)}, {"shape": ("a", "b")}):
-        images.write("broken", Finished("digest", 0, (4, 5), None, None, None)._replace(**broken))
+    images.write("sound", Finished("digest", 0, (4, 5), None, {}, None))
+    assert images.read("sound") == Finished("digest", 0, (4, 5), None, {}, None)
+    for broken in (
+        {"instances": "many"},
+        {"instances": -1},
+        {"shape": (3,)},
+        {"shape": ("a", "b")},
+        {"exports": [1]},
+    ):
+        images.write("broken", Finished("digest", 0, (4, 5), None, {}, None)._replace(**broken))
         assert images.read("broken") is None, broken
 
 

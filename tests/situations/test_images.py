@@ -21,6 +21,7 @@ from segjax.datasets.folder.examination import Checker, Options
 from segjax.datasets.folder.image_files import ImageFile, list_items
 from segjax.datasets.formats import open_annotations
 from segjax.errors import InputError
+from segjax.experiment.export_formats import Exports
 from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_inputs import Reading
@@ -556,5 +557,10 @@ def test_an_unusual_pixel_size_is_noted_and_that_of_a_file_is_not_used(
 
 @pytest.mark.parametrize("size", [325.0, 0.001])
 def test_an_unusual_pixel_size_of_a_flag_is_questioned(images, tmp_path, size, caplog):
-    predict(OpenedMethod(None, ("background", "cell"), None), images, tmp_path / "out", pixel_size=size)
+    predict(
+        OpenedMethod(None, ("background", "cell"), None),
+        images,
+        tmp_path / "out",
+        exports=Exports(pixel_size=size),
+    )
     assert f"--pixel_size states a pixel size of {size:.4g} um" in caplog.text

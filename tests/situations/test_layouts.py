@@ -18,7 +18,8 @@ from segjax.errors import InputError
 from segjax.experiment.prediction_inputs import find_inputs
 from segjax.experiment.prepare_folder import prepare_folder
 from segjax.experiment.prepare_inputs import Request, open_inputs
-from segjax.inference.exports import write_label_images, write_overlay
+from segjax.inference.exports.label_images import class_image, label_image, write_tiff
+from segjax.inference.exports.pictures import write_picture
 from segjax.segmentation import Segmentation
 from tests.data import tiny
 from tests.datasets.formats.written import write_dataset
@@ -293,8 +294,9 @@ def test_results_of_a_prediction_are_no_inputs(tmp_path, name):
     for index in range(COUNT):
         # What is predicted differs from the masks.
         predicted = Segmentation.from_labels(np.flipud(cells(index)[1]).astype(np.int32))
-        write_label_images(predicted, tmp_path / f"data/cell{index}")
-        write_overlay(np.stack([cells(index)[0]] * 3, -1), tmp_path / f"data/cell{index}")
+        write_tiff(label_image(predicted), tmp_path / f"data/cell{index}_labels.tif")
+        write_tiff(class_image(predicted), tmp_path / f"data/cell{index}_classes.tif")
+        write_picture(np.stack([cells(index)[0]] * 3, -1), tmp_path / f"data/cell{index}_overlay.png")
     (tmp_path / "data/predictions.json").write_text('{"images": [], "annotations": [], "categories": []}')
     assert prepare_into(tmp_path, "second", images, masks).startswith("6 kept of 6 images")
     assert "is prepared already" in prepare_into(tmp_path, "first", images, masks)
@@ -309,7 +311,7 @@ def test_predictions_in_a_folder_of_their_own_can_be_masks(tmp_path):
         write(tmp_path / f"data/cell{index}.png", cells(index)[0])
         (tmp_path / "predicted").mkdir(exist_ok=True)
         truth = Segmentation.from_labels(cells(index)[1].astype(np.int32))
-        write_label_images(truth, tmp_path / f"predicted/cell{index}")[1].unlink()
+        write_tiff(label_image(truth), tmp_path / f"predicted/cell{index}_labels.tif")
     assert prepare_into(tmp_path, "out", "data", "predicted").startswith("6 kept of 6 images")
 
 

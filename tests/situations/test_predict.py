@@ -24,11 +24,14 @@ from segjax.data.channels import match_channels
 from segjax.data.preprocess import preprocess_image
 from segjax.errors import InputError, Interrupted
 from segjax.experiment import methods, prediction
+from segjax.experiment.export_formats import FORMATS, STANDARD, Exports
 from segjax.experiment.methods import OpenedMethod, make_predictor, open_method
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_inputs import Reading, find_inputs
 from segjax.experiment.training import train
 from segjax.files import atomic_write
+from segjax.inference.exports.marks import PARQUET
+from segjax.inference.neighbours import Radius
 from segjax.inference.predictor import create_predictor
 from segjax.inference.settings import PredictConfig
 from segjax.segmentation import Segmentation
@@ -64,7 +67,9 @@ def visible(folder):
 def test_a_second_run_segments_the_same_images(images, outs, results):
     runs = []
     for digest, out in zip("ab", outs, strict=True):
-        made = predict(thresholding(digest), images, images / out, measured=True, as_coco=True)
+        made = predict(
+            thresholding(digest), images, images / out, exports=Exports((*STANDARD, "csv", "coco"))
+        )
         runs.append([path.name for path, _ in made])
     assert runs[0] == runs[1] == [f"cell{index}.png" for index in range(6)]
     assert f"{results} written by segjax predict" in made.summary
@@ -94,7 +99,9 @@ def test_subfolders_are_searched_and_mirrored(tmp_path):
     for folder in ("plate", "plate/well 1", "plate/well 2/deep"):
         write_cells(tmp_path / folder, 1)
     (tmp_path / "plate/well 1/loop").symlink_to(tmp_path / "plate")
-    made = predict(thresholding(), tmp_path / "plate", tmp_path / "out", measured=True, as_coco=True)
+    made = predict(
+        thresholding(), tmp_path / "plate", tmp_path / "out", exports=Exports((*STANDARD, "csv", "coco"))
+    )
     counts = dict(made)
     assert len(counts) == 3
     endings = ("classes.tif", "labels.tif", "measurements.csv", "overlay.png")
@@ -328,7 +335,12 @@ def test_an_empty_flag_is_not_the_current_folder(monkeypatch, capsys):
 def test_an_impossible_pixel_size_is_refused_before_the_first_image(images, size):
     calls = []
     with pytest.raises(InputError, match=r"--pixel_size=.* must be above 0"):
-        predict(thresholding(calls=calls), images, images.parent / "out", measured=True, pixel_size=size)
+        predict(
+            thresholding(calls=calls),
+            images,
+            images.parent / "out",
+            exports=Exports((*STANDARD, "csv"), size),
+        )
     assert calls == []
     assert not (images.parent / "out").exists()
 
@@ -418,7 +430,8 @@ def test_a_full_disk_leaves_nothing_truncated(images):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert {name: (out / name).read_bytes() for name in visible(out)} == before
-    assert len(names(out)) == len(before) + 6  # the finished images, without the one that was being written
+    # The finished images, without the one that was being written.
+    assert sum(name.startswith(".segjax") and name.endswith(".parquet") for name in names(out)) == 6
 
 
 def test_an_input_that_cannot_be_read_is_not_blamed_on_the_folder_of_results(images, monkeypatch):
@@ -495,7 +508,7 @@ def test_one_impossible_image_costs_none_of_the_others(images, name):
     path = images / os.fsdecode(name)
     path.write_bytes(b"" if name.startswith(b"damaged") else (images / "cell1.png").read_bytes())
     out = images.parent / "out"
-    made = predict(thresholding(), images, out, measured=True)
+    made = predict(thresholding(), images, out, exports=Exports((*STANDARD, "csv")))
     with pytest.raises(InputError, match="1 of 7 images could not be segmented") as caught:
         list(made)
     str(caught.value).encode()
@@ -513,10 +526,10 @@ def test_one_impossible_image_costs_none_of_the_others(images, name):
 def test_folders_have_any_name(images):
     folder = images.parent / os.fsdecode(b"caf\xe9 [1]")
     images.rename(folder)
-    made = predict(thresholding(), folder, folder / "out", measured=True, as_coco=True)
+    made = predict(thresholding(), folder, folder / "out", exports=Exports((*STANDARD, "csv", "coco")))
     assert len(list(made)) == 6
     made.summary.encode()
-    again = predict(thresholding(), folder, folder / "out", measured=True, as_coco=True)
+    again = predict(thresholding(), folder, folder / "out", exports=Exports((*STANDARD, "csv", "coco")))
     list(again)
     assert "(6 of them finished before)" in again.summary
 
@@ -565,28 +578,138 @@ def test_finished_images_are_not_segmented_again(images):
         assert [count for _, count in made] == [1] * 6
         return len(calls)
 
-    assert run("one", measured=True, as_coco=True) == 6
+    assert run("one", exports=Exports((*STANDARD, "csv", "coco"))) == 6
     before = {name: (out / name).read_bytes() for name in names(out)}
-    assert run("one", measured=True, as_coco=True) == 0
+    assert run("one", exports=Exports((*STANDARD, "csv", "coco"))) == 0
     assert {name: (out / name).read_bytes() for name in names(out)} == before
     assert run("one") == 0
-    # Another method, image, option, or result.
-    assert run("two", measured=True) == 6
+    # Another method, or image.
+    assert run("two", exports=Exports((*STANDARD, "csv"))) == 6
     Image.fromarray(cells(99)[0]).save(images / "cell0.png")
-    assert run("two", measured=True) == 1
-    (out / "cell3_overlay.png").unlink()
-    assert run("two", measured=True) == 1
-    assert run("two", measured=True, pixel_size=0.5) == 6
-    assert run("two", measured=True, pixel_size=0.5, reading=Reading((0,))) == 6
+    assert run("two", exports=Exports((*STANDARD, "csv"))) == 1
+    # Another channel.
+    assert run("two", exports=Exports((*STANDARD, "csv")), reading=Reading((0,))) == 6
     # A method whose parameters are unknown.
     assert run("") == 6
     assert run("") == 6
 
 
+ALL = ("csv", "coco", "ome-tiff", "ome-zarr", "geojson", "imagej", "parquet", "svg", "cutouts", "ctc")
+
+
+def test_further_formats_are_written_without_segmenting_again(images):
+    out, calls = images.parent / "out", []
+
+    def run(*formats, **settings):
+        calls.clear()
+        made = predict(thresholding(calls=calls), images, out, exports=Exports(formats, **settings))
+        assert [count for _, count in made] == [1] * 6
+        return made.summary.partition(":")[0]
+
+    run("labels")
+    assert len(calls) == 6
+    assert len(visible(out)) == 2 * 6  # ids and classes
+    before = {name: os.stat(out / name).st_mtime_ns for name in visible(out)}
+    assert run("labels", *ALL) == "6 instances in 6 images"
+    assert calls == []
+    assert {name: os.stat(out / name).st_mtime_ns for name in before} == before
+    undisturbed = images.parent / "undisturbed"
+    list(predict(thresholding(), images, undisturbed, exports=Exports(("labels", *ALL))))
+    assert visible(out) == visible(undisturbed)
+    for name in visible(out):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    # Everything is done; a file that is missing is written again.
+    assert run("labels", *ALL) == "6 instances in 6 images (6 of them finished before)"
+    (out / "cell3_rois.zip").unlink()
+    assert run(*ALL) == "6 instances in 6 images (5 of them finished before)"
+    assert (out / "cell3_rois.zip").read_bytes() == (undisturbed / "cell3_rois.zip").read_bytes()
+    # Another pixel size changes some formats only.
+    changed = {name: (out / name).read_bytes() for name in visible(out)}
+    run("labels", *ALL, pixel_size=0.5)
+    now = {name.partition("_")[2] for name in changed if (out / name).read_bytes() != changed[name]}
+    assert now >= {"cells.ome.tif", "cells.parquet", "measurements.csv"}
+    assert not now & {"labels.tif", "cells.geojson", "rois.zip"}
+    assert parquet.read_table(out / "measurements.parquet")["area_um2"].null_count == 0
+    assert calls == []
+
+
+def stop_at_once(*args):
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+
+
+def test_files_that_were_replaced_when_it_stopped_are_not_taken_for_finished(images, monkeypatch):
+    out, formats = images.parent / "out", ("csv", "parquet")
+    list(predict(thresholding(), images, out, exports=Exports(formats, 0.5)))
+    before = {name: (out / name).read_bytes() for name in visible(out)}
+
+    # The first table has the other pixel size, the second not yet.
+    with monkeypatch.context() as patched:
+        patched.setitem(FORMATS, "parquet", FORMATS["parquet"]._replace(files={PARQUET: stop_at_once}))
+        with pytest.raises(Interrupted):
+            list(predict(thresholding(), images, out, exports=Exports(formats, 0.25)))
+    assert (out / "cell0_measurements.csv").read_bytes() != before["cell0_measurements.csv"]
+    list(predict(thresholding(), images, out, exports=Exports(formats, 0.5)))
+    assert {name: (out / name).read_bytes() for name in visible(out)} == before
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut off"])
+def test_a_stored_segmentation_that_is_damaged_is_made_again(images, damage):
+    out, calls = images.parent / "out", []
+    list(predict(thresholding(), images, out))
+    (path, *_) = sorted((out / ".segjax").glob("*.npz"))
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    list(predict(thresholding(calls=calls), images, out, exports=Exports(("geojson",))))
+    assert len(calls) == 1
+
+
+def test_frames_of_a_folder_are_numbered_and_all_exports_are_no_inputs(images):
+    for _ in range(2):
+        made = predict(thresholding(), images, images, exports=Exports((*STANDARD, *ALL)))
+        assert [path.name for path, _ in made] == [f"cell{index}.png" for index in range(6)]
+    frames = sorted(path.name for path in (images / "01_RES").iterdir())
+    assert frames == [f"mask00{index}.tif" for index in range(6)]
+    assert "written by segjax predict" in made.summary
+    assert "of type" not in made.summary
+
+
+@pytest.mark.parametrize("name", ["cell3_cells.geojson", "cell3_rois.zip", "cell3_cells.ome.zarr/zarr.json"])
+def test_no_file_of_another_program_is_replaced(images, name):
+    path = images / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"1 of 6 images.*cell3.* exists, and was not written by"):
+        list(predict(thresholding(), images, images, exports=Exports(("geojson", "imagej", "ome-zarr"))))
+    assert path.read_text() == "{}"
+
+
+def test_unknown_formats_and_an_uncertainty_that_no_class_has_are_refused(images):
+    with pytest.raises(
+        InputError, match=r"--export='geo' is unknown: choose one of labels, overlay, ome-tiff"
+    ):
+        Exports(("labels", "geo"))
+    with pytest.raises(InputError, match=r"--export= is empty"):
+        Exports(())
+    with pytest.raises(InputError, match=r"^--uncertainty is the entropy of class probabilities"):
+        predict(thresholding(), images, images.parent / "out", exports=Exports(("uncertainty",)))
+
+
+def test_a_radius_in_micrometres_needs_a_pixel_size(images):
+    out, radius = images.parent / "out", Radius.parse("20um")
+    with pytest.raises(InputError, match=r"cell0\.png states no pixel size"):
+        list(predict(thresholding(), images, out, exports=Exports(("csv",), radius=radius)))
+    list(predict(thresholding(), images, out, exports=Exports(("csv",), 0.5, radius)))
+    assert "neighbours_within_20_um" in parquet.read_table(out / "measurements.parquet").column_names
+
+
 def test_results_of_two_methods_are_never_mixed(images, monkeypatch):
     out, calls = images.parent / "out", []
     list(predict(thresholding("one"), images, out))
-    monkeypatch.setattr(prediction, "write_overlay", lambda *args: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(prediction.Prediction, "_write", stop_at_once)
     with pytest.raises(Interrupted):
         list(predict(thresholding("two"), images, out))
     monkeypatch.undo()
@@ -629,17 +752,17 @@ def test_tables_are_written_after_a_signal_and_the_same_command_resumes(images, 
 
     opened = OpenedMethod(method, ("background", "cell"), digest="one")
     with pytest.raises(Interrupted, match=f"stopped after {done} of 6 images; the same command") as stopped:
-        list(predict(opened, images, out, measured=True))
+        list(predict(opened, images, out, exports=Exports((*STANDARD, "csv"))))
     assert stopped.value.exit_code == 128 + signals[0]
     assert parquet.read_table(out / "measurements.parquet").num_rows == done
     calls.clear()
-    list(predict(thresholding(calls=calls), images, out, measured=True))
+    list(predict(thresholding(calls=calls), images, out, exports=Exports((*STANDARD, "csv"))))
     assert len(calls) == 6 - done
     assert parquet.read_table(out / "measurements.parquet")["image"].to_pylist() == [
         f"cell{index}.png" for index in range(6)
     ]
     undisturbed = images.parent / "undisturbed"
-    list(predict(thresholding(), images, undisturbed, measured=True))
+    list(predict(thresholding(), images, undisturbed, exports=Exports((*STANDARD, "csv"))))
     assert (undisturbed / "measurements.csv").read_bytes() == (out / "measurements.csv").read_bytes()
 
 

@@ -110,7 +110,7 @@ def test_a_run_on_changing_devices_sees_and_learns_what_it_does_on_one(tmp_path,
     params, seen, losses = train(tmp_path, PARTS[name])
     assert seen == seen_by_one
     assert len({value for values in seen for value in values}) == 8 * STEPS
-    # A loss of 6e-4 is the square of a difference of numbers near .5: float32 keeps five digits of it, not seven.
+    # The least loss is the square of differences of numbers near .5: float32 keeps five digits of it.
     np.testing.assert_allclose(losses, losses_of_one, rtol=1e-5, atol=1e-7)
     assert losses[-1] < losses[0] / 2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, expected)

@@ -1,0 +1,101 @@
+"""The formats of a prediction by name: their files, what writes them, and the settings that change them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segjax.errors import InputError, choose
+from segjax.inference.exports import label_images, marks, pictures
+from segjax.inference.exports.cells import Cells
+from segjax.inference.exports.geojson import write_geojson
+from segjax.inference.exports.geoparquet import write_geoparquet
+from segjax.inference.exports.imagej import write_imagej
+from segjax.inference.exports.marks import result_path
+from segjax.inference.exports.ome import write_ome_tiff, write_ome_zarr
+from segjax.inference.neighbours import Radius
+from segjax.inference.tables import write_table
+from segjax.report.overlays import draw_outlines, legend
+
+
+class Format(NamedTuple):
+    """A format.
+
+    Attributes:
+      files: what writes each file of an image, by the pattern of its name, see `result_path`.
+      settings: the properties of `Exports`, or "frame", that change the files.
+    """
+
+    files: Mapping[str, Callable[[Cells, Path], None]]
+    settings: tuple[str, ...] = ()
+
+
+def write_overlay(cells: Cells, path: Path) -> None:
+    """Writes the image with outlines and a legend."""
+    outlined = draw_outlines(cells.picture, cells.segmentation)
+    pictures.write_picture(legend(outlined, cells.class_names), path)
+
+
+MEASURED = ("pixel_size", "radius", "uncertainty")
+FORMATS = {
+    "labels": Format({marks.LABELS: label_images.write_labels, marks.CLASSES: label_images.write_classes}),
+    "overlay": Format({marks.OVERLAY: write_overlay}),
+    "ome-tiff": Format({marks.OME_TIFF: write_ome_tiff}, ("pixel_size",)),
+    "ome-zarr": Format({marks.OME_ZARR: write_ome_zarr}, ("pixel_size",)),
+    # One file of all images.
+    "coco": Format({}),
+    "geojson": Format({marks.GEOJSON: write_geojson}, ("uncertainty",)),
+    "imagej": Format({marks.ROIS: write_imagej}),
+    "parquet": Format({marks.PARQUET: write_geoparquet}, MEASURED),
+    "csv": Format({marks.TABLE: lambda cells, path: write_table([cells.table], path)}, MEASURED),
+    "svg": Format({marks.SVG: pictures.write_svg}),
+    "cutouts": Format({marks.CUTOUTS: pictures.write_cutouts}),
+    "ctc": Format({marks.FRAME: label_images.write_frame}, ("frame",)),
+    "uncertainty": Format({marks.UNCERTAINTY: label_images.write_uncertainty}),
+}
+STANDARD = ("labels", "overlay")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exports:
+    """What a prediction writes.
+
+    Attributes:
+      formats: names in `FORMATS`.
+      pixel_size: side of a pixel in micrometres; that of each file if None.
+      radius: of the neighbours that the tables count, None for none.
+
+    Raises:
+      InputError: if a format is unknown.
+    """
+
+    formats: tuple[str, ...] = STANDARD
+    pixel_size: float | None = None
+    radius: Radius | None = None
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise InputError(f"--export= is empty: give one or more of {', '.join(FORMATS)}")
+        for name in self.formats:
+            choose(FORMATS, "--export", name)
+
+    @property
+    def uncertainty(self) -> bool:
+        """Whether the uncertainty of pixels and cells is written."""
+        return "uncertainty" in self.formats
+
+    def paths(self, name: str, stem: Path, frame: int) -> dict[Path, Callable[[Cells, Path], None]]:
+        """Returns what writes each file of a format for one image."""
+        return {result_path(pattern, stem, frame): write for pattern, write in FORMATS[name].files.items()}
+
+    def settings(self, name: str, frame: int) -> dict[str, Any]:
+        """Returns the settings that the files of a format depend on, ready for JSON."""
+        values = {
+            "pixel_size": self.pixel_size,
+            "radius": None if self.radius is None else self.radius.column,
+            "uncertainty": self.uncertainty,
+            "frame": frame,
+        }
+        return {field: values[field] for field in FORMATS[name].settings}

@@ -1,0 +1,129 @@
+"""The mark in every file that a prediction writes, so that it replaces only these."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tifffile
+from PIL import Image
+from pyarrow import parquet
+
+SOFTWARE = "segjax predict"
+# Files of one image, by its name without suffix, and by its number among the images of its folder.
+LABELS, CLASSES, OVERLAY = "{stem}_labels.tif", "{stem}_classes.tif", "{stem}_overlay.png"
+UNCERTAINTY, TABLE = "{stem}_uncertainty.tif", "{stem}_measurements.csv"
+OME_TIFF, OME_ZARR = "{stem}_cells.ome.tif", "{stem}_cells.ome.zarr"
+GEOJSON, ROIS, PARQUET = "{stem}_cells.geojson", "{stem}_rois.zip", "{stem}_cells.parquet"
+SVG, CUTOUTS = "{stem}_overlay.svg", "{stem}_cutouts.zip"
+# The folder and the name that the Cell Tracking Challenge asks for.
+FRAMES = "01_RES"
+FRAME = FRAMES + "/mask{frame:03}.tif"
+BY_STEM = (
+    *(LABELS, CLASSES, OVERLAY, UNCERTAINTY, TABLE),
+    *(OME_TIFF, OME_ZARR, GEOJSON, ROIS, PARQUET, SVG, CUTOUTS),
+)
+ENDINGS = tuple(pattern.removeprefix("{stem}") for pattern in BY_STEM)
+# Ids of files and cells are made of it and of the name of the image: equal in every run.
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, SOFTWARE)
+# First bytes of a text that contain the mark.
+HEAD = 256
+
+
+def result_path(pattern: str, stem: Path, frame: int = 0) -> Path:
+    """Returns the path of a result.
+
+    >>> result_path(LABELS, Path("out/cell")).as_posix(), result_path(FRAME, Path("out/cell"), 7).as_posix()
+    ('out/cell_labels.tif', 'out/01_RES/mask007.tif')
+    """
+    return stem.parent / pattern.format(stem=stem.name, frame=frame)
+
+
+def is_result(path: Path) -> bool:
+    """Returns whether a file has the name of a result and a mark, see `has_mark`."""
+    is_named = path.name.endswith(ENDINGS) or path.parent.name == FRAMES
+    return is_named and has_mark(path)
+
+
+def has_mark(path: Path) -> bool:
+    """Returns whether a prediction wrote a file, and no other program changed it since.
+
+    Args:
+      path: a file with the suffix of one of the exports, or the folder of an OME-Zarr.
+    """
+    try:
+        return MARKS[path.suffix](path)
+    except Exception:  # a damaged file, which is no result
+        return False
+
+
+def _tiff(path: Path) -> bool:
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first.software == SOFTWARE
+
+
+def _png(path: Path) -> bool:
+    with Image.open(path, formats=("PNG",)) as picture:
+        return picture.info.get("Software") == SOFTWARE
+
+
+def _text(path: Path) -> bool:
+    with path.open("rb") as file:
+        return SOFTWARE.encode() in file.read(HEAD)
+
+
+def _zip(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment == SOFTWARE.encode()
+
+
+def _parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return parquet.read_schema(file).metadata.get(b"software") == SOFTWARE.encode()
+
+
+def _zarr(path: Path) -> bool:
+    about = json.loads((path / "zarr.json").read_bytes())
+    groups = {child.name for child in (path / "labels").iterdir() if child.is_dir()}
+    return about["attributes"].get("software") == SOFTWARE and groups == {"cells"}
+
+
+MARKS: dict[str, Callable[[Path], bool]] = {
+    ".tif": _tiff,
+    ".png": _png,
+    ".geojson": _text,
+    ".svg": _text,
+    ".zip": _zip,
+    ".parquet": _parquet,
+    ".zarr": _zarr,
+}
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder; at the end it replaces `path`, a folder of an earlier result.
+
+    Raises:
+      OSError: if the folder cannot be written; its `filename` is `path`, or the folder that cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A hidden name with the suffix of a folder that is one image: it is no input.
+    new, old = (path.with_name(f".{uuid.uuid4().hex}{path.suffix}") for _ in range(2))
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    except OSError as error:
+        if error.filename is None or str(new) in str(error.filename):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

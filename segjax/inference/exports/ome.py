@@ -1,0 +1,133 @@
+"""Label images as OME-TIFF and OME-Zarr, at several resolutions and with the pixel size."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from segjax.files import atomic_write
+from segjax.inference.exports.cells import Cells
+from segjax.inference.exports.label_images import class_image, label_image
+from segjax.inference.exports.marks import NAMESPACE, SOFTWARE, atomic_folder
+
+# Side of a tile of TIFF and a chunk of Zarr. The coarsest level of an image is about as large.
+TILE = 512
+ZARR = "0.5"
+
+
+def write_ome_tiff(cells: Cells, path: Path) -> None:
+    """Writes a tiled OME-TIFF of two channels, the id and the class of each pixel."""
+    labels = label_image(cells.segmentation)
+    levels = _levels(np.stack([labels, class_image(cells.segmentation).astype(labels.dtype)]))
+    size: dict[str, Any] = {}
+    if cells.pixel_size is not None:
+        for axis in "XY":
+            size |= {f"PhysicalSize{axis}": cells.pixel_size, f"PhysicalSize{axis}Unit": "µm"}
+    about = {
+        "axes": "CYX",
+        "Channel": {"Name": ["cells", "classes"]},
+        "UUID": str(uuid.uuid5(NAMESPACE, cells.name)),
+        **size,
+    }
+    options: dict[str, Any] = {"tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack"}
+    with atomic_write(path) as tmp_path, tifffile.TiffWriter(tmp_path, ome=True, bigtiff=True) as tiff:
+        tiff.write(levels[0], subifds=len(levels) - 1, metadata=about, software=SOFTWARE, **options)
+        for level in levels[1:]:
+            tiff.write(level, subfiletype=1, **options)
+
+
+def write_ome_zarr(cells: Cells, path: Path) -> None:
+    """Writes an OME-Zarr 0.5 of Zarr v3: the image, and its cells as `labels/cells`."""
+    image = cells.image.astype(np.uint8) if cells.image.dtype == bool else cells.image
+    labels = label_image(cells.segmentation)
+    properties = [
+        {"label-value": index + 1, "class": cells.class_of(index), "score": round(float(score), 6)}
+        for index, score in enumerate(cells.segmentation.scores)
+    ]
+    colours = [
+        {"label-value": index + 1, "rgba": [*cells.colour_of(int(number)), 255]}
+        for index, number in enumerate(cells.segmentation.classes)
+    ]
+    about = {"colors": colours, "properties": properties, "source": {"image": "../../"}}
+    with atomic_folder(path) as folder:
+        _write_image(folder, np.moveaxis(image, -1, 0), "cyx", cells.pixel_size, {"software": SOFTWARE})
+        _write_group(folder / "labels", {"ome": {"version": ZARR, "labels": ["cells"]}})
+        _write_image(folder / "labels/cells", labels, "yx", cells.pixel_size, {"ome": {"image-label": about}})
+
+
+def _levels(image: np.ndarray) -> list[np.ndarray]:
+    """Returns an image [..., H, W], and every second pixel of the level before until it is a tile."""
+    levels = [image]
+    while max(levels[-1].shape[-2:]) > TILE:
+        levels.append(levels[-1][..., ::2, ::2])
+    return levels
+
+
+def _write_image(
+    folder: Path, image: np.ndarray, axes: str, pixel_size: float | None, attributes: dict[str, Any]
+) -> None:
+    """Writes the levels of an image, and which of them is which."""
+    unit = {} if pixel_size is None else {"unit": "micrometer"}
+    described = [
+        {"name": "c", "type": "channel"} if axis == "c" else {"name": axis, "type": "space", **unit}
+        for axis in axes
+    ]
+    data_sets = []
+    for number, level in enumerate(_levels(image)):
+        side = (1.0 if pixel_size is None else pixel_size) * 2**number
+        scale = [1.0 if axis == "c" else side for axis in axes]
+        transformation = {"type": "scale", "scale": scale}
+        data_sets.append({"path": str(number), "coordinateTransformations": [transformation]})
+        _write_array(folder / str(number), level, axes)
+    scales = [{"name": "", "axes": described, "datasets": data_sets}]
+    ome = {"version": ZARR, "multiscales": scales, **attributes.get("ome", {})}
+    _write_group(folder, {**attributes, "ome": ome})
+
+
+def _write_group(folder: Path, attributes: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    (folder / "zarr.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _write_array(folder: Path, array: np.ndarray, names: Sequence[str]) -> None:
+    """Writes an array of Zarr v3, in chunks that are compressed by gzip; chunks of zeros are left out."""
+    dtype = array.dtype.newbyteorder("<")
+    chunk = tuple(1 if name == "c" else TILE for name in names)
+    about = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": array.shape,
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "gzip", "configuration": {"level": 1}},
+        ],
+        "dimension_names": list(names),
+        "attributes": {},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "zarr.json").write_text(json.dumps(about), encoding="utf-8")
+    numbers = (range(-(-length // side)) for length, side in zip(array.shape, chunk, strict=True))
+    for position in itertools.product(*numbers):
+        window = tuple(
+            slice(index * side, (index + 1) * side) for index, side in zip(position, chunk, strict=True)
+        )
+        part = array[window]
+        if part.any():
+            full = np.zeros(chunk, dtype)
+            full[tuple(slice(length) for length in part.shape)] = part
+            path = folder.joinpath("c", *map(str, position))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(full.tobytes(), 1, mtime=0))
