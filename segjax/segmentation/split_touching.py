@@ -62,9 +62,9 @@ def split_touching(
         return np.zeros(foreground.shape, np.int32)
     if smoothing > 0:
         distance = ndimage.gaussian_filter(distance, smoothing)
-    markers = peaks(distance, foreground, h) if seeds is None else _complete_seeds(seeds, foreground)
-    labels = flood(-distance, markers, mask=foreground, connectivity=2)
-    return remove_small(labels, min_area)
+    parts = label(foreground, connectivity=2)
+    markers = _peaks(distance, parts, h) if seeds is None else _complete_seeds(seeds, parts)
+    return remove_small(_flood(distance, parts, markers), min_area)
 
 
 def background_distance(foreground: np.ndarray) -> np.ndarray:
@@ -77,7 +77,16 @@ def background_distance(foreground: np.ndarray) -> np.ndarray:
       [H, W] float64 in pixels, 0 in the background; 0 everywhere if there is no background.
     """
     foreground = np.asarray(foreground, bool)
-    return np.zeros(foreground.shape) if foreground.all() else ndimage.distance_transform_edt(foreground)
+    distance = np.zeros(foreground.shape)
+    if foreground.all():
+        return distance
+    # Between two connected parts is background, so that the nearest pixel outside of a part is background.
+    parts = label(foreground, connectivity=2)
+    for part, box in enumerate(ndimage.find_objects(parts), start=1):
+        window = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        inside = parts[window] == part
+        distance[window][inside] = ndimage.distance_transform_edt(inside)[inside]
+    return distance
 
 
 def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
@@ -93,22 +102,62 @@ def peaks(distance: np.ndarray, foreground: np.ndarray, h: float) -> np.ndarray:
     Returns:
       [H, W] int, 0 or the id of a peak, 1..N.
     """
-    if h <= 0:
-        raise InputError(f"h is the height of a peak and must be above 0, not {h}")
     if not foreground.any():
         return np.zeros(foreground.shape, int)
-    background = distance[foreground].min() - 2 * h
-    heights = np.pad(np.where(foreground, distance, background), 1, constant_values=background)
-    plateaus = local_maxima(reconstruction(heights - h, heights), connectivity=2)[1:-1, 1:-1]
+    return _peaks(distance, label(foreground, connectivity=2), h)
+
+
+def _peaks(distance: np.ndarray, parts: np.ndarray, h: float) -> np.ndarray:
+    """Returns the ids [H, W] of the h-maxima of connected parts, whose ids 1..N are `parts` [H, W]."""
+    if h <= 0:
+        raise InputError(f"h is the height of a peak and must be above 0, not {h}")
+    background = distance[parts > 0].min() - 2 * h
+    heights = np.where(parts > 0, distance, background)
+    maxima = label(_maxima(heights, background), connectivity=2)
+    is_maximum = maxima > 0
+    part_of = np.zeros(maxima.max() + 1, int)
+    part_of[maxima[is_maximum]] = parts[is_maximum]
+    has_several = np.bincount(part_of[1:], minlength=parts.max() + 1) > 1
+    # The reconstruction of a part with one maximum is flat wherever it is at most `h` below the maximum.
+    tops = np.full(len(has_several), -np.inf)
+    tops[parts[is_maximum]] = heights[is_maximum]
+    plateaus = (parts > 0) & ~has_several[parts] & (heights >= (tops - h)[parts])
+    boxes = ndimage.find_objects(parts)
+    for part in np.flatnonzero(has_several):
+        box = boxes[part - 1]
+        inside = np.where(parts[box] == part, distance[box], background)
+        plateaus[box] |= _maxima(reconstruction(inside - h, inside), background - h)
     return label(plateaus, connectivity=2)
 
 
-def _complete_seeds(seeds: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """Returns the seeds [H, W], plus one seed for each part of the foreground that has none."""
-    parts = label(foreground, connectivity=2)
+def _maxima(heights: np.ndarray, background: float) -> np.ndarray:
+    """Returns the regional maxima [H, W] above the background, which also surrounds the image."""
+    padded = np.pad(heights, 1, constant_values=background)
+    return local_maxima(padded, connectivity=2)[1:-1, 1:-1]
+
+
+def _complete_seeds(seeds: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Returns the seeds [H, W], plus one seed for each connected part that has none."""
     seedless = np.bincount(parts.ravel(), weights=(seeds > 0).ravel()) == 0
     seedless[0] = False
     return np.where(seedless[parts], parts + seeds.max(), seeds)
+
+
+def _flood(distance: np.ndarray, parts: np.ndarray, markers: np.ndarray) -> np.ndarray:
+    """Returns the labels [H, W] of the watershed from the markers, of each connected part by itself."""
+    is_marker = (markers > 0) & (parts > 0)
+    least, most = np.full(parts.max() + 1, markers.max()), np.zeros(parts.max() + 1, markers.dtype)
+    np.minimum.at(least, parts[is_marker], markers[is_marker])
+    np.maximum.at(most, parts[is_marker], markers[is_marker])
+    # All pixels of a part with one marker have its id.
+    labels = most[parts]
+    boxes = ndimage.find_objects(parts)
+    for part in np.flatnonzero(least < most):
+        box = boxes[part - 1]
+        inside = parts[box] == part
+        flooded = flood(-distance[box], markers[box] * inside, mask=inside, connectivity=2)
+        labels[box][inside] = flooded[inside]
+    return labels
 
 
 def fill_holes(foreground: np.ndarray, max_hole: int) -> np.ndarray:
