@@ -75,14 +75,15 @@ def draw_outlines(picture: np.ndarray, segmentation: Segmentation, *, thickness:
     classes = np.where(has_instance, segmentation.class_map, np.maximum(segmentation.semantic, 0))
     highest = int(classes.max(initial=0))
     colours = np.array([(0, 0, 0), *(colour_of(index) for index in range(1, highest + 1))])
-    ignored = (segmentation.semantic == IGNORE)[..., None]
-    drawn = np.where(ignored, 0.4 * picture + 0.6 * np.array(IGNORED), picture)
+    ignored = segmentation.semantic == IGNORE
+    drawn = picture.copy()
+    drawn[ignored] = np.round(0.4 * picture[ignored] + 0.6 * np.array(IGNORED))
     # Pixels without instance use their class as region id, below all instance ids.
     regions = np.where(has_instance, segmentation.labels + highest, classes)
     edges = find_boundaries(regions, connectivity=2, mode="inner")
     edges = ndimage.maximum_filter(edges, 2 * thickness - 1) & (classes > 0)
     drawn[edges] = colours[classes[edges]]
-    return np.round(drawn).astype(np.uint8)
+    return drawn
 
 
 def mark(

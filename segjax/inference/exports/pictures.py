@@ -21,6 +21,8 @@ from segjax.inference.exports.marks import SOFTWARE
 
 # Of the name of a class, besides letters and digits, in the name of a file.
 CHARACTERS = "-_."
+# Of a PNG, 0 to 9. Pictures of cells are as small as by the default, 6, in less than half of the time.
+COMPRESSION = 3
 # Bytes of a PNG before its first optional chunk.
 HEADER = 33
 
@@ -81,7 +83,7 @@ def _png(picture: np.ndarray) -> bytes:
     about = PngInfo()
     about.add_text("Software", SOFTWARE)
     encoded = BytesIO()
-    Image.fromarray(picture).save(encoded, "PNG", pnginfo=about)
+    Image.fromarray(picture).save(encoded, "PNG", pnginfo=about, compress_level=COMPRESSION)
     return encoded.getvalue()
 
 
