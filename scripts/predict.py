@@ -92,6 +92,9 @@ NEIGHBOURS = flags.DEFINE_string(
     "Radius: tables count the cells whose centroids are within it, such as 20um, which needs a pixel size, or"
     " 40px.",
 )
+WORKERS = flags.DEFINE_integer(
+    "workers", 2, "Images in progress at the same time; each needs memory.", lower_bound=1
+)
 flags.mark_flags_as_required(["images", "out"])
 
 
@@ -135,6 +138,7 @@ def main() -> None:
         Path(OUT.value or ""),
         exports=exports,
         reading=Reading(channels, CHANNEL_AXIS.value, planes),
+        workers=WORKERS.value,
     )
     try:
         for _ in prediction:

@@ -7,8 +7,11 @@ import errno
 import hashlib
 import math
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -37,7 +40,7 @@ from segjax.inference.exports.cells import Cells
 from segjax.inference.exports.marks import MARKS, has_mark
 from segjax.inference.predictor import Detector
 from segjax.report.overlays import colour_of, to_display_rgb
-from segjax.train.interruption import interruption
+from segjax.train.interruption import Interruption, interruption
 
 STANDARD_EXPORTS, AS_STORED = Exports(), Reading()
 
@@ -49,6 +52,7 @@ def predict(
     *,
     exports: Exports = STANDARD_EXPORTS,
     reading: Reading = AS_STORED,
+    workers: int = 1,
 ) -> Prediction:
     """Checks everything that can be checked before the first image is segmented.
 
@@ -61,6 +65,8 @@ def predict(
         boxes and full masks, of other methods the instances of the label map.
       exports: the formats, and the settings of their measurements.
       reading: how files become images.
+      workers: images in progress at the same time, in threads, so that files are read and written while the
+        device computes. The first image is finished alone, so that each program is compiled once.
 
     Returns:
       The prediction; iterating over it segments the images.
@@ -81,7 +87,21 @@ def predict(
         )
     inputs = find_inputs(images, out)
     open_results(out)
-    return Prediction(selected, inputs, out, exports, reading)
+    return Prediction(selected, inputs, out, exports, reading, workers)
+
+
+class Outcome(NamedTuple):
+    """What became of an image.
+
+    Attributes:
+      finished: None if it failed.
+      reason: why it failed.
+      is_repeated: whether an earlier run finished it.
+    """
+
+    finished: Finished | None
+    reason: str = ""
+    is_repeated: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -91,7 +111,7 @@ class Prediction:
     An image that an earlier run finished with an equal method is not segmented again; files that are missing,
     as those of further formats, are written from its stored segmentation. Every file is written completely or
     not at all. The tables of all images are written at the end. SIGTERM and Ctrl-C end the iteration after
-    the image in progress, a second Ctrl-C at once; the tables are written then, too.
+    the images in progress, a second Ctrl-C at once; the tables are written then, too.
 
     The fields are the arguments of `predict`.
 
@@ -106,6 +126,7 @@ class Prediction:
     out: Path
     exports: Exports
     reading: Reading
+    workers: int
 
     def __post_init__(self) -> None:
         self._finished = FinishedImages(self.out)
@@ -123,14 +144,14 @@ class Prediction:
         with interruption() as asked:
             asked.arm()
             try:
-                progress = tqdm(self.inputs.images.items(), unit="image", desc="predict", dynamic_ncols=True)
-                for key, path in progress:
-                    if asked.number is not None:
-                        raise KeyboardInterrupt
-                    finished = self._try(key, path)
-                    if finished is not None:
-                        self._done[self.inputs.name(path)] = finished
-                        yield path, finished.instances
+                for path, outcome in self._outcomes(asked):
+                    name = self.inputs.name(path)
+                    self._repeated += outcome.is_repeated
+                    if outcome.finished is None:
+                        self._failed[name] = outcome.reason
+                    else:
+                        self._done[name] = outcome.finished
+                        yield path, outcome.finished.instances
             except KeyboardInterrupt:
                 raise asked.interrupted(
                     f"stopped after {len(self._done)} of {len(self.inputs.images)} images; the same command"
@@ -155,8 +176,45 @@ class Prediction:
             f"{instances} in {images}{repeated}: {self.out}{failed}{describe(self.inputs.left_out)}"
         )
 
-    def _try(self, key: str, path: Path) -> Finished | None:
-        """Segments an image; returns None, and remembers the reason, if that fails."""
+    def _outcomes(self, asked: Interruption) -> Iterator[tuple[Path, Outcome]]:
+        """Segments the images in order, `workers` at a time.
+
+        Raises:
+          KeyboardInterrupt: if the process is asked to stop before the last image.
+        """
+        images = iter(self.inputs.images.items())
+        waiting: deque[tuple[Path, Future[Outcome]]] = deque()
+        limit = 1
+        bar = tqdm(total=len(self.inputs.images), unit="image", desc="predict", dynamic_ncols=True)
+        pool = ThreadPoolExecutor(self.workers, "predict")
+        with bar:
+            try:
+                while True:
+                    while len(waiting) < limit and asked.number is None and (image := next(images, None)):
+                        waiting.append((image[1], self._submit(pool, *image)))
+                    if not waiting and next(images, None):
+                        raise KeyboardInterrupt
+                    if not waiting:
+                        return
+                    path, future = waiting.popleft()
+                    outcome = future.result()
+                    bar.update()
+                    yield path, outcome
+                    if not outcome.is_repeated:
+                        limit = self.workers
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, key: str, path: Path) -> Future[Outcome]:
+        if self.workers > 1:
+            return pool.submit(self._try, key, path)
+        # In this thread, which a second Ctrl-C interrupts at once.
+        future: Future[Outcome] = Future()
+        future.set_result(self._try(key, path))
+        return future
+
+    def _try(self, key: str, path: Path) -> Outcome:
+        """Segments an image, or states why that fails."""
         try:
             return self._one(key, path)
         except InputError as error:
@@ -171,10 +229,9 @@ class Prediction:
         except Exception as error:  # one image never costs the others
             logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
             reason = f"{path} could not be segmented ({type(error).__name__}: {error})"
-        self._failed[self.inputs.name(path)] = printable(reason)
-        return None
+        return Outcome(None, printable(reason))
 
-    def _one(self, key: str, path: Path) -> Finished:
+    def _one(self, key: str, path: Path) -> Outcome:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
         digest = self._digest(path)
@@ -183,8 +240,7 @@ class Prediction:
             before = None
         missing = self._missing(key, before)
         if before is not None and not missing:
-            self._repeated += 1
-            return before
+            return Outcome(before, is_repeated=True)
         self._check_overwritten(key, missing)
         image = self.reading.read(path, self.selected.channels)
         predicted = None if before is None else self._finished.read_predicted(key)
@@ -206,7 +262,7 @@ class Prediction:
             self._finished.write(key, before._replace(exports=left))
         finished = self._write(key, self._cells(image, predicted, path), predicted, before, missing)
         self._finished.write(key, finished)
-        return finished
+        return Outcome(finished)
 
     def _missing(self, key: str, before: Finished | None) -> tuple[str, ...]:
         """Returns the formats of which a file is missing, or was written with other settings."""

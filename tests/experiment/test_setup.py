@@ -76,11 +76,10 @@ VARIANTS = [
     *itertools.product(ENCODERS, semantic.OPTIONS["decoder"], ["distance"]),
     *(("vgg11", *pair) for pair in PAIRS if pair[1] != "distance"),
 ]
-# Each encoder at least once, and each pair.
-SMALL = [name for name in ENCODERS if name in ("vgg11", "resnet18")]
+# Each pair, and each kind of block; deeper encoders only repeat their blocks, and compile for long.
+SMALL = ["vgg11", "resnet18", "resnet50"]
 COVERING = [
-    (ENCODERS[index] if index < len(ENCODERS) else SMALL[index % 2], *pair)
-    for index, pair in enumerate(PAIRS)
+    (SMALL[index] if index < len(SMALL) else SMALL[index % 2], *pair) for index, pair in enumerate(PAIRS)
 ]
 
 
@@ -142,9 +141,7 @@ def test_eight_devices_train_the_network_that_one_trains():
         assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
         return jax.device_get((state.params, state.ema_params, log["loss"]))
 
-    one = trained(1, 1)
-    for mesh in ((8, 1), (2, 4)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), trained(*mesh), one)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), trained(2, 4), trained(1, 1))
 
 
 def test_training_begins_with_the_weights_that_are_given(tmp_path):

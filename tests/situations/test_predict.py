@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -770,3 +771,55 @@ def test_equal_methods_have_equal_digests():
     first, second, other = (open_method(name) for name in ("watershed", "watershed", "kmeans"))
     assert first.digest == second.digest != other.digest
     assert first.digest
+
+
+@pytest.mark.parametrize("last", [2, 6])
+def test_images_in_progress_are_finished_after_a_signal(images, last):
+    out, calls = images.parent / "out", []
+
+    def method(image):
+        result = thresholding(calls=calls).method(image)
+        if len(calls) == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    opened = OpenedMethod(method, ("background", "cell"), digest="one")
+    made = predict(opened, images, out, workers=3)
+    if last == 6:
+        assert len(list(made)) == 6
+        return
+    with pytest.raises(Interrupted, match=r"stopped after [1-5] of 6 images"):
+        list(made)
+    done = len(calls)
+    assert len(list(predict(thresholding(calls=calls), images, out, workers=3))) == 6
+    assert len(calls) == 6
+    assert done == len(made._done)
+
+
+def test_workers_change_nothing_and_the_first_image_is_segmented_alone(images):
+    (images / "cell3.png").write_bytes(b"damaged")
+    together, most, lock = 0, [], threading.Lock()
+
+    def counted(image):
+        nonlocal together
+        with lock:
+            together += 1
+            most.append(together)
+        time.sleep(0.05)
+        with lock:
+            together -= 1
+        return thresholding().method(image)
+
+    files, opened = {}, OpenedMethod(counted, ("background", "cell"), digest="one")
+    for workers in (1, 3):
+        out = images.parent / f"out{workers}"
+        made = predict(opened, images, out, workers=workers)
+        names = []
+        with pytest.raises(InputError, match=r"1 of 6 images could not be segmented.*cell3"):
+            names.extend(path.name for path, _ in made)
+        assert names == [f"cell{index}.png" for index in (0, 1, 2, 4, 5)]
+        files[workers] = {name: (out / name).read_bytes() for name in visible(out)}
+    assert files[1] == files[3]
+    assert most[:5] == [1] * 5
+    assert most[5] == 1
+    assert max(most[6:]) > 1
