@@ -22,7 +22,7 @@ def main(config: ConfigDict, methods: Sequence[str]) -> None:
     source = open_split(config, "test")
     rows = []
     for name in methods:
-        method: Method = make_reference(config) if name == "reference" else open_method(name).__call__
+        method: Method = (make_reference(config) if name == "reference" else open_method(name)).__call__
         scores = {}
         for perturbation in tqdm(PERTURBATIONS, desc=name, unit="perturbation", leave=False):
             perturbed = PerturbedSource(source, perturbation)

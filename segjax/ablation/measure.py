@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import math
 import resource
@@ -15,23 +16,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from segjax.ablation.points import Point
-from segjax.data.channels import match_channels
 from segjax.data.records import Source
 from segjax.data.subset import evenly, groups_of
+from segjax.evaluation.evaluate import evaluate
 from segjax.evaluation.uncertainty import image_ratios
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
+from segjax.experiment.evaluation_extras import count_proposals
 from segjax.experiment.methods import OpenedMethod, open_run
 from segjax.experiment.setup import make_task, open_split, param_shapes, read_run
 from segjax.experiment.training import train
 from segjax.inference.predictor import Detector
-from segjax.metrics.proposals import ProposalStatistics
-from segjax.metrics.scores import Statistics
-from segjax.segmentation import Method
+from segjax.segmentation import Segmentation
 from segjax.train.log import read_log
+from segjax.train.processes import spread
 
 # Scores of all data sets, by their names in `OVERALL`.
 SCORES = ("IoU", "Dice", "AP 0.5", "AP 0.75", "F1", "PQ", "AJI")
@@ -76,7 +76,7 @@ def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any
         source, opened = open_images(config, evaluating), open_run(folder)
         cost |= network_cost(folder)
     prepared = time.monotonic() - started
-    result = score(opened, opened.method, source, config.dataset.headline)
+    result = score(opened, source, config.dataset.headline)
     return {
         **result,
         # A training may be the work of several starts.
@@ -93,28 +93,28 @@ def open_images(config: ConfigDict, evaluating: Evaluating) -> Source:
     return source if evaluating.images is None else evenly(source, evaluating.images)
 
 
-def score(opened: OpenedMethod, method: Method, source: Source, headline: str | None) -> dict[str, Any]:
+def score(opened: OpenedMethod, source: Source, headline: str | None) -> dict[str, Any]:
     """Returns the ratios of the scores of every image, its group, and seconds for the median image.
 
     Args:
       opened: segments the images.
-      method: the method in it, which may propose regions.
       source: the images.
       headline: the class that the scores without a class refer to; the first foreground class if None.
     """
-    ratios: dict[str, dict[str, tuple[float, float]]] = {}
     seconds = []
-    for index in tqdm(range(len(source)), desc="evaluate", unit="image", leave=False):
-        record = source[index]
+
+    def timed(image: np.ndarray) -> Segmentation:
         started = time.monotonic()
-        prediction = opened(record.image)
+        prediction = opened(image)
         seconds.append(time.monotonic() - started)
-        statistics = Statistics.of(record.truth, prediction, source.class_names, headline=headline)
-        ratios[record.name] = image_ratios(statistics)
-        if isinstance(method, Detector):
-            image = match_channels(record.image, opened.channels, name=record.name)
-            proposals = ProposalStatistics.of(record.truth, method.propose(image))
-            ratios[record.name]["recall of proposals"] = proposals.recalled, proposals.objects
+        return prediction
+
+    spread_images = functools.partial(spread, purpose="evaluate")
+    evaluation = evaluate(timed, source, headline=headline, spread=spread_images)
+    ratios = {name: image_ratios(scores.statistics) for name, scores in evaluation.per_image.items()}
+    if isinstance(opened.method, Detector):
+        for name, proposals in zip(ratios, count_proposals(opened, source), strict=True):
+            ratios[name]["recall of proposals"] = proposals.recalled, proposals.objects
     return {
         "ratios": ratios,
         "groups": dict(zip(ratios, groups_of(source), strict=True)),

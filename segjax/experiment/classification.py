@@ -13,13 +13,21 @@ from segjax.classical.classifier import InstanceClassifier, fit, load, training_
 from segjax.classical.measurements import Table, measure
 from segjax.data.records import Source
 from segjax.errors import InputError
-from segjax.experiment.methods import make_classical
+from segjax.experiment.methods import make_classical, method_digest
+from segjax.experiment.remembering import Memory
 from segjax.experiment.setup import open_split
 from segjax.segmentation import Method
 from segjax.train.processes import all_or_none, spread
 
 
-def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], folder: Path) -> Method:
+def make_classifying(
+    name: str,
+    config: ConfigDict,
+    class_names: Sequence[str],
+    folder: Path,
+    *,
+    memory: Memory | None = None,
+) -> Method:
     """Makes a classical method whose instances have classes, if there is more than one foreground class.
 
     Args:
@@ -28,11 +36,15 @@ def make_classifying(name: str, config: ConfigDict, class_names: Sequence[str], 
         fitted on the training split if `config.classifier.fit` is set.
       class_names: K names, background first.
       folder: a fitted classifier is written to `classifier_<name>.json` in it.
+      memory: remembers the segmentations, which have no classes yet.
 
     Raises:
       InputError: if there is no such method, or the file of the classifier cannot be used.
     """
     method = make_classical(config, name)
+    if memory is not None:
+        settings = config.methods[name].to_json(sort_keys=True)
+        method = memory.method(method, method_digest(name, settings))
     if config.classifier.file:
         classifier = load(config.classifier.file)
         if classifier.class_names != tuple(class_names):

@@ -1,6 +1,7 @@
 """Evaluates methods and the reference on a split, and writes the report.
 
-Each of several processes segments a part of the images; all have the same scores, and the first one writes.
+Each of several processes segments a part of the images; all have the same scores, and the first one writes
+the report. An evaluation that was killed goes on where it was, see `Memory`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from segjax.experiment.classification import make_classifying
 from segjax.experiment.evaluation_extras import evaluate_detector, fit_count_interval
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
+from segjax.experiment.remembering import Memory
 from segjax.experiment.results_folder import open_results, writing
 from segjax.experiment.sections import check_classical_settings
 from segjax.experiment.setup import open_split, read_run
@@ -79,14 +81,15 @@ def evaluate_workdir(
     with all_or_none("the network to evaluate"):
         opened = open_run(workdir)
     check_equal(opened.digest, "network")
-    detector = opened.method
+    memory = Memory(folder)
     proposals: dict[str, float | None] | None = None
     boxes: dict[str, Any] = {}
-    if isinstance(detector, Detector):
-        proposals, boxes = evaluate_detector(detector, opened.channels, source)
+    if isinstance(opened.method, Detector):
+        proposals, boxes = evaluate_detector(opened, source, memory)
+    opened = memory.opened(opened)
     if seconds is None:
         seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0).get("seconds")
-    report = _evaluate_with_reference({"model": opened.__call__}, config, source, split)
+    report = _evaluate_with_reference({"model": opened.__call__}, config, source, split, memory)
     report = dataclasses.replace(
         report,
         warnings=[*report.warnings, *filter(None, [small_tile(config)])],
@@ -97,7 +100,7 @@ def evaluate_workdir(
         boxes=boxes,
         count_interval=fit_count_interval(opened, config, split),
     )
-    table = write_results(folder, report)
+    table = write_results(folder, report, memory)
     if proposals is None:
         return table
     recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
@@ -125,17 +128,18 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
       InputError: if the data set has none of the classes of the network, or the report cannot be written.
     """
     with all_or_none("the network to evaluate"):
-        opened, reference = open_method(model), make_reference(config)
+        opened = open_method(model)
         _open_results(folder)
         source = open_split(config, split)
     check_equal(opened.digest, "network")
-    if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
-        reference = _with_classes(reference, source.class_names, opened.class_names)
+    memory, true_classes = Memory(folder), tuple(source.class_names)
+    if opened.class_names is not None and tuple(opened.class_names) != true_classes:
         source = MixedSource([source], opened.class_names)
         config = ConfigDict(config)
         config.dataset.headline = None
-    report = _evaluate_with_reference({model: opened.__call__}, config, source, split, reference)
-    return write_results(folder, dataclasses.replace(report, step=opened.step))
+    methods: dict[str, Method] = {model: memory.opened(opened).__call__}
+    report = _evaluate_with_reference(methods, config, source, split, memory, true_classes)
+    return write_results(folder, dataclasses.replace(report, step=opened.step), memory)
 
 
 def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
@@ -157,10 +161,13 @@ def evaluate_classical(config: ConfigDict, split: str, folder: Path) -> str:
         _open_results(folder)
         source = open_split(config, split)
     names = sorted(config.methods, key=[*METHODS, *config.methods].index)  # a ConfigDict forgets their order
-    methods = {name: make_classifying(name, config, source.class_names, folder) for name in names}
-    report = _evaluate_with_reference(methods, config, source, split)
+    memory = Memory(folder)
+    methods = {
+        name: make_classifying(name, config, source.class_names, folder, memory=memory) for name in names
+    }
+    report = _evaluate_with_reference(methods, config, source, split, memory)
     stages = {name: make_method(name, **config.methods[name]).stages for name in names}
-    return write_results(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)))
+    return write_results(folder, dataclasses.replace(report, stages=_draw_stages(report, stages)), memory)
 
 
 def _open_results(folder: Path) -> None:
@@ -177,6 +184,7 @@ def _with_classes(method: Method, old: Sequence[str], new: Sequence[str]) -> Met
 def evaluate_all(
     methods: Mapping[str, Predict],
     source: Source,
+    memory: Memory,
     *,
     headline: str | None = None,
     stored: Mapping[str, Mapping[str, Segmentation]] = types.MappingProxyType({}),
@@ -187,12 +195,14 @@ def evaluate_all(
     Args:
       methods: returns the prediction of a record, by the name of the method; the most important one first.
       source: the images.
+      memory: remembers the predictions of some of the methods.
       headline: the class that the scores without a class refer to; the first foreground class if None.
       stored: predictions by the names of the records, of methods whose predictions need no memory.
       **fields: further fields of the report.
     """
     evaluations = {}
     for name, predict in methods.items():
+        before = memory.seconds
         evaluation = evaluate_records(
             predict,
             source,
@@ -202,7 +212,8 @@ def evaluate_all(
             spread=functools.partial(spread, purpose=f"the evaluation of {name}"),
         )
         predictions = stored.get(name, evaluation.predictions)
-        evaluations[name] = evaluation._replace(predictions=predictions)
+        seconds = evaluation.seconds + memory.seconds - before
+        evaluations[name] = evaluation._replace(predictions=predictions, seconds=seconds)
     return EvaluationReport(
         source=source,
         evaluations=evaluations,
@@ -221,13 +232,17 @@ def _evaluate_with_reference(
     config: ConfigDict,
     source: Source,
     split: str,
-    reference: Method | None = None,
+    memory: Memory,
+    true_classes: Sequence[str] | None = None,
 ) -> EvaluationReport:
-    """Evaluates methods and the reference, which is that of the config if it is None."""
-    reference = make_reference(config) if reference is None else reference
+    """Evaluates methods and the reference, whose classes are `true_classes`, or those of the source."""
+    reference: Method = memory.opened(make_reference(config)).__call__
+    if true_classes is not None and tuple(true_classes) != tuple(source.class_names):
+        reference = _with_classes(reference, true_classes, source.class_names)
     return evaluate_all(
         {name: of_record(method) for name, method in {**methods, "reference": reference}.items()},
         source,
+        memory,
         headline=config.dataset.headline,
         baseline="reference",
         data_set=config.dataset.name,
@@ -238,11 +253,12 @@ def _evaluate_with_reference(
     )
 
 
-def write_results(folder: Path, report: EvaluationReport) -> str:
-    """Writes the report in the first process; returns the comparison to print."""
+def write_results(folder: Path, report: EvaluationReport, memory: Memory) -> str:
+    """Writes the report in the first process, then forgets the predictions; returns the table to print."""
     with all_or_none("the report", limit=LONG_LIMIT), writing(folder):
         if jax.process_index() == 0:
             write_report(folder, report)
+    memory.forget()
     return f"{summary(report.scores, report.uncertainty)}\n\nreport: {folder / 'index.html'}"
 
 

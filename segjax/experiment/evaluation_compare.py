@@ -18,6 +18,7 @@ from segjax.experiment.evaluation_classes import OneClassSource, common_classes,
 from segjax.experiment.evaluation_folders import PredictionFolder, TruthFolder
 from segjax.experiment.leaks import split_facts
 from segjax.experiment.methods import open_method
+from segjax.experiment.remembering import FOLDER, Memory
 from segjax.experiment.results_folder import open_results, writing
 from segjax.experiment.setup import open_split, read_run
 from segjax.files import write_json
@@ -47,13 +48,14 @@ class Files:
     metadata: str | None = None
 
 
-def compare(paths: Sequence[str], files: Files, split: str) -> EvaluationReport:
+def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> EvaluationReport:
     """Evaluates runs and predictions on the same images; the first one is the baseline.
 
     Args:
       paths: folders of runs, names or files of networks or methods, and folders or files of predictions.
       files: the truth, and further predictions.
       split: "train", "validation" or "test", of the data set of the first run.
+      memory: remembers what methods predict; predictions of files are scored again.
 
     Raises:
       InputError: if a run has another data set, split or classes, or files cannot be used.
@@ -72,11 +74,11 @@ def compare(paths: Sequence[str], files: Files, split: str) -> EvaluationReport:
             raise InputError(f"{method} segments images: give --images=FOLDER beside --truth")
         classes = common_classes(source.class_names, list(stored.values()))
         methods = {
-            name: stored[name].predict if name in stored else _open(path, classes)
+            name: stored[name].predict if name in stored else _open(path, classes, memory)
             for name, path in names.items()
         }
     merged = OneClassSource(source, classes) if len(classes) < len(source.class_names) else source
-    report = evaluate_all(methods, merged, stored=stored, **fields)
+    report = evaluate_all(methods, merged, memory, stored=stored, **fields)
     notes = ["Not all have classes: all instances are of one class."] if merged is not source else []
     for one in (source, *stored.values()):
         notes += one.notes.sentences() if isinstance(one, TruthFolder | PredictionFolder) else []
@@ -120,9 +122,9 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
     }
 
 
-def _open(path: str, classes: Sequence[str]) -> Predict:
+def _open(path: str, classes: Sequence[str], memory: Memory) -> Predict:
     """Opens a run, a network or a method; with one class, all instances are of this class."""
-    opened = open_method(path)
+    opened = memory.opened(open_method(path))
     if len(classes) == 2:
         return lambda record: in_one_class(opened(record.image))
     if opened.class_names is not None and tuple(opened.class_names) != tuple(classes):
@@ -168,13 +170,15 @@ def compare_and_write(
         if jax.process_index() == 0:
             for folder in [*filter(None, [out])] + ([] if json is None else [json.parent]):
                 open_results(folder)
-    report = compare(paths, files, split)
+    # Several files of scores may be in one folder.
+    name = FOLDER if json is None else f"{FOLDER}_{json.name}"
+    memory = Memory(out or Path(json or "").parent, name)
+    report = compare(paths, files, split, memory)
     if json is not None:
         with all_or_none("the scores"), writing(json):
             if jax.process_index() == 0:
                 write_json(json, report.as_dict())
-    return (
-        f"{summary(report.scores, report.uncertainty)}\n\nscores: {json}"
-        if out is None
-        else write_results(out, report)
-    )
+    if out is not None:
+        return write_results(out, report, memory)
+    memory.forget()
+    return f"{summary(report.scores, report.uncertainty)}\n\nscores: {json}"

@@ -11,8 +11,8 @@ from segjax.data.channels import match_channels
 from segjax.data.records import Source
 from segjax.data.subset import evenly
 from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.remembering import Memory
 from segjax.experiment.setup import open_split
-from segjax.inference.predictor import Detector
 from segjax.metrics.counting import CountInterval
 from segjax.metrics.counts import pooled
 from segjax.metrics.detections import DetectionCounts, Detections, detection_scores
@@ -21,30 +21,56 @@ from segjax.train.processes import spread
 
 # Numbers of validation images that an interval of 90 % needs, and that are enough.
 LEAST, ENOUGH = 9, 100
+DETECTIONS, PROPOSALS = ("boxes", "classes", "scores"), "proposals"
 
 
 def evaluate_detector(
-    detector: Detector, channels: int | None, source: Source
+    opened: OpenedMethod, source: Source, memory: Memory
 ) -> tuple[dict[str, float | None], dict[str, Any]]:
     """Returns number and recall of the region proposals of a split, and the scores of the boxes.
 
     Args:
-      detector: the detector.
-      channels: number of channels that it expects, None for any.
+      opened: the detector.
       source: the split.
+      memory: remembers boxes and proposals.
     """
+    detector: Any = opened.method
 
     def count_one(index: int) -> tuple[ProposalStatistics, DetectionCounts]:
         record = source[index]
-        image = match_channels(record.image, channels, name=record.name)
-        outputs = detector.detect(image)
-        detections = Detections(*(np.asarray(outputs[name]) for name in ("boxes", "classes", "scores")))
+        image = match_channels(record.image, opened.channels, name=record.name)
+
+        def compute() -> dict[str, np.ndarray]:
+            outputs = detector.detect(image)
+            boxes = {name: np.asarray(outputs[name]) for name in DETECTIONS}
+            return {**boxes, PROPOSALS: np.asarray(detector.propose(image))}
+
+        digest = opened.digest and f"{opened.digest} boxes"
+        arrays = memory.arrays(digest, image, compute, (*DETECTIONS, PROPOSALS))
+        detections = Detections(*(arrays[name] for name in DETECTIONS))
         boxes = DetectionCounts.of(record.truth, detections, source.class_names, name=record.name)
-        return ProposalStatistics.of(record.truth, detector.propose(image)), boxes
+        return ProposalStatistics.of(record.truth, arrays[PROPOSALS]), boxes
 
     counts = spread(count_one, len(source), "the evaluation of the proposals")
     proposals = pooled([one for one, _ in counts], ProposalStatistics.empty()).compute()
     return proposals, detection_scores([boxes for _, boxes in counts], source.class_names)
+
+
+def count_proposals(opened: OpenedMethod, source: Source) -> list[ProposalStatistics]:
+    """Returns the counts of the region proposals of each image of a split.
+
+    Args:
+      opened: a detector.
+      source: the split.
+    """
+    detector: Any = opened.method
+
+    def count_one(index: int) -> ProposalStatistics:
+        record = source[index]
+        image = match_channels(record.image, opened.channels, name=record.name)
+        return ProposalStatistics.of(record.truth, detector.propose(image))
+
+    return spread(count_one, len(source), "the evaluation of the proposals")
 
 
 def fit_count_interval(opened: OpenedMethod, config: ConfigDict, split: str) -> CountInterval | None:

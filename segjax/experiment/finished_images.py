@@ -64,10 +64,11 @@ class FinishedImages:
 
     Args:
       out: the folder of results.
+      name: name of the hidden folder in it.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._folder = out / FOLDER
+    def __init__(self, out: Path, name: str = FOLDER) -> None:
+        self._folder = out / name
 
     def write(self, key: str, image: Finished) -> None:
         """Stores a finished image, atomically."""
@@ -103,16 +104,30 @@ class FinishedImages:
         arrays["annotations"] = np.frombuffer(json.dumps(predicted.annotations).encode(), np.uint8)
         if predicted.uncertainty is not None:
             arrays["uncertainty"] = predicted.uncertainty
-        with atomic_write(self._path(key, ".npz")) as tmp_path:
-            np.savez_compressed(tmp_path, **arrays)
+        self.write_arrays(key, arrays)
 
     def read_predicted(self, key: str) -> Predicted | None:
         """Returns what a method made of an image, None if it is not stored or its file is damaged."""
+        stored = self.read_arrays(key)
+        if stored is None:
+            return None
+        try:
+            segmentation = Segmentation(**{name: stored[name] for name in ARRAYS})
+            annotations = json.loads(stored["annotations"].tobytes())
+        except (ValueError, TypeError, KeyError):
+            return None
+        return Predicted(segmentation, annotations, stored.get("uncertainty"))
+
+    def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Stores arrays by their names, atomically."""
+        with atomic_write(self._path(key, ".npz")) as tmp_path:
+            np.savez_compressed(tmp_path, **arrays)  # type: ignore[arg-type]
+
+    def read_arrays(self, key: str) -> dict[str, np.ndarray] | None:
+        """Returns arrays by their names, None if they are not stored or their file is damaged."""
         try:
             with self._path(key, ".npz").open("rb") as file, np.load(file) as stored:
-                segmentation = Segmentation(**{name: stored[name] for name in ARRAYS})
-                annotations = json.loads(stored["annotations"].tobytes())
-                return Predicted(segmentation, annotations, stored.get("uncertainty"))
+                return dict(stored)
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 

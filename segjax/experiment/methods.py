@@ -110,7 +110,7 @@ def open_method(source: str | Path | ConfigDict) -> OpenedMethod:
         config, metadata, task, params, step = open_pretrained(path)
         return _open_network(config, metadata, task, params, step)
     if str(source) in METHODS:
-        return OpenedMethod(make_method(str(source)), digest=_digest(source))
+        return OpenedMethod(make_method(str(source)), digest=method_digest(source))
     raise InputError(
         f"{source} is neither the folder of a run, nor a file of segjax export, nor the name of a network or"
         f" of a classical method: choose one of {', '.join((*names(), *METHODS))}"
@@ -156,7 +156,7 @@ def with_diameter(opened: OpenedMethod, diameter: float) -> OpenedMethod:
             "--diameter is for networks that were trained with config.data.diameter, and for classical"
             " methods without a classifier: leave it out"
         )
-    return opened._replace(method=changed, digest=_digest(opened.digest, diameter))
+    return opened._replace(method=changed, digest=method_digest(opened.digest, diameter))
 
 
 def _open_network(
@@ -165,7 +165,9 @@ def _open_network(
     predictor = make_predictor(config, task, params)
     threshold = task.config.mask_threshold if isinstance(task, DetectionTask) else 0.5
     # The settings of the task are those of the config, or fitted ones.
-    digest = _digest(fingerprint(params), config.to_json(sort_keys=True), cast(Any, task).config, metadata)
+    digest = method_digest(
+        fingerprint(params), config.to_json(sort_keys=True), cast(Any, task).config, metadata
+    )
     return OpenedMethod(predictor, metadata.class_names, metadata.channels, step, threshold, digest)
 
 
@@ -183,13 +185,14 @@ def _open_config(config: ConfigDict) -> OpenedMethod:
     method = make_classical(config, name)
     settings = config.methods.to_json(sort_keys=True)
     if not config.classifier.file:
-        return OpenedMethod(method, digest=_digest(settings))
+        return OpenedMethod(method, digest=method_digest(settings))
     classifier = load(config.classifier.file)
-    digest = _digest(settings, file_digest(Path(config.classifier.file).expanduser()))
+    digest = method_digest(settings, file_digest(Path(config.classifier.file).expanduser()))
     return OpenedMethod(classifier.wrap(method), classifier.class_names, digest=digest)
 
 
-def _digest(*parts: object) -> str:
+def method_digest(*parts: object) -> str:
+    """Returns the digest of a method from what determines its results, and the version of the package."""
     return hashlib.sha256("\n".join(map(str, (version("segjax"), *parts))).encode()).hexdigest()
 
 
@@ -199,10 +202,11 @@ def make_classical(config: ConfigDict, name: str) -> Method:
         return make_method(name, **config.methods[name])
 
 
-def make_reference(config: ConfigDict) -> Method:
+def make_reference(config: ConfigDict) -> OpenedMethod:
     """Makes the classical method that serves as the reference in comparisons."""
     with config_section("config.reference"):
-        return make_method(**config.reference)
+        method = make_method(**config.reference)
+    return OpenedMethod(method, digest=method_digest(config.reference.to_json(sort_keys=True)))
 
 
 def make_predictor(config: ConfigDict, task: Task, params: Params) -> Predictor:

@@ -31,9 +31,7 @@ def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> Propos
     folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
 
     def load_or_propose(image: np.ndarray) -> np.ndarray:
-        content = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
-        content.update(np.ascontiguousarray(image).tobytes())
-        path = folder / f"{content.hexdigest()}.npy"
+        path = folder / f"{pixels_digest(image)}.npy"
         if path.exists():
             return np.load(path, allow_pickle=False)
         boxes = propose(image)
@@ -42,3 +40,10 @@ def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> Propos
         return boxes
 
     return load_or_propose
+
+
+def pixels_digest(image: np.ndarray) -> str:
+    """Returns the sha256 of an image with its shape and dtype."""
+    content = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
+    content.update(np.ascontiguousarray(image).tobytes())
+    return content.hexdigest()

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate_labels
 from segjax.experiment.evaluation_compare import Files, compare, compare_and_write
+from segjax.experiment.remembering import Memory
 from segjax.inference.exports.label_images import class_image, label_image, write_tiff
 from segjax.segmentation import Segmentation
 from tests.datasets.formats.written import cells, write_dataset
@@ -42,7 +44,9 @@ def squares(*corners, shape=(20, 30)):
 
 
 def scored(truth, *prediction, **files):
-    return compare((), Files(str(truth), tuple(map(str, prediction)), **files), "test")
+    return compare(
+        (), Files(str(truth), tuple(map(str, prediction)), **files), "test", Memory(Path(truth).parent)
+    )
 
 
 @pytest.mark.parametrize("form", ["labels", "coco", "qupath", "labelme", "imagej"])
@@ -251,7 +255,7 @@ def test_methods_segment_the_images_of_the_truth(tmp_path):
     save(tmp_path / "truth", a=truth)
     save(tmp_path / "images", a=(200 * (truth > 0)).astype(np.uint8))
     files = Files(str(tmp_path / "truth"), images=str(tmp_path / "images"))
-    report = compare(["watershed", str(tmp_path / "truth")], files, "test")
+    report = compare(["watershed", str(tmp_path / "truth")], files, "test", Memory(tmp_path))
     assert list(report.scores) == ["watershed", "truth"]
     assert report.scores["watershed"].ap[0.5] == 1
     assert report.scores["watershed"].pq < 1
@@ -314,4 +318,4 @@ def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, paths, files, me
     save(tmp_path / "images", b=squares((2, 2)))
     save(tmp_path / "pictures", a=squares((2, 2)))
     with pytest.raises(InputError, match=message):
-        compare(paths, files, "test")
+        compare(paths, files, "test", Memory(tmp_path))

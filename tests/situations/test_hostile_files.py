@@ -23,7 +23,7 @@ from segjax.experiment.setup import make_task, read_run
 from segjax.experiment.workdir import ModelMetadata, check_config, write_config, write_metadata
 from segjax.inference.tables import write_table
 from segjax.models.weights.readers import read_checkpoint
-from segjax.report.evaluation_page import _charts
+from segjax.report.evaluation_charts import training_charts
 from segjax.tasks import rcnn_svm
 from segjax.train.log import Log, read_log
 from tests.situations.conftest import cells, write_cells
@@ -275,7 +275,7 @@ def test_any_line_of_a_log_costs_that_line_only(tmp_path, line):
     path.write_bytes(line + b"\n" + path.read_bytes())
     curve = _training_curve(tmp_path)
     assert {"step": 1, "loss": 0.5} in curve
-    assert [name for name, _, _ in _charts(curve)] == ["loss"]
+    assert [chart.name for chart in training_charts(curve)] == ["loss"]
     resumed = Log(tmp_path, start=1)  # a run that goes on
     resumed.close()
     assert {"step": 1, "train/loss": 0.5} in read_log(path)
