@@ -24,6 +24,12 @@ RESTARTS = flags.DEFINE_integer(
 PROFILE = flags.DEFINE_integer(
     "profile", 0, "Number of steps of a trace for TensorBoard or Perfetto, in WORKDIR/profile.", lower_bound=0
 )
+TRACK = flags.DEFINE_enum(
+    "track",
+    None,
+    ["trackio", "wandb", "mlflow"],
+    "Tracker that the curves are also written to, offline by default; see scripts/README.md.",
+)
 ACCEPT_CHANGES = flags.DEFINE_bool(
     "accept_changes",
     False,
@@ -61,7 +67,13 @@ def train_and_evaluate() -> None:
 
         print(replay(CONFIG.value, workdir, REPLAY.value))
         return
-    result = train(CONFIG.value, workdir, accept_changes=ACCEPT_CHANGES.value, profile=PROFILE.value)
+    result = train(
+        CONFIG.value,
+        workdir,
+        accept_changes=ACCEPT_CHANGES.value,
+        profile=PROFILE.value,
+        track=TRACK.value or "",
+    )
     if PROFILE.value and jax.process_index() == 0:
         folder = workdir / profiling.FOLDER
         print(f"{folder} has the trace" if folder.exists() else "the run ended before the trace began")

@@ -57,9 +57,12 @@ from segjax.train.resume import Provenance, Start, resume
 from segjax.train.rollback import Rollback, with_rollbacks
 from segjax.train.sharding import batch_part
 from segjax.train.state import State
+from segjax.train.trackers import check_tracker
 
 
-def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0) -> Result:
+def train(
+    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0, track: str = ""
+) -> Result:
     """Trains a config in a folder, resuming where an earlier run of the same command stopped.
 
     Args:
@@ -68,9 +71,11 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, pr
       accept_changes: whether config and data may differ from those of the earlier run in ways that change
         what is learned. The log names each change, with the step from which it holds.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
+      track: the tracker that the curves are also written to, one of `TRACKERS`; "" for none.
 
     Raises:
-      InputError: if another training uses the folder, it belongs to another config, or a setting is invalid.
+      InputError: if another training uses the folder, it belongs to another config, a setting is invalid, or
+        the tracker is not installed.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     # 1. The folder belongs to this config, which can be used for prediction; the splits do not leak.
@@ -78,6 +83,8 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, pr
     with ExitStack() as stack:
         with all_or_none("the start of the run"):
             check_settings(config)
+            if track:
+                check_tracker(track)
             if is_first:
                 stack.enter_context(lock_workdir(workdir))
             check_config(workdir, config, accept_changes=accept_changes)
@@ -102,7 +109,7 @@ def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, pr
                 checkpoints,
                 (source, validation),
                 functools.partial(resume, provenance=provenance, accept_changes=accept_changes),
-                dataclasses.replace(read_fit(config), profile=profile),
+                dataclasses.replace(read_fit(config), profile=profile, track=track),
             )
 
         # 3. R-CNN ends with SVMs on the features of the parameters that evaluation will use.

@@ -1,4 +1,4 @@
-"""Log of a training run: JSON lines and TensorBoard."""
+"""Log of a training run: JSON lines, TensorBoard and other trackers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tensorboardX.summary import scalar
 
 from segjax.files import atomic_write
 from segjax.settings import NonNegativeInt, broken_rule
+from segjax.train.trackers import Tracking
 
 _log = logging.getLogger(__name__)
 # Seconds between two writes to the disk.
@@ -23,7 +24,7 @@ FLUSH_EVERY = 10.0
 
 
 class Log:
-    """Writes `log.jsonl` and TensorBoard event files to a folder.
+    """Writes `log.jsonl` and TensorBoard event files to a folder, and the same values to a tracker.
 
     A run that resumes from a checkpoint repeats the steps after it and would log them twice, so their entries
     are deleted. What cannot be written, as on a full disk, is said once; training goes on.
@@ -32,9 +33,10 @@ class Log:
       folder: folder of the run, which is created.
       start: step of the checkpoint.
       is_validated: whether the checkpoint has the result of its validation; else that is repeated as well.
+      track: name of the tracker, see `TRACKERS`; "" for none.
     """
 
-    def __init__(self, folder: Path, *, start: int, is_validated: bool = True) -> None:
+    def __init__(self, folder: Path, *, start: int, is_validated: bool = True, track: str = "") -> None:
         self._path = folder / "log.jsonl"
         self._ends_in_line = True
         self._failed: set[str] = set()
@@ -42,6 +44,7 @@ class Log:
         self._board: EventsWriter | None = None
         self._try(self._path.name, lambda: self._remove_repeated(start, is_validated))
         self._try("tensorboard", lambda: self._open_board(folder / "tensorboard", start))
+        self._tracking = Tracking(track, folder)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Writes the values of a step; keys of nested dictionaries are joined to `outer/inner`.
@@ -52,6 +55,7 @@ class Log:
         finite = {name: value for name, value in flat.items() if math.isfinite(value)}
         self.note(step, {name: finite.get(name) for name in flat})
         self._try("tensorboard", lambda: self._write_board(step, finite))
+        self._tracking.write(step, finite)
 
     def note(self, step: int, values: dict[str, Any]) -> None:
         """Writes an entry of JSON values to `log.jsonl` only."""
@@ -68,6 +72,7 @@ class Log:
         board, self._board = self._board, None
         if board is not None:
             self._try("tensorboard", board.close)
+        self._tracking.close()
 
     def _try(self, name: str, write: Callable[[], object]) -> None:
         try:

@@ -51,6 +51,7 @@ class FitConfig(Settings):
       max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
       rollback: how often a run that has diverged goes back to its last good checkpoint, see `with_rollbacks`.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
+      track: the tracker that the log is also written to, see `TRACKERS`; "" for none.
     """
 
     steps: Count
@@ -61,6 +62,7 @@ class FitConfig(Settings):
     max_consecutive_skips: Count = 20
     rollback: NonNegativeInt = 0
     profile: NonNegativeInt = 0
+    track: str = ""
 
 
 class Result(NamedTuple):
@@ -116,7 +118,7 @@ def fit(
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
         is_validated = not first or checkpoints.is_validated(first)
-        log = _open_log(folder, start, is_validated)
+        log = _open_log(folder, start, is_validated, config.track)
         observer = stack.enter_context(Observer(folder, profile=config.profile))
         reporter = stack.enter_context(Reporter(config, log, start, image_names, observer))
         asked = stack.enter_context(interruption())
@@ -166,10 +168,12 @@ def fit(
     return Result(state, progress["seconds"], progress["stopped"])
 
 
-def _open_log(folder: Path, start: Start, is_validated: bool) -> Log | NoLog:
+def _open_log(folder: Path, start: Start, is_validated: bool, track: str) -> Log | NoLog:
     """Opens the log in the first process, and notes what has changed since the run was stopped."""
     first = int(start.state.step)
-    log = Log(folder, start=first, is_validated=is_validated) if jax.process_index() == 0 else NoLog()
+    log: Log | NoLog = NoLog()
+    if jax.process_index() == 0:
+        log = Log(folder, start=first, is_validated=is_validated, track=track)
     if start.changes:
         log.note(first, {"changes": start.changes})
     if start.rollback:
