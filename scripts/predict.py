@@ -27,19 +27,36 @@ chooses other formats:
 texture and neighbours. A classical method takes its classes from --config.classifier.file=FILE, which segjax
 evaluate writes.
 
+--frames tracks cells over time, and --stack makes cells in 3-D: over the axis T or Z of a TIFF, or over the
+images of each folder in natural order. --frames writes tracks.csv and tracks.parquet, the tracks with their
+parents, and the formats ctc (01_RES/mask000.tif, ... and res_track.txt), overlay, labels (tracks_labels.tif,
+all frames) and csv (measurements of each cell in each frame). --stack writes cells.csv and cells.parquet, and
+the formats labels (cells_labels.tif, in 3-D), overlay and csv.
+
+    segjax predict --images=movie.tif --frames --out=FOLDER
+
 The same command again skips the images that are finished, unless the image or the method has changed; with
 further formats it writes what is missing, and segments nothing again. Images
 that fail are listed in failed.csv. Earlier results and masks of other images are never segmented, and no file
 is replaced that segjax predict did not write.
 """
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from segjax import cli
 from segjax.errors import InputError
+
+if TYPE_CHECKING:
+    from segjax.experiment.export_formats import Exports
+    from segjax.experiment.prediction import Prediction
+    from segjax.experiment.prediction_inputs import Reading
+    from segjax.experiment.series_prediction import SeriesPrediction, SeriesRequest
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_list(
@@ -95,6 +112,28 @@ NEIGHBOURS = flags.DEFINE_string(
 WORKERS = flags.DEFINE_integer(
     "workers", 2, "Images in progress at the same time; each needs memory.", lower_bound=1
 )
+FRAMES = flags.DEFINE_bool("frames", False, "Whether to track cells over time, with divisions.")
+STACK = flags.DEFINE_bool("stack", False, "Whether to link the cells of slices to cells in 3-D.")
+TRACKING = {
+    "frames": (
+        flags.DEFINE_float(
+            "max_move",
+            None,
+            "Largest distance that a cell moves from frame to frame, in typical diameters; 1 by default.",
+        ),
+        flags.DEFINE_integer(
+            "max_gap", None, "Largest number of frames in which a cell may be missing; 2 by default."
+        ),
+        flags.DEFINE_bool("divisions", None, "Whether tracked cells may divide; they may by default."),
+    ),
+    "stack": (
+        flags.DEFINE_float(
+            "min_overlap",
+            None,
+            "Smallest intersection over union of a cell in two slices of a stack; 0.25 by default.",
+        ),
+    ),
+}
 flags.mark_flags_as_required(["images", "out"])
 
 
@@ -105,6 +144,7 @@ def main() -> None:
     from segjax.experiment.methods import with_diameter
     from segjax.experiment.prediction import Reading, predict
     from segjax.experiment.prediction_methods import select_method
+    from segjax.experiment.series_prediction import predict_series
     from segjax.inference.neighbours import Radius
     from segjax.train.interruption import leave_at_once
 
@@ -115,6 +155,7 @@ def main() -> None:
     except ValueError:
         raise InputError(f"--channels={','.join(CHANNELS.value)} are not numbers such as 0,2,1") from None
     planes = parse_planes(AXIS.value)
+    reading = Reading(channels, CHANNEL_AXIS.value, planes)
     added = {"csv": MEASURE.value, "coco": COCO.value, "uncertainty": UNCERTAINTY.value}
     exports = Exports(
         # Each once, in the order in which they are written.
@@ -122,6 +163,7 @@ def main() -> None:
         PIXEL_SIZE.value,
         None if NEIGHBOURS.value is None else Radius.parse(NEIGHBOURS.value),
     )
+    request = _series_request(exports, reading)
     if WORKDIR.present and not WORKDIR.value:
         raise InputError("--workdir= is empty: give a value, or leave the flag out")
     method = select_method(
@@ -132,19 +174,52 @@ def main() -> None:
     )
     if DIAMETER.value is not None:
         method = with_diameter(method, 0.0 if DIAMETER.value == "auto" else _pixels(DIAMETER.value))
-    prediction = predict(
-        method,
-        Path(IMAGES.value or ""),
-        Path(OUT.value or ""),
-        exports=exports,
-        reading=Reading(channels, CHANNEL_AXIS.value, planes),
-        workers=WORKERS.value,
-    )
+    images, out = Path(IMAGES.value or ""), Path(OUT.value or "")
+    prediction: SeriesPrediction | Prediction
+    if request is None:
+        prediction = predict(method, images, out, exports=exports, reading=reading, workers=WORKERS.value)
+    else:
+        prediction = predict_series(method, images, out, request)
     try:
         for _ in prediction:
             pass
     finally:
         print(prediction.summary)
+
+
+def _series_request(exports: Exports, reading: Reading) -> SeriesRequest | None:
+    """Returns what --frames or --stack ask for, None without them."""
+    from segjax.experiment import series_inputs
+    from segjax.experiment.series_prediction import SeriesRequest
+    from segjax.tracking import TrackingConfig
+
+    asked = [flag.name for flag in (FRAMES, STACK) if flag.value]
+    if len(asked) == 2:
+        raise InputError(
+            "--frames and --stack exclude each other: leave one out, and choose a plane by --axis"
+        )
+    settings: dict[str, Any] = {}
+    for name, holders in TRACKING.items():
+        for holder in holders:
+            if holder.value is not None and name not in asked:
+                raise InputError(f"--{holder.name} is a setting of --{name}: add --{name}, or leave it out")
+            if holder.value is not None:
+                settings[holder.name] = holder.value
+    if not asked:
+        return None
+    if exports.radius is not None:
+        raise InputError(f"--neighbours is not counted with --{asked[0]}: leave it out")
+    kind = series_inputs.FRAMES if FRAMES.value else series_inputs.STACK
+    formats = exports.formats
+    if not EXPORT.present:
+        formats = tuple(
+            dict.fromkeys([*kind.standard, *(name for name in formats if name not in EXPORT.default)])
+        )
+    try:
+        tracking = TrackingConfig(**settings)
+    except InputError as error:
+        raise InputError(f"--{error}") from error
+    return SeriesRequest(kind, formats, tracking, reading, exports.pixel_size)
 
 
 def _pixels(text: str) -> float:

@@ -12,7 +12,7 @@ FLOORS = (
     ("typing", "errors", "files"),
     ("segmentation", "settings"),
     ("ops",),
-    ("models", "losses", "metrics", "classical", "data"),
+    ("models", "losses", "metrics", "classical", "data", "tracking"),
     ("representations",),
     ("tasks", "datasets", "evaluation"),
     ("train", "inference", "report"),

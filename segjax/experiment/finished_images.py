@@ -15,7 +15,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from segjax.classical.measurements import Table
-from segjax.files import atomic_write
+from segjax.data.readers import unreadable
+from segjax.files import atomic_write, file_digest
 from segjax.inference import coco
 from segjax.segmentation import Segmentation
 from segjax.settings import Count, NonNegativeInt, broken_rule
@@ -57,6 +58,19 @@ class Predicted(NamedTuple):
     segmentation: Segmentation
     annotations: Sequence[coco.Annotation] | None = None
     uncertainty: np.ndarray | None = None
+
+
+def input_digest(path: Path, method: str, reading: object) -> str:
+    """Returns the digest of what determines the result for an image: its file, the method and the reading.
+
+    Raises:
+      InputError: if the file cannot be read.
+    """
+    try:
+        content = file_digest(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return hashlib.sha256(f"{content} {method} {reading}".encode()).hexdigest()
 
 
 class FinishedImages:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import math
 import traceback
 from collections import deque
@@ -21,7 +20,7 @@ from segjax.data.pixel_size import is_plausible, question, read_pixel_size
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment.export_formats import Exports
-from segjax.experiment.finished_images import Finished, FinishedImages, Predicted
+from segjax.experiment.finished_images import Finished, FinishedImages, Predicted, input_digest
 from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction_inputs import (
     Inputs,
@@ -33,11 +32,11 @@ from segjax.experiment.prediction_inputs import (
 )
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
-from segjax.files import file_digest, printable
+from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
-from segjax.inference.exports.marks import MARKS, has_mark
+from segjax.inference.exports.marks import check_replaceable
 from segjax.inference.predictor import Detector
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import Interruption, interruption
@@ -75,11 +74,7 @@ def predict(
       InputError: if there is no image, `out` cannot be written, the pixel size is not above 0, or the method
         has no uncertainty.
     """
-    size = exports.pixel_size
-    if size is not None and not 0 < size < math.inf:
-        raise InputError(f"--pixel_size={size} must be above 0: give the side of a pixel in micrometres")
-    if size is not None and not is_plausible(size):
-        logging.warning("--pixel_size states %s", question(size))
+    check_pixel_size(exports.pixel_size)
     if exports.uncertainty and not isinstance(selected.method, DensePredictor):
         raise InputError(
             "--uncertainty is the entropy of class probabilities, which this method does not predict: leave"
@@ -102,6 +97,37 @@ class Outcome(NamedTuple):
     finished: Finished | None
     reason: str = ""
     is_repeated: bool = False
+
+
+def check_pixel_size(size: float | None) -> None:
+    """Checks a pixel size in micrometres; warns if no microscope has it.
+
+    Raises:
+      InputError: if it is not above 0.
+    """
+    if size is not None and not 0 < size < math.inf:
+        raise InputError(f"--pixel_size={size} must be above 0: give the side of a pixel in micrometres")
+    if size is not None and not is_plausible(size):
+        logging.warning("--pixel_size states %s", question(size))
+
+
+def predict_image(selected: OpenedMethod, image: np.ndarray, *, uncertainty: bool = False) -> Predicted:
+    """Segments an image [H, W, C].
+
+    Args:
+      selected: the method.
+      image: with the channels that the method expects.
+      uncertainty: whether the result has the uncertainty of each pixel, if the method states it.
+    """
+    method = selected.method
+    if isinstance(method, Detector):
+        detections = method.detect(image)
+        annotations = coco.detection_annotations(detections, threshold=selected.mask_threshold)
+        return Predicted(method.segment(detections), annotations)
+    if uncertainty and isinstance(method, DensePredictor):
+        segmentation, uncertainties = method.segment_with_uncertainty(image)
+        return Predicted(segmentation, uncertainty=uncertainties.astype(np.float16))
+    return Predicted(method(image))
 
 
 @dataclasses.dataclass(eq=False)
@@ -234,7 +260,7 @@ class Prediction:
     def _one(self, key: str, path: Path) -> Outcome:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
-        digest = self._digest(path)
+        digest = input_digest(path, self.selected.digest, self.reading)
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None
@@ -252,7 +278,7 @@ class Prediction:
             missing = self.exports.formats
             self._check_overwritten(key, missing)
             self._finished.forget(key)
-            predicted = self._predict(image)
+            predicted = predict_image(self.selected, image, uncertainty=self.exports.uncertainty)
             self._finished.write_predicted(key, predicted)
             segmentation = predicted.segmentation
             before = Finished(digest, segmentation.num_instances, segmentation.shape, None, {}, None)
@@ -312,33 +338,11 @@ class Prediction:
             finished = finished._replace(annotations=annotations)
         return finished
 
-    def _predict(self, image: np.ndarray) -> Predicted:
-        method = self.selected.method
-        if isinstance(method, Detector):
-            detections = method.detect(image)
-            annotations = coco.detection_annotations(detections, threshold=self.selected.mask_threshold)
-            return Predicted(method.segment(detections), annotations)
-        if self.exports.uncertainty and isinstance(method, DensePredictor):
-            segmentation, uncertainty = method.segment_with_uncertainty(image)
-            return Predicted(segmentation, uncertainty=uncertainty.astype(np.float16))
-        return Predicted(method(image))
-
-    def _digest(self, path: Path) -> str:
-        try:
-            content = file_digest(path)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        return hashlib.sha256(f"{content} {self.selected.digest} {self.reading}".encode()).hexdigest()
-
     def _check_overwritten(self, key: str, formats: Iterable[str]) -> None:
         """Refuses to replace a file that was not written by a prediction, such as an annotation."""
         for name in formats:
             for path in self.exports.paths(name, self.out / key, self._frames[key]):
-                if path.suffix in MARKS and path.exists() and not has_mark(path):
-                    raise InputError(
-                        f"{path} exists, and was not written by segjax predict or was changed since: move it,"
-                        " or give another --out"
-                    )
+                check_replaceable(path)
 
     def _write_tables(self) -> None:
         with writing(self.out):

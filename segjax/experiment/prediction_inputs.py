@@ -46,7 +46,8 @@ class Reading:
             if error.kind != "unclear_axes":
                 raise
             raise InputError(
-                f"{error} (--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels)"
+                f"{error} (--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels,"
+                " --frames tracks cells over the images of a stack, --stack makes cells in 3-D)"
             ) from error
         if self.channels:
             image = select_channels(image, self.channels, name=str(path))

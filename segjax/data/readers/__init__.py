@@ -12,6 +12,7 @@ from segjax.data.readers.limits import (
     unreadable,
 )
 from segjax.data.readers.raster import open_picture
+from segjax.data.readers.stacks import StackAxis, find_stack_axis
 from segjax.data.readers.tiff import has_palette
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "SUFFIXES",
     "TIFF_SUFFIXES",
     "File",
+    "StackAxis",
     "describe_other_images",
+    "find_stack_axis",
     "has_palette",
     "is_lossy",
     "kind_of_damage",

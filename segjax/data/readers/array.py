@@ -27,7 +27,7 @@ def read_array(path: File, request: Request) -> np.ndarray:
         shape, fortran_order, dtype = read_header(file)
         if dtype.hasobject:
             raise InputError(f"{path} holds Python objects, which are never loaded; save a plain array")
-        offset, used = file.tell(), _without_ones(shape, request.channel_axis)
+        offset, used = file.tell(), without_ones(shape, request.channel_axis)
         names = "".join(map(str, range(len(used))))
         selection, order, _ = find_layout(path, names, used, request)
         num_bytes = math.prod(shape) * dtype.itemsize
@@ -59,7 +59,7 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return read(file)
 
 
-def _without_ones(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
+def without_ones(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
     """Drops axes of length 1 where rows, columns and channels remain: [1, H, W] is a grey image."""
     if len(shape) == 3 and (channel_axis is not None or shape[0] > 1 or shape[-1] <= MAX_UNNAMED_CHANNELS):
         return shape

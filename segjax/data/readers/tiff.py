@@ -47,6 +47,12 @@ def largest_series(tiff: TiffFile) -> TiffPageSeries:
     return max(tiff.series, key=lambda series: math.prod(_sides(series)))
 
 
+def long_axes(series: TiffPageSeries) -> list[tuple[str, int]]:
+    """Returns letter and length of the rows, the columns and each axis of more than one position."""
+    pairs = zip(series.axes, series.shape, strict=True)
+    return [(axis, length) for axis, length in pairs if axis in "YX" or length > 1]
+
+
 def other_images(tiff: TiffFile) -> str | None:
     """Returns what belongs to a file beside the image that is read; None if nothing does."""
     series = largest_series(tiff)
@@ -79,8 +85,7 @@ def read_tiff(path: File, request: Request) -> np.ndarray:
         _check_pages(path, tiff)
         if others := other_images(tiff):
             logging.warning("%s holds %s", path, others)
-        pairs = zip(series.axes, series.shape, strict=True)
-        sizes = [(axis, length) for axis, length in pairs if axis in "YX" or length > 1]
+        sizes = long_axes(series)
         stored = tuple(length for _, length in sizes)
         layout = find_layout(path, "".join(axis for axis, _ in sizes), stored, request)
         pixels = _read_pages(path, tiff, series, stored, layout.selection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,28 @@ def write_tiff(picture: np.ndarray, path: Path) -> None:
     """Writes a map [H, W] to a compressed TIFF, atomically."""
     with atomic_write(path) as tmp_path:
         tifffile.imwrite(tmp_path, picture, compression="zlib", software=SOFTWARE)
+
+
+def write_stack(
+    pictures: Iterable[np.ndarray], shape: tuple[int, int, int], dtype: np.dtype, axes: str, path: Path
+) -> None:
+    """Writes maps [H, W] one after the other to a compressed TIFF, atomically.
+
+    Args:
+      pictures: the maps.
+      shape: `(number of maps, H, W)`.
+      dtype: of the maps.
+      axes: a letter for each axis, such as TYX.
+      path: the file.
+    """
+    with atomic_write(path) as tmp_path:
+        tifffile.imwrite(
+            tmp_path,
+            iter(pictures),
+            shape=shape,
+            dtype=dtype,
+            compression="zlib",
+            photometric="minisblack",
+            software=SOFTWARE,
+            metadata={"axes": axes},
+        )

@@ -14,6 +14,8 @@ import tifffile
 from PIL import Image
 from pyarrow import parquet
 
+from segjax.errors import InputError
+
 SOFTWARE = "segjax predict"
 # Files of one image, by its name without suffix, and by its number among the images of its folder.
 LABELS, CLASSES, OVERLAY = "{stem}_labels.tif", "{stem}_classes.tif", "{stem}_overlay.png"
@@ -60,6 +62,19 @@ def has_mark(path: Path) -> bool:
         return MARKS[path.suffix](path)
     except Exception:  # a damaged file, which is no result
         return False
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuses to replace a file that was not written by a prediction, such as an annotation.
+
+    Raises:
+      InputError: if the file exists and has no mark. Files of other types than those of `MARKS` have none.
+    """
+    if path.suffix in MARKS and path.exists() and not has_mark(path):
+        raise InputError(
+            f"{path} exists, and was not written by segjax predict or was changed since: move it, or give"
+            " another --out"
+        )
 
 
 def _tiff(path: Path) -> bool:

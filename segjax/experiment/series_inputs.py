@@ -1,0 +1,166 @@
+"""Series of images: the frames of a time series, or the slices of a stack."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from segjax.data.readers import find_stack_axis
+from segjax.errors import InputError
+from segjax.experiment.prediction_inputs import Inputs, Reading
+
+
+class SeriesKind(NamedTuple):
+    """What the images of a series are.
+
+    Attributes:
+      flag: the flag that asks for it.
+      letter: name of its axis in a file.
+      part: what one image is called.
+      formats: the exports that it has.
+      standard: those that are written by default.
+    """
+
+    flag: str
+    letter: str
+    part: str
+    formats: tuple[str, ...]
+    standard: tuple[str, ...]
+
+
+FRAMES = SeriesKind("--frames", "T", "frame", ("ctc", "labels", "overlay", "csv"), ("ctc", "overlay"))
+STACK = SeriesKind("--stack", "Z", "slice", ("labels", "overlay", "csv"), ("labels", "overlay"))
+DIGITS = re.compile(r"(\d+)")
+
+
+class Part(NamedTuple):
+    """One image of a series.
+
+    Attributes:
+      name: what messages call it.
+      key: path of its results without suffix, relative to those of all, parts divided by "/".
+      path: its file.
+      reading: how the file becomes the image.
+    """
+
+    name: str
+    key: str
+    path: Path
+    reading: Reading
+
+    @property
+    def stem(self) -> str:
+        """The name of its results without suffix."""
+        return self.key.rpartition("/")[2]
+
+
+class Series(NamedTuple):
+    """A series of images.
+
+    Attributes:
+      key: folder of its results, relative to those of all, parts divided by "/"; "" for that folder itself.
+      name: what messages call it.
+      parts: its images, in order.
+    """
+
+    key: str
+    name: str
+    parts: tuple[Part, ...]
+
+
+def find_series(inputs: Inputs, reading: Reading, kind: SeriesKind) -> tuple[list[Series], dict[str, str]]:
+    """Makes a series of each file that is a stack, and one of the other images of each folder.
+
+    The images of a folder are in natural order: t2 comes before t10.
+
+    Args:
+      inputs: the images.
+      reading: how files become images, without the axis of the series.
+      kind: what the images of a series are.
+
+    Returns:
+      The series; and the reason for each file that cannot be read, by its name.
+
+    Raises:
+      InputError: if two series would have the same results.
+    """
+    folders: dict[str, list[Part]] = {}
+    series: dict[str, Series] = {}
+    failed = {}
+    for key, path in inputs.images.items():
+        try:
+            axis = find_stack_axis(
+                path,
+                kind.letter,
+                channel_axis=reading.channel_axis,
+                chosen=[name for name, _ in reading.planes],
+            )
+        except InputError as error:
+            failed[inputs.name(path)] = str(error)
+            continue
+        if axis is None:
+            folders.setdefault(key.rpartition("/")[0], []).append(Part(str(path), key, path, reading))
+            continue
+        parts = tuple(
+            Part(
+                f"{kind.part} {number} of {path}",
+                f"{key}/{kind.part}{number:03}",
+                path,
+                dataclasses.replace(reading, planes=(*reading.planes, (axis.number, number))),
+            )
+            for number in range(axis.length)
+        )
+        series[key] = Series(key, inputs.name(path), parts)
+    for key, members in folders.items():
+        if key in series:
+            raise InputError(
+                f"the stack {series[key].name} and the folder {key} would have the same results: rename one"
+            )
+        parts = tuple(sorted(members, key=lambda part: natural_order(part.path.name)))
+        series[key] = Series(key, key or inputs.root.name, parts)
+    return list(series.values()), failed
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Returns a key that sorts names by the numbers in them.
+
+    >>> sorted(["t10.png", "t2.png", "t1.png"], key=natural_order)
+    ['t1.png', 't2.png', 't10.png']
+    """
+    return [int(part) if part.isdigit() else part for part in DIGITS.split(name)]
+
+
+def check_series(series: Series, kind: SeriesKind) -> None:
+    """Checks the number of images of a series, and that no number is missing in their names.
+
+    Raises:
+      InputError: if there is only one image, or a gap.
+    """
+    if len(series.parts) < 2:
+        raise InputError(
+            f"{series.parts[0].path} is a single image: give {kind.flag} a folder with several"
+            f" {kind.part}s, or a file with an axis {kind.letter}, or leave the flag out"
+        )
+    names = [natural_order(part.path.name) for part in series.parts]
+    if len({len(name) for name in names}) > 1:
+        return
+    varying = [position for position, column in enumerate(zip(*names, strict=True)) if len(set(column)) > 1]
+    if len(varying) != 1 or varying[0] % 2 == 0:
+        return
+    numbers = [name[varying[0]] for name in names]
+    steps = [int(second) - int(first) for first, second in itertools.pairwise(numbers)]
+    (usual, count), *_ = Counter(steps).most_common()
+    # Numbers that are times have no usual step.
+    if 2 * count <= len(steps):
+        return
+    for first, step in enumerate(steps):
+        if usual > 0 and step > usual and step % usual == 0:
+            raise InputError(
+                f"{series.parts[first].path} is followed by {series.parts[first + 1].path.name}, so that"
+                f" {kind.part} {int(numbers[first]) + usual} is missing: add it, or number the files"
+                " without a gap"
+            )
