@@ -64,7 +64,8 @@ class SeriesResults:
           InputError: if a file would replace one that is no result, or there are too many tracks.
         """
         for path in series_files(self.folder, self.series, self.kind, formats):
-            check_replaceable(path)
+            if path.suffix != ".parquet":  # tables have no mark
+                check_replaceable(path)
         if "ctc" in formats:
             self._check_ctc()
         measured = []

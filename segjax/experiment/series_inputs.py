@@ -153,9 +153,9 @@ def check_series(series: Series, kind: SeriesKind) -> None:
         return
     numbers = [name[varying[0]] for name in names]
     steps = [int(second) - int(first) for first, second in itertools.pairwise(numbers)]
-    (usual, count), *_ = Counter(steps).most_common()
-    # Numbers that are times have no usual step.
-    if 2 * count <= len(steps):
+    # The most frequent step, of several the smallest; numbers that are times have no usual step.
+    usual, count = min(Counter(steps).items(), key=lambda item: (-item[1], item[0]))
+    if 2 * count < len(steps):
         return
     for first, step in enumerate(steps):
         if usual > 0 and step > usual and step % usual == 0:
