@@ -35,9 +35,14 @@ the formats labels (cells_labels.tif, in 3-D), overlay and csv.
 
     segjax predict --images=movie.tif --frames --out=FOLDER
 
+Images of more than 33 million pixels, OME-Zarr and slides (pip install "segjax[slides]") are read and written
+in parts, so that memory stays below 2 GB; so are images with --level, --mpp or --region. Their formats are
+ome-tiff, csv, parquet and geojson, the first two by default. A run that was killed goes on after the last
+finished tile.
+
 The same command again skips the images that are finished, unless the image or the method has changed; with
-further formats it writes what is missing, and segments nothing again. Images
-that fail are listed in failed.csv. Earlier results and masks of other images are never segmented, and no file
+further formats it writes what is missing, and segments nothing again. Images that fail are listed in
+failed.csv. Earlier results and masks of other images are never segmented, and no file
 is replaced that segjax predict did not write.
 """
 
@@ -134,6 +139,16 @@ TRACKING = {
         ),
     ),
 }
+LEVEL = flags.DEFINE_integer("level", None, "Level of a pyramid to segment, 0 for the finest.")
+MPP = flags.DEFINE_float(
+    "mpp", None, "Micrometres per pixel to which images are rescaled, such as 0.5, which the network knows."
+)
+REGION = flags.DEFINE_string(
+    "region",
+    "",
+    "Part to segment, in pixels of the finest level: x,y,width,height or a GeoJSON file; or tissue, which is"
+    " found by Otsu's threshold and shown in <stem>_tissue.png.",
+)
 flags.mark_flags_as_required(["images", "out"])
 
 
@@ -144,6 +159,7 @@ def main() -> None:
     from segjax.experiment.methods import with_diameter
     from segjax.experiment.prediction import Reading, predict
     from segjax.experiment.prediction_methods import select_method
+    from segjax.experiment.prediction_view import View
     from segjax.experiment.series_prediction import predict_series
     from segjax.inference.neighbours import Radius
     from segjax.train.interruption import leave_at_once
@@ -155,7 +171,7 @@ def main() -> None:
     except ValueError:
         raise InputError(f"--channels={','.join(CHANNELS.value)} are not numbers such as 0,2,1") from None
     planes = parse_planes(AXIS.value)
-    reading = Reading(channels, CHANNEL_AXIS.value, planes)
+    reading = Reading(channels, CHANNEL_AXIS.value, planes, View(LEVEL.value, MPP.value, REGION.value))
     added = {"csv": MEASURE.value, "coco": COCO.value, "uncertainty": UNCERTAINTY.value}
     exports = Exports(
         # Each once, in the order in which they are written.

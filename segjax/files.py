@@ -142,6 +142,18 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_digest(path: Path) -> str:
+    """Returns the sha256 of a file, or of the names, sizes and times of the files in a folder.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    if not path.is_dir():
+        return file_digest(path)
+    stats = [(file.relative_to(path).as_posix(), file.stat()) for file in sorted(path.rglob("*"))]
+    return str([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats if not name.endswith(".lock")])
+
+
 def is_refusal(error: OSError) -> bool:
     """Returns whether the system refuses a file for a reason that the user can change, as in `REMEDIES`."""
     return error.errno in REMEDIES

@@ -41,6 +41,7 @@ def measure(
     *,
     pixel_size: float | None = None,
     class_names: Sequence[str] | None = None,
+    limits: np.ndarray | None = None,
 ) -> Table:
     """Measures every instance of an image.
 
@@ -67,6 +68,8 @@ def measure(
       segmentation: [H, W] segmentation of the image.
       pixel_size: side of a pixel, micrometres.
       class_names: K names, background first; adds the column class_name.
+      limits: [2, C] minimum and maximum of each channel, for the image is a window of a larger one; by default
+        those of the image.
 
     Returns:
       Columns of N values, in order of ids.
@@ -93,7 +96,8 @@ def measure(
     roundness = 4 * np.pi * table["area_px"] / np.maximum(perimeter, 1) ** 2
     table["form_factor"] = np.where(perimeter > 0, roundness, 1.0)
     for channel in range(image.shape[-1]):
-        values = _intensities(image[..., channel].astype(np.float64), labels, ids)
+        limit = None if limits is None else (float(limits[0][channel]), float(limits[1][channel]))
+        values = _intensities(image[..., channel].astype(np.float64), labels, ids, limit)
         table |= {f"{name}_{channel}": column for name, column in values.items()}
     boxes = segmentation.boxes
     table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == labels.shape[::-1]).any(1)
@@ -106,7 +110,9 @@ def measure(
     return table
 
 
-def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Table:
+def _intensities(
+    values: np.ndarray, labels: np.ndarray, ids: np.ndarray, limits: tuple[float, float] | None
+) -> Table:
     """Returns the `STATISTICS` of one channel [H, W] in each instance."""
     if not len(ids):
         return {name: np.zeros(0) for name in STATISTICS}
@@ -119,7 +125,7 @@ def _intensities(values: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Tab
         "median": ndimage.median(values, labels, ids),
         "gradient": ndimage.mean(slope, labels, ids),
     }
-    low, high = values.min(), values.max()
+    low, high = limits or (values.min(), values.max())
     grey = np.floor((values - low) / max(high - low, 1e-300) * (LEVELS - 1) + 0.5)
     pairs, contrast, homogeneity = (np.zeros(len(ids) + 1) for _ in range(3))
     for axis, first in ((1, labels[:, :-1]), (0, labels[:-1])):

@@ -97,7 +97,7 @@ def stored_pixel_size(path: str | File) -> float | None:
     return None
 
 
-def _unit(name: object) -> float | None:
+def micrometres(name: object) -> float | None:
     """Returns a unit in micrometres, None if it is unknown."""
     text = str(name).strip().lower()
     for sign in MICRO_SIGNS:
@@ -119,7 +119,7 @@ def _ome_sides(pixels: ElementTree.Element) -> tuple[float, float] | None:
     sides = []
     for axis in "XY":
         size = pixels.get(f"PhysicalSize{axis}")
-        unit = _unit(pixels.get(f"PhysicalSize{axis}Unit", "um"))
+        unit = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "um"))
         if size is None or unit is None:
             return None
         sides.append(float(size) * unit)
@@ -128,7 +128,7 @@ def _ome_sides(pixels: ElementTree.Element) -> tuple[float, float] | None:
 
 def _imagej(tiff: TiffFile) -> tuple[float, float] | None:
     """The unit of the description, unless tags state the resolution in another unit that is plausible."""
-    unit = _unit((tiff.imagej_metadata or {}).get("unit", ""))
+    unit = micrometres((tiff.imagej_metadata or {}).get("unit", ""))
     if unit is None:
         return None
     by_tags = _by_resolution(tiff, None)
@@ -139,7 +139,7 @@ def _imagej(tiff: TiffFile) -> tuple[float, float] | None:
 
 def _metaseries(tiff: TiffFile) -> tuple[float, float] | None:
     plane: dict[str, Any] = (tiff.metaseries_metadata or {}).get("PlaneInfo", {})
-    unit = _unit(plane.get("spatial-calibration-units"))
+    unit = micrometres(plane.get("spatial-calibration-units"))
     if not plane.get("spatial-calibration-state") or unit is None:
         return None
     across = plane["spatial-calibration-x"]
@@ -155,7 +155,7 @@ def _by_resolution(tiff: TiffFile, unit: float | None) -> tuple[float, float] | 
     """Returns the sides of a pixel by the resolution tags, in the unit of the tags if None."""
     tags = largest_series(tiff).keyframe.tags
     if unit is None:
-        unit = _unit(RESOLUTION_UNITS.get(tags.valueof("ResolutionUnit"), ""))
+        unit = micrometres(RESOLUTION_UNITS.get(tags.valueof("ResolutionUnit"), ""))
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
         return None
     (across, in_width), (down, in_height) = tags["XResolution"].value, tags["YResolution"].value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -109,6 +110,19 @@ def preprocess_image(
     low, high = percentiles
     normalised = percentile_normalise(normalise_stain(image, stain), low=low, high=high)
     return resize_image(normalised, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """`preprocess_image` with its settings, which are its attributes: image as read -> input of a network."""
+
+    scale: float = 1.0
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    stain: str | None = None
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Returns [h, w, C] float32 of an image [H, W, C]."""
+        return preprocess_image(image, scale=self.scale, percentiles=self.percentiles, stain=self.stain)
 
 
 def check_percentiles(percentiles: tuple[float, float]) -> None:

@@ -31,7 +31,7 @@ DARKEST = np.array([0.40, 0.13, 0.79], np.float32)
 SHIFT = 0.2
 
 
-def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
+def normalise_stain(image: np.ndarray, method: str | None, *, sample: np.ndarray | None = None) -> np.ndarray:
     """Normalises stain colours to a reference slide, to remove laboratory and scanner differences.
 
     Args:
@@ -39,6 +39,8 @@ def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
         to 1, else 2**n - 1 for the smallest n >= 8 that fits the brightest pixel.
       method: "macenko" matches stain colours and amounts, "reinhard" matches the colour distribution. None
         returns the image unchanged.
+      sample: [P, 3] of the same type, pixels of which the image is a window: the stains are those of the
+        sample. By default they are those of the image.
 
     Returns:
       [H, W, 3] float32 in [0, 1]; or the unchanged image if it is grey or does not have three channels.
@@ -52,15 +54,17 @@ def normalise_stain(image: np.ndarray, method: str | None) -> np.ndarray:
     choose(METHODS, "stain", method)
     if image.shape[-1] != 3:
         return image
-    light = image.astype(np.float32) / _full_scale(image)
+    known = image.reshape(-1, 3) if sample is None else sample
+    scale = _full_scale(known)
+    light = known.astype(np.float32) / scale
     if np.ptp(light, axis=-1).max() < GREY:
         return image
-    pixels = light.reshape(-1, 3)
+    pixels = light if sample is None else np.concatenate([light, image.reshape(-1, 3) / np.float32(scale)])
     # Padding to powers of two limits recompilation for images of many sizes.
     capacity = max(2 ** (len(pixels) - 1).bit_length(), 2**12)
     padded = np.pad(pixels, [(0, capacity - len(pixels)), (0, 0)])
-    changed = _compiled(method)(padded, np.arange(capacity) < len(pixels))
-    return np.asarray(changed)[: len(pixels)].reshape(image.shape)
+    changed = np.asarray(_compiled(method)(padded, np.arange(capacity) < len(known)))
+    return changed[: len(pixels)][-image.shape[0] * image.shape[1] :].reshape(image.shape)
 
 
 @functools.cache

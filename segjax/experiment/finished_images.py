@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from segjax.classical.measurements import Table
 from segjax.data.readers import unreadable
-from segjax.files import atomic_write, file_digest
+from segjax.files import atomic_write, content_digest
 from segjax.inference import coco
 from segjax.segmentation import Segmentation
 from segjax.settings import Count, NonNegativeInt, broken_rule
@@ -67,7 +67,7 @@ def input_digest(path: Path, method: str, reading: object) -> str:
       InputError: if the file cannot be read.
     """
     try:
-        content = file_digest(path)
+        content = content_digest(path)
     except OSError as error:
         raise unreadable(path, error) from error
     return hashlib.sha256(f"{content} {method} {reading}".encode()).hexdigest()
@@ -144,6 +144,10 @@ class FinishedImages:
                 return dict(stored)
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
+
+    def folder_of(self, key: str) -> Path:
+        """Returns the folder of the tiles of a large image."""
+        return self._path(key, ".tiles")
 
     def forget(self, key: str) -> None:
         """Marks an image as not finished, before its results are replaced."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,7 +18,7 @@ from segjax.classical import METHODS, ClassicalSegmenter, make_method
 from segjax.classical.classifier import load
 from segjax.classical.region_proposals import PROPOSALS
 from segjax.data.channels import match_channels
-from segjax.data.preprocess import preprocess_image
+from segjax.data.preprocess import Preprocessing
 from segjax.errors import InputError, choose
 from segjax.experiment.decoder_fit import fitted_task, free_settings
 from segjax.experiment.pretrained import open_pretrained
@@ -247,9 +246,9 @@ def small_tile(config: ConfigDict) -> str | None:
     )
 
 
-def make_preprocessing(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
+def make_preprocessing(config: ConfigDict) -> Preprocessing:
     """Returns `image as read -> input of the network`."""
-    return functools.partial(preprocess_image, **preprocessing_settings(config))
+    return Preprocessing(**preprocessing_settings(config))
 
 
 def make_proposer(config: ConfigDict) -> Proposer | None:

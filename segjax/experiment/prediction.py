@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import math
+import threading
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,9 @@ from segjax.experiment.prediction_inputs import (
     find_inputs,
     frame_numbers,
     number_of,
+    with_flags,
 )
+from segjax.experiment.prediction_large import Request, formats_of, is_large, predict_large
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import printable
@@ -163,12 +166,15 @@ class Prediction:
             self.inputs.name(folder): reason for folder, reason in self.inputs.unreadable.items()
         }
         self._repeated = 0
+        self._large = threading.Lock()
+        self._is_stopped: Callable[[], bool] = lambda: False
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
         # An exception in the middle of an image could be swallowed, and would count as its failure.
         with interruption() as asked:
             asked.arm()
+            self._is_stopped = lambda: asked.number is not None
             try:
                 for path, outcome in self._outcomes(asked):
                     name = self.inputs.name(path)
@@ -264,7 +270,9 @@ class Prediction:
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None
-        missing = self._missing(key, before)
+        if is_large(path, self.reading.view, self.reading.opening):
+            return self._one_large(key, path, digest, before)
+        missing = self._missing(key, before, self.exports.formats)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
         self._check_overwritten(key, missing)
@@ -290,12 +298,42 @@ class Prediction:
         self._finished.write(key, finished)
         return Outcome(finished)
 
-    def _missing(self, key: str, before: Finished | None) -> tuple[str, ...]:
+    def _one_large(self, key: str, path: Path, digest: str, before: Finished | None) -> Outcome:
+        """Segments an image in parts; one at a time, so that memory is bounded."""
+        exports = formats_of(self.exports, str(path))
+        missing = self._missing(key, before, exports.formats)
+        if before is not None and not missing:
+            return Outcome(before, is_repeated=True)
+        self._check_overwritten(key, missing)
+        request = Request(
+            self.selected,
+            path,
+            self.inputs.name(path),
+            dataclasses.replace(exports, formats=missing),
+            self.reading.view,
+            self.reading.channels,
+            self.reading.opening,
+        )
+        folder = self._finished.folder_of(key)
+        try:
+            with self._large:
+                result = predict_large(request, self.out / key, folder, digest, is_stopped=self._is_stopped)
+        except InputError as error:
+            raise with_flags(error) from error
+        if result.failed:
+            raise InputError(f"{path}: {result.failed}")
+        written = {name: exports.settings(name, 0) for name in missing}
+        done = {} if before is None else before.exports
+        finished = Finished(digest, result.instances, result.shape, None, {**done, **written}, None)
+        self._finished.write(key, finished)
+        return Outcome(finished)
+
+    def _missing(self, key: str, before: Finished | None, formats: Sequence[str]) -> tuple[str, ...]:
         """Returns the formats of which a file is missing, or was written with other settings."""
         stem, frame = self.out / key, self._frames[key]
 
         missing = []
-        for name in self.exports.formats:
+        for name in formats:
             # Of all formats, so that a name that is too long for one file leaves no other.
             exist = [path.exists() for path in self.exports.paths(name, stem, frame)]
             written = None if before is None else before.exports.get(name)

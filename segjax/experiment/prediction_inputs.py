@@ -6,16 +6,18 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segjax.data.channels import match_channels, select_channels
 from segjax.data.readers import SUFFIXES, read_image
+from segjax.data.readers.lazy import LAZY_SUFFIXES, is_lazy_only
 from segjax.datasets.formats import annotations_among
 from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
 from segjax.experiment.prediction_tables import COMMON
+from segjax.experiment.prediction_view import View
 from segjax.experiment.prepare_inputs import written_by_prepare
 from segjax.files import CHUNKED, printable, walk
 from segjax.inference.exports.marks import BY_STEM, is_result, result_path
@@ -32,26 +34,39 @@ class Reading:
       channels: the channels to use, in this order; all if empty.
       channel_axis: axis of the channels in a stack that does not name its axes, see `read_image`.
       planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
+      view: what of an image is segmented.
     """
 
     channels: tuple[int, ...] = ()
     channel_axis: int | None = None
     planes: tuple[tuple[str, int], ...] = ()
+    view: View = View()
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """The arguments of `read_image` and `open_lazily`."""
+        return {"channel_axis": self.channel_axis, "planes": dict(self.planes)}
 
     def read(self, path: Path, channels: int | None) -> np.ndarray:
         """Returns the image [H, W, C], with C = `channels` if that is not None, see `match_channels`."""
         try:
-            image = read_image(path, channel_axis=self.channel_axis, planes=dict(self.planes))
+            image = read_image(path, **self.opening)
         except InputError as error:
-            if error.kind != "unclear_axes":
-                raise
-            raise InputError(
-                f"{error} (--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels,"
-                " --frames tracks cells over the images of a stack, --stack makes cells in 3-D)"
-            ) from error
+            raise with_flags(error) from error
         if self.channels:
             image = select_channels(image, self.channels, name=str(path))
         return match_channels(image, channels, name=str(path))
+
+
+def with_flags(error: InputError) -> InputError:
+    """Adds the flags that choose a plane to the error of a stack."""
+    if error.kind != "unclear_axes":
+        return error
+    flags = (
+        "(--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels, --frames tracks"
+        " cells over the images of a stack, --stack makes cells in 3-D)"
+    )
+    return InputError(f"{error} {flags}", kind=error.kind)
 
 
 class Inputs(NamedTuple):
@@ -86,7 +101,7 @@ def find_inputs(images: Path, out: Path) -> Inputs:
     Raises:
       InputError: if there is no image, or two images would have the same results.
     """
-    if images.is_file():
+    if images.is_file() or (images.is_dir() and is_lazy_only(images)):
         if is_result(images):
             raise InputError(f"--images={images} is a result of segjax predict: give the image itself")
         return Inputs(images.parent, {images.stem: images}, Counter(), {})
@@ -101,7 +116,7 @@ def find_inputs(images: Path, out: Path) -> Inputs:
         unreadable[Path(error.filename)] = f"{error.filename} cannot be read ({error.strerror})"
 
     files = sorted(path for path in walk(images, note) if not path.is_dir() or path.suffix.lower() in CHUNKED)
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in files if path.suffix.lower() in (*SUFFIXES, *LAZY_SUFFIXES)]
     written = {
         absolute(result_path(pattern, out / picture.relative_to(images).with_suffix("")))
         for picture in pictures

@@ -46,9 +46,12 @@ def write_tables(
         write_json(out / PREDICTIONS, coco.data_set(images, class_names or default_names(highest)))
     if "csv" in formats:
         tables = [
-            {"image": np.full(image.instances, name)} | (image.table or {}) for name, image in done.items()
+            {"image": np.full(image.instances, name)} | image.table
+            for name, image in done.items()
+            # A large image has a table of its own only.
+            if image.table is not None
         ]
-        for name in TABLES:
+        for name in TABLES if tables or not done else ():
             write_table(tables, out / name)
     write_failed(out, failed)
 

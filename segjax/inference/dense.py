@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,7 +16,7 @@ from segjax.data.preprocess import DIAMETER_SCALES, resize_image
 from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tiling import Windows, predict_tiled
-from segjax.models.margin import receptive_margin
+from segjax.models.margin import Margin, receptive_margin
 from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import typical_diameter
@@ -79,6 +80,14 @@ class DensePredictor:
         """
         return self._predict_at_scale(image)[0]
 
+    def segment_prepared(self, prepared: np.ndarray) -> Segmentation:
+        """Segments an input of the network [h, w, C] at its resolution."""
+        return self.task.segment(self._maps(prepared))
+
+    def predict_windows(self, windows: np.ndarray) -> Outputs:
+        """Returns the maps [B, S, S, ...] of inputs of the network [B, S, S, C], on the default device."""
+        return self._predict(self._replicas.here(self.params), windows)
+
     def _predict_at_scale(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], Segmentation | None]:
         """Returns the maps of an image, and their segmentation if the estimate of the scale needed it."""
         prepared, trained = self.prepare(image), self.config.trained_diameter
@@ -98,20 +107,26 @@ class DensePredictor:
         return maps, None
 
     def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        windows = self._choose_windows(prepared)
-        params = self._replicas.here(self.params)
-        return predict_tiled(lambda images: self._predict(params, images), prepared, windows)
+        predict = functools.partial(DensePredictor.predict_windows, self)
+        return predict_tiled(predict, prepared, self._choose_windows(prepared))
 
     def _choose_windows(self, prepared: np.ndarray) -> Windows:
         """Returns the windows for an image; computes the margin when an image first needs several."""
         if max(prepared.shape[:2]) <= self._single.largest:
             return self._single
         if self._several is None:
-            config, stride, channels = self.config, self.task.stride, prepared.shape[2]
-            margin = receptive_margin(self.task.predict, self.params, stride=stride, channels=channels)
+            config, stride = self.config, self.task.stride
+            margin = self._receptive_margin(prepared.shape[2])
             patch = 0 if margin.exact else -(-config.trained_patch // stride) * stride
             self._several = Windows(max(config.tile, patch), config.overlap, margin.pixels, stride)
         return self._several
+
+    def margin(self, channels: int) -> int:
+        """Returns the margin of the network in its pixels, see `receptive_margin`."""
+        return self._receptive_margin(channels).pixels
+
+    def _receptive_margin(self, channels: int) -> Margin:
+        return receptive_margin(self.task.predict, self.params, stride=self.task.stride, channels=channels)
 
 
 @dataclasses.dataclass(eq=False)
@@ -122,6 +137,16 @@ class EnsemblePredictor(DensePredictor):
     """
 
     others: tuple[DensePredictor, ...] = ()
+
+    def predict_windows(self, windows: np.ndarray) -> Outputs:
+        """Returns the mean maps [B, S, S, ...] of inputs of the networks [B, S, S, C]."""
+        members = [super().predict_windows(windows)]
+        members += [other.predict_windows(windows) for other in self.others]
+        return {name: sum(maps[name] for maps in members) / len(members) for name in members[0]}
+
+    def margin(self, channels: int) -> int:
+        """Returns the largest margin of the networks."""
+        return max([super().margin(channels), *(other.margin(channels) for other in self.others)])
 
     def _maps(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
         means = super()._maps(prepared)

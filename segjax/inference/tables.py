@@ -37,7 +37,7 @@ def write_table(tables: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
     # Arrow opens only files whose path is UTF-8.
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         if path.suffix == ".csv":
-            csv.write_csv(_without_formulas(table), file)
+            csv.write_csv(without_formulas(table), file)
         else:
             parquet.write_table(with_units(table), file)
 
@@ -47,7 +47,8 @@ def with_units(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(map(_with_unit, table.schema)))
 
 
-def _without_formulas(table: pa.Table) -> pa.Table:
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Returns a table whose texts spreadsheets do not take for formulas."""
     for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             cells = [cell and spreadsheet_text(cell) for cell in table[field.name].to_pylist()]

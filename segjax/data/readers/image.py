@@ -63,15 +63,11 @@ def read_image(
     path = Path(path) if isinstance(path, str) else path
     request = Request(channel_axis, planes, max_pixels)
     try:
-        pixels = _native(_read(path, request))
+        pixels = as_native(_read(path, request), str(path))
     except InputError:
         raise
     except Exception as error:
         raise unreadable(path, error) from error
-    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
-        raise InputError(
-            f"{path} holds NaN or infinite pixels; replace them before using the image", kind="not_finite"
-        )
     return pixels
 
 
@@ -167,6 +163,24 @@ def _read(path: File, request: Request) -> np.ndarray:
     if suffix not in SUFFIXES:
         raise InputError(f"{path} is of an unknown type; files end in {', '.join(SUFFIXES)}")
     return read_tiff(path, request) if suffix in TIFF_SUFFIXES else read_picture(path, request)
+
+
+def as_native(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Converts pixels of any real type to uint8, uint16 or float32.
+
+    Args:
+      pixels: [H, W, C].
+      name: the file, for the error.
+
+    Raises:
+      InputError: if a pixel is NaN or infinite.
+    """
+    native = _native(pixels)
+    if native.dtype == np.float32 and not np.isfinite(native).all():
+        raise InputError(
+            f"{name} holds NaN or infinite pixels; replace them before using the image", kind="not_finite"
+        )
+    return native
 
 
 def _native(pixels: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def read_tiff(path: File, request: Request) -> np.ndarray:
         alpha = layout.samples and len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
         if alpha and not request.as_labels:
             pixels = pixels[..., :-1]
-        pixels = _as_shown(path, pixels, tiff, page, request.as_labels)
+        pixels = as_shown(path, pixels, tiff, page, request.as_labels)
         return upright(pixels, page.tags.valueof(ORIENTATION))
 
 
@@ -137,15 +137,10 @@ def _read_pages(
     selection: tuple[int | slice, ...],
 ) -> np.ndarray:
     """Reads the pages of a selection of the stored array, and checks that they are complete."""
-    page, num_pages = series.keyframe, len(series.pages)
-    # The number of axes along which pages are stacked.
-    stacked = next(
-        (axis for axis in range(len(stored) + 1) if math.prod(stored[:axis]) == num_pages), len(stored)
-    )
-    if math.prod(stored[:stacked]) != num_pages:
-        stacked, num_pages = 0, 1
+    page = series.keyframe
+    stacked, num_pages = stacked_axes(stored, len(series.pages))
     numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
-    _check_data(path, page, [series.pages[number] for number in numbers.flat] if stacked else series.pages)
+    check_data(path, page, [series.pages[number] for number in numbers.flat] if stacked else series.pages)
     item_size = 1 if page.dtype is None else page.dtype.itemsize
     check_memory(path, numbers.size * math.prod(stored[stacked:]) * item_size)
     key = None if numbers.size == num_pages else numbers.ravel().tolist()
@@ -154,7 +149,19 @@ def _read_pages(
     return pixels.reshape(numbers.shape + stored[stacked:])[within]
 
 
-def _check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame | None]) -> None:
+def stacked_axes(stored: tuple[int, ...], num_pages: int) -> tuple[int, int]:
+    """Returns along how many axes of the stored array pages are stacked, and how many pages that are.
+
+    >>> stacked_axes((3, 64, 48), 3), stacked_axes((64, 48), 1)
+    ((1, 3), (0, 1))
+    """
+    for axis in range(len(stored) + 1):
+        if math.prod(stored[:axis]) == num_pages:
+            return axis, num_pages
+    return 0, 1
+
+
+def check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame | None]) -> None:
     """Refuses pages that declare more pixels than they store: tifffile would read them as zeros."""
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     row = math.ceil(page.imagewidth * page.samplesperpixel // planes * page.bitspersample / 8)
@@ -168,7 +175,7 @@ def _check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame
             raise fewer_pixels(path, page.imagelength, page.imagewidth)
 
 
-def _as_shown(path: File, pixels: np.ndarray, tiff: TiffFile, page: TiffPage, as_labels: bool) -> np.ndarray:
+def as_shown(path: File, pixels: np.ndarray, tiff: TiffFile, page: TiffPage, as_labels: bool) -> np.ndarray:
     """Converts values that are no brightness: palettes, ink, and 0 for white.
 
     Lookup tables of ImageJ from dark to bright, and its inverted ones, only change what is shown. The ids of

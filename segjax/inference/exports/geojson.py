@@ -19,31 +19,38 @@ def write_geojson(cells: Cells, path: Path) -> None:
     with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:
         file.write(f'{{"type":"FeatureCollection","software":"{SOFTWARE}","features":[')
         for index, polygons in enumerate(cells.outlines):
-            feature = {
-                "type": "Feature",
-                "id": str(uuid.uuid5(image_id, str(index + 1))),
-                "geometry": _geometry(polygons),
-                "properties": _properties(cells, index),
-            }
+            colour = cells.colour_of(int(cells.segmentation.classes[index]))
+            content = feature(
+                str(uuid.uuid5(image_id, str(index + 1))),
+                polygons,
+                _measurements(cells, index),
+                {"name": cells.class_of(index), "color": list(colour)},
+            )
             file.write(",\n" if index else "\n")
-            file.write(json.dumps(feature, separators=(",", ":")))
+            file.write(json.dumps(content, separators=(",", ":")))
         file.write("\n]}\n")
 
 
-def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
+def feature(
+    identifier: str, polygons: list[Polygon], measurements: dict[str, Any], classification: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns a cell as a feature of GeoJSON, with closed rings."""
     rings = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon] for polygon in polygons]
-    if len(rings) == 1:
-        return {"type": "Polygon", "coordinates": rings[0]}
-    return {"type": "MultiPolygon", "coordinates": rings}
+    single = {"type": "Polygon", "coordinates": rings[0]}
+    return {
+        "type": "Feature",
+        "id": identifier,
+        "geometry": single if len(rings) == 1 else {"type": "MultiPolygon", "coordinates": rings},
+        "properties": {
+            "objectType": "detection",
+            "classification": classification,
+            "measurements": measurements,
+        },
+    }
 
 
-def _properties(cells: Cells, index: int) -> dict[str, Any]:
+def _measurements(cells: Cells, index: int) -> dict[str, Any]:
     measurements = {"label": index + 1, "score": round(float(cells.segmentation.scores[index]), 6)}
     if cells.cell_uncertainty is not None:
         measurements["uncertainty"] = round(float(cells.cell_uncertainty[index]), 6)
-    colour = cells.colour_of(int(cells.segmentation.classes[index]))
-    return {
-        "objectType": "detection",
-        "classification": {"name": cells.class_of(index), "color": list(colour)},
-        "measurements": measurements,
-    }
+    return measurements

@@ -21,19 +21,25 @@ POLYGON, MULTI_POLYGON = struct.pack("<BI", 1, 3), struct.pack("<BI", 1, 6)
 
 def write_geoparquet(cells: Cells, path: Path) -> None:
     """Writes a row for each cell: the columns of its measurements, and `geometry` in pixels as WKB."""
-    outlines = [_well_known_binary(polygons) for polygons in cells.outlines]
+    outlines = [well_known_binary(polygons) for polygons in cells.outlines]
     columns = {name: pa.array(values) for name, values in cells.table.items()}
     table = with_units(pa.table({**columns, "geometry": pa.array(outlines, pa.binary())}))
-    # Without a coordinate reference system: pixels are no positions on the earth.
-    column = {"encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"], "crs": None}
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    table = table.replace_schema_metadata({"geo": json.dumps(geo), "software": SOFTWARE})
+    table = table.replace_schema_metadata(geo_metadata())
     # Arrow opens only files whose path is UTF-8.
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         parquet.write_table(table, file)
 
 
-def _well_known_binary(polygons: list[Polygon]) -> bytes:
+def geo_metadata() -> dict[str, str]:
+    """Returns the metadata of a table with the column `geometry`."""
+    # Without a coordinate reference system: pixels are no positions on the earth.
+    column = {"encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"], "crs": None}
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    return {"geo": json.dumps(geo), "software": SOFTWARE}
+
+
+def well_known_binary(polygons: list[Polygon]) -> bytes:
+    """Returns the polygons of a cell as well-known binary."""
     parts = [_part(polygon) for polygon in polygons]
     if len(parts) == 1:
         return parts[0]

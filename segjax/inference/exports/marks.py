@@ -22,13 +22,13 @@ LABELS, CLASSES, OVERLAY = "{stem}_labels.tif", "{stem}_classes.tif", "{stem}_ov
 UNCERTAINTY, TABLE = "{stem}_uncertainty.tif", "{stem}_measurements.csv"
 OME_TIFF, OME_ZARR = "{stem}_cells.ome.tif", "{stem}_cells.ome.zarr"
 GEOJSON, ROIS, PARQUET = "{stem}_cells.geojson", "{stem}_rois.zip", "{stem}_cells.parquet"
-SVG, CUTOUTS = "{stem}_overlay.svg", "{stem}_cutouts.zip"
+SVG, CUTOUTS, TISSUE = "{stem}_overlay.svg", "{stem}_cutouts.zip", "{stem}_tissue.png"
 # The folder and the name that the Cell Tracking Challenge asks for.
 FRAMES = "01_RES"
 FRAME = FRAMES + "/mask{frame:03}.tif"
 BY_STEM = (
     *(LABELS, CLASSES, OVERLAY, UNCERTAINTY, TABLE),
-    *(OME_TIFF, OME_ZARR, GEOJSON, ROIS, PARQUET, SVG, CUTOUTS),
+    *(OME_TIFF, OME_ZARR, GEOJSON, ROIS, PARQUET, SVG, CUTOUTS, TISSUE),
 )
 ENDINGS = tuple(pattern.removeprefix("{stem}") for pattern in BY_STEM)
 # Ids of files and cells are made of it and of the name of the image: equal in every run.

@@ -27,21 +27,26 @@ def write_ome_tiff(cells: Cells, path: Path) -> None:
     """Writes a tiled OME-TIFF of two channels, the id and the class of each pixel."""
     labels = label_image(cells.segmentation)
     levels = _levels(np.stack([labels, class_image(cells.segmentation).astype(labels.dtype)]))
-    size: dict[str, Any] = {}
-    if cells.pixel_size is not None:
-        for axis in "XY":
-            size |= {f"PhysicalSize{axis}": cells.pixel_size, f"PhysicalSize{axis}Unit": "µm"}
-    about = {
-        "axes": "CYX",
-        "Channel": {"Name": ["cells", "classes"]},
-        "UUID": str(uuid.uuid5(NAMESPACE, cells.name)),
-        **size,
-    }
+    about = about_labels(cells.name, cells.pixel_size)
     options: dict[str, Any] = {"tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack"}
     with atomic_write(path) as tmp_path, tifffile.TiffWriter(tmp_path, ome=True, bigtiff=True) as tiff:
         tiff.write(levels[0], subifds=len(levels) - 1, metadata=about, software=SOFTWARE, **options)
         for level in levels[1:]:
             tiff.write(level, subfiletype=1, **options)
+
+
+def about_labels(name: str, pixel_size: float | None) -> dict[str, Any]:
+    """Returns the metadata of an OME-TIFF of two channels, the id and the class of each pixel."""
+    size: dict[str, Any] = {}
+    if pixel_size is not None:
+        for axis in "XY":
+            size |= {f"PhysicalSize{axis}": pixel_size, f"PhysicalSize{axis}Unit": "µm"}
+    return {
+        "axes": "CYX",
+        "Channel": {"Name": ["cells", "classes"]},
+        "UUID": str(uuid.uuid5(NAMESPACE, name)),
+        **size,
+    }
 
 
 def write_ome_zarr(cells: Cells, path: Path) -> None:

@@ -1,0 +1,37 @@
+"""A level with the channels that a method expects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.data.channels import match_channels, select_channels
+from segjax.data.readers.image import as_native
+from segjax.data.readers.lazy.pyramid import Level
+
+
+class Matched:
+    """The channels of a level that a method takes, see `Level`; its types are those of `read_image`.
+
+    Args:
+      level: the level.
+      selected: the channels to use, in this order; all if empty.
+      channels: their number, None for any; see `match_channels`.
+      name: the image, for errors.
+    """
+
+    def __init__(self, level: Level, selected: Sequence[int], channels: int | None, name: str) -> None:
+        self._level, self._selected, self._channels, self._name = level, selected, channels, name
+        # Wider integers become uint16 only where they fit, so that their windows are float32.
+        is_native = level.dtype.kind == "b" or level.dtype in (np.uint8, np.uint16)
+        stored = as_native(level.read(0, 0, 1, 1), name).dtype
+        self.dtype = stored if is_native else np.dtype(np.float32)
+        self.shape = (*level.shape[:2], self.read(0, 0, 1, 1).shape[2])
+
+    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Returns a window, see `Level`."""
+        pixels = as_native(self._level.read(top, left, height, width), self._name)
+        if self._selected:
+            pixels = select_channels(pixels, self._selected, name=self._name)
+        return match_channels(pixels, self._channels, name=self._name).astype(self.dtype, copy=False)

@@ -1,0 +1,105 @@
+"""OME-Zarr of Zarr 2 and 3, read chunk by chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.pixel_size import micrometres
+from segjax.data.readers.axes import find_layout
+from segjax.data.readers.lazy.pyramid import Pyramid, check_window, consistent_levels, damaged
+from segjax.data.readers.limits import Request
+from segjax.errors import InputError
+
+
+def open_zarr_pyramid(path: Path, request: Request) -> Pyramid:
+    """Opens the first image of an OME-Zarr.
+
+    Raises:
+      InputError: if the library zarr is not installed, the folder is no OME-Zarr, or its axes are not clear.
+    """
+    try:
+        import zarr
+    except ImportError:
+        raise InputError(f'{path}: pip install "segjax[slides]" reads OME-Zarr') from None
+    try:
+        group: Any = zarr.open_group(path, mode="r")
+        about: Mapping[str, Any] = {**group.attrs}
+        scales = about.get("ome", about)["multiscales"][0]
+        # Axes have names since version 0.4; before, there were five.
+        axes = "".join(
+            axis["name"] if isinstance(axis, dict) else axis for axis in scales.get("axes", "tczyx")
+        )
+        arrays = [group[one["path"]] for one in scales["datasets"]]
+        levels = [ZarrLevel(path, array, axes.upper(), request) for array in arrays]
+        return Pyramid(path, consistent_levels(path, levels), _pixel_size(scales), lambda: None)
+    except InputError:
+        raise
+    except Exception as error:  # zarr raises many types
+        raise InputError(
+            f"{path} is no image in OME-Zarr ({error}): give the folder that has multiscales in its metadata"
+        ) from error
+
+
+class ZarrLevel:
+    """A level of an OME-Zarr, see `Level`.
+
+    Args:
+      path: the folder of the OME-Zarr.
+      array: the array of Zarr.
+      axes: a letter for each axis.
+      request: the plane, and the axis of the channels.
+    """
+
+    def __init__(self, path: Path, array: Any, axes: str, request: Request) -> None:
+        self._path, self._array = path, array
+        pairs = [
+            (axis, size) for axis, size in zip(axes, array.shape, strict=True) if axis in "YX" or size > 1
+        ]
+        names, stored = "".join(axis for axis, _ in pairs), tuple(size for _, size in pairs)
+        layout = find_layout(path, names, stored, request)
+        self._order = layout.order
+        chosen = iter(layout.selection or (slice(None),) * len(stored))
+        # Axes of length 1 were left out.
+        self._selection = [
+            next(chosen) if axis in "YX" or size > 1 else 0
+            for axis, size in zip(axes, array.shape, strict=True)
+        ]
+        self._rows, self._columns = axes.index("Y"), axes.index("X")
+        lengths = dict(pairs)
+        self.shape = (lengths["Y"], lengths["X"], 0)
+        pixel = self.read(0, 0, 1, 1)
+        self.shape, self.dtype = (*self.shape[:2], pixel.shape[2]), pixel.dtype
+
+    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Returns a window, see `Level`."""
+        check_window(self, top, left, height, width)
+        selection = list(self._selection)
+        selection[self._rows] = slice(top, top + height)
+        selection[self._columns] = slice(left, left + width)
+        try:
+            pixels = np.asarray(self._array[tuple(selection)])
+        except Exception as error:  # codecs raise many types
+            raise damaged(self._path, top, left, error) from error
+        return pixels.transpose(self._order) if len(self._order) == 3 else pixels[..., None]
+
+
+def _pixel_size(scales: Mapping[str, Any]) -> float | None:
+    """Returns micrometres, None if they are not stated or pixels are not square."""
+    axes, sides = scales.get("axes", ()), []
+    transformations = [
+        *scales["datasets"][0].get("coordinateTransformations", ()),
+        *scales.get("coordinateTransformations", ()),
+    ]
+    for number, axis in enumerate(axes):
+        if isinstance(axis, dict) and axis["name"] in ("y", "x"):
+            unit = micrometres(axis.get("unit"))
+            factors = [one["scale"][number] for one in transformations if one.get("type") == "scale"]
+            if unit is None or not factors:
+                return None
+            sides.append(unit * math.prod(factors))
+    return sides[0] if len(sides) == 2 and math.isclose(*sides, rel_tol=0.01) else None

@@ -1,0 +1,250 @@
+"""Segments one image that is read and written in parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from skimage.segmentation import find_boundaries
+
+from segjax.data.preprocess import Preprocessing
+from segjax.data.readers import TIFF_SUFFIXES
+from segjax.data.readers.lazy import Pyramid, is_lazy_only, open_lazily
+from segjax.errors import InputError
+from segjax.experiment.export_formats import STANDARD, Exports
+from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.prediction_tables import default_names
+from segjax.experiment.prediction_view import TISSUE, View, Viewed, open_view, region_file
+from segjax.inference.dense import DensePredictor
+from segjax.inference.exports import marks
+from segjax.inference.exports.pictures import write_picture
+from segjax.inference.large import files
+from segjax.inference.large.cells import LargeCells, Measuring
+from segjax.inference.large.composition import Composition
+from segjax.inference.large.grid import Grid, Tile
+from segjax.inference.large.intensities import Intensities, measure_intensities
+from segjax.inference.large.methods import DenseTiles, PlainTiles, Scale, TileMethod
+from segjax.inference.large.pipeline import segment_tiles
+from segjax.inference.large.regions import (
+    Region,
+    find_tissue,
+    parse_rectangle,
+    read_polygons,
+    scaled,
+)
+from segjax.inference.large.scale import measure_scale
+from segjax.inference.large.stitching import stitch
+from segjax.inference.large.store import TileStore
+from segjax.report.overlays import colour_of, to_display_rgb
+
+# Images of more pixels are segmented in parts.
+MAX_PIXELS = 2**25
+# Side of the boxes of which intensities are measured.
+MEASURED_BOX = 2048
+# Formats that are written in parts, and those that replace the standard ones.
+WRITERS = {
+    "ome-tiff": files.write_labels,
+    "csv": files.write_csv,
+    "parquet": files.write_parquet,
+    "geojson": files.write_geojson,
+}
+LARGE_STANDARD = ("ome-tiff", "csv")
+MEASURED = ("csv", "parquet")
+# Changes whenever equal settings give other tiles.
+VERSION = 1
+# Number of windows that a GPU predicts together.
+GPU_BATCH = 4
+# Number of failed tiles that a message names.
+NAMED = 3
+
+
+class Request(NamedTuple):
+    """An image that is segmented in parts.
+
+    Attributes:
+      selected: the method.
+      path: the file, or the folder of an OME-Zarr.
+      name: its name in results.
+      exports: the formats, see `formats_of`.
+      view: what of it is segmented.
+      channels: the channels to use, all if empty.
+      opening: arguments of `open_lazily`.
+    """
+
+    selected: OpenedMethod
+    path: Path
+    name: str
+    exports: Exports
+    view: View
+    channels: tuple[int, ...]
+    opening: dict[str, Any]
+
+
+class LargeResult(NamedTuple):
+    """What was made of an image.
+
+    Attributes:
+      instances: number of cells.
+      shape: `(H, W)` of the image that was segmented.
+      failed: one sentence that names the tiles that failed, None if none did.
+    """
+
+    instances: int
+    shape: tuple[int, int]
+    failed: str | None
+
+
+def is_large(path: Path, view: View, opening: dict[str, Any]) -> bool:
+    """Returns whether an image is segmented in parts: if it has too many pixels, or a view is asked for."""
+    if view.is_asked or is_lazy_only(path):
+        return True
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        pyramid = open_lazily(path, **opening)
+    except InputError:
+        return False
+    pyramid.close()
+    return pyramid.shape[0] * pyramid.shape[1] > MAX_PIXELS
+
+
+def formats_of(exports: Exports, name: str) -> Exports:
+    """Returns the formats that are written for an image in parts.
+
+    Raises:
+      InputError: if another format than the standard ones is asked for.
+    """
+    if exports.formats == STANDARD:
+        return dataclasses.replace(exports, formats=LARGE_STANDARD)
+    if others := [one for one in exports.formats if one not in WRITERS]:
+        raise InputError(
+            f"{name} is segmented in parts, for which --export={others[0]} is not written: choose among"
+            f" {', '.join(WRITERS)}"
+        )
+    return exports
+
+
+def predict_large(
+    request: Request, stem: Path, folder: Path, digest: str, *, is_stopped: Callable[[], bool]
+) -> LargeResult:
+    """Segments an image and writes its formats; goes on where an earlier run was stopped.
+
+    Args:
+      request: the image.
+      stem: path of the results, without their endings.
+      folder: where finished tiles are stored.
+      digest: of everything that determines the result.
+      is_stopped: asked between tiles.
+
+    Raises:
+      InputError: if the image, its region or its resolution cannot be used.
+      KeyboardInterrupt: if `is_stopped`.
+      OSError: if a tile or a file cannot be written.
+    """
+    pyramid = open_lazily(request.path, **request.opening)
+    try:
+        viewed = open_view(
+            pyramid,
+            request.view,
+            pixel_size=request.exports.pixel_size,
+            selected=request.channels,
+            channels=request.selected.channels,
+        )
+        height, width = viewed.level.shape[:2]
+        logging.warning("%s: %d x %d pixels are segmented in tiles", request.path, height, width)
+        region, tissue = _region(request.view, pyramid, viewed)
+        store = TileStore(folder)
+        about = {"digest": digest, "version": VERSION}
+        remembered = store.open(about)
+        method, limits = _method(request.selected, viewed, region, remembered)
+        store.remember(about, remembered)
+        tiles = [tile for tile in method.grid.tiles() if region is None or region.meets(tile.core)]
+        names = request.selected.class_names or default_names(1)
+        measuring = Measuring(viewed.level, limits, names, viewed.pixel_size)
+        failed = segment_tiles(
+            method,
+            tiles,
+            store,
+            measure=measuring if set(MEASURED) & set(request.exports.formats) else None,
+            batch=1 if jax.default_backend() == "cpu" else GPU_BATCH,
+            is_stopped=is_stopped,
+        )
+        contains = None if region is None else lambda points: region.contains(points + 0.5)
+        stitched = stitch(method.grid, tiles, store.read, min_fraction=method.min_fraction, contains=contains)
+        composition = Composition(method.grid, tiles, store, stitched)
+        cells = LargeCells(
+            request.name, composition, measuring, colour_of, viewed.to_file, request.exports.radius
+        )
+        for name in request.exports.formats:
+            for path in request.exports.paths(name, stem, 0):
+                WRITERS[name](cells, path)
+        if tissue is not None:
+            write_picture(tissue, marks.result_path(marks.TISSUE, stem))
+        return LargeResult(stitched.num_cells, (height, width), _describe(failed, len(tiles)))
+    finally:
+        pyramid.close()
+
+
+def _region(view: View, pyramid: Pyramid, viewed: Viewed) -> tuple[Region | None, np.ndarray | None]:
+    """Returns the region in pixels of the view, and a picture with its outline if it is tissue."""
+    full, shape = pyramid.shape[:2], viewed.level.shape[:2]
+    if not view.region:
+        return None, None
+    if view.region == TISSUE:
+        mask, picture = find_tissue(pyramid.levels, shape)
+        shown = to_display_rgb(picture)
+        shown[find_boundaries(mask.mask)] = (255, 0, 0)
+        return mask, shown
+    file = region_file(view)
+    region = parse_rectangle(view.region, full) if file is None else read_polygons(file, full)
+    if region is None:
+        raise InputError(f"--region={view.region} is no rectangle x,y,width,height in numbers of pixels")
+    return scaled(region, 1 / viewed.to_file), None
+
+
+def _method(
+    selected: OpenedMethod, viewed: Viewed, region: Region | None, remembered: dict[str, Any]
+) -> tuple[TileMethod, np.ndarray]:
+    """Returns the method for tiles, and [2, C] limits of the intensities.
+
+    What is measured is added to `remembered`, or taken from it.
+    """
+    level, method = viewed.level, selected.method
+    boxes = [tile.core for tile in Grid(level.shape[:2], MEASURED_BOX, 0).tiles()]
+    boxes = [box for box in boxes if region is None or region.meets(box)]
+    is_dense = isinstance(method, DensePredictor) and isinstance(method.prepare, Preprocessing)
+    settings = method.prepare if is_dense else Preprocessing()
+    if "intensities" in remembered and settings.stain is None:
+        intensities = Intensities(*map(np.array, remembered["intensities"]))
+    else:
+        intensities = measure_intensities(level, boxes, settings)
+        four = (intensities.bottom, intensities.top, intensities.lowest, intensities.highest)
+        remembered["intensities"] = [values.tolist() for values in four]
+    limits = np.stack([intensities.lowest, intensities.highest])
+    if not is_dense:
+        logging.warning("each tile of %d pixels is segmented as an image of its own", PlainTiles.side)
+        return PlainTiles(method, level), limits
+    if "scale" not in remembered:
+        scale = measure_scale(method, level, intensities, boxes)
+        remembered["scale"] = dataclasses.asdict(scale)
+    return DenseTiles(method, level, intensities, Scale(**remembered["scale"])), limits
+
+
+def _describe(failed: dict[Tile, str], count: int) -> str | None:
+    """Returns one sentence that names the tiles that failed."""
+    if not failed:
+        return None
+    reasons = [
+        f"rows {tile.core.top} to {tile.core.bottom}, columns {tile.core.left} to {tile.core.right}: {reason}"
+        for tile, reason in failed.items()
+    ]
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return (
+        f"{len(failed)} of {count} tiles failed, the others are written, and the same command tries these again:"
+        f" {'; '.join(reasons[:NAMED])}{more}"
+    )

@@ -1,0 +1,5 @@
+"""Segments images that do not fit into memory: tile by tile, joined at the seams, written while read.
+
+`pipeline` segments the tiles of a `grid` and stores them, `stitching` joins their cells, and the other modules
+write what `composition` makes of both.
+"""

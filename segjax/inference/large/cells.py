@@ -1,0 +1,185 @@
+"""What the files of a large image are written from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from segjax.classical.measurements import METRIC, Table, measure
+from segjax.data.readers.lazy import Level
+from segjax.inference.large.composition import Composition
+from segjax.inference.large.grid import Box, Tile
+from segjax.inference.large.methods import Decoded
+from segjax.inference.large.ordered import in_order
+from segjax.inference.neighbours import Radius, count_neighbours
+from segjax.inference.polygons import Polygon, trace
+from segjax.segmentation import Segmentation
+
+# Largest window in which a cell on a seam is measured and traced again, pixels.
+MAX_WINDOW = 2**25
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measuring:
+    """How cells are measured.
+
+    Attributes:
+      level: the image.
+      limits: [2, C] smallest and largest intensity of the image.
+      class_names: K names, background first.
+      pixel_size: side of a pixel in micrometres, None if it is unknown.
+    """
+
+    level: Level
+    limits: np.ndarray
+    class_names: Sequence[str]
+    pixel_size: float | None
+
+    def __call__(self, tile: Tile, decoded: Decoded) -> Table:
+        """Measures the instances of a tile in its window; rows of those without a pixel are zeros."""
+        ids = np.unique(decoded.labels[decoded.labels > 0])
+        table = self.of_window(tile.window, decoded.labels, decoded.classes[ids - 1], decoded.scores[ids - 1])
+        return {name: _spread(values, ids - 1, len(decoded.classes)) for name, values in table.items()}
+
+    def of_window(self, box: Box, labels: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> Table:
+        """Measures the instances of a box of the image, in pixels of the image."""
+        pixels = self.level.read(box.top, box.left, *box.shape)
+        segmentation = Segmentation.from_labels(labels, classes=classes, scores=scores)
+        table = measure(
+            pixels,
+            segmentation,
+            pixel_size=self.pixel_size,
+            class_names=self.class_names,
+            limits=self.limits,
+        )
+        for axis, first in (("x", box.left), ("y", box.top)):
+            for name in (f"centroid_{axis}_px", f"{axis}0_px", f"{axis}1_px"):
+                table[name] = table[name] + first
+        return table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LargeCells:
+    """The cells of a large image.
+
+    Attributes:
+      name: name of the image.
+      composition: the cells.
+      measuring: how they are measured.
+      colour_of: `class -> RGB`, 0 to 255.
+      to_file: pixels of the image file's finest level in a pixel of the image that was segmented.
+      radius: adds to the table how many cells are within it.
+    """
+
+    name: str
+    composition: Composition
+    measuring: Measuring
+    colour_of: Callable[[int], tuple[int, int, int]]
+    to_file: float = 1.0
+    radius: Radius | None = None
+
+    def tables(self) -> Iterator[Table]:
+        """Yields the measurements of the cells, in order of their ids, one table for each tile with cells."""
+        owners = self.composition.stitched.owner[:, 0]
+        ends = np.searchsorted(owners, np.arange(len(self.composition.tiles)) + 1)
+        starts = np.append(0, ends[:-1])
+        tasks = (
+            lambda index=index, start=start, end=end: self._table(index, start, end)
+            for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+            if start < end
+        )
+        yield from in_order(tasks)
+
+    def outlines(self) -> Iterator[tuple[int, list[Polygon]]]:
+        """Yields the index of each cell and its polygons, in pixels of the image that was segmented."""
+        owners = self.composition.stitched.owner[:, 0]
+        tasks = (lambda index=index: self._outlines(index) for index in np.unique(owners).tolist())
+        for traced in in_order(tasks):
+            yield from traced
+
+    def _table(self, index: int, start: int, end: int) -> Table:
+        stitched = self.composition.stitched
+        stored = self.composition.tile(index)
+        assert stored is not None
+        chosen = stitched.owner[start:end, 1]
+        table = {name: values[chosen] for name, values in stored.table.items()}
+        # The tile has another outline of a cell than the joined parts if they differ, or are cut by its window.
+        for cell in np.flatnonzero(table["area_px"] != stitched.areas[start:end]):
+            self._measure_again(table, int(cell), start + int(cell))
+        table["id"] = np.arange(start + 1, end + 1)
+        height, width = self.composition.grid.shape
+        boxes = stitched.boxes[start:end]
+        for column, name in enumerate(("x0_px", "y0_px", "x1_px", "y1_px")):
+            table[name] = boxes[:, column]
+        table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == (width, height)).any(1)
+        table["nearest_px"] = self._nearest[start:end]
+        pixel_size = self.measuring.pixel_size
+        if pixel_size is not None:
+            for name in METRIC:
+                power, unit = (2, "um2") if name == "area" else (1, "um")
+                table[f"{name}_{unit}"] = table[f"{name}_px"] * pixel_size**power
+        if self.radius is not None:
+            table[self.radius.column] = self._within[start:end]
+        return table
+
+    def _measure_again(self, table: Table, row: int, cell: int) -> None:
+        left, top, right, bottom = self.composition.stitched.boxes[cell].tolist()
+        height, width = self.composition.grid.shape
+        box = Box(max(top - 1, 0), max(left - 1, 0), min(bottom + 1, height), min(right + 1, width))
+        if box.shape[0] * box.shape[1] > MAX_WINDOW:
+            table["area_px"][row] = self.composition.stitched.areas[cell]
+            return
+        mask = (self.composition.read(box).labels == cell + 1).astype(np.int32)
+        classes, scores = table["class"][row : row + 1], table["score"][row : row + 1]
+        again = self.measuring.of_window(box, mask, classes, scores)
+        for name in set(again) - {"neighbours", "id"}:
+            table[name][row] = again[name][0]
+
+    def _outlines(self, index: int) -> list[tuple[int, list[Polygon]]]:
+        stitched, tile = self.composition.stitched, self.composition.tiles[index]
+        cells = np.flatnonzero(stitched.owner[:, 0] == index)
+        labels = self.composition.read(tile.window).labels
+        is_inside = (stitched.boxes[cells] >= [tile.window.left, tile.window.top, 0, 0]).all(1) & (
+            stitched.boxes[cells, 2:] <= [tile.window.right, tile.window.bottom]
+        ).all(1)
+        numbers = np.zeros(stitched.num_cells + 1, np.int32)
+        numbers[cells[is_inside] + 1] = np.arange(1, is_inside.sum() + 1)
+        traced = iter(trace(numbers[labels]))
+        corner = np.array([tile.window.left, tile.window.top], np.int32)
+        result = []
+        for cell, inside in zip(cells.tolist(), is_inside.tolist(), strict=True):
+            if inside:
+                result.append((cell, [[ring + corner for ring in polygon] for polygon in next(traced)]))
+            else:
+                result.append((cell, self._outline(cell)))
+        return result
+
+    def _outline(self, cell: int) -> list[Polygon]:
+        left, top, right, bottom = self.composition.stitched.boxes[cell].tolist()
+        labels = self.composition.read(Box(top, left, bottom, right)).labels
+        polygons = trace((labels == cell + 1).astype(np.int32))[0]
+        return [[ring + np.array([left, top], np.int32) for ring in polygon] for polygon in polygons]
+
+    @cached_property
+    def _nearest(self) -> np.ndarray:
+        centroids = self.composition.stitched.centroids
+        if len(centroids) < 2:
+            return np.full(len(centroids), np.inf)
+        return KDTree(centroids).query(centroids, k=2)[0][:, 1]
+
+    @cached_property
+    def _within(self) -> np.ndarray:
+        assert self.radius is not None
+        radius = self.radius.in_pixels(self.measuring.pixel_size, self.name)
+        return count_neighbours(self.composition.stitched.centroids, radius)
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Returns [count] values that are zero but in some rows."""
+    spread = np.zeros(count, values.dtype)
+    spread[rows] = values
+    return spread

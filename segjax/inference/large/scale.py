@@ -1,0 +1,125 @@
+"""How a network sees a large image, measured on a few windows of it: the diameter of its cells, and the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segjax.data.preprocess import DIAMETER_SCALES
+from segjax.data.readers.lazy import Level
+from segjax.errors import InputError
+from segjax.inference.dense import PASSES, TOLERANCE, DensePredictor
+from segjax.inference.large.grid import Box
+from segjax.inference.large.intensities import Intensities
+from segjax.inference.large.methods import Scale, network_input
+
+# Side of the windows, their number, and the number of those of which they are the ones with most contrast.
+SIDE, COUNT, CANDIDATES = 512, 8, 64
+# Largest change of an output, of probabilities and of vectors of length 1, that the margin leaves.
+MAX_CHANGE = 1e-3
+# Side of the windows without pixels outside of which the margin is measured, beyond twice the margin.
+INNER = 256
+
+
+def measure_scale(
+    predictor: DensePredictor, level: Level, intensities: Intensities, boxes: Sequence[Box]
+) -> Scale:
+    """Measures how a network sees an image.
+
+    The margin of a network is the distance to which outputs depend on pixels at all, which most pixels do only
+    very weakly. The margin of the result is the distance beyond which they change by less than `MAX_CHANGE`.
+
+    Args:
+      predictor: the network.
+      level: the image.
+      intensities: of the image.
+      boxes: the parts of the image that are segmented.
+    """
+    candidates = boxes[:: -(-len(boxes) // CANDIDATES)]
+    samples = sorted(
+        (sample for box in candidates if (sample := _centre(level, box)) is not None),
+        key=lambda sample: -sample[0],
+    )[:COUNT]
+    config, factor = predictor.config, 1.0
+    diameter: float | None = None
+    if config.trained_diameter is not None:
+        diameter = config.trained_diameter
+        if config.diameter:
+            factor = diameter / config.diameter
+        else:
+            factor = _factor(predictor, level, intensities, [box for _, box in samples])
+    margin = _margin(predictor, network_input(predictor, level, intensities, factor), samples, level.shape)
+    return Scale(factor, margin, diameter)
+
+
+def _centre(level: Level, box: Box) -> tuple[float, Box] | None:
+    """Returns the contrast of the middle of a box, and the middle; None if it cannot be read."""
+    top = max(box.top, (box.top + box.bottom - SIDE) // 2)
+    left = max(box.left, (box.left + box.right - SIDE) // 2)
+    middle = Box(top, left, min(top + SIDE, box.bottom), min(left + SIDE, box.right))
+    try:
+        return float(level.read(middle.top, middle.left, *middle.shape).std()), middle
+    except InputError:
+        return None
+
+
+def _factor(
+    predictor: DensePredictor, level: Level, intensities: Intensities, windows: Sequence[Box]
+) -> float:
+    """Returns the factor by which cells get the diameter of the training, as `DensePredictor` estimates it."""
+    trained, factor = predictor.config.trained_diameter or 1.0, 1.0
+    for _ in range(PASSES):
+        areas: list[np.ndarray] = []
+        source = network_input(predictor, level, intensities, factor)
+        for window in windows:
+            top, left, bottom, right = (
+                int(side * new / old)
+                for side, new, old in zip(window, source.shape[:2] * 2, level.shape[:2] * 2, strict=True)
+            )
+            pixels = source.read(top, left, max(bottom - top, 1), max(right - left, 1))
+            labels = predictor.segment_prepared(pixels).labels
+            areas.append(np.bincount(labels.ravel())[1:])
+        every = np.concatenate([np.zeros(0), *areas])
+        every = every[every > 0]
+        diameter = float(np.median(np.sqrt(every * 4 / np.pi))) if len(every) else 0.0
+        change = np.clip(trained / diameter, 0.5, 2) if diameter > 0 else 1.0
+        if abs(np.log(change)) < np.log(TOLERANCE):
+            break
+        factor = float(np.clip(factor * change, *DIAMETER_SCALES))
+    return factor
+
+
+def _margin(
+    predictor: DensePredictor, source: Level, samples: Sequence[tuple[float, Box]], shape: Sequence[int]
+) -> int:
+    """Returns the margin, a multiple of the stride."""
+    stride, exact = predictor.task.stride, predictor.margin(source.shape[2])
+    exact = -(-exact // stride) * stride
+    inner = -(-INNER // stride) * stride + 2 * exact
+    side = inner + 2 * exact
+    if exact == 0 or min(source.shape[:2]) < side:
+        return exact
+    farthest = 0
+    for _, box in samples[:2]:
+        corner = [
+            int(np.clip((start + stop) / 2 * new / old - side / 2, 0, new - side)) // stride * stride
+            for (start, stop), new, old in zip(
+                ((box.top, box.bottom), (box.left, box.right)), source.shape[:2], shape[:2], strict=True
+            )
+        ]
+        full = source.read(corner[0], corner[1], side, side)
+        cut = full[exact:-exact, exact:-exact]
+        wide, narrow = (predictor.predict_windows(pixels[None]) for pixels in (full, cut))
+        for name, values in narrow.items():
+            reference = np.asarray(wide[name])[0, exact:-exact, exact:-exact]
+            change = np.abs(np.asarray(values)[0] - reference).reshape(inner, inner, -1).max(axis=2)
+            farthest = max(farthest, _depth(change > MAX_CHANGE))
+    return min(-(-farthest // stride) * stride, exact)
+
+
+def _depth(is_changed: np.ndarray) -> int:
+    """Returns the largest distance from the edge of a square at which a pixel is changed."""
+    side = len(is_changed)
+    distance = np.minimum(np.arange(side), np.arange(side)[::-1]) + 1
+    return int((np.minimum(distance[:, None], distance) * is_changed).max(initial=0))
