@@ -20,6 +20,7 @@ from segjax.experiment.evaluation_compare import Files, compare
 from segjax.experiment.export_formats import STANDARD, Exports
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_methods import select_method
+from segjax.experiment.remembering import Memory
 from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
@@ -78,7 +79,7 @@ def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, 
     source = open_split(config, "test")
     for record in (source[index] for index in range(len(source))):
         write_tiff(label_image(record.truth), tmp_path / "program" / f"{record.name}.tif")
-    report = compare([str(workdir), str(tmp_path / "program")], Files(), "test")
+    report = compare([str(workdir), str(tmp_path / "program")], Files(), "test", Memory(tmp_path))
     model, program = report.scores.values()
     # The program has no classes, so that both are compared in one class.
     assert (program.pq, list(program.per_class)) == (1, ["cell"])
@@ -91,7 +92,7 @@ def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, 
     changed["dataset"]["test"] = "test[:1]"
     (tmp_path / "other" / "config.json").write_text(json.dumps(changed))
     with pytest.raises(InputError, match="their scores cannot be compared"):
-        compare([str(workdir), str(tmp_path / "other")], Files(), "test")
+        compare([str(workdir), str(tmp_path / "other")], Files(), "test", Memory(tmp_path))
 
 
 def test_the_report_says_that_tiles_are_below_the_training_patch(run, tmp_path):
