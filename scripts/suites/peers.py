@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segjax.models.layers import divisor
+from segjax.models.layers import RELU_GAIN, divisor
 
 
 class LayerNorm(nn.Module):
@@ -25,11 +25,33 @@ class LayerNorm(nn.Module):
         return normalised.permute(0, 3, 1, 2)
 
 
+class Affine(nn.Module):
+    """Scales and shifts the channels of [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, C, H, W] to the same shape."""
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class StandardisedConvolution(nn.Conv2d):
+    """A convolution with a standardised kernel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, C, H, W] to [B, C', H, W]."""
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        kernel = RELU_GAIN * centred * (centred**2).sum((1, 2, 3), keepdim=True).rsqrt()
+        return F.conv2d(x, kernel, self.bias, padding=self.padding)
+
+
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """Returns the norm `group`, `layer` or `none`."""
+    """Returns the norm `group`, `layer`, `weight` or `none`."""
     if norm == "group":
         return nn.GroupNorm(divisor(channels, min(32, channels // 4)), channels)
-    return LayerNorm(channels) if norm == "layer" else nn.Identity()
+    return {"layer": LayerNorm, "weight": Affine, "none": nn.Identity}[norm](channels)
 
 
 class Stage(nn.Module):
@@ -37,8 +59,9 @@ class Stage(nn.Module):
 
     def __init__(self, count: int, inputs: int, channels: int, norm: str) -> None:
         super().__init__()
+        kind = StandardisedConvolution if norm == "weight" else nn.Conv2d
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs if index == 0 else channels, channels, 3, padding=1) for index in range(count)
+            kind(inputs if index == 0 else channels, channels, 3, padding=1) for index in range(count)
         )
         self.norms = nn.ModuleList(make_norm(norm, channels) for _ in range(count))
 

@@ -1,7 +1,9 @@
 """Layers of encoders and decoders, written so that their gradients are fast."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +17,8 @@ Norm = Callable[..., nn.Module]
 # Preserves the variance through a ReLU (He et al., https://arxiv.org/abs/1502.01852). A truncated normal
 # takes longer to compile and makes no difference to training.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# 1 / the standard deviation of the ReLU of a normal value.
+RELU_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
 
 
 class GroupNorm(nn.Module):
@@ -111,12 +115,70 @@ class LayerNorm(nn.Module):
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, use_fast_variance=False, name="norm")(x)
 
 
+class WeightStandardization(nn.Module):
+    """A scale and a bias for each channel, after a convolution whose kernel is standardised.
+
+    The kernel is that of `standardise`, so that activations keep their variance without a norm
+    (https://arxiv.org/abs/2102.06171). They depend on no other pixel, and dim pixels stay dim.
+
+    Attributes:
+      zero_init: whether the scale starts at zero, as at the end of a residual branch: otherwise, the variance
+        doubles with each residual block.
+      dtype: dtype of the result; parameters are float32.
+    """
+
+    zero_init: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Scales and shifts `x` [B, H, W, C]."""
+        init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        scale = self.param("scale", init, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias, dtype=self.dtype)
+        return x * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+
+
 NORMS: dict[str, type[nn.Module] | None] = {
     "group": GroupNorm,
     "layer": LayerNorm,
+    "weight": WeightStandardization,
     "frozen_batch": FrozenBatchNorm,
     "none": None,
 }
+
+
+def is_weight_standardization(norm: Norm | None) -> bool:
+    """Returns whether the factory of a norm makes `WeightStandardization`."""
+    return getattr(norm, "func", norm) is WeightStandardization
+
+
+def convolution(norm: Norm | None) -> Callable[..., Array]:
+    """Returns the convolution before a norm, for `conv_general_dilated` of `nn.Conv`."""
+    return standardised_convolution if is_weight_standardization(norm) else winograd_conv_general_dilated
+
+
+def standardised_convolution(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
+    """Convolves `x` [B, H, W, C] with `standardise(kernel)` [h, w, C, C']."""
+    return winograd_conv_general_dilated(x, standardise(kernel), *args, **kwargs)
+
+
+def standardise(kernel: Array) -> Array:
+    """Standardises the weights of each output channel, such that a convolution preserves the variance.
+
+    w' = (w - mean) / std * gain / sqrt(fan_in), with the gain of a ReLU of normal values.
+
+    Args:
+      kernel: [h, w, C, C'].
+
+    Returns:
+      [h, w, C, C'] of the same dtype.
+    """
+    weights = kernel.astype(jnp.float32)
+    centred = weights - weights.mean((0, 1, 2), keepdims=True)
+    squares = jnp.sum(centred**2, (0, 1, 2), keepdims=True)
+    return (centred * (RELU_GAIN * jax.lax.rsqrt(jnp.maximum(squares, 1e-8)))).astype(kernel.dtype)
 
 
 def frozen(params: Params) -> PyTree:
@@ -152,7 +214,7 @@ class Convolutions(nn.Module):
                 (3, 3),
                 kernel_init=he_normal,
                 dtype=self.dtype,
-                conv_general_dilated=winograd_conv_general_dilated,
+                conv_general_dilated=convolution(self.norm),
                 name=f"conv{index}",
             )(x)
             if self.norm is not None:
@@ -185,7 +247,7 @@ class Convolution(nn.Module):
             use_bias=self.norm is None,
             kernel_init=he_normal,
             dtype=self.dtype,
-            conv_general_dilated=winograd_conv_general_dilated,
+            conv_general_dilated=convolution(self.norm),
             name="conv",
         )(x)
         return x if self.norm is None else self.norm(name="norm")(x)

@@ -5,8 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Norm, he_normal, max_pool
-from segjax.ops.convolution import winograd_conv_general_dilated
+from segjax.models.layers import Norm, convolution, he_normal, is_weight_standardization, max_pool
 from segjax.typing import Array
 
 CHANNELS = (64, 128, 256, 512)
@@ -44,10 +43,13 @@ class Block(nn.Module):
             use_bias=self.norm is None,
             kernel_init=init,
             dtype=self.dtype,
-            conv_general_dilated=winograd_conv_general_dilated,
+            conv_general_dilated=convolution(self.norm),
             name=f"conv{name}",
         )(x)
-        return x if self.norm is None else self.norm(name=f"norm{name}")(x)
+        if self.norm is None:
+            return x
+        zero = {"zero_init": True} if last and is_weight_standardization(self.norm) else {}
+        return self.norm(name=f"norm{name}", **zero)(x)
 
     def shortcut(self, x: Array) -> Array:
         """Returns `x`, or its projection if the block changes the shape."""
@@ -168,6 +170,7 @@ class ResNet(nn.Module):
             use_bias=self.norm is None,
             kernel_init=he_normal,
             dtype=self.dtype,
+            conv_general_dilated=convolution(self.norm),
             name="conv",
         )(images.astype(self.dtype))
         if self.norm is not None:

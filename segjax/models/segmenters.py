@@ -107,8 +107,8 @@ class SegmenterConfig(Settings):
       convolutions: number of 3 x 3 convolutions in each stage of the decoder.
       output_stride: resolution of the decoder's result, 1, 2 or 4; its outputs are interpolated to the size
         of the image. The finer levels cost most of the time of a network.
-      norm: norm of the encoder, `group`, `layer`, `frozen_batch` or `none`. `group` and `layer` are for
-        training from scratch; with `group`, predictions depend on the window of the image.
+      norm: norm of the encoder, `weight`, `layer`, `group`, `frozen_batch` or `none`. The first three are
+        for training from scratch; with `group`, predictions depend on the window of the image.
         Published weights of VGG need `none`, those of ResNets, and of VGGs called `bn`, `frozen_batch`.
       decoder_norm: norm of the decoder.
       dtype: dtype of the computation, `float32` or `bfloat16`; parameters and outputs are float32.

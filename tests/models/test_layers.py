@@ -5,16 +5,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from segjax.models.layers import (
+    Convolutions,
     FrozenBatchNorm,
     GroupNorm,
     Interpolation,
     LayerNorm,
     TransposedConvolution,
+    WeightStandardization,
     divisor,
     frozen,
     max_pool,
+    standardise,
     upsample2x,
 )
 from tests.models.quick import jit
@@ -146,6 +150,42 @@ def test_a_pixel_without_contrast_becomes_the_bias():
     np.testing.assert_allclose(LayerNorm().apply(variables, x)[0, 1, 1], [0, 1, 2, 3], atol=1e-5)
 
 
+def test_standardised_weights_agree_with_one_channel_at_a_time():
+    kernel = normal(3, 3, 3, 4, 5) * 7 + 2
+    gain = np.sqrt(2 / (1 - 1 / np.pi))
+    expected = np.zeros(kernel.shape)
+    for channel in range(5):
+        weights = np.asarray(kernel[..., channel], np.float64)
+        expected[..., channel] = gain * (weights - weights.mean()) / (weights.std() * np.sqrt(3 * 3 * 4))
+    np.testing.assert_allclose(standardise(kernel), expected, rtol=1e-5, atol=1e-6)
+    check_grads(standardise, (kernel,), order=1, modes=["rev"], rtol=1e-2, atol=1e-3)
+    # Without contrast, there is nothing to standardise.
+    same = jnp.ones((3, 3, 4, 5))
+    assert (standardise(same) == 0).all()
+    assert np.isfinite(jax.grad(lambda kernel: standardise(kernel).sum())(same)).all()
+
+
+@pytest.mark.parametrize("factory", [WeightStandardization, functools.partial(WeightStandardization)])
+def test_standardised_convolutions_preserve_the_variance(factory):
+    x = nn.relu(normal(1, 1, 64, 64, 16))
+    stack = Convolutions(4, 16, factory)
+    variables = stack.init(jax.random.key(0), x)
+    # However large the weights are.
+    variables = jax.tree.map(lambda leaf: leaf * 9 if leaf.ndim == 4 else leaf, variables)
+    before, after = (float((x[:, 8:-8, 8:-8] ** 2).mean()) for x in (x, stack.apply(variables, x)))
+    assert 0.5 < after / before < 2
+
+
+def test_weight_standardization_scales_and_shifts():
+    x = jnp.arange(6.0).reshape(1, 1, 3, 2)
+    variables = {"params": {"scale": jnp.array([2.0, 0]), "bias": jnp.array([1.0, 7])}}
+    np.testing.assert_allclose(
+        WeightStandardization().apply(variables, x)[0, 0], [[1, 7], [5, 7], [9, 7]], rtol=1e-6
+    )
+    zero = WeightStandardization(zero_init=True)
+    assert not zero.apply(zero.init(jax.random.key(0), x), x).any()
+
+
 def test_divisor_never_fails():
     assert [divisor(12, limit) for limit in (0, 1, 5, 12, 32)] == [1, 1, 4, 12, 12]
     assert divisor(7, 6) == 1
@@ -175,16 +215,18 @@ def test_frozen_marks_frozen_batch_norms_and_nothing_else():
         "deep": {"norm": FrozenBatchNorm().init(jax.random.key(0), x)["params"]},
         "group": GroupNorm().init(jax.random.key(0), x)["params"],
         "layer": LayerNorm().init(jax.random.key(0), x)["params"],
+        "weight": WeightStandardization().init(jax.random.key(0), x)["params"],
     }
     assert frozen(params) == {
         "conv": {"kernel": False, "bias": False},
         "deep": {"norm": {"scale": True, "bias": True, "mean": True, "var": True}},
         "group": {"scale": False, "bias": False},
         "layer": {"norm": {"scale": False, "bias": False}},
+        "weight": {"scale": False, "bias": False},
     }
 
 
-@pytest.mark.parametrize("layer", [GroupNorm, LayerNorm, FrozenBatchNorm])
+@pytest.mark.parametrize("layer", [GroupNorm, LayerNorm, WeightStandardization, FrozenBatchNorm])
 def test_norms_return_their_dtype(layer):
     x = normal(0, 1, 4, 4, 8).astype(jnp.bfloat16)
     variables = layer(dtype=jnp.bfloat16).init(jax.random.key(0), x)

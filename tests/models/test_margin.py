@@ -54,7 +54,7 @@ def test_margins_by_hand(network, stride, expected):
     assert margin_of(network, stride=stride, channels=2) == expected
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "frozen_batch", "group"])
+@pytest.mark.parametrize("norm", ["none", "layer", "weight", "frozen_batch", "group"])
 def test_only_group_norm_depends_on_the_full_window(norm):
     # Number of pixels that depend on the other side of the edge: 1 of stride 1, then after each pool and the
     # convolutions that follow 1 and 2 of stride 2, 1 and 3 of stride 4, 2 and 4 of stride 8, 2 and 4 of

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.models.layers import FrozenBatchNorm, GroupNorm, frozen
+from segjax.models.layers import FrozenBatchNorm, GroupNorm, WeightStandardization, frozen
 from segjax.models.resnet import STRIDES, VARIANTS, BasicBlock, Bottleneck, ResNet
 from tests.models.quick import jit, random_variables
 
@@ -43,6 +43,14 @@ def test_features_have_the_documented_strides(name, height, width):
     assert [f.shape for f in features] == [
         (2, -(-height // s), -(-width // s), c) for s, c in zip(STRIDES, channels, strict=True)
     ]
+
+
+def test_standardised_residual_branches_start_at_zero_so_that_activations_do_not_grow_with_depth():
+    encoder = ResNet(**VARIANTS["resnet18"], width=0.25, norm=WeightStandardization)
+    image = jnp.asarray(np.random.default_rng(0).standard_normal((1, 128, 128, 3)), jnp.float32)
+    _, *features = jit(encoder.apply)(jit(encoder.init)(jax.random.key(0), image), image)
+    deviations = [float(feature.std()) for feature in features]
+    assert max(deviations) < 3 * min(deviations)
 
 
 def test_strides_keep_even_pixels_as_pytorch_does():

@@ -10,7 +10,7 @@ from segjax.models.vgg import CHANNELS, VARIANTS
 pytestmark = pytest.mark.peers
 
 
-@pytest.mark.parametrize("norm", ["group", "layer", "none"])
+@pytest.mark.parametrize("norm", ["group", "layer", "weight", "none"])
 def test_the_torch_network_of_the_benchmark_is_ours(norm):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
     from scripts.suites.peers import VGGUNet
