@@ -31,10 +31,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.augment.update(MICROSCOPES)
     config.augment.elastic = (3.0, 48.0)
     config.model.width = 0.25
-    # In so few steps, `group` learns micronuclei better than `layer`: IoU 0.38 against 0.23. But predictions
-    # then depend on the size of the window: those in windows of 512 and of 2048 pixels agree with an AP of
-    # 0.91 at IoU 0.9; with `layer`, it is 1.00.
-    config.model.norm = config.model.decoder_norm = "group"
     config.task.class_weights = (1.0, 1.0, 3.0)
     config.task.decoder.smoothing = 3.0
     config.task.min_area = (60, 8)
@@ -42,6 +38,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.warmup = 20
     config.train.ema_decay = 0.99
     config.train.validate_every = 450
-    config.train.checkpoint_every = 100
+    config.train.checkpoint_every = 150
     config.predict.flips = True
     return config

@@ -72,10 +72,10 @@ def get_config(variant: str = "") -> ConfigDict:
     # their strengths.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
-    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With `layer`, predictions do not
+    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With `weight`, predictions do not
     # depend on the windows of an image.
     config.model = section(
-        SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="layer", decoder_norm="layer")
+        SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="weight", decoder_norm="weight")
     )
     # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
     config.model.weights = placeholder(str)

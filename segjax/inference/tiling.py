@@ -116,9 +116,9 @@ def predict_tiled(
     nearer to the lower and the right border of the image than the margin, results may differ, because
     images are padded there to different sizes.
 
-    Networks without norm, or with `layer` or `frozen_batch`, have this guarantee. The statistics of `group`
-    are those of a window, so its maps are approximately those of a single window. The windows should then be
-    as large as the patches of the training, or larger.
+    Networks without norm, or with `weight`, `layer` or `frozen_batch`, have this guarantee. The statistics of
+    `group` are those of a window, so its maps are approximately those of a single window. The windows should
+    then be as large as the patches of the training, or larger.
 
     Args:
       predict: `images [1, S, S, C] -> outputs`, each leading with 1, S, S.
