@@ -184,7 +184,7 @@ def test_begins_neither_decided_nor_asleep():
         ({"classes": 3}, "classes is short for outputs"),
         ({"encoder": "vgg17"}, "encoder='vgg17' is unknown: choose one of vgg11, vgg13, .*"),
         ({"decoder": "unet"}, "decoder='unet' is unknown: choose one of transposed, upsample"),
-        ({"norm": "batch"}, "norm=.* is unknown: choose one of group, layer, frozen_batch, none"),
+        ({"norm": "batch"}, "norm=.* is unknown: choose one of group, layer, weight, frozen_batch, none"),
         ({"decoder_norm": "batch"}, "decoder_norm=.* is unknown: choose one of group"),
         ({"dtype": "float16"}, "dtype=.* is unknown: choose one of float32, bfloat16"),
         ({"merge": "sum"}, "merge=.* is unknown: choose one of concatenate, add"),
