@@ -72,8 +72,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # their strengths.
     config.augment = ConfigDict({"policy": POLICY} | STRENGTHS)
 
-    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With the norm `weight`, predictions
-    # do not depend on the windows of an image.
+    # All fields and their meaning: segjax.models.segmenters.SegmenterConfig. With the norm `weight`, maps do
+    # not depend on the windows of an image.
     config.model = section(
         SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="weight", decoder_norm="weight")
     )
