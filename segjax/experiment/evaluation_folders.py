@@ -69,7 +69,9 @@ class TruthFolder:
                 f"--images={images} holds no image of {named(missing)}, which --truth={path} has"
             )
         self.keys = {key.replace("/", "_"): key for key in keys}
-        groups = {} if metadata is None else read_table(Path(metadata), {key: Path(key) for key in keys})
+        # Without images, as in a table for them: with or without suffix.
+        files = {key: self._images.get(key, Path(key)) for key in keys}
+        groups = {} if metadata is None else read_table(Path(metadata), files)
         self._groups = {key: _group(groups.get(key, {})) for key in keys}
 
     def __len__(self) -> int:
