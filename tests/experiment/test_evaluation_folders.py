@@ -285,7 +285,7 @@ def test_programs_are_compared_with_the_first_one_by_group(tmp_path):
 def test_a_table_may_name_the_files_of_the_images(tmp_path):
     paths = write_three(tmp_path)
     save(tmp_path / "images", **{name: np.zeros((20, 30), np.uint8) for name in "abcd"})
-    (tmp_path / "table.csv").write_text("image,patient\na.png,p\nb.png,p\nc.png,q\nd.png,q\n")
+    (tmp_path / "table.csv").write_text("image,patient\na.tif,p\nb.tif,p\nc.tif,q\nd.tif,q\n")
     files = {"images": str(tmp_path / "images"), "metadata": str(tmp_path / "table.csv")}
     report = scored(*paths, **files)
     assert [image.group for image in report.scores["all"].statistics.images] == ["p", "p", "q", "q"]
