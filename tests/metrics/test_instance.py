@@ -222,9 +222,9 @@ def test_the_score_of_an_empty_image_is_stated(empty, expected):
             assert getattr(scores, name) == pytest.approx(value, nan_ok=True)
 
 
-def strip(*spans):
+def strip(*spans, width=16):
     """A label map of one row; each span is (first column, column after the last)."""
-    labels = np.zeros((1, 16), int)
+    labels = np.zeros((1, width), int)
     for index, (start, stop) in enumerate(spans, start=1):
         labels[0, start:stop] = index
     return labels
@@ -238,6 +238,15 @@ def test_below_a_half_two_pairs_are_better_than_one_of_more_overlap():
     assert counts.matched[0].tolist() == [2, 1]
     assert counts.sum_iou[0] == pytest.approx([2 / 10 + 2 / 11, 6 / 14])
     assert counts.assigned[0] == pytest.approx([6 / 14])
+
+
+def test_below_a_half_three_pairs_are_better_than_two_of_much_more_overlap():
+    # Each prediction covers nine tenths of the next true instance, and little of its own.
+    truth = strip((0, 2), (2, 22), (22, 42), width=44)
+    prediction = strip((0, 20), (20, 40), (40, 42), width=44)
+    counts = InstanceStatistics.of(of_labels(truth), of_labels(prediction), (0.05,))
+    assert counts.matched[0].tolist() == [3]
+    assert counts.sum_iou[0] == pytest.approx([2 / 20 + 2 / 38 + 2 / 20])
 
 
 def test_of_two_equal_pairs_of_a_row_the_one_that_leaves_more_to_others_is_assigned():
@@ -267,6 +276,19 @@ def test_recall_by_size_by_hand():
     assert (counts + counts).compute().recall_by_size == scores.recall_by_size
 
 
+def test_an_area_at_a_quartile_belongs_to_the_smaller_quarter_and_an_empty_one_has_no_recall():
+    areas = [strip(*((3 * index, 3 * index + 2) for index in range(count)), width=16) for count in (5, 1)]
+    scores = statistics(*areas).compute()
+    assert set(scores.size_quartiles.values()) == {2}
+    assert scores.recall_by_size["q1"] == pytest.approx(1 / 5)
+    assert all(math.isnan(scores.recall_by_size[name]) for name in ("q2", "q3", "q4"))
+
+
+def test_the_mean_ap_is_that_of_all_thresholds():
+    counts = InstanceStatistics.of(of_labels(exact_and_60), of_labels(with_a_pixel), (0.5, 0.9))
+    assert counts.compute().mean_ap == pytest.approx((2 / 3 + 1 / 4) / 2)
+
+
 def test_a_pair_of_exactly_the_threshold_matches_unless_that_is_strict():
     counts = statistics(exact_and_60, with_a_pixel)
     assert [counts.compute(InstanceOptions(strict=strict)).ap[0.6] for strict in (False, True)] == [
@@ -293,6 +315,13 @@ def test_large_images_are_counted_in_blocks(monkeypatch, block):
     expected = statistics(*pair)
     monkeypatch.setattr(overlaps, "BLOCK", block)
     assert flat(statistics(*pair).compute()) == pytest.approx(flat(expected.compute()), rel=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("pixels", [4, 5, 8, 9])
+def test_the_last_pixel_of_a_block_and_of_the_image_counts(monkeypatch, pixels):
+    monkeypatch.setattr(overlaps, "BLOCK", 4)
+    counts = statistics(np.ones((1, pixels)), np.ones((1, pixels)))
+    assert (counts.areas[0].tolist(), counts.intersection) == ([pixels], pixels)
 
 
 def test_counts_at_other_thresholds_do_not_add_up():

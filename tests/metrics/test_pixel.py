@@ -76,6 +76,13 @@ def test_a_class_in_neither_has_no_score_and_leaves_the_mean():
     assert math.isnan(scores.dice["micronucleus"])
 
 
+def test_a_class_that_is_only_predicted_has_the_iou_0_and_counts_in_the_mean():
+    truth, prediction = of_classes([[0, 0, 1, 1]]), of_classes([[0, 0, 1, 2]])
+    scores = PixelStatistics.of(truth, prediction, 3).compute(NAMES)
+    assert scores.iou == {"background": 1, "nucleus": 0.5, "micronucleus": 0}
+    assert scores.mean_iou == 0.5
+
+
 def test_without_a_judged_pixel_there_is_no_score():
     ignored = of_classes(np.full((3, 3), IGNORE))
     scores = PixelStatistics.of(ignored, of_classes(np.zeros((3, 3), int)), 3).compute(NAMES)

@@ -68,6 +68,9 @@ def test_one_boundary_alone_is_wrong_and_none_has_no_score():
     missed = SurfaceStatistics.of(square, nothing).compute()
     assert math.isnan(missed.hausdorff_95)
     assert (missed.one_sided, missed.surface_dice, missed.boundary_f1) == (1, 0, 0)
+    spurious = SurfaceStatistics.of(nothing, square).compute()
+    for scores in (missed, spurious):
+        assert (scores.boundary_precision, scores.boundary_recall) == (0, 0)
     with_another = SurfaceStatistics.of(square, nothing) + SurfaceStatistics.of(square, square)
     assert (with_another.compute().hausdorff_95, with_another.compute().one_sided) == (0, 1)
     assert math.isnan(SurfaceStatistics.of(nothing, nothing).compute().boundary_f1)
