@@ -147,3 +147,18 @@ def test_without_truth_there_is_no_score():
     assert math.isnan(statistics(nothing, prediction, "segm").compute().ap)
     assert statistics(truth, nothing, "bbox").compute().ap == 0
     assert math.isnan(CocoStatistics.empty().compute().ap)
+
+
+def test_the_true_instance_of_the_highest_overlap_is_taken():
+    # So the second true instance is left to the second prediction.
+    pairs = Pairs(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0.9, 0.6, 0.6]))
+    counts = CocoStatistics.of(pairs, np.full(2, 9.0), np.full(2, 9.0), np.array([0.9, 0.8]))
+    assert counts.correct()[1].tolist() == [True, True]
+
+
+@pytest.mark.parametrize(("area", "names"), [(32**2, ["small", "medium"]), (96**2, ["medium", "large"])])
+def test_an_area_between_two_ranges_is_in_both(area, names):
+    one = Pairs(np.array([0]), np.array([0]), np.array([1.0]))
+    counts = CocoStatistics.of(one, np.full(1, area), np.full(1, area), np.array([0.9]))
+    scores = vars(counts.compute())
+    assert [name for name in ("small", "medium", "large") if scores[f"ap_{name}"] == 1] == names
