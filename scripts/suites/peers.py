@@ -105,21 +105,24 @@ class VGGUNet(nn.Module):
 
     def load(self, params: Mapping[str, Any]) -> "VGGUNet":
         """Loads the parameters of the segjax network with the same settings."""
+        # The type of a module's attributes is unknown to PyTorch.
+        doubled: Any = zip(self.doubles, self.decoder, strict=True)
+        head: Any = self.head
         with torch.no_grad():
             for index, stage in enumerate(self.encoder, start=1):
                 _load_stage(stage, params["encoder"][f"stage{index}"])
-            for index, (double, stage) in enumerate(zip(self.doubles, self.decoder, strict=True), start=1):
+            for index, (double, stage) in enumerate(doubled, start=1):
                 stage_params = params["decoder"][f"stage{index}"]
                 double.weight.copy_(_tensor(stage_params["double"]["kernel"]).permute(2, 3, 0, 1))
                 double.bias.copy_(_tensor(stage_params["double"]["bias"]))
                 _load_stage(stage, stage_params["convolutions"])
             heads = [values for name, values in sorted(params.items()) if name.startswith("head_")]
-            self.head.weight.copy_(torch.cat([_tensor(h["kernel"]).permute(3, 2, 0, 1) for h in heads]))
-            self.head.bias.copy_(torch.cat([_tensor(h["bias"]) for h in heads]))
+            head.weight.copy_(torch.cat([_tensor(h["kernel"]).permute(3, 2, 0, 1) for h in heads]))
+            head.bias.copy_(torch.cat([_tensor(h["bias"]) for h in heads]))
         return self
 
 
-def _load_stage(stage: nn.Module, params: Mapping[str, Any]) -> None:
+def _load_stage(stage: Any, params: Mapping[str, Any]) -> None:
     for index, (convolution, norm) in enumerate(zip(stage.convolutions, stage.norms, strict=True), start=1):
         convolution.weight.copy_(_tensor(params[f"conv{index}"]["kernel"]).permute(3, 2, 0, 1))
         convolution.bias.copy_(_tensor(params[f"conv{index}"]["bias"]))

@@ -48,6 +48,8 @@ CASES = {
         ["correct"],
     ),
     "a bad outline": ([(*left, 1)], [((0, 4), (2, 6), 1)], ["bad_outline"], ["bad_outline"]),
+    # 2 of 16 + 6 - 2 pixels.
+    "an outline of a tenth": ([(*left, 1)], [((3, 6), (2, 4), 1)], ["bad_outline"], ["bad_outline"]),
     "too far away for an outline": ([(*left, 1)], [((3, 12), (3, 12), 1)], ["missed"], ["spurious"]),
     "a double": (
         [(*both, 1)],
