@@ -165,3 +165,9 @@ def test_errors_by_size_and_of_several_images():
     assert [spurious[f"q{index}"]["spurious"].predictions for index in (1, 2, 3, 4)] == [1, 0, 0, 1]
     assert math.isnan(scores["micronucleus"]["missed"].d_ap)
     assert math.isnan(ErrorStatistics().compute(NAMES)["all"]["split"].d_pq)
+
+
+def test_a_prediction_of_the_area_of_a_quartile_counts_for_the_smaller_quarter():
+    truth, prediction = blocks((*left, 1)), blocks((*left, 1), ((8, 12), (8, 12), 2))
+    scores = ErrorStatistics.of(overlaps_of(truth, prediction)).compute(NAMES)
+    assert [scores[f"q{index}"]["spurious"].predictions for index in (1, 2, 3, 4)] == [1, 0, 0, 0]
