@@ -154,6 +154,9 @@ def test_published_scores_by_hand():
     scores = counted().compute().as_dict()["published"]
     # Of any class: 2 of 2, 2 of 2 with an IoU of 2/3, 1 of 1 and a spurious one, a spurious one.
     assert scores["stardist"]["panoptic_quality"] == pytest.approx((4 + 2 / 3) / (5 + 2 / 2))
+    by_stardist = {"accuracy": 5 / 7, "precision": 5 / 7, "recall": 1, "f1": 5 / 6}
+    by_stardist |= dict.fromkeys(("mean_matched_score", "mean_true_score"), (4 + 2 / 3) / 5)
+    assert {name: scores["stardist"][name] for name in by_stardist} == pytest.approx(by_stardist)
     assert scores["stardist"]["options"] == {"strict": False, "empty": "zero", "average": "pooled"}
     # An IoU of 2/3 is above four of the ten thresholds.
     assert scores["dsb2018"]["score"] == pytest.approx(np.mean([1, 0.4 + 0.6 / 3, 1 / 2, 0]))
@@ -191,11 +194,17 @@ def test_the_challenge_leaves_out_what_touches_the_two_outer_rows_and_columns(ax
 def test_large_images_are_scored_in_patches_by_the_challenge():
     # A square of 6 x 6 pixels on the edge of two patches: the part in each patch touches its edge.
     labels = np.zeros((40, 30), np.int32)
-    labels[17:23, 3:9], labels[5:11, 10:16] = 1, 2
+    labels[17:23, 3:9], labels[5:11, 10:16], labels[28:31, 23:26] = 1, 2, 3
     truth = Segmentation.from_labels(labels)
     overlaps = Overlaps.of(truth, truth)
-    assert InnerCounts.of(truth, truth, overlaps, large=1201, patch=20) == InnerCounts(2, 2, 2)
-    assert InnerCounts.of(truth, truth, overlaps, large=1200, patch=20) == InnerCounts(1, 1, 1)
+    assert InnerCounts.of(truth, truth, overlaps, large=1201, patch=20) == InnerCounts(3, 3, 3)
+    assert InnerCounts.of(truth, truth, overlaps, large=1200, patch=20) == InnerCounts(2, 2, 2)
+
+
+def test_scores_of_the_challenge_by_hand():
+    expected = {"f1": 2 / 6, "precision": 1 / 4, "recall": 1 / 2}
+    assert InnerCounts(matched=1, num_true=2, num_predicted=4).compute() == pytest.approx(expected)
+    assert InnerCounts().compute() == dict.fromkeys(expected, 0)
 
 
 def test_scores_of_parts_merge_to_the_same_bits_in_any_order():
