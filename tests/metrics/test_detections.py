@@ -88,3 +88,13 @@ def test_images_without_boxes_and_no_image():
     scores = detection_scores([counted()], NAMES)
     assert scores["errors"]["all"]["missed"].truth == 4
     assert scores["coco"]["box"]["nucleus"].ap == 0
+
+
+def test_ignored_pixels_beside_a_box_do_not_hide_it():
+    # Around a box of 10 x 10 pixels away from the edges, on one side each, and half of the box itself.
+    box = np.s_[20:30], np.s_[10:20]
+    beside = [np.s_[:20, :], np.s_[30:, :], np.s_[:, :10], np.s_[:, 20:], np.s_[20:25, 10:20]]
+    for window in beside:
+        counts = counted(((10, 20, 20, 30), 1, 0.9), ignored=[window])
+        assert len(counts.errors.prediction[0]) == 1
+    assert len(counted(((10, 20, 20, 30), 1, 0.9), ignored=[box]).errors.prediction[0]) == 0

@@ -1,9 +1,11 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from segjax.metrics import published
 from segjax.metrics.averages import average
 from segjax.metrics.details import DetailOptions
 from segjax.metrics.options import InstanceOptions
@@ -176,9 +178,9 @@ def test_published_scores_by_hand():
 
 def test_strict_scores_need_more_than_the_threshold():
     half = Statistics.of(squares((1, 1, 2)), squares((1, 1, 1)), NAMES).compute()
-    published = half.published
-    assert half.f1 == published["stardist"]["f1"] == published["neurips2022"]["f1"] == 1
-    assert published["hovernet"]["dq"] == published["pannuke"]["bpq"] == published["dsb2018"]["score"] == 0
+    of_tools = half.published
+    assert half.f1 == of_tools["stardist"]["f1"] == of_tools["neurips2022"]["f1"] == 1
+    assert of_tools["hovernet"]["dq"] == of_tools["pannuke"]["bpq"] == of_tools["dsb2018"]["score"] == 0
     assert half.mean_ap == 1 / 10
 
 
@@ -199,6 +201,21 @@ def test_large_images_are_scored_in_patches_by_the_challenge():
     overlaps = Overlaps.of(truth, truth)
     assert InnerCounts.of(truth, truth, overlaps, large=1201, patch=20) == InnerCounts(3, 3, 3)
     assert InnerCounts.of(truth, truth, overlaps, large=1200, patch=20) == InnerCounts(2, 2, 2)
+
+
+def test_the_challenge_cuts_images_of_25_megapixels_into_patches_of_2000_pixels(monkeypatch):
+    corners, tiny = [], Segmentation.empty((4, 4))
+
+    def cut(segmentation, y, x, side):
+        corners.append((y, x, side))
+        return tiny
+
+    monkeypatch.setattr(published, "_patch", cut)
+    for shape in ((5000, 5000), (5000, 4999)):
+        image = SimpleNamespace(shape=shape)
+        assert InnerCounts.of(image, image, Overlaps.of(tiny, tiny)) == InnerCounts()
+    starts = (0, 2000, 4000)
+    assert corners[::2] == [(y, x, 2000) for y in starts for x in starts]
 
 
 def test_scores_of_the_challenge_by_hand():
