@@ -66,3 +66,17 @@ def test_an_undefined_score_has_no_interval_and_no_test():
 def test_equal_scores_share_a_rank():
     assert ranks([0.5, 0.7, math.nan, 0.7, 0.1]) == [3, 1, None, 1, 4]
     assert ranks([0.2, 0.7, 0.7, 0.7]) == [4, 1, 1, 1]
+
+
+def test_two_groups_have_an_interval_and_a_test_and_one_has_none():
+    difference = compare(counts_of([2.0, 6.0]), counts_of([1.0, 1.0]))
+    assert difference.interval == pytest.approx((0.1, 0.5))
+    assert difference.p_value == stats.wilcoxon([0.1, 0.5]).pvalue
+    alone = compare(counts_of([2.0]), counts_of([1.0]))
+    assert (alone.interval, alone.p_value, alone.detectable) == (None, None, None)
+
+
+def test_the_interval_of_several_seeds_is_that_of_their_mean():
+    # The mean of both seeds is 0.5 whatever is drawn.
+    mirrored = np.concatenate([counts_of([4.0, 6.0, 5.0]), counts_of([6.0, 4.0, 5.0])])
+    assert interval(mirrored)[0] == pytest.approx((0.5, 0.5))
