@@ -17,7 +17,7 @@ FLOORS = (
     ("tasks", "datasets", "evaluation"),
     ("train", "inference", "report"),
     ("experiment",),
-    ("ablation",),
+    ("ablation", "serving"),
     ("cli",),
     ("__main__",),
 )

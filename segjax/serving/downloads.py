@@ -1,0 +1,114 @@
+"""Archives of results: exports of one image, and a data set of all images of a user for `segjax prepare`."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+
+from segjax.errors import InputError
+from segjax.experiment.export_formats import FORMATS, Exports
+from segjax.inference import coco
+from segjax.inference.exports.cells import Cells
+from segjax.report.overlays import colour_of, to_display_rgb
+from segjax.segmentation import Segmentation
+from segjax.serving.workspaces import Picture
+
+# Formats of one image that need nothing but its segmentation.
+OFFERED = tuple(name for name in FORMATS if name not in ("ctc", "uncertainty"))
+ABOUT = """Images, and cells as they were corrected. Make a data set of them, and train on it:
+
+    segjax prepare --images=images --masks=annotations.json --out=my_data
+    segjax train --config=semantic:dataset=folder --config.dataset.data_dir=my_data --workdir=runs/mine
+"""
+
+
+def export_files(picture: Picture, formats: Sequence[str]) -> bytes:
+    """Returns a zip archive with the files of some formats.
+
+    Args:
+      picture: an image that has been segmented.
+      formats: names in `OFFERED`.
+
+    Raises:
+      InputError: if there is no segmentation, or a format is unknown.
+    """
+    segmentation = _segmentation(picture)
+    for name in formats:
+        if name not in OFFERED:
+            raise InputError(f"formats names {name!r}: choose among {', '.join(OFFERED)}")
+    exports = Exports(tuple(dict.fromkeys(formats)), picture.pixel_size)
+    cells = Cells(
+        name=picture.name,
+        image=picture.image,
+        segmentation=segmentation,
+        class_names=picture.class_names,
+        display=to_display_rgb,
+        colour_of=colour_of,
+        pixel_size=picture.pixel_size,
+    )
+    buffer = io.BytesIO()
+    # Several libraries write to files only; the folder is removed before the answer is sent.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in exports.formats:
+            for path, write in exports.paths(name, Path(folder) / PurePath(picture.name).stem, 0).items():
+                write(cells, path)
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+        if "coco" in exports.formats:
+            archive.writestr("predictions.json", _coco([picture], [picture.name]))
+    return buffer.getvalue()
+
+
+def export_data_set(pictures: Iterable[Picture]) -> bytes:
+    """Returns a zip archive of the segmented images and their cells, as `segjax prepare` takes it.
+
+    Raises:
+      InputError: if no image is segmented, or their classes differ.
+    """
+    pictures = [picture for picture in pictures if picture.segmentation is not None]
+    if not pictures:
+        raise InputError("no image is segmented: segment one first")
+    for picture in pictures:
+        if picture.class_names != pictures[0].class_names:
+            raise InputError(
+                f"{pictures[0].name} has the classes {', '.join(pictures[0].class_names[1:])}, and"
+                f" {picture.name} {', '.join(picture.class_names[1:])}: segment all by methods with the same"
+                " classes"
+            )
+    names: list[str] = []
+    for picture in pictures:
+        path, number = PurePath(picture.name), 2
+        name = path.name
+        while name in names:
+            name, number = f"{path.stem}_{number}{path.suffix}", number + 1
+        names.append(name)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, picture in zip(names, pictures, strict=True):
+            archive.writestr(f"images/{name}", picture.content)
+        archive.writestr("annotations.json", _coco(pictures, names))
+        archive.writestr("README.txt", ABOUT)
+    return buffer.getvalue()
+
+
+def _coco(pictures: Sequence[Picture], names: Sequence[str]) -> str:
+    images = []
+    for name, picture in zip(names, pictures, strict=True):
+        segmentation = _segmentation(picture)
+        annotations = coco.segmentation_annotations(segmentation)
+        images.append(coco.Image(name, segmentation.shape, annotations))
+    return json.dumps(coco.data_set(images, pictures[0].class_names))
+
+
+def _segmentation(picture: Picture) -> Segmentation:
+    if picture.segmentation is None:
+        raise InputError(f"{picture.name} is not segmented: segment it first")
+    return picture.segmentation

@@ -1,0 +1,220 @@
+"""The images of each user, in memory: bounded, apart from each other, and gone at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import secrets
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from segjax.data.channels import match_channels
+from segjax.data.pixel_size import read_pixel_size
+from segjax.data.readers import File, read_image
+from segjax.errors import InputError
+from segjax.experiment.prediction_tables import default_names
+from segjax.files import printable
+from segjax.segmentation import Segmentation
+from segjax.serving.methods import ServedMethod
+
+# Largest number of steps that can be undone, and of bytes that they need for one image.
+STEPS, STEP_BYTES = 20, 2**28
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What users may ask for.
+
+    Attributes:
+      upload: largest file, bytes.
+      pixels: largest image, pixels.
+      images: largest number of images of one user.
+      users: largest number of users; the one that was idle for longest makes room.
+      memory: largest number of bytes of all images together.
+      idle: seconds after which the images of an idle user are removed.
+    """
+
+    upload: int = 200 * 2**20
+    pixels: int = 2**26
+    images: int = 100
+    users: int = 32
+    memory: int = 2**32
+    idle: float = 3600.0
+
+
+def read_upload(name: str, content: bytes, max_pixels: int) -> tuple[str, np.ndarray, float | None]:
+    """Reads an image file in memory; nothing is written to the disk.
+
+    Args:
+      name: name of the file; folders in it are dropped.
+      content: its bytes.
+      max_pixels: larger images are refused.
+
+    Returns:
+      The name, the image [H, W, C], and the side of a pixel in micrometres, None if it is unknown.
+
+    Raises:
+      InputError: if it cannot be read as an image.
+    """
+    name = printable(PureWindowsPath(PurePosixPath(name).name).name) or "image"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), content)
+    # The readers take a file or a member of an archive; errors name the archive first.
+    archive = zipfile.ZipFile(buffer)
+    archive.filename = ""
+    path: File = zipfile.Path(archive, name)
+    return name, read_image(path, max_pixels=max_pixels), read_pixel_size(path)
+
+
+class Picture:
+    """An image of a user, with what is made of it.
+
+    Args:
+      name: name of its file.
+      content: the file.
+      image: [H, W, C] as it was read.
+      pixel_size: side of a pixel in micrometres, None if it is unknown.
+
+    Attributes:
+      lock: held while its segmentation changes.
+      class_names: K names of the last method, background first.
+      version: number of changes of the segmentation.
+    """
+
+    def __init__(self, name: str, content: bytes, image: np.ndarray, pixel_size: float | None) -> None:
+        self.name, self.content, self.image, self.pixel_size = name, content, image, pixel_size
+        self.lock = threading.Lock()
+        self.class_names: list[str] = default_names(1)
+        self.version = 0
+        self._steps: list[Segmentation] = []
+        # The method and diameter whose outputs are stored, and the function of them.
+        self._prepared: tuple[tuple[str, float], Callable[[Mapping[str, float]], Segmentation]] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the file, the image, and its segmentations, without outputs of networks."""
+        pixels = self.image.shape[0] * self.image.shape[1]
+        return len(self.content) + self.image.nbytes + 8 * pixels * len(self._steps)
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """The segmentation, None before the first."""
+        return self._steps[-1] if self._steps else None
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a segmentation before the last one."""
+        return len(self._steps) > 1
+
+    def segment(
+        self, method: ServedMethod, diameter: float, values: Mapping[str, float], compute: threading.Lock
+    ) -> bool:
+        """Segments the image; the outputs of a network are stored, and used again if only sliders moved.
+
+        Args:
+          method: the method.
+          diameter: of the cells, pixels; 0 estimates it.
+          values: of the sliders that were moved.
+          compute: held while a network runs.
+
+        Returns:
+          Whether the network ran.
+
+        Raises:
+          InputError: if the image does not fit the method, or a value is out of range.
+        """
+        key = (method.name, diameter)
+        is_new = self._prepared is None or self._prepared[0] != key
+        if self._prepared is None or is_new:
+            image = match_channels(self.image, method.opened.channels, name=self.name)
+            with compute:
+                self._prepared = key, method.prepare(image, diameter)
+        segmentation = self._prepared[1](values)
+        highest = int(segmentation.classes.max(initial=1))
+        self.class_names = list(method.opened.class_names or default_names(highest))
+        self.change(segmentation)
+        return is_new
+
+    def change(self, segmentation: Segmentation) -> None:
+        """Replaces the segmentation; the one before can be restored by `undo`."""
+        allowed = max(2, min(STEPS, STEP_BYTES // (8 * max(segmentation.labels.size, 1))))
+        self._steps = [*self._steps, segmentation][-allowed:]
+        self.version += 1
+
+    def undo(self) -> None:
+        """Restores the segmentation before the last change.
+
+        Raises:
+          InputError: if there is none.
+        """
+        if not self.can_undo:
+            raise InputError("there is no earlier segmentation to go back to")
+        self._steps.pop()
+        self.version += 1
+
+
+class Workspace:
+    """The images of one user."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, Picture] = {}
+        self.last_used = time.monotonic()
+
+
+class Workspaces:
+    """The images of all users; each user knows a secret token.
+
+    Args:
+      limits: what users may ask for.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._by_token: dict[str, Workspace] = {}
+
+    def open(self, token: str | None) -> tuple[str, Workspace]:
+        """Returns the workspace of a token, or a new one with a new token."""
+        with self._lock:
+            now = time.monotonic()
+            for other, workspace in list(self._by_token.items()):
+                if now - workspace.last_used > self.limits.idle:
+                    del self._by_token[other]
+            if token is None or token not in self._by_token:
+                token = secrets.token_urlsafe(32)
+                if len(self._by_token) >= self.limits.users:
+                    oldest = min(self._by_token, key=lambda one: self._by_token[one].last_used)
+                    del self._by_token[oldest]
+                self._by_token[token] = Workspace()
+            self._by_token[token].last_used = now
+            return token, self._by_token[token]
+
+    def find(self, token: str | None) -> Workspace | None:
+        """Returns the workspace of a token, None if there is none."""
+        with self._lock:
+            workspace = self._by_token.get(token or "")
+            if workspace is not None:
+                workspace.last_used = time.monotonic()
+            return workspace
+
+    def add(self, workspace: Workspace, picture: Picture) -> str:
+        """Adds an image; returns its key.
+
+        Raises:
+          InputError: if there are too many images, of the user or of all.
+        """
+        with self._lock:
+            if len(workspace.pictures) >= self.limits.images:
+                raise InputError(f"there are {len(workspace.pictures)} images: remove some first")
+            used = sum(one.nbytes for each in self._by_token.values() for one in each.pictures.values())
+            if used + picture.nbytes > self.limits.memory:
+                raise InputError("the images of all users fill the memory of the server: remove some first")
+            key = secrets.token_urlsafe(8)
+            workspace.pictures[key] = picture
+            return key
