@@ -70,12 +70,15 @@ def main() -> None:
         app, HOST.value, PORT.value, access_log=False, log_level="warning", server_header=False, ws="none"
     )
     try:
-        sockets = [config.bind_socket()]
+        socket = config.bind_socket()
     except SystemExit:
-        raise InputError(f"--port={PORT.value} is in use or not allowed: choose another") from None
+        raise InputError(
+            f"--host={HOST.value} --port={PORT.value} is in use or not allowed: choose another port"
+        ) from None
+    socket.listen()  # programs may call as soon as the address is printed
     address = f"[{HOST.value}]" if ":" in HOST.value else HOST.value
-    print(f"http://{address}:{sockets[0].getsockname()[1]} - stop it by Ctrl-C", flush=True)
-    uvicorn.Server(config).run(sockets)
+    print(f"http://{address}:{socket.getsockname()[1]} - stop it by Ctrl-C", flush=True)
+    uvicorn.Server(config).run([socket])
 
 
 if __name__ == "__main__":

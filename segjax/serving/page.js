@@ -176,7 +176,10 @@ function redraw() {
   drawCells($("canvas"), state.picture, ids, state.cells, state.selected, state.outline);
   const stage = $("stage"), {width, height} = state.picture;
   const fit = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-  $("canvas").style.width = `${Math.floor(fit * width * $("zoom").value)}px`;
+  const shown = Math.floor(fit * width * $("zoom").value);
+  $("canvas").style.width = `${shown}px`;
+  // Sharp pixels where they are enlarged; else lines of one pixel would have gaps.
+  $("canvas").style.imageRendering = shown < width ? "auto" : "pixelated";
 }
 
 // Corrections.
@@ -233,15 +236,15 @@ function useTool(tool) {
   for (const name of ["select", "draw"]) $(`tool-${name}`).classList.toggle("on", name === tool);
 }
 
-const remove_selected = () => state.selected.size && correct({delete: [...state.selected]});
+const removeSelected = () => state.selected.size && correct({delete: [...state.selected]});
 $("tool-select").onclick = () => useTool("select");
 $("tool-draw").onclick = () => useTool("draw");
-$("delete").onclick = remove_selected;
+$("delete").onclick = removeSelected;
 $("merge").onclick = () => correct({merge: [...state.selected]});
 $("undo").onclick = () => correct({undo: true});
 document.onkeydown = (event) => {
   if (event.target.tagName === "INPUT" && event.target.type === "number") return;
-  if (event.key === "Delete" || event.key === "Backspace") remove_selected();
+  if (event.key === "Delete" || event.key === "Backspace") removeSelected();
   else if (event.key === "z" && (event.ctrlKey || event.metaKey) && state.cells?.can_undo) correct({undo: true});
 };
 
