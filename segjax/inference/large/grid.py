@@ -7,7 +7,7 @@ import itertools
 from typing import NamedTuple
 
 # Side of a tile of TIFF and a chunk of Zarr; cores of tiles are multiples of it.
-CHUNK = 512
+CHUNK = 256
 
 
 class Box(NamedTuple):

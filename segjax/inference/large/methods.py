@@ -21,7 +21,7 @@ from segjax.tasks.semantic import SemanticTask
 from segjax.typing import IGNORE
 
 # Side of the windows of a network, in its pixels: larger ones need more memory and less work per pixel.
-SIDE = 2048
+SIDE = 1792
 # Width around a core in which cells are completed, as a multiple of the typical diameter, and in pixels if that
 # is unknown.
 DIAMETERS, HALO = 3, 64

@@ -18,8 +18,8 @@ from segjax.inference.large.methods import Scale, network_input
 SIDE, COUNT, CANDIDATES = 512, 8, 64
 # Largest change of an output, of probabilities and of vectors of length 1, that the margin leaves.
 MAX_CHANGE = 1e-3
-# Side of the windows without pixels outside of which the margin is measured, beyond twice the margin.
-INNER = 256
+# Width of the outer pixels that are replaced to measure the margin, and the number of windows for it.
+RING, PROBES = 64, 3
 
 
 def measure_scale(
@@ -27,8 +27,8 @@ def measure_scale(
 ) -> Scale:
     """Measures how a network sees an image.
 
-    The margin of a network is the distance to which outputs depend on pixels at all, which most pixels do only
-    very weakly. The margin of the result is the distance beyond which they change by less than `MAX_CHANGE`.
+    Outputs depend on pixels up to the margin of the network, on most of them very weakly. The margin of the
+    result is the distance beyond which pixels change outputs by less than `MAX_CHANGE`.
 
     Args:
       predictor: the network.
@@ -93,29 +93,29 @@ def _factor(
 def _margin(
     predictor: DensePredictor, source: Level, samples: Sequence[tuple[float, Box]], shape: Sequence[int]
 ) -> int:
-    """Returns the margin, a multiple of the stride."""
-    stride, exact = predictor.task.stride, predictor.margin(source.shape[2])
-    exact = -(-exact // stride) * stride
-    inner = -(-INNER // stride) * stride + 2 * exact
-    side = inner + 2 * exact
-    if exact == 0 or min(source.shape[:2]) < side:
+    """Returns the margin, a multiple of the stride: how deep a change of the outer pixels of a window goes."""
+    stride = predictor.task.stride
+    exact = -(-predictor.margin(source.shape[2]) // stride) * stride
+    side = SIDE // stride * stride
+    if exact <= stride or min(source.shape[:2]) < side:
         return exact
     farthest = 0
-    for _, box in samples[:2]:
-        corner = [
-            int(np.clip((start + stop) / 2 * new / old - side / 2, 0, new - side)) // stride * stride
+    for _, box in samples[:PROBES]:
+        top, left = (
+            int(np.clip((start + stop) / 2 * new / old - side / 2, 0, new - side))
             for (start, stop), new, old in zip(
                 ((box.top, box.bottom), (box.left, box.right)), source.shape[:2], shape[:2], strict=True
             )
-        ]
-        full = source.read(corner[0], corner[1], side, side)
-        cut = full[exact:-exact, exact:-exact]
-        wide, narrow = (predictor.predict_windows(pixels[None]) for pixels in (full, cut))
-        for name, values in narrow.items():
-            reference = np.asarray(wide[name])[0, exact:-exact, exact:-exact]
-            change = np.abs(np.asarray(values)[0] - reference).reshape(inner, inner, -1).max(axis=2)
-            farthest = max(farthest, _depth(change > MAX_CHANGE))
-    return min(-(-farthest // stride) * stride, exact)
+        )
+        window = source.read(top, left, side, side)
+        without = np.zeros_like(window)
+        without[RING:-RING, RING:-RING] = window[RING:-RING, RING:-RING]
+        as_is, changed = (predictor.predict_windows(pixels[None]) for pixels in (window, without))
+        for name, values in as_is.items():
+            change = np.abs(np.asarray(values)[0] - np.asarray(changed[name])[0]).reshape(side, side, -1)
+            farthest = max(farthest, _depth(change.max(axis=2)[RING:-RING, RING:-RING] > MAX_CHANGE))
+    deepest = (side - 2 * RING) // 2
+    return exact if farthest >= deepest else min(-(-farthest // stride) * stride, exact)
 
 
 def _depth(is_changed: np.ndarray) -> int:
