@@ -92,7 +92,7 @@ def _loaded(method: TileMethod, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, A
 
 def _batches(loaded: Iterator[tuple[Tile, Any]], size: int) -> Iterator[list[tuple[Tile, Any]]]:
     """Yields as many tiles as all devices predict at once."""
-    while group := list(itertools.islice(loaded, size * jax.local_device_count())):
+    while group := list(itertools.islice(loaded, size * len(jax.local_devices()))):
         yield group
 
 

@@ -66,8 +66,9 @@ def stitch(
     """Joins the cells of tiles; time and memory grow linearly with the cells and the length of the seams.
 
     Windows overlap, so that both tiles at a seam see the cells on it. Two instances are the same cell if more
-    than half of their common area in the overlap is in both, or if more than half of one, which lies mostly in
-    the core of the other tile, is in the other. A cell has the class and the score of the tile with most of it.
+    than half of their pixels in the overlap are common. If an instance lies mostly in the core of the other
+    tile, it is also the same as the one with which it has most pixels in common, if these are more than half
+    of one of both. A cell has the class and the score of the tile with most of it.
 
     Args:
       grid: all tiles of the image.
@@ -222,12 +223,21 @@ def _pairs(first: _Known, second: _Known) -> np.ndarray:
         areas.append(area)
         beyond.append(2 * np.bincount(own.ravel(), minlength=len(area)) < area)
     is_same = common > SAME * (areas[0][left] + areas[1][right] - common)
-    is_same |= beyond[0][left] & (common > SAME * areas[0][left])
-    is_same |= beyond[1][right] & (common > SAME * areas[1][right])
+    is_inside = common > SAME * np.minimum(areas[0][left], areas[1][right])
+    for ids, is_beyond in ((left, beyond[0]), (right, beyond[1])):
+        is_same |= is_inside & is_beyond[ids] & _is_largest(common, ids)
     left, right = left[is_same] - 1, right[is_same] - 1
     # Others have no pixel in the result.
     is_own = first.is_own[left] & second.is_own[right]
     return np.stack([left[is_own] + first.first, right[is_own] + second.first], axis=1)
+
+
+def _is_largest(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns whether each value is the largest of its id, the first of several."""
+    order = np.lexsort((np.arange(len(ids)), -values, ids))
+    is_largest = np.zeros(len(ids), bool)
+    is_largest[order[np.diff(ids[order], prepend=-1) != 0]] = True
+    return is_largest
 
 
 def _part(known: _Known, box: Box) -> np.ndarray:

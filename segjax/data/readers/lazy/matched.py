@@ -25,13 +25,18 @@ class Matched:
         self._level, self._selected, self._channels, self._name = level, selected, channels, name
         # Wider integers become uint16 only where they fit, so that their windows are float32.
         is_native = level.dtype.kind == "b" or level.dtype in (np.uint8, np.uint16)
-        stored = as_native(level.read(0, 0, 1, 1), name).dtype
-        self.dtype = stored if is_native else np.dtype(np.float32)
-        self.shape = (*level.shape[:2], self.read(0, 0, 1, 1).shape[2])
+        white = np.ones((1, 1, level.shape[2]), level.dtype)
+        if level.dtype.kind in "ui":
+            white *= np.iinfo(level.dtype).max
+        self.dtype = as_native(white, name).dtype if is_native else np.dtype(np.float32)
+        self.shape = (*level.shape[:2], self._matched(white).shape[2])
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns a window, see `Level`."""
-        pixels = as_native(self._level.read(top, left, height, width), self._name)
+        return self._matched(self._level.read(top, left, height, width))
+
+    def _matched(self, window: np.ndarray) -> np.ndarray:
+        pixels = as_native(window, self._name)
         if self._selected:
             pixels = select_channels(pixels, self._selected, name=self._name)
         return match_channels(pixels, self._channels, name=self._name).astype(self.dtype, copy=False)

@@ -80,13 +80,18 @@ class TiffLevel:
         )
         self._check_segment()
         self.shape = (lengths["Y"], lengths["X"], 0)
-        pixel = self.read(0, 0, 1, 1)
+        # A damaged first tile costs no other.
+        axes = {"YXS": (1, 1, samples), "SYX": (samples, 1, 1)}.get(self._inner, (1, 1))
+        pixel = self._as_image([np.zeros(axes, self._page.dtype)] * len(self._pages))
         self.shape, self.dtype = (*self.shape[:2], pixel.shape[2]), pixel.dtype
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns a window, see `Level`."""
         check_window(self, top, left, height, width)
-        pages = [self._read_page(page, top, left, height, width) for page in self._pages]
+        return self._as_image([self._read_page(page, top, left, height, width) for page in self._pages])
+
+    def _as_image(self, pages: list[np.ndarray]) -> np.ndarray:
+        """Returns a window [h, w, C] of its part in each page."""
         pixels = np.stack(pages).reshape(*self._outer, *pages[0].shape)
         pixels = pixels[(slice(None),) * len(self._outer) + self._within]
         pixels = pixels.transpose(self._order) if len(self._order) == 3 else pixels[..., None]
