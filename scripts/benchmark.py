@@ -12,6 +12,7 @@
     python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
     python scripts/benchmark.py --suite=scaling --config=semantic:dataset=synthetic
     python scripts/benchmark.py --suite=loop --config=quickstart:dataset=synthetic
+    python scripts/benchmark.py --suite=prediction --config=semantic:dataset=bbbc038 --sizes=4000,20000
 
 Suites:
 
@@ -25,12 +26,15 @@ Suites:
     oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
     robustness F1 of methods on perturbed images of the test split
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
+    prediction mosaics of the test split that are segmented in parts, and a folder of small images
     loop       time that the training loop adds to a step: checks, log, checkpoints
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
 divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds. The oracle reads the
 annotations only, and decodes with `config.task`; for example, `--config.task.decoder.smoothing=2`.
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -53,6 +57,7 @@ SUITE = flags.DEFINE_enum(
         "robustness",
         "scaling",
         "loop",
+        "prediction",
     ],
     "Benchmark suite.",
 )
@@ -81,6 +86,9 @@ METHODS = flags.DEFINE_list(
 MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for the memory test; 0 skips it.")
 TRUTH = flags.DEFINE_string("truth", None, "Judges: folder or file of the truth; else a sample of StarDist.")
 PREDICTION = flags.DEFINE_string("prediction", None, "Judges: folder or file of the predictions.")
+SIZES = flags.DEFINE_list("sizes", ["4000"], "Prediction: sides of the mosaics, pixels.")
+MODEL = flags.DEFINE_string("model", "nuclei", "Prediction: an exported network, or one in the package.")
+FOLDER = flags.DEFINE_string("folder", "runs/prediction", "Prediction: folder for mosaics and results.")
 POINTS = flags.DEFINE_integer(
     "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
 )
@@ -150,6 +158,12 @@ def main() -> None:
         from suites import loop
 
         loop.main(CONFIG.value, rounds=ROUNDS.value)
+        return
+    if SUITE.value == "prediction":
+        from suites import prediction
+
+        sizes = [int(size) for size in SIZES.value]
+        prediction.main(CONFIG.value, sizes=sizes, model=MODEL.value or "", out=Path(FOLDER.value or ""))
         return
     from suites import network
 

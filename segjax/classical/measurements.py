@@ -67,8 +67,8 @@ def measure(
       segmentation: [H, W] segmentation of the image.
       pixel_size: side of a pixel, micrometres.
       class_names: K names, background first; adds the column class_name.
-      limits: [2, C] minimum and maximum of each channel, for the image is a window of a larger one; by default
-        those of the image.
+      limits: [2, C] minimum and maximum of each channel of the image of which this is a window; by default
+        those of this image.
 
     Returns:
       Columns of N values, in order of ids.

@@ -28,7 +28,7 @@ from segjax.inference.large.cells import LargeCells, Measuring
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Grid, Tile
 from segjax.inference.large.intensities import Intensities, measure_intensities
-from segjax.inference.large.methods import DenseTiles, PlainTiles, Scale, TileMethod
+from segjax.inference.large.methods import DenseTiles, PlainTiles, Scale, TileMethod, preprocessing
 from segjax.inference.large.pipeline import segment_tiles
 from segjax.inference.large.regions import (
     Region,
@@ -217,16 +217,16 @@ def _method(
     level, method = viewed.level, selected.method
     boxes = [tile.core for tile in Grid(level.shape[:2], MEASURED_BOX, 0).tiles()]
     boxes = [box for box in boxes if region is None or region.meets(box)]
-    is_dense = isinstance(method, DensePredictor) and isinstance(method.prepare, Preprocessing)
-    settings = method.prepare if is_dense else Preprocessing()
+    settings = preprocessing(method) if isinstance(method, DensePredictor) else Preprocessing()
     if "intensities" in remembered and settings.stain is None:
-        intensities = Intensities(*map(np.array, remembered["intensities"]))
+        bottom, top, lowest, highest = map(np.array, remembered["intensities"])
+        intensities = Intensities(bottom, top, lowest, highest)
     else:
         intensities = measure_intensities(level, boxes, settings)
         four = (intensities.bottom, intensities.top, intensities.lowest, intensities.highest)
         remembered["intensities"] = [values.tolist() for values in four]
     limits = np.stack([intensities.lowest, intensities.highest])
-    if not is_dense:
+    if not isinstance(method, DensePredictor):
         logging.warning("each tile of %d pixels is segmented as an image of its own", PlainTiles.side)
         return PlainTiles(method, level), limits
     if "scale" not in remembered:
@@ -245,6 +245,6 @@ def _describe(failed: dict[Tile, str], count: int) -> str | None:
     ]
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     return (
-        f"{len(failed)} of {count} tiles failed, the others are written, and the same command tries these again:"
-        f" {'; '.join(reasons[:NAMED])}{more}"
+        f"{len(failed)} of {count} tiles failed, the others are written, and the same command tries these"
+        f" again: {'; '.join(reasons[:NAMED])}{more}"
     )

@@ -27,8 +27,8 @@ class View:
     Attributes:
       level: number of the level, 0 for the finest; None for the finest.
       mpp: micrometres per pixel to which the image is rescaled, None for those of the level.
-      region: a rectangle `x,y,width,height` or a GeoJSON file, in pixels of the finest level, or "tissue"; "" for
-        the full image.
+      region: a rectangle `x,y,width,height` or a GeoJSON file, in pixels of the finest level, or "tissue"; ""
+        for the full image.
 
     Raises:
       InputError: if a value is out of range, or both level and mpp are given.
@@ -91,8 +91,8 @@ def open_view(
         assert size is not None
         if not COARSEST <= size / view.mpp <= FINEST:
             raise InputError(
-                f"--mpp={view.mpp:g}: {path} has {size:.4g} um per pixel, {size / view.mpp:.3g} times as much:"
-                " check both, --pixel_size corrects that of the file"
+                f"--mpp={view.mpp:g}: {path} has {size:.4g} um per pixel, {size / view.mpp:.3g} times as much: check"
+                " both, --pixel_size corrects that of the file"
             )
         # The coarsest level that is not coarser.
         sizes = [size * full / level.shape[0] for level in pyramid.levels]

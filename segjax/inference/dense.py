@@ -142,7 +142,7 @@ class EnsemblePredictor(DensePredictor):
         """Returns the mean maps [B, S, S, ...] of inputs of the networks [B, S, S, C]."""
         members = [super().predict_windows(windows)]
         members += [other.predict_windows(windows) for other in self.others]
-        return {name: sum(maps[name] for maps in members) / len(members) for name in members[0]}
+        return jax.tree.map(lambda *maps: jnp.stack(maps).mean(0), *members)
 
     def margin(self, channels: int) -> int:
         """Returns the largest margin of the networks."""

@@ -43,7 +43,7 @@ def small(monkeypatch):
     monkeypatch.setattr(prediction_large, "MEASURED_BOX", 256)
     # Each device compiles the network.
     two = jax.local_devices()[:2]
-    monkeypatch.setattr(jax, "local_devices", lambda: two)
+    monkeypatch.setattr(jax, "local_devices", lambda **_: two)
 
 
 def bright(image):

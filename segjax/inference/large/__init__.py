@@ -1,5 +1,5 @@
 """Segments images that do not fit into memory: tile by tile, joined at the seams, written while read.
 
-`pipeline` segments the tiles of a `grid` and stores them, `stitching` joins their cells, and the other modules
-write what `composition` makes of both.
+`pipeline` segments the tiles of a `grid` and stores them, `stitching` joins their cells, and `files` writes
+what `composition` makes of both.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
@@ -84,22 +85,19 @@ class LargeCells:
 
     def tables(self) -> Iterator[Table]:
         """Yields the measurements of the cells, in order of their ids, one table for each tile with cells."""
-        owners = self.composition.stitched.owner[:, 0]
-        ends = np.searchsorted(owners, np.arange(len(self.composition.tiles)) + 1)
-        starts = np.append(0, ends[:-1])
-        tasks = (
-            lambda index=index, start=start, end=end: self._table(index, start, end)
-            for index, (start, end) in enumerate(zip(starts, ends, strict=True))
-            if start < end
-        )
-        yield from in_order(tasks)
+        yield from in_order(functools.partial(self._table, *part) for part in self._parts())
 
     def outlines(self) -> Iterator[tuple[int, list[Polygon]]]:
         """Yields the index of each cell and its polygons, in pixels of the image that was segmented."""
-        owners = self.composition.stitched.owner[:, 0]
-        tasks = (lambda index=index: self._outlines(index) for index in np.unique(owners).tolist())
-        for traced in in_order(tasks):
+        for traced in in_order(functools.partial(self._outlines, *part) for part in self._parts()):
             yield from traced
+
+    def _parts(self) -> list[tuple[int, int, int]]:
+        """Returns each tile that owns cells, with its first cell and the one after its last."""
+        owners = self.composition.stitched.owner[:, 0]
+        indices, starts = np.unique(owners, return_index=True)
+        ends = np.append(starts[1:], len(owners))
+        return list(zip(indices.tolist(), starts.tolist(), ends.tolist(), strict=True)) if len(owners) else []
 
     def _table(self, index: int, start: int, end: int) -> Table:
         stitched = self.composition.stitched
@@ -107,7 +105,7 @@ class LargeCells:
         assert stored is not None
         chosen = stitched.owner[start:end, 1]
         table = {name: values[chosen] for name, values in stored.table.items()}
-        # The tile has another outline of a cell than the joined parts if they differ, or are cut by its window.
+        # Where tiles disagree, or the window cuts the cell, the joined parts have another area.
         for cell in np.flatnonzero(table["area_px"] != stitched.areas[start:end]):
             self._measure_again(table, int(cell), start + int(cell))
         table["id"] = np.arange(start + 1, end + 1)
@@ -139,24 +137,25 @@ class LargeCells:
         for name in set(again) - {"neighbours", "id"}:
             table[name][row] = again[name][0]
 
-    def _outlines(self, index: int) -> list[tuple[int, list[Polygon]]]:
-        stitched, tile = self.composition.stitched, self.composition.tiles[index]
-        cells = np.flatnonzero(stitched.owner[:, 0] == index)
-        labels = self.composition.read(tile.window).labels
-        is_inside = (stitched.boxes[cells] >= [tile.window.left, tile.window.top, 0, 0]).all(1) & (
-            stitched.boxes[cells, 2:] <= [tile.window.right, tile.window.bottom]
-        ).all(1)
+    def _outlines(self, index: int, start: int, end: int) -> list[tuple[int, list[Polygon]]]:
+        stitched, window = self.composition.stitched, self.composition.tiles[index].window
+        labels, boxes = self.composition.read(window).labels, stitched.boxes[start:end]
+        corner = np.array([window.left, window.top], np.int32)
+        inside = np.flatnonzero(
+            (boxes[:, :2] >= corner).all(1) & (boxes[:, 2:] <= [window.right, window.bottom]).all(1)
+        )
         numbers = np.zeros(stitched.num_cells + 1, np.int32)
-        numbers[cells[is_inside] + 1] = np.arange(1, is_inside.sum() + 1)
-        traced = iter(trace(numbers[labels]))
-        corner = np.array([tile.window.left, tile.window.top], np.int32)
-        result = []
-        for cell, inside in zip(cells.tolist(), is_inside.tolist(), strict=True):
-            if inside:
-                result.append((cell, [[ring + corner for ring in polygon] for polygon in next(traced)]))
-            else:
-                result.append((cell, self._outline(cell)))
-        return result
+        numbers[start + inside + 1] = np.arange(1, len(inside) + 1)
+        traced = dict(zip(inside.tolist(), trace(numbers[labels]), strict=True))
+        return [
+            (
+                start + cell,
+                [[ring + corner for ring in polygon] for polygon in traced[cell]]
+                if cell in traced
+                else self._outline(start + cell),
+            )
+            for cell in range(end - start)
+        ]
 
     def _outline(self, cell: int) -> list[Polygon]:
         left, top, right, bottom = self.composition.stitched.boxes[cell].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import tempfile
@@ -109,7 +110,7 @@ def _fill(chunks: _Chunks, cells: LargeCells, shapes: list[tuple[int, int]]) -> 
                 result.append((key, _encode(part) if part.any() else None))
         return result
 
-    for parts in in_order((lambda box=tile.core: encoded(box)) for tile in composition.tiles):
+    for parts in in_order(functools.partial(encoded, tile.core) for tile in composition.tiles):
         for key, content in parts:
             chunks.put(key, content)
     for level, shape in enumerate(shapes[1:], start=1):
@@ -119,19 +120,15 @@ def _fill(chunks: _Chunks, cells: LargeCells, shapes: list[tuple[int, int]]) -> 
             for down, across in itertools.product((0, 1), repeat=2):
                 finer = chunks.get((level - 1, channel, 2 * row + down, 2 * column + across))
                 if finer is not None:
-                    half = CHUNK // 2
-                    inside = (
-                        slice(down * half, (down + 1) * half),
-                        slice(across * half, (across + 1) * half),
-                    )
-                    chunk[inside] = finer[::2, ::2]
+                    quarter = chunk.reshape(2, CHUNK // 2, 2, CHUNK // 2)[down, :, across]
+                    quarter[:] = finer[::2, ::2]
             chunks.put((level, channel, row, column), _encode(chunk) if chunk.any() else None)
 
 
 def _encode(part: np.ndarray) -> bytes:
     chunk = np.zeros((CHUNK, CHUNK), "<u4")
     chunk[: part.shape[0], : part.shape[1]] = part
-    return imagecodecs.zlib_encode(chunk.tobytes(), level=1)
+    return bytes(imagecodecs.zlib_encode(chunk.tobytes(), level=1))
 
 
 def write_csv(cells: LargeCells, path: Path) -> None:

@@ -24,7 +24,7 @@ class Box(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def within(self, other: Box) -> tuple[slice, slice]:
-        """Returns the rows and columns of this box in an array of the pixels of another, which contains it."""
+        """Returns the rows and columns of this box in an array of the pixels of another that contains it."""
         return (
             slice(self.top - other.top, self.bottom - other.top),
             slice(self.left - other.left, self.right - other.left),
@@ -45,7 +45,7 @@ class Box(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A tile: its position in the grid, the pixels that are its own, and those that are segmented for them."""
+    """A tile: its position in the grid, its own pixels, and those that are segmented for them."""
 
     row: int
     column: int

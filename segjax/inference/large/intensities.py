@@ -96,9 +96,9 @@ def measure_intensities(level: Level, boxes: Sequence[Box], settings: Preprocess
     stained = normalise_stain(sample[:, None], settings.stain, sample=known)[:, 0]
     bounds = np.percentile(stained, settings.percentiles, axis=0)
     if settings.stain is not None:
-        bounds = _without_flat(bounds, stained.min(axis=0), stained.max(axis=0))
+        normalised = _without_flat(bounds, stained.min(axis=0), stained.max(axis=0))
         return dataclasses.replace(
-            bounds, lowest=limits[0], highest=limits[1], sample=known, stain=settings.stain
+            normalised, lowest=limits[0], highest=limits[1], sample=known, stain=settings.stain
         )
     return _without_flat(bounds, *limits)
 

@@ -22,8 +22,7 @@ from segjax.typing import IGNORE
 
 # Side of the windows of a network, in its pixels: larger ones need more memory and less work per pixel.
 SIDE = 1792
-# Width around a core in which cells are completed, as a multiple of the typical diameter, and in pixels if that
-# is unknown.
+# Width around a core in which its cells are completed, in typical diameters, and at least in pixels.
 DIAMETERS, HALO = 3, 64
 # Side of the core, and width around it, of a method that is no network with maps.
 PLAIN_CORE, PLAIN_HALO = 1536, 128

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -27,7 +27,8 @@ def in_order(tasks: Iterable[Callable[[], Result]], workers: int | None = None) 
       Exception: that of a task, when its result is due.
     """
     workers, remaining = workers or num_threads(), iter(tasks)
-    pool, ahead = ThreadPoolExecutor(workers), deque()
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[Result]] = deque()
     try:
         for task in remaining:
             ahead.append(pool.submit(task))

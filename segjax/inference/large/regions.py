@@ -90,8 +90,8 @@ def parse_rectangle(text: str, shape: tuple[int, int]) -> Polygons | None:
         return None
     if width <= 0 or height <= 0 or x < 0 or y < 0 or x + width > shape[1] or y + height > shape[0]:
         raise InputError(
-            f"--region={text} is not inside the image of {shape[1]} x {shape[0]} pixels: give x,y,width,height"
-            " in pixels of its finest level"
+            f"--region={text} is not inside the image of {shape[1]} x {shape[0]} pixels: give"
+            " x,y,width,height in pixels of its finest level"
         )
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     return Polygons([[np.array(corners)]])
@@ -150,6 +150,8 @@ def find_tissue(levels: Sequence[Level], shape: tuple[int, int]) -> tuple[Mask, 
     edge = np.concatenate([is_bright[0], is_bright[-1], is_bright[:, 0], is_bright[:, -1]])
     is_tissue = ndimage.binary_fill_holes(is_bright ^ (edge.mean() > 0.5))
     parts = remove_small(ndimage.label(is_tissue)[0], int(SPECK * is_tissue.size))
+    if not parts.any():
+        raise InputError("--region=tissue finds only specks: give another region, or leave it out")
     return Mask(ndimage.binary_dilation(parts > 0, iterations=2), shape), picture
 
 

@@ -1,4 +1,4 @@
-"""How a network sees a large image, measured on a few windows of it: the diameter of its cells, and the margin."""
+"""How a network sees a large image, measured on a few windows: the diameter of its cells, and the margin."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _centre(level: Level, box: Box) -> tuple[float, Box] | None:
 def _factor(
     predictor: DensePredictor, level: Level, intensities: Intensities, windows: Sequence[Box]
 ) -> float:
-    """Returns the factor by which cells get the diameter of the training, as `DensePredictor` estimates it."""
+    """Returns the factor that gives cells the diameter of the training, as `DensePredictor` estimates it."""
     trained, factor = predictor.config.trained_diameter or 1.0, 1.0
     for _ in range(PASSES):
         areas: list[np.ndarray] = []

@@ -29,12 +29,9 @@ def open_slide_pyramid(path: Path) -> Pyramid:
             f"{path} is no slide that OpenSlide can read ({error}): save it as OME-TIFF"
         ) from error
     levels = [SlideLevel(path, slide, number) for number in range(slide.level_count)]
-    sides = [
-        slide.properties.get(name) for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
-    ]
-    size = None
-    if None not in sides and math.isclose(*map(float, sides), rel_tol=0.01):
-        size = float(sides[0])
+    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    sides = [float(slide.properties.get(name, "nan")) for name in names]
+    size = sides[0] if math.isclose(*sides, rel_tol=0.01) else None
     return Pyramid(path, consistent_levels(path, levels), size, slide.close)
 
 

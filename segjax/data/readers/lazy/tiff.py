@@ -81,8 +81,9 @@ class TiffLevel:
         self._check_segment()
         self.shape = (lengths["Y"], lengths["X"], 0)
         # A damaged first tile costs no other.
-        axes = {"YXS": (1, 1, samples), "SYX": (samples, 1, 1)}.get(self._inner, (1, 1))
-        pixel = self._as_image([np.zeros(axes, self._page.dtype)] * len(self._pages))
+        lengths |= {"Y": 1, "X": 1}
+        pixel = np.zeros([lengths[axis] for axis in self._inner], np.dtype(self._page.dtype))
+        pixel = self._as_image([pixel] * len(self._pages))
         self.shape, self.dtype = (*self.shape[:2], pixel.shape[2]), pixel.dtype
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -104,7 +105,7 @@ class TiffLevel:
         planes, samples = self._samples
         if self._page.is_memmappable:
             # Opened for each window, so that the memory of the process is that of the window.
-            stored = self._page.dtype.newbyteorder(self._tiff.byteorder)
+            stored = np.dtype(self._page.dtype).newbyteorder(self._tiff.byteorder)
             full = (planes, self._page.imagelength, self._page.imagewidth, samples)
             mapped = np.memmap(self._path, stored, "r", page.dataoffsets[0], full)
             window = np.array(mapped[:, top : top + height, left : left + width], self._page.dtype)
@@ -155,6 +156,6 @@ class TiffLevel:
         size = math.prod(self._page.chunks) * np.dtype(self._page.dtype).itemsize
         if size > MAX_SEGMENT and not self._page.is_memmappable:
             raise InputError(
-                f"{self._path} stores pieces of {size / 2**30:.1f} GiB, which cannot be read in parts: save it"
-                " with tiles"
+                f"{self._path} stores pieces of {size / 2**30:.1f} GiB, which cannot be read in parts: save"
+                " it with tiles"
             )

@@ -1,0 +1,166 @@
+"""Benchmark of predictions: mosaics of real cells that are segmented in parts, and a folder of small images."""
+
+import multiprocessing
+import resource
+import shutil
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tifffile
+from ml_collections import ConfigDict
+
+from segjax.experiment import environment, prediction_large
+from segjax.experiment.export_formats import Exports
+from segjax.experiment.methods import with_diameter
+from segjax.experiment.prediction import Reading, predict
+from segjax.experiment.prediction_methods import select_method
+from segjax.experiment.prediction_view import View
+from segjax.experiment.setup import open_split
+from segjax.metrics.instance import InstanceStatistics
+from segjax.segmentation import Segmentation
+
+# Side of the squares of a mosaic, and the mean of 8 bits above which an image is bright field.
+SQUARE, BRIGHT = 256, 90
+FORMATS = ("ome-tiff", "csv", "geojson")
+# Goals: share of post-processing and export, memory in bytes, and the number of small images.
+MAX_SHARE, MAX_MEMORY, FOLDER = 0.15, 2e9, 200
+COMPARED = 4096
+
+
+def main(config: ConfigDict, *, sizes: list[int], model: str, out: Path) -> None:
+    """Prints wall time, peak memory and shares of the mosaics, and the agreement of tiles with full images.
+
+    Args:
+      config: a config whose test split has images of fluorescence.
+      sizes: sides of the mosaics, pixels.
+      model: an exported network, or the name of one in the package.
+      out: folder for mosaics and results.
+    """
+    where = environment.hardware_info()
+    print(f"{where['device']}, {where['cores']} cores, Python {where['python']}, {', '.join(FORMATS)}")
+    squares = cut_squares(config)
+    context = multiprocessing.get_context("spawn")
+    for size in sizes:
+        path = out / "images" / f"mosaic{size}.tif"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, mosaic(squares, size), tile=(512, 512), compression="zlib")
+        with context.Pool(1) as pool:
+            print_large(size, pool.apply(large, (path, out / f"result{size}", model)))
+    with context.Pool(1) as pool:
+        count, scores = pool.apply(compare, (mosaic(squares, COMPARED), out / "compared", model))
+    print(
+        f"\n{COMPARED} x {COMPARED} in tiles against at once: {count} cells, AP at .9 {scores:.4f} (goal 1)"
+    )
+    small = [mosaic(squares, 512, seed) for seed in range(FOLDER)]
+    with context.Pool(1) as pool:
+        seconds = pool.apply(folder, (small, out / "folder", model))
+    print(f"folder of {FOLDER} images of 512 x 512: {seconds:.1f} s, {FOLDER / seconds:.2f} images/s")
+
+
+def cut_squares(config: ConfigDict) -> list[np.ndarray]:
+    """Returns squares of the grey images of fluorescence of the test split, 8 bits."""
+    squares = []
+    for record in open_split(config, "test"):
+        image = record.image
+        is_grey = (image == image[..., :1]).all() and image[..., 0].mean() < BRIGHT
+        if image.dtype == np.uint8 and is_grey:
+            for top in range(0, image.shape[0] - SQUARE + 1, SQUARE):
+                for left in range(0, image.shape[1] - SQUARE + 1, SQUARE):
+                    squares.append(image[top : top + SQUARE, left : left + SQUARE, 0])
+    return squares
+
+
+def mosaic(squares: list[np.ndarray], size: int, seed: int = 0) -> np.ndarray:
+    """Returns an image [size, size] of squares in random order and orientation."""
+    rng, number = np.random.default_rng(seed), -(-size // SQUARE)
+    image = np.zeros((number, SQUARE, number, SQUARE), np.uint8)
+    for row in range(number):
+        for column in range(number):
+            square = squares[rng.integers(len(squares))]
+            image[row, :, column] = np.rot90(square, rng.integers(4))
+    return image.reshape(number * SQUARE, number * SQUARE)[:size, :size]
+
+
+def print_large(size: int, result: dict[str, Any]) -> None:
+    """Prints the numbers of one mosaic."""
+    wall, after = result["seconds"], result["after"]
+    print(
+        f"\n{size} x {size}, {result['cells']} cells: {wall:.1f} s ({1e6 * wall / size**2:.3f} us per pixel),"
+        f" {result['processor']:.1f} s of one core; peak {result['peak'] / 1e9:.2f} GB, {result['added'] / 1e9:.2f}"
+        f" GB above the opened network (goal {MAX_MEMORY / 1e9:g}); the device waits for"
+        f" {after / wall:.0%} of the time (goal {MAX_SHARE:.0%})"
+    )
+    print("  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["parts"].items()))
+
+
+def large(path: Path, out: Path, model: str) -> dict[str, Any]:
+    """Segments a mosaic in parts, in a process of its own."""
+    shutil.rmtree(out, ignore_errors=True)
+    method = select_method(model=model)
+    before, parts = psutil.Process().memory_info().rss, defaultdict(float)
+    names = ("measure_intensities", "measure_scale", "segment_tiles", "stitch")
+    for name in names:
+        setattr(prediction_large, name, timed(getattr(prediction_large, name), name, parts))
+    for name, write in list(prediction_large.WRITERS.items()):
+        prediction_large.WRITERS[name] = timed(write, name, parts)
+    used, began = time.process_time(), time.perf_counter()
+    prediction = predict(method, path, out, exports=Exports(FORMATS), reading=Reading(view=View(level=0)))
+    cells = sum(count for _, count in prediction)
+    seconds = time.perf_counter() - began
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "cells": cells,
+        "seconds": seconds,
+        "processor": time.process_time() - used,
+        "peak": peak,
+        "added": peak - before,
+        "after": sum(parts[name] for name in ("stitch", *FORMATS)),
+        "parts": dict(parts),
+    }
+
+
+def timed(function: Any, name: str, parts: dict[str, float]) -> Any:
+    """Returns a function that adds its seconds to `parts`."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*arguments, **named)
+        finally:
+            parts[name] += time.perf_counter() - began
+
+    return call
+
+
+def compare(image: np.ndarray, out: Path, model: str) -> tuple[int, float]:
+    """Returns the number of cells, and the AP at .9 of tiles against the image predicted at once."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    tifffile.imwrite(out / "image.tif", image, tile=(512, 512))
+    # One diameter for both, which they would estimate of other windows.
+    method = with_diameter(select_method(model=model), 20.0)
+    reading = Reading(view=View(level=0))
+    list(predict(method, out / "image.tif", out, exports=Exports(("ome-tiff",)), reading=reading))
+    tiles = tifffile.imread(out / "image_cells.ome.tif")[0].astype(np.int32)
+    full = method(image)
+    scores = InstanceStatistics.of(full, Segmentation.from_labels(tiles)).compute()
+    return full.num_instances, scores.ap[0.9]
+
+
+def folder(images: list[np.ndarray], out: Path, model: str) -> float:
+    """Returns the seconds of a folder of images, without those of the first, which compiles."""
+    shutil.rmtree(out, ignore_errors=True)
+    for index, image in enumerate(images):
+        path = out / "images" / f"{index:03}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, image)
+    prediction = iter(predict(select_method(model=model), out / "images", out / "results"))
+    next(prediction)
+    began = time.perf_counter()
+    done = sum(1 for _ in prediction)
+    return (time.perf_counter() - began) * (done + 1) / done
