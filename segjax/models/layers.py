@@ -159,12 +159,12 @@ def convolution(norm: Norm | None) -> Callable[..., Array]:
     return standardised_convolution if is_weight_standardization(norm) else winograd_conv_general_dilated
 
 
-def standardised_convolution(x: Array, kernel: Array, *args: Any, **kwargs: Any) -> Array:
+def standardised_convolution(x: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
     """Convolves `x` [B, H, W, C] with `standardise(kernel)` [h, w, C, C']."""
     return winograd_conv_general_dilated(x, standardise(kernel), *args, **kwargs)
 
 
-def standardise(kernel: Array) -> Array:
+def standardise(kernel: jax.Array) -> jax.Array:
     """Standardises the weights of each output channel, such that a convolution preserves the variance.
 
     w' = (w - mean) / std * gain / sqrt(fan_in), with the gain of a ReLU of normal values.
