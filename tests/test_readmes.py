@@ -21,6 +21,7 @@ PAGES = (
     "segjax/README.md",
     "segjax/datasets/README.md",
     "segjax/evaluation/README.md",
+    "segjax/inference/README.md",
 )
 SOURCES = sorted(
     str(path.relative_to(ROOT))
