@@ -230,17 +230,13 @@ class SeriesPrediction:
         return tracks.num_tracks
 
     def _digests(self, series: Series) -> list[str]:
-        """Returns the digest of each image of a series; a file of several images is read once."""
-        reading = self.request.reading
+        """Returns the digest of each image of a series; a file of several images is read once.
+
+        They are those of a prediction without the flag, which has the same segmentations.
+        """
         paths = dict.fromkeys(part.path for part in series.parts)
-        contents = {path: input_digest(path, self.selected.digest, reading) for path in paths}
-        # That of an image that is a file is the digest without the flag: its segmentation is the same.
-        return [
-            contents[part.path]
-            if part.reading == reading
-            else hashlib.sha256(f"{contents[part.path]} {part.reading}".encode()).hexdigest()
-            for part in series.parts
-        ]
+        digests = {path: input_digest(path, self.selected.digest, self.request.reading) for path in paths}
+        return [digests[part.path] for part in series.parts]
 
     def _segment(self, part: Part, digest: str) -> Segmentation:
         """Returns the stored segmentation of an image, or makes and stores it."""

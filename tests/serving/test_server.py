@@ -233,8 +233,9 @@ def test_users_do_not_see_each_other(port):
         ("POST", "/correct"),
         ("DELETE", ""),
     ):
-        status, content = second.ask(method, image + path)
-        assert (status, content) == (404, {"error": "there is no such image: upload it again"})
+        for other in (second, User(port)):
+            status, content = other.ask(method, image + path)
+            assert (status, content) == (404, {"error": "there is no such image: upload it again"})
     assert len(first.ask("GET", "/api/images")[1]) == 1
     assert first.ask("DELETE", image) == (200, {})
     assert first.ask("GET", f"{image}/picture.png")[0] == 404
