@@ -269,6 +269,13 @@ STACKS = {
 }
 
 
+def test_several_axes_without_names_are_a_question(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 20, 30), np.uint8))
+    with pytest.raises(InputError, match=r"may be T: 0 of 4 planes and 1 of 5 planes; choose .*--axis=1=0"):
+        list(predict_series(labelling(), tmp_path, tmp_path / "out", request()))
+    assert find_stack_axis(tmp_path / "a.npy", "T", chosen=["1"]) == StackAxis("0", 4)
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_the_axis_of_a_stack(name, tmp_path):
     axes, shape, letter, options, expected = STACKS[name]

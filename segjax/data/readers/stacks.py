@@ -10,6 +10,7 @@ from segjax.data.readers.array import read_header, without_ones
 from segjax.data.readers.axes import MAX_UNNAMED_CHANNELS
 from segjax.data.readers.limits import TIFF_SUFFIXES, unreadable
 from segjax.data.readers.tiff import largest_series, long_axes, open_tiff
+from segjax.errors import InputError
 
 
 class StackAxis(NamedTuple):
@@ -37,10 +38,10 @@ def find_stack_axis(
       chosen: letters and numbers of the axes along which one plane is chosen.
 
     Returns:
-      The axis, None if the file has no such axis, or several.
+      The axis, None if the file has no such axis.
 
     Raises:
-      InputError: if the file cannot be read.
+      InputError: if the file cannot be read, or several axes have no name.
     """
     try:
         axes, shape = _stored_axes(path, channel_axis)
@@ -56,7 +57,14 @@ def find_stack_axis(
         others = others[:-2]
     others = [number for number in others if not {axes[number], str(number)} & set(chosen)]
     named = [number for number in others if axes[number] == letter] or others
-    return StackAxis(str(named[0]), shape[named[0]]) if len(named) == 1 else None
+    if len(named) > 1:
+        lengths = " and ".join(f"{number} of {shape[number]} planes" for number in named)
+        raise InputError(
+            f"{path} has several axes that may be {letter}: {lengths}; choose a plane of all others, such as"
+            f" --axis={named[-1]}=0",
+            kind="unclear_axes",
+        )
+    return StackAxis(str(named[0]), shape[named[0]]) if named else None
 
 
 def _stored_axes(path: Path, channel_axis: int | None) -> tuple[str, tuple[int, ...]]:
