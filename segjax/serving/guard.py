@@ -22,7 +22,7 @@ HEADERS = {
 class Guard:
     """Middleware that checks who asks.
 
-    A page of another site cannot reach the server by a name that leads to this machine, because the name is
+    A page of another site cannot call the server by a name that leads to this machine, because the name is
     none of `hosts`, nor by its address, because browsers state the origin of such a request.
 
     Args:

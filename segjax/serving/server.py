@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from segjax.serving.workspaces import Limits, Picture, Workspaces, read_upload
 
 # Parameters of `segment_once`; all others are settings of the method.
 PARAMETERS = ("name", "method", "diameter", "formats")
+# Largest number of images whose outputs of a network are stored.
+OUTPUTS = 8
 Content = tuple[bytes, str] | dict[str, Any] | list[Any]
 Answer = tuple[str | None, Content]
 
@@ -51,6 +54,8 @@ class Server:
         self._methods = methods
         self._compute, self._opening = threading.Lock(), threading.Lock()
         self._workspaces = Workspaces(limits)
+        # The images with stored outputs, the one that was used last at the end; removed ones are forgotten.
+        self._recent: list[weakref.ref[Picture]] = []
 
     def methods(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Returns the methods; with the parameter `method`, the sliders of that one."""
@@ -123,6 +128,7 @@ class Server:
             start = time.perf_counter()
             ran = picture.segment(method, read_diameter(fields.get("diameter")), values, self._compute)
             seconds = time.perf_counter() - start
+            self._store(picture)
             return token, _cells(picture) | {"seconds": seconds, "network_ran": ran}
 
     def correct(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
@@ -164,6 +170,16 @@ class Server:
         with self._opening:
             method: ServedMethod = choose(self._methods, "method", name)()
             return method
+
+    def _store(self, picture: Picture) -> None:
+        """Remembers that the outputs for an image are stored; those of the image used longest ago go."""
+        with self._opening:
+            others = [other for other in self._recent if other() not in (None, picture)]
+            self._recent = [*others, weakref.ref(picture)]
+            while len(self._recent) > OUTPUTS:
+                oldest = self._recent.pop(0)()
+                if oldest is not None:
+                    oldest.release()
 
     def _picture(self, token: str | None, key: str) -> Picture:
         workspace = self._workspaces.find(token)

@@ -130,16 +130,22 @@ class Picture:
           InputError: if the image does not fit the method, or a value is out of range.
         """
         key = (method.name, diameter)
-        is_new = self._prepared is None or self._prepared[0] != key
-        if self._prepared is None or is_new:
+        # Another user may cause a release meanwhile.
+        prepared = self._prepared
+        is_new = prepared is None or prepared[0] != key
+        if prepared is None or is_new:
             image = match_channels(self.image, method.opened.channels, name=self.name)
             with compute:
-                self._prepared = key, method.prepare(image, diameter)
-        segmentation = self._prepared[1](values)
+                self._prepared = prepared = key, method.prepare(image, diameter)
+        segmentation = prepared[1](values)
         highest = int(segmentation.classes.max(initial=1))
         self.class_names = list(method.opened.class_names or default_names(highest))
         self.change(segmentation)
         return is_new
+
+    def release(self) -> None:
+        """Forgets the outputs of the network."""
+        self._prepared = None
 
     def change(self, segmentation: Segmentation) -> None:
         """Replaces the segmentation; the one before can be restored by `undo`."""

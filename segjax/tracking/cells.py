@@ -1,4 +1,4 @@
-"""What tracking knows of the cells of a frame: centroids, areas, and the pixels that two frames share."""
+"""What tracking knows of the cells of a frame: centroids, areas, and their overlap in two frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FrameCells(NamedTuple):
 
 
 def overlap(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the cells of two label images that share pixels.
+    """Returns the cells of two label images that overlap.
 
     Args:
       before: [H, W] int, the ids 1 to N, 0 for background.

@@ -18,6 +18,7 @@ from segjax.experiment.methods import OpenedMethod, open_method
 from segjax.inference.predictor import create_predictor
 from segjax.inference.settings import PredictConfig
 from segjax.segmentation import Segmentation
+from segjax.serving import server as server_module
 from segjax.serving import workspaces
 from segjax.serving.app import make_app
 from segjax.serving.methods import ServedMethod
@@ -134,6 +135,15 @@ def test_a_slider_runs_only_the_decoder(user):
     _, made = user.ask("POST", f"{image}/segment", {"method": "tiny", "settings": {"min_area": 20}})
     assert made["areas"] == [36]
     assert made["classes"] == [{"name": "nucleus", "colour": "#e69f00", "count": "1 cell"}]
+
+
+def test_outputs_of_few_images_are_stored(user, monkeypatch):
+    monkeypatch.setattr(server_module, "OUTPUTS", 2)
+    images = [user.upload() for _ in range(3)]
+    ran = []
+    for index in (0, 1, 0, 2, 0, 1):
+        ran.append(user.ask("POST", f"{images[index]}/segment", {"method": "tiny"})[1]["network_ran"])
+    assert ran == [True, True, False, True, False, True]
 
 
 def test_the_page_gets_ids_of_pixels(user):
