@@ -34,8 +34,6 @@ divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds
 annotations only, and decodes with `config.task`; for example, `--config.task.decoder.smoothing=2`.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from segjax import cli
@@ -162,13 +160,13 @@ def main() -> None:
     if SUITE.value == "prediction":
         from suites import prediction
 
-        sizes = [int(size) for size in SIZES.value]
-        prediction.main(CONFIG.value, sizes=sizes, model=MODEL.value or "", out=Path(FOLDER.value or ""))
+        prediction.main(CONFIG.value, sizes=SIZES.value, model=MODEL.value, out=FOLDER.value)
         return
     from suites import network
 
-    options = {"batch": BATCH.value, "rounds": ROUNDS.value, "peer": PEER.value}
-    network.main(CONFIG.value, size=SIZE.value or 256, **options)
+    network.main(
+        CONFIG.value, size=SIZE.value or 256, batch=BATCH.value, rounds=ROUNDS.value, peer=PEER.value
+    )
 
 
 if __name__ == "__main__":

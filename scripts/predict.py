@@ -35,9 +35,10 @@ the formats labels (cells_labels.tif, in 3-D), overlay and csv.
 
     segjax predict --images=movie.tif --frames --out=FOLDER
 
-TIFF images of more than 33 million pixels, OME-Zarr and slides (pip install "segjax[slides]"), and images with
---level, --mpp or --region are read and written in parts: memory stays below 2 GB. Their formats are ome-tiff,
-csv, parquet and geojson, the first two by default. A run that was killed goes on after its last tile.
+TIFF images of more than 33 million pixels, OME-Zarr and slides (pip install "segjax[slides]"), and images
+with --level, --mpp or --region are read and written in parts: memory stays below 2 GB. Their formats are
+ome-tiff, csv, parquet and geojson, the first two by default. A run that was killed goes on after the last
+finished tile.
 
 The same command again skips the images that are finished, unless the image or the method has changed; with
 further formats it writes what is missing, and segments nothing again. Images that fail are listed in

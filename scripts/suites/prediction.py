@@ -1,4 +1,4 @@
-"""Benchmark of predictions: mosaics of real cells that are segmented in parts, and a folder of small images."""
+"""Benchmark of predictions: mosaics of real cells, segmented in parts, and a folder of small images."""
 
 import multiprocessing
 import resource
@@ -20,6 +20,8 @@ from segjax.experiment.prediction import Reading, predict
 from segjax.experiment.prediction_methods import select_method
 from segjax.experiment.prediction_view import View
 from segjax.experiment.setup import open_split
+from segjax.inference.large.cells import Measuring
+from segjax.inference.large.methods import DenseTiles
 from segjax.metrics.instance import InstanceStatistics
 from segjax.segmentation import Segmentation
 
@@ -31,7 +33,7 @@ MAX_SHARE, MAX_MEMORY, FOLDER = 0.15, 2e9, 200
 COMPARED = 4096
 
 
-def main(config: ConfigDict, *, sizes: list[int], model: str, out: Path) -> None:
+def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:
     """Prints wall time, peak memory and shares of the mosaics, and the agreement of tiles with full images.
 
     Args:
@@ -42,23 +44,23 @@ def main(config: ConfigDict, *, sizes: list[int], model: str, out: Path) -> None
     """
     where = environment.hardware_info()
     print(f"{where['device']}, {where['cores']} cores, Python {where['python']}, {', '.join(FORMATS)}")
-    squares = cut_squares(config)
+    squares, results = cut_squares(config), Path(out)
     context = multiprocessing.get_context("spawn")
-    for size in sizes:
-        path = out / "images" / f"mosaic{size}.tif"
+    for size in map(int, sizes):
+        path = results / "images" / f"mosaic{size}.tif"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, mosaic(squares, size), tile=(512, 512), compression="zlib")
         with context.Pool(1) as pool:
-            print_large(size, pool.apply(large, (path, out / f"result{size}", model)))
+            print_large(size, pool.apply(large, (path, results / f"result{size}", model)))
     with context.Pool(1) as pool:
-        count, scores = pool.apply(compare, (mosaic(squares, COMPARED), out / "compared", model))
+        count, scores = pool.apply(compare, (mosaic(squares, COMPARED), results / "compared", model))
     print(
         f"\n{COMPARED} x {COMPARED} in tiles against at once: {count} cells, AP at .9 {scores:.4f} (goal 1)"
     )
     small = [mosaic(squares, 512, seed) for seed in range(FOLDER)]
     with context.Pool(1) as pool:
-        seconds = pool.apply(folder, (small, out / "folder", model))
+        seconds = pool.apply(folder, (small, results / "folder", model))
     print(f"folder of {FOLDER} images of 512 x 512: {seconds:.1f} s, {FOLDER / seconds:.2f} images/s")
 
 
@@ -91,9 +93,10 @@ def print_large(size: int, result: dict[str, Any]) -> None:
     wall, after = result["seconds"], result["after"]
     print(
         f"\n{size} x {size}, {result['cells']} cells: {wall:.1f} s ({1e6 * wall / size**2:.3f} us per pixel),"
-        f" {result['processor']:.1f} s of one core; peak {result['peak'] / 1e9:.2f} GB, {result['added'] / 1e9:.2f}"
-        f" GB above the opened network (goal {MAX_MEMORY / 1e9:g}); the device waits for"
-        f" {after / wall:.0%} of the time (goal {MAX_SHARE:.0%})"
+        f" {result['processor']:.1f} s of one core; peak {result['peak'] / 1e9:.2f} GB,"
+        f" {result['added'] / 1e9:.2f} GB above the opened network (goal {MAX_MEMORY / 1e9:g}); joining and export"
+        f" {after / wall:.0%} of the time, decoding and measuring {result['threads'] / wall:.2f} threads"
+        f" (goal of all: {MAX_SHARE:.0%})"
     )
     print("  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["parts"].items()))
 
@@ -102,10 +105,14 @@ def large(path: Path, out: Path, model: str) -> dict[str, Any]:
     """Segments a mosaic in parts, in a process of its own."""
     shutil.rmtree(out, ignore_errors=True)
     method = select_method(model=model)
-    before, parts = psutil.Process().memory_info().rss, defaultdict(float)
+    before = psutil.Process().memory_info().rss
+    parts: dict[str, float] = defaultdict(float)
     names = ("measure_intensities", "measure_scale", "segment_tiles", "stitch")
     for name in names:
         setattr(prediction_large, name, timed(getattr(prediction_large, name), name, parts))
+    threads: dict[str, float] = defaultdict(float)
+    for owner, method_name, name in ((DenseTiles, "decode", "decode"), (Measuring, "__call__", "measure")):
+        setattr(owner, method_name, timed(getattr(owner, method_name), name, threads))
     for name, write in list(prediction_large.WRITERS.items()):
         prediction_large.WRITERS[name] = timed(write, name, parts)
     used, began = time.process_time(), time.perf_counter()
@@ -120,7 +127,8 @@ def large(path: Path, out: Path, model: str) -> dict[str, Any]:
         "peak": peak,
         "added": peak - before,
         "after": sum(parts[name] for name in ("stitch", *FORMATS)),
-        "parts": dict(parts),
+        "threads": threads["decode"] + threads["measure"],
+        "parts": {**parts, **threads},
     }
 
 

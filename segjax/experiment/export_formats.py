@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,3 +99,23 @@ class Exports:
             "frame": frame,
         }
         return {field: values[field] for field in FORMATS[name].settings}
+
+    def all_settings(self, names: Iterable[str], frame: int) -> dict[str, dict[str, Any]]:
+        """Returns the settings of several formats by their names."""
+        return {name: self.settings(name, frame) for name in names}
+
+    def missing(self, stem: Path, frame: int, written: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+        """Returns the formats of which a file is missing, or has other settings than those in `written`."""
+        missing = []
+        for name in self.formats:
+            # Of all formats, so that a name that is too long for one file leaves no other.
+            exist = [path.exists() for path in self.paths(name, stem, frame)]
+            if not all(exist) or written.get(name) != self.settings(name, frame):
+                missing.append(name)
+        return tuple(missing)
+
+    def check_overwritten(self, stem: Path, frame: int, formats: Iterable[str]) -> None:
+        """Refuses to replace a file that was not written by a prediction, such as an annotation."""
+        for name in formats:
+            for path in self.paths(name, stem, frame):
+                marks.check_replaceable(path)

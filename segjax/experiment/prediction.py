@@ -8,7 +8,7 @@ import math
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -30,16 +30,14 @@ from segjax.experiment.prediction_inputs import (
     find_inputs,
     frame_numbers,
     number_of,
-    with_flags,
 )
-from segjax.experiment.prediction_large import Request, formats_of, is_large, predict_large
+from segjax.experiment.prediction_large import LargeRequest, formats_of, is_large, predict_large
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
-from segjax.inference.exports.marks import check_replaceable
 from segjax.inference.predictor import Detector
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import Interruption, interruption
@@ -272,10 +270,10 @@ class Prediction:
             before = None
         if is_large(path, self.reading.view, self.reading.opening):
             return self._one_large(key, path, digest, before)
-        missing = self._missing(key, before, self.exports.formats)
+        missing = self._missing(key, before, self.exports)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
-        self._check_overwritten(key, missing)
+        self.exports.check_overwritten(self.out / key, self._frames[key], missing)
         image = self.reading.read(path, self.selected.channels)
         predicted = None if before is None else self._finished.read_predicted(key)
         if (
@@ -284,7 +282,7 @@ class Prediction:
             or (self.exports.uncertainty and predicted.uncertainty is None)
         ):
             missing = self.exports.formats
-            self._check_overwritten(key, missing)
+            self.exports.check_overwritten(self.out / key, self._frames[key], missing)
             self._finished.forget(key)
             predicted = predict_image(self.selected, image, uncertainty=self.exports.uncertainty)
             self._finished.write_predicted(key, predicted)
@@ -301,45 +299,22 @@ class Prediction:
     def _one_large(self, key: str, path: Path, digest: str, before: Finished | None) -> Outcome:
         """Segments an image in parts; one at a time, so that memory is bounded."""
         exports = formats_of(self.exports, str(path))
-        missing = self._missing(key, before, exports.formats)
+        missing = self._missing(key, before, exports)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
-        self._check_overwritten(key, missing)
-        request = Request(
-            self.selected,
-            path,
-            self.inputs.name(path),
-            dataclasses.replace(exports, formats=missing),
-            self.reading.view,
-            self.reading.channels,
-            self.reading.opening,
-        )
+        self.exports.check_overwritten(self.out / key, self._frames[key], missing)
+        asked = dataclasses.replace(exports, formats=missing)
+        request = LargeRequest(self.selected, path, self.inputs.name(path), asked, self.reading)
         folder = self._finished.folder_of(key)
-        try:
-            with self._large:
-                result = predict_large(request, self.out / key, folder, digest, is_stopped=self._is_stopped)
-        except InputError as error:
-            raise with_flags(error) from error
-        if result.failed:
-            raise InputError(f"{path}: {result.failed}")
-        written = {name: exports.settings(name, 0) for name in missing}
-        done = {} if before is None else before.exports
-        finished = Finished(digest, result.instances, result.shape, None, {**done, **written}, None)
+        with self._large:
+            shape, count = predict_large(request, self.out / key, folder, digest, is_stopped=self._is_stopped)
+        written = ({} if before is None else {**before.exports}) | exports.all_settings(missing, 0)
+        finished = Finished(digest, count, shape, None, written, None)
         self._finished.write(key, finished)
         return Outcome(finished)
 
-    def _missing(self, key: str, before: Finished | None, formats: Sequence[str]) -> tuple[str, ...]:
-        """Returns the formats of which a file is missing, or was written with other settings."""
-        stem, frame = self.out / key, self._frames[key]
-
-        missing = []
-        for name in formats:
-            # Of all formats, so that a name that is too long for one file leaves no other.
-            exist = [path.exists() for path in self.exports.paths(name, stem, frame)]
-            written = None if before is None else before.exports.get(name)
-            if not all(exist) or written != self.exports.settings(name, frame):
-                missing.append(name)
-        return tuple(missing)
+    def _missing(self, key: str, before: Finished | None, exports: Exports) -> tuple[str, ...]:
+        return exports.missing(self.out / key, self._frames[key], {} if before is None else before.exports)
 
     def _cells(self, image: np.ndarray, predicted: Predicted, path: Path) -> Cells:
         segmentation = predicted.segmentation
@@ -365,7 +340,7 @@ class Prediction:
         for name in missing:
             for file, write in self.exports.paths(name, self.out / key, frame).items():
                 write(cells, file)
-        written = {name: self.exports.settings(name, frame) for name in missing}
+        written = self.exports.all_settings(missing, frame)
         finished = before._replace(exports={**before.exports, **written})
         if "csv" in missing:
             finished = finished._replace(table=cells.table)
@@ -375,12 +350,6 @@ class Prediction:
                 annotations = coco.segmentation_annotations(cells.segmentation)
             finished = finished._replace(annotations=annotations)
         return finished
-
-    def _check_overwritten(self, key: str, formats: Iterable[str]) -> None:
-        """Refuses to replace a file that was not written by a prediction, such as an annotation."""
-        for name in formats:
-            for path in self.exports.paths(name, self.out / key, self._frames[key]):
-                check_replaceable(path)
 
     def _write_tables(self) -> None:
         with writing(self.out):

@@ -18,6 +18,7 @@ from segjax.data.readers.lazy import Pyramid, is_lazy_only, open_lazily
 from segjax.errors import InputError
 from segjax.experiment.export_formats import STANDARD, Exports
 from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.prediction_inputs import Reading, with_flags
 from segjax.experiment.prediction_tables import default_names
 from segjax.experiment.prediction_view import TISSUE, View, Viewed, open_view, region_file
 from segjax.inference.dense import DensePredictor
@@ -63,7 +64,7 @@ GPU_BATCH = 4
 NAMED = 3
 
 
-class Request(NamedTuple):
+class LargeRequest(NamedTuple):
     """An image that is segmented in parts.
 
     Attributes:
@@ -71,32 +72,14 @@ class Request(NamedTuple):
       path: the file, or the folder of an OME-Zarr.
       name: its name in results.
       exports: the formats, see `formats_of`.
-      view: what of it is segmented.
-      channels: the channels to use, all if empty.
-      opening: arguments of `open_lazily`.
+      reading: how the file becomes an image.
     """
 
     selected: OpenedMethod
     path: Path
     name: str
     exports: Exports
-    view: View
-    channels: tuple[int, ...]
-    opening: dict[str, Any]
-
-
-class LargeResult(NamedTuple):
-    """What was made of an image.
-
-    Attributes:
-      instances: number of cells.
-      shape: `(H, W)` of the image that was segmented.
-      failed: one sentence that names the tiles that failed, None if none did.
-    """
-
-    instances: int
-    shape: tuple[int, int]
-    failed: str | None
+    reading: Reading
 
 
 def is_large(path: Path, view: View, opening: dict[str, Any]) -> bool:
@@ -130,8 +113,8 @@ def formats_of(exports: Exports, name: str) -> Exports:
 
 
 def predict_large(
-    request: Request, stem: Path, folder: Path, digest: str, *, is_stopped: Callable[[], bool]
-) -> LargeResult:
+    request: LargeRequest, stem: Path, folder: Path, digest: str, *, is_stopped: Callable[[], bool]
+) -> tuple[tuple[int, int], int]:
     """Segments an image and writes its formats; goes on where an earlier run was stopped.
 
     Args:
@@ -141,23 +124,30 @@ def predict_large(
       digest: of everything that determines the result.
       is_stopped: asked between tiles.
 
+    Returns:
+      `(H, W)` of the image that was segmented, and its number of cells.
+
     Raises:
-      InputError: if the image, its region or its resolution cannot be used.
+      InputError: if the image, its region or its resolution cannot be used, or tiles failed, after the files
+        of the others are written.
       KeyboardInterrupt: if `is_stopped`.
       OSError: if a tile or a file cannot be written.
     """
-    pyramid = open_lazily(request.path, **request.opening)
+    try:
+        pyramid = open_lazily(request.path, **request.reading.opening)
+    except InputError as error:
+        raise with_flags(error) from error
     try:
         viewed = open_view(
             pyramid,
-            request.view,
+            request.reading.view,
             pixel_size=request.exports.pixel_size,
-            selected=request.channels,
+            selected=request.reading.channels,
             channels=request.selected.channels,
         )
         height, width = viewed.level.shape[:2]
         logging.warning("%s: %d x %d pixels are segmented in tiles", request.path, height, width)
-        region, tissue = _region(request.view, pyramid, viewed)
+        region, tissue = _region(request.reading.view, pyramid, viewed)
         store = TileStore(folder)
         about = {"digest": digest, "version": VERSION}
         remembered = store.open(about)
@@ -185,7 +175,9 @@ def predict_large(
                 WRITERS[name](cells, path)
         if tissue is not None:
             write_picture(tissue, marks.result_path(marks.TISSUE, stem))
-        return LargeResult(stitched.num_cells, (height, width), _describe(failed, len(tiles)))
+        if failed:
+            raise _failure(request.path, failed, len(tiles))
+        return (height, width), stitched.num_cells
     finally:
         pyramid.close()
 
@@ -235,16 +227,14 @@ def _method(
     return DenseTiles(method, level, intensities, Scale(**remembered["scale"])), limits
 
 
-def _describe(failed: dict[Tile, str], count: int) -> str | None:
+def _failure(path: Path, failed: dict[Tile, str], count: int) -> InputError:
     """Returns one sentence that names the tiles that failed."""
-    if not failed:
-        return None
     reasons = [
         f"rows {tile.core.top} to {tile.core.bottom}, columns {tile.core.left} to {tile.core.right}: {reason}"
         for tile, reason in failed.items()
     ]
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return (
-        f"{len(failed)} of {count} tiles failed, the others are written, and the same command tries these"
-        f" again: {'; '.join(reasons[:NAMED])}{more}"
+    return InputError(
+        f"{path}: {len(failed)} of {count} tiles failed, the others are written, and the same command tries"
+        f" these again: {'; '.join(reasons[:NAMED])}{more}"
     )

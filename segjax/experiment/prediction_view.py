@@ -91,8 +91,8 @@ def open_view(
         assert size is not None
         if not COARSEST <= size / view.mpp <= FINEST:
             raise InputError(
-                f"--mpp={view.mpp:g}: {path} has {size:.4g} um per pixel, {size / view.mpp:.3g} times as much: check"
-                " both, --pixel_size corrects that of the file"
+                f"--mpp={view.mpp:g}: {path} has {size:.4g} um per pixel, {size / view.mpp:.3g} times as"
+                " much: check both, --pixel_size corrects that of the file"
             )
         # The coarsest level that is not coarser.
         sizes = [size * full / level.shape[0] for level in pyramid.levels]

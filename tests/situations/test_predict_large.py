@@ -164,7 +164,7 @@ def test_a_network_predicts_tiles_as_the_full_image(image, tmp_path, config):
 
 
 def test_intensities_of_the_full_image_normalise_all_tiles(image, tmp_path):
-    path, pixels, labels = image
+    path, pixels, _labels = image
     dim = pixels.copy()
     # A tile of its own would be stretched to the full range.
     dim[:, 450:] = 20 + dim[:, 450:] // 8
@@ -232,7 +232,7 @@ def test_a_signal_ends_the_run_between_tiles(image, tmp_path, monkeypatch):
 
 
 def test_a_tile_that_fails_is_named_and_the_others_are_written(image, tmp_path):
-    path, pixels, labels = image
+    path, _pixels, labels = image
     content = path.read_bytes()
     with tifffile.TiffFile(path) as file:
         offset, size = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
@@ -247,7 +247,7 @@ def test_a_tile_that_fails_is_named_and_the_others_are_written(image, tmp_path):
 
 
 def test_regions_choose_tiles_and_cells(image, tmp_path, monkeypatch):
-    path, _, labels = image
+    path, _, _labels = image
     loaded = []
     load = methods.PlainTiles.load
     monkeypatch.setattr(methods.PlainTiles, "load", lambda self, box: loaded.append(box) or load(self, box))
@@ -270,7 +270,7 @@ def test_regions_choose_tiles_and_cells(image, tmp_path, monkeypatch):
 
 
 def test_tissue_is_what_is_segmented_and_shown(image, tmp_path):
-    path, pixels, labels = image
+    path, _pixels, labels = image
     labels[:, 300:] = 0
     tifffile.imwrite(path, np.where(labels > 0, 200, 20).astype(np.uint8), tile=(64, 64))
     run(path, tmp_path / "out", view=View(region="tissue"), formats=("ome-tiff",))
@@ -326,7 +326,7 @@ def test_polygons_of_another_image_are_refused(image, tmp_path):
 def test_a_missing_or_odd_pixel_size_is_questioned(image, tmp_path):
     path, pixels, _ = image
     tifffile.imwrite(path, pixels, tile=(64, 64))
-    with pytest.raises(InputError, match="needs the pixel size, which .* does not state: give --pixel_size"):
+    with pytest.raises(InputError, match=r"needs the pixel size, which .* does not state: give --pixel_size"):
         run(path, tmp_path / "out", view=View(mpp=1.0))
     run(path, tmp_path / "out", view=View(mpp=1.0), formats=("ome-tiff",), pixel_size=0.5)
     assert ids(tmp_path / "out").shape == (350, 450)

@@ -166,15 +166,15 @@ class DenseTiles:
             slice(start - first, stop - first) for (start, stop), first in zip(known, corner, strict=True)
         )
         maps = {name: np.asarray(values)[inside].astype(np.float32) for name, values in outputs.items()}
-        found = self._task.segment(maps)
-        areas = np.bincount(found.labels.ravel(), minlength=found.num_instances + 1)[1:]
+        result = self._task.segment(maps)
+        areas = np.bincount(result.labels.ravel(), minlength=result.num_instances + 1)[1:]
         sizes = (self._level.shape[:2], self.grid.shape)
         part = (slice(window.top, window.bottom), slice(window.left, window.right))
         first = (known[0][0], known[1][0])
         labels, semantic = (
-            resize_window(values, first, sizes, part) for values in (found.labels, as_bytes(found.semantic))
+            resize_window(values, first, sizes, part) for values in (result.labels, as_bytes(result.semantic))
         )
-        return Decoded(labels, found.classes, found.scores, areas, semantic)
+        return Decoded(labels, result.classes, result.scores, areas, semantic)
 
     def _known(self, window: Box) -> list[tuple[int, int]]:
         """Returns first and last row, and column, of the network's pixels that determine a window."""

@@ -93,7 +93,7 @@ def _factor(
 def _margin(
     predictor: DensePredictor, source: Level, samples: Sequence[tuple[float, Box]], shape: Sequence[int]
 ) -> int:
-    """Returns the margin, a multiple of the stride: how deep a change of the outer pixels of a window goes."""
+    """Returns how deep a change of the outer pixels of a window goes, a multiple of the stride."""
     stride = predictor.task.stride
     exact = -(-predictor.margin(source.shape[2]) // stride) * stride
     side = SIDE // stride * stride

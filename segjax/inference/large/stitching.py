@@ -47,7 +47,7 @@ class Stitched(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What is held in memory of a tile until its neighbours have come: strips of its window along its seams."""
+    """What is held in memory of a tile until its neighbours have come: strips along its seams."""
 
     tile: Tile
     first: int
@@ -114,7 +114,8 @@ def stitch(
 class _Cells(NamedTuple):
     """The cells in order of their owners, before some are dropped.
 
-    `cell` is the cell of each instance, -1 if it has no pixel in the core of its tile; `owner` is the instance.
+    `cell` is the cell of each instance, -1 if it has no pixel in the core of its tile; `owner` is the
+    instance with most pixels of each cell.
     """
 
     cell: np.ndarray
