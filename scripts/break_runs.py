@@ -2,8 +2,10 @@
 
     python scripts/break_runs.py --out=runs/broken
     python scripts/break_runs.py --out=runs/broken --commands=predict --count=20
+    python scripts/break_runs.py --out=runs/broken --commands=large --side=10000 --count=10
 
-Train, prepare, predict and evaluate run on small synthetic data. Each runs once undisturbed. Then each runs
+Train, prepare, predict and evaluate run on small synthetic data, and predict on an image that is read and
+written in parts (large). Each runs once undisturbed. Then each runs
 again and again in a new folder, is killed up to six times by SIGKILL, SIGTERM or SIGINT, is started again
 after each, and ends. What it leaves must have the same sha256 as what the undisturbed run left, except for
 times: the state, the progress and the log of a training, shards, label images, tables, scores, reports.
@@ -32,12 +34,14 @@ from absl import flags
 from segjax import cli
 from segjax.errors import InputError, choose
 from segjax.files import write_json
+from suites.broken_data import make_images, make_large
 from suites.contents import compare, digests_of
 
 OUT = flags.DEFINE_string("out", None, "Folder for the data, the runs and their results.")
 COUNT = flags.DEFINE_integer("count", 200, "Number of kills of all commands together.", lower_bound=1)
+SIDE = flags.DEFINE_integer("side", 2000, "Large: side of the image, pixels.", lower_bound=600)
 SEED = flags.DEFINE_integer("seed", 0, "Random seed of the moments.", lower_bound=0)
-NAMES = ("train", "prepare", "predict", "evaluate")
+NAMES = ("train", "prepare", "predict", "evaluate", "large")
 COMMANDS = flags.DEFINE_list("commands", list(NAMES), f"Commands to break: {', '.join(NAMES)}.")
 flags.mark_flag_as_required("out")
 
@@ -130,30 +134,16 @@ def arguments(name: str, out: Path, result: Path) -> list[str]:
         ]
     if name == "prepare":
         return [f"--images={images}", f"--masks={out / 'data' / 'masks'}", f"--out={result}", "--workers=2"]
+    if name == "large":
+        parts = [
+            f"--images={make_large(out / 'data', SIDE.value)}",
+            "--level=0",
+            "--export=ome-tiff,csv,geojson",
+        ]
+        return [f"--workdir={trained}", f"--out={result}", *parts]
     if name == "predict":
         return [f"--workdir={trained}", f"--images={images}", f"--out={result}", "--measure", "--coco"]
     return [f"--workdir={trained}", f"--out={result}"]
-
-
-def make_images(folder: Path) -> None:
-    """Writes synthetic images, their label images, and an image that cannot be read."""
-    import numpy as np
-    from PIL import Image
-
-    from segjax.datasets.synthetic import SyntheticSource
-
-    if (folder / "masks").exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    for part in ("images", "drawn"):
-        (folder / part).mkdir(parents=True)
-    source = SyntheticSource("train", train_size=24, image_size=96)
-    for index in range(len(source)):
-        record = source[index]
-        Image.fromarray(record.image[..., 0]).save(folder / "images" / f"{record.name}.png")
-        Image.fromarray(record.truth.labels.astype(np.uint16)).save(folder / "drawn" / f"{record.name}.png")
-    (folder / "images" / "damaged.png").write_bytes(b"damaged")
-    (folder / "drawn").rename(folder / "masks")
 
 
 def start(name: str, out: Path, folder: Path) -> subprocess.Popen[bytes]:
@@ -176,7 +166,7 @@ def undisturbed(out: Path, name: str) -> dict[str, Any]:
     path = out / name / CONTENTS
     if path.exists():
         return json.loads(path.read_text())
-    if name in ("predict", "evaluate"):
+    if name in ("predict", "evaluate", "large"):
         undisturbed(out, "train")
     # The first run compiles; the times are those of the second.
     first, second = (run_undisturbed(out, name, folder) for folder in ("compiling", "undisturbed"))

@@ -67,8 +67,9 @@ def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:
 def cut_squares(config: ConfigDict) -> list[np.ndarray]:
     """Returns squares of the grey images of fluorescence of the test split, 8 bits."""
     squares = []
-    for record in open_split(config, "test"):
-        image = record.image
+    source = open_split(config, "test")
+    for index in range(len(source)):
+        image = source[index].image
         is_grey = (image == image[..., :1]).all() and image[..., 0].mean() < BRIGHT
         if image.dtype == np.uint8 and is_grey:
             for top in range(0, image.shape[0] - SQUARE + 1, SQUARE):
@@ -84,7 +85,7 @@ def mosaic(squares: list[np.ndarray], size: int, seed: int = 0) -> np.ndarray:
     for row in range(number):
         for column in range(number):
             square = squares[rng.integers(len(squares))]
-            image[row, :, column] = np.rot90(square, rng.integers(4))
+            image[row, :, column] = np.rot90(square, int(rng.integers(4)))
     return image.reshape(number * SQUARE, number * SQUARE)[:size, :size]
 
 
@@ -94,9 +95,11 @@ def print_large(size: int, result: dict[str, Any]) -> None:
     print(
         f"\n{size} x {size}, {result['cells']} cells: {wall:.1f} s ({1e6 * wall / size**2:.3f} us per pixel),"
         f" {result['processor']:.1f} s of one core; peak {result['peak'] / 1e9:.2f} GB,"
-        f" {result['added'] / 1e9:.2f} GB above the opened network (goal {MAX_MEMORY / 1e9:g}); joining and export"
-        f" {after / wall:.0%} of the time, decoding and measuring {result['threads'] / wall:.2f} threads"
-        f" (goal of all: {MAX_SHARE:.0%})"
+        f" {result['added'] / 1e9:.2f} GB above the opened network (goal {MAX_MEMORY / 1e9:g})"
+    )
+    print(
+        f"  joining and export {after / wall:.0%} of the time, decoding and measuring"
+        f" {result['threads'] / wall:.2f} threads beside the network (goal of all: {MAX_SHARE:.0%})"
     )
     print("  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["parts"].items()))
 

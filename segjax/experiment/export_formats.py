@@ -105,7 +105,7 @@ class Exports:
         return {name: self.settings(name, frame) for name in names}
 
     def missing(self, stem: Path, frame: int, written: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-        """Returns the formats of which a file is missing, or has other settings than those in `written`."""
+        """Returns the formats of which a file is missing, or has other settings than in `written`."""
         missing = []
         for name in self.formats:
             # Of all formats, so that a name that is too long for one file leaves no other.

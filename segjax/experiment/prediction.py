@@ -20,6 +20,7 @@ from tqdm import tqdm
 from segjax.data.pixel_size import is_plausible, question, read_pixel_size
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
+from segjax.experiment import prediction_large
 from segjax.experiment.export_formats import Exports
 from segjax.experiment.finished_images import Finished, FinishedImages, Predicted, input_digest
 from segjax.experiment.methods import OpenedMethod
@@ -31,7 +32,6 @@ from segjax.experiment.prediction_inputs import (
     frame_numbers,
     number_of,
 )
-from segjax.experiment.prediction_large import LargeRequest, formats_of, is_large, predict_large
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import printable
@@ -268,7 +268,7 @@ class Prediction:
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None
-        if is_large(path, self.reading.view, self.reading.opening):
+        if prediction_large.is_large(path, self.reading.view, self.reading.opening):
             return self._one_large(key, path, digest, before)
         missing = self._missing(key, before, self.exports)
         if before is not None and not missing:
@@ -298,16 +298,20 @@ class Prediction:
 
     def _one_large(self, key: str, path: Path, digest: str, before: Finished | None) -> Outcome:
         """Segments an image in parts; one at a time, so that memory is bounded."""
-        exports = formats_of(self.exports, str(path))
+        exports = prediction_large.formats_of(self.exports, str(path))
         missing = self._missing(key, before, exports)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
         self.exports.check_overwritten(self.out / key, self._frames[key], missing)
         asked = dataclasses.replace(exports, formats=missing)
-        request = LargeRequest(self.selected, path, self.inputs.name(path), asked, self.reading)
+        request = prediction_large.LargeRequest(
+            self.selected, path, self.inputs.name(path), asked, self.reading
+        )
         folder = self._finished.folder_of(key)
         with self._large:
-            shape, count = predict_large(request, self.out / key, folder, digest, is_stopped=self._is_stopped)
+            shape, count = prediction_large.predict_large(
+                request, self.out / key, folder, digest, is_stopped=self._is_stopped
+            )
         written = ({} if before is None else {**before.exports}) | exports.all_settings(missing, 0)
         finished = Finished(digest, count, shape, None, written, None)
         self._finished.write(key, finished)

@@ -298,3 +298,18 @@ def test_judges_read_folders_of_label_images(monkeypatch, tmp_path):
     ((first, second),) = judges.read(str(tmp_path / "truth"), str(tmp_path / "prediction"))
     scores = judges.JUDGES["segjax"]
     assert scores(first, second) == scores(truth, prediction)
+
+
+def test_a_mosaic_is_of_squares_and_a_large_prediction_is_timed(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import prediction
+
+    monkeypatch.setattr(prediction, "SQUARE", 64)
+    squares = [np.full((64, 64), value, np.uint8) for value in (10, 90)]
+    image = prediction.mosaic(squares, 150)
+    assert image.shape == (150, 150)
+    assert set(np.unique(image)) == {10, 90}
+    assert (image[:64, 64:128] == image[0, 64]).all()
+    parts = {"a": 0.0}
+    assert prediction.timed(lambda value: 2 * value, "a", parts)(3) == 6
+    assert 0 < parts["a"] < 1
