@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -16,6 +17,7 @@ from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Box, Tile
 from segjax.inference.large.methods import Decoded
 from segjax.inference.large.ordered import in_order
+from segjax.inference.large.store import StoredTile
 from segjax.inference.neighbours import Radius, count_neighbours
 from segjax.inference.polygons import Polygon, trace
 from segjax.segmentation import Segmentation
@@ -101,8 +103,7 @@ class LargeCells:
 
     def _table(self, index: int, start: int, end: int) -> Table:
         stitched = self.composition.stitched
-        stored = self.composition.tile(index)
-        assert stored is not None
+        stored = self._stored(index)
         chosen = stitched.owner[start:end, 1]
         table = {name: values[chosen] for name, values in stored.table.items()}
         # Where tiles disagree, or the window cuts the cell, the joined parts have another area.
@@ -138,15 +139,15 @@ class LargeCells:
             table[name][row] = again[name][0]
 
     def _outlines(self, index: int, start: int, end: int) -> list[tuple[int, list[Polygon]]]:
-        stitched, window = self.composition.stitched, self.composition.tiles[index].window
-        labels, boxes = self.composition.read(window).labels, stitched.boxes[start:end]
+        stitched, stored = self.composition.stitched, self._stored(index)
+        window, chosen = self.composition.tiles[index].window, stitched.owner[start:end, 1]
+        areas = np.bincount(stored.labels.ravel(), minlength=len(stored.classes) + 1)[1:]
+        # Those that the tile sees as they were joined; the others are read from all of their tiles.
+        is_seen = areas[chosen] == stitched.areas[start:end]
+        numbers = np.zeros(len(areas) + 1, np.int32)
+        numbers[chosen[is_seen] + 1] = np.arange(1, is_seen.sum() + 1)
         corner = np.array([window.left, window.top], np.int32)
-        inside = np.flatnonzero(
-            (boxes[:, :2] >= corner).all(1) & (boxes[:, 2:] <= [window.right, window.bottom]).all(1)
-        )
-        numbers = np.zeros(stitched.num_cells + 1, np.int32)
-        numbers[start + inside + 1] = np.arange(1, len(inside) + 1)
-        traced = dict(zip(inside.tolist(), trace(numbers[labels]), strict=True))
+        traced = dict(zip(np.flatnonzero(is_seen).tolist(), trace(numbers[stored.labels]), strict=True))
         return [
             (
                 start + cell,
@@ -156,6 +157,12 @@ class LargeCells:
             )
             for cell in range(end - start)
         ]
+
+    def _stored(self, index: int) -> StoredTile:
+        stored = self.composition.tile(index)
+        if stored is None:
+            raise OSError(errno.EIO, "a finished tile was removed: run the same command again")
+        return stored
 
     def _outline(self, cell: int) -> list[Polygon]:
         left, top, right, bottom = self.composition.stitched.boxes[cell].tolist()

@@ -137,6 +137,9 @@ class DenseTiles:
         halo = int(np.ceil(halo / self._ratio))
         edge = 2 * (scale.margin + self._stride + 1) + 2 * halo * self._ratio
         core = max(int((SIDE - edge) / self._ratio) // CHUNK, 1) * CHUNK
+        # As many tiles, but no larger than needed.
+        number = -(-max(shape) // core)
+        core = -(-max(shape) // (number * CHUNK)) * CHUNK
         self.grid = Grid((shape[0], shape[1]), core, halo)
         side = int(np.ceil(min(core, max(shape)) * self._ratio + edge))
         padded = [-(-length // self._stride) * self._stride for length in network]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections import deque
@@ -68,12 +69,17 @@ def segment_tiles(
                     failed[tile] = reason
                 bar.update()
 
+        previous: list[tuple[Tile, Any]] = []
         for group in _batches(_loaded(method, missing), batch):
             if is_stopped():
                 collect(0)
                 raise KeyboardInterrupt
-            for tile, outputs in _predicted(method, group):
+            started = _predicted(method, group)
+            for tile, outputs in started:
                 ahead.append((tile, pool.submit(_finish, method, tile, outputs, store, measure)))
+            # A GPU gets the next group while it works; on the CPU, several would need their memory at once.
+            _wait(started if jax.default_backend() == "cpu" else previous)
+            previous = started
             collect(decoders)
         collect(0)
     return failed
@@ -110,6 +116,12 @@ def _predicted(method: TileMethod, group: Sequence[tuple[Tile, Any]]) -> list[tu
             results = [made] * len(part) if isinstance(made, Exception) else made
             outputs += [(tile, result) for (tile, _), result in zip(part, results, strict=True)]
     return outputs
+
+
+def _wait(started: list[tuple[Tile, Any]]) -> None:
+    """Waits for the device; what it fails to compute is an error where it is decoded."""
+    with contextlib.suppress(Exception):
+        jax.block_until_ready([outputs for _, outputs in started])
 
 
 def _finish(method: TileMethod, tile: Tile, outputs: Any, store: TileStore, measure: Measure | None) -> None:
