@@ -13,15 +13,16 @@ from segjax.data.readers.limits import NO_PLANES, TIFF_SUFFIXES, Request, unread
 from segjax.errors import InputError
 
 ZARR, SLIDES = ".zarr", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide", ".dcm")
-# Types that only this package reads.
-LAZY_SUFFIXES = (ZARR, *SLIDES)
+# Files one of which describes a group or an array.
+ABOUT_ZARR = ("zarr.json", ".zgroup", ".zarray")
 # Sides are limited by the ids of pixels only.
 MAX_PIXELS = 2**62
 
 
 def is_lazy_only(path: Path) -> bool:
-    """Returns whether a file is of a type that is always read in parts."""
-    return path.suffix.lower() in LAZY_SUFFIXES
+    """Returns whether a file is of a type that is always read in parts. A folder of chunks alone is none."""
+    suffix = path.suffix.lower()
+    return suffix in SLIDES or (suffix == ZARR and any((path / name).exists() for name in ABOUT_ZARR))
 
 
 def open_lazily(
