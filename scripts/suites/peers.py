@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segjax.models.layers import RELU_GAIN, divisor
+from segjax.models.norms import RELU_GAIN, divisor
 
 
 class LayerNorm(nn.Module):

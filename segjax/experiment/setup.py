@@ -33,7 +33,7 @@ from segjax.experiment.sections import (
 )
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
 from segjax.models.detectors import create_detector
-from segjax.models.layers import frozen
+from segjax.models.norms import frozen
 from segjax.models.segmenters import create_segmenter
 from segjax.models.weights.loading import load_detector, load_encoder, load_matching
 from segjax.models.weights.network import find, load_network

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolutions, Norm, TransposedConvolution
+from segjax.models.layers import Convolutions, TransposedConvolution
+from segjax.models.norms import Norm
 from segjax.typing import Array
 
 

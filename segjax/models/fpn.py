@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolution, Norm, slice_axis
+from segjax.models.layers import Convolution, slice_axis
+from segjax.models.norms import Norm
 from segjax.typing import Array
 
 

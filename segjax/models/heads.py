@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolution, Norm, TransposedConvolution, he_normal, max_pool
+from segjax.models.layers import Convolution, TransposedConvolution, he_normal, max_pool
+from segjax.models.norms import Norm
 from segjax.models.rpn import small_normal
 from segjax.typing import Array
 

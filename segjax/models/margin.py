@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from segjax.models.layers import GroupNorm
+from segjax.models.norms import GroupNorm
 from segjax.typing import Array, Outputs, Params
 
 # Lengths of the strip of pixels on which the margin is measured. On the first one, no convolution uses

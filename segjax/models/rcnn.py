@@ -21,7 +21,7 @@ import numpy as np
 
 from segjax.models.fpn import Backbone
 from segjax.models.heads import BoxFeatures, BoxPredictor, CropFeatures
-from segjax.models.layers import FrozenBatchNorm
+from segjax.models.norms import FrozenBatchNorm
 from segjax.ops.anchors import pyramid_anchors
 from segjax.ops.roi_align import pyramid_level, pyramid_roi_align, roi_align
 from segjax.ops.roi_pool import roi_pool

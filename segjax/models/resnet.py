@@ -5,7 +5,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Norm, convolution, he_normal, is_weight_standardization, max_pool
+from segjax.models.layers import he_normal, max_pool
+from segjax.models.norms import Norm, convolution, is_weight_standardization
 from segjax.typing import Array
 
 CHANNELS = (64, 128, 256, 512)

@@ -11,13 +11,8 @@ import jax.numpy as jnp
 from segjax.errors import InputError, choose
 from segjax.models import resnet, vgg
 from segjax.models.decoder import Decoder
-from segjax.models.layers import (
-    NORMS,
-    FrozenBatchNorm,
-    Interpolation,
-    TransposedConvolution,
-    upsample2x,
-)
+from segjax.models.layers import Interpolation, TransposedConvolution, upsample2x
+from segjax.models.norms import NORMS, FrozenBatchNorm
 from segjax.settings import Count, NonNegativeInt, Positive, Settings
 from segjax.typing import Array, Outputs
 

@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolutions, Norm, max_pool
+from segjax.models.layers import Convolutions, max_pool
+from segjax.models.norms import Norm
 from segjax.typing import Array
 
 # Number of convolutions in each of the five stages.

@@ -10,8 +10,8 @@ from segjax.errors import InputError
 from segjax.inference import dense
 from segjax.inference.predictor import Detector, create_predictor
 from segjax.inference.settings import PredictConfig
-from segjax.models.layers import GroupNorm, LayerNorm
 from segjax.models.margin import Margin
+from segjax.models.norms import GroupNorm, LayerNorm
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 

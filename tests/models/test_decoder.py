@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from segjax.models.decoder import Decoder, default_channels
-from segjax.models.layers import GroupNorm, Interpolation, TransposedConvolution
+from segjax.models.layers import Interpolation, TransposedConvolution
+from segjax.models.norms import GroupNorm
 from tests.models.quick import jit
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.models.layers import FrozenBatchNorm, GroupNorm, WeightStandardization, frozen
+from segjax.models.norms import FrozenBatchNorm, GroupNorm, WeightStandardization, frozen
 from segjax.models.resnet import STRIDES, VARIANTS, BasicBlock, Bottleneck, ResNet
 from tests.models.quick import jit, random_variables
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.models.layers import NORMS, frozen
+from segjax.models.norms import NORMS, frozen
 from segjax.models.segmenters import DECODERS, ENCODERS, create_encoder, create_segmenter
 from tests.models.quick import jit, random_variables
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.models.layers import FrozenBatchNorm
+from segjax.models.norms import FrozenBatchNorm
 from segjax.models.vgg import CHANNELS, STRIDES, VARIANTS, VGG
 from tests.models.quick import jit, random_variables
 

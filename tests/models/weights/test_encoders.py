@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from segjax.datasets.packages import Wheel
 from segjax.errors import InputError
-from segjax.models.layers import FrozenBatchNorm
+from segjax.models.norms import FrozenBatchNorm
 from segjax.models.resnet import Bottleneck
 from segjax.models.segmenters import create_encoder
 from segjax.models.weights.encoders import convert

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from segjax.errors import InputError
-from segjax.models.layers import frozen
+from segjax.models.norms import frozen
 from segjax.models.segmenters import create_encoder, create_segmenter
 from segjax.models.weights.file import PREPROCESSING, Preprocessing, Weights, load, save
 from segjax.models.weights.loading import load_encoder, load_matching
