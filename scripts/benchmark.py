@@ -34,12 +34,17 @@ divided by segjax's: above 1, segjax is faster. Quote ratios rather than seconds
 annotations only, and decodes with `config.task`; for example, `--config.task.decoder.smoothing=2`.
 """
 
+import importlib
+import inspect
+
 from absl import flags
 
 from segjax import cli
 from segjax.errors import InputError
 
 CONFIG = cli.define_config()
+# Suites with images of 256 pixels by default.
+SMALL = ("network", "augment")
 SUITE = flags.DEFINE_enum(
     "suite",
     "network",
@@ -86,87 +91,22 @@ TRUTH = flags.DEFINE_string("truth", None, "Judges: folder or file of the truth;
 PREDICTION = flags.DEFINE_string("prediction", None, "Judges: folder or file of the predictions.")
 SIZES = flags.DEFINE_list("sizes", ["4000"], "Prediction: sides of the mosaics, pixels.")
 MODEL = flags.DEFINE_string("model", "nuclei", "Prediction: an exported network, or one in the package.")
-FOLDER = flags.DEFINE_string("folder", "runs/prediction", "Prediction: folder for mosaics and results.")
+OUT = flags.DEFINE_string("out", "runs/prediction", "Prediction: folder for mosaics and results.")
 POINTS = flags.DEFINE_integer(
     "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
 )
 
 
 def main() -> None:
-    """Runs the selected suite."""
-    if SUITE.value == "classical":
-        from suites import classical
-
-        classical.main(
-            size=SIZE.value or 512, rounds=ROUNDS.value, largest=LARGEST.value, points=POINTS.value
-        )
-        return
-    if SUITE.value == "detection":
-        from suites import detection
-
-        detection.main(size=SIZE.value or 512, batch=BATCH.value, rounds=ROUNDS.value)
-        return
-    if SUITE.value == "augment":
-        from suites import augmentation
-
-        augmentation.main(size=SIZE.value or 256, batch=BATCH.value, rounds=ROUNDS.value)
-        return
-    if SUITE.value == "data":
-        from suites import data
-
-        data.main(
-            size=SIZE.value or 512,
-            batch=BATCH.value,
-            rounds=ROUNDS.value,
-            count=COUNT.value,
-            many=MANY.value,
-        )
-        return
-    if SUITE.value == "evaluation":
-        from suites import evaluation
-
-        evaluation.main(count=COUNT.value, rounds=ROUNDS.value)
-        return
-    if SUITE.value == "judges":
-        from suites import judges
-
-        judges.main(TRUTH.value, PREDICTION.value)
-        return
-    if CONFIG.value is None:
-        raise InputError(
-            "give --config=FILE, whose network or data are used; without it there are --suite=classical,"
-            " detection, augment, data, evaluation, judges"
-        )
-    if SUITE.value == "oracle":
-        from suites import oracle
-
-        oracle.main(CONFIG.value, count=COUNT.value)
-        return
-    if SUITE.value == "robustness":
-        from suites import robustness
-
-        robustness.main(CONFIG.value, METHODS.value)
-        return
-    if SUITE.value == "scaling":
-        from suites import scaling
-
-        scaling.main(CONFIG.value, batch=BATCH.value)
-        return
-    if SUITE.value == "loop":
-        from suites import loop
-
-        loop.main(CONFIG.value, rounds=ROUNDS.value)
-        return
-    if SUITE.value == "prediction":
-        from suites import prediction
-
-        prediction.main(CONFIG.value, sizes=SIZES.value, model=MODEL.value, out=FOLDER.value)
-        return
-    from suites import network
-
-    network.main(
-        CONFIG.value, size=SIZE.value or 256, batch=BATCH.value, rounds=ROUNDS.value, peer=PEER.value
-    )
+    """Runs the selected suite: calls `main` of its module with the flags that it has as arguments."""
+    suite = importlib.import_module(f"suites.{SUITE.value}")
+    names = inspect.signature(suite.main).parameters
+    if "config" in names and CONFIG.value is None:
+        raise InputError(f"--suite={SUITE.value} needs --config=FILE, whose network or data it uses")
+    values = {name: flags.FLAGS[name].value for name in names}
+    if "size" in names:
+        values["size"] = SIZE.value or (256 if SUITE.value in SMALL else 512)
+    suite.main(**values)
 
 
 if __name__ == "__main__":
