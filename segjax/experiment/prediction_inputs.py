@@ -12,7 +12,7 @@ import numpy as np
 
 from segjax.data.channels import match_channels, select_channels
 from segjax.data.readers import SUFFIXES, read_image
-from segjax.data.readers.lazy import is_lazy_only
+from segjax.data.readers.lazy import is_lazy_image, is_lazy_only
 from segjax.datasets.formats import annotations_among
 from segjax.datasets.formats.layout import absolute, is_below
 from segjax.errors import InputError
@@ -116,7 +116,7 @@ def find_inputs(images: Path, out: Path) -> Inputs:
         unreadable[Path(error.filename)] = f"{error.filename} cannot be read ({error.strerror})"
 
     files = sorted(path for path in walk(images, note) if not path.is_dir() or path.suffix.lower() in CHUNKED)
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or is_lazy_only(path)]
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or is_lazy_image(path)]
     written = {
         absolute(result_path(pattern, out / picture.relative_to(images).with_suffix("")))
         for picture in pictures

@@ -13,16 +13,25 @@ from segjax.data.readers.limits import NO_PLANES, TIFF_SUFFIXES, Request, unread
 from segjax.errors import InputError
 
 ZARR, SLIDES = ".zarr", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide", ".dcm")
-# Files one of which describes a group or an array.
-ABOUT_ZARR = ("zarr.json", ".zgroup", ".zarray")
+# Files of a Zarr of version 3 and 2.
+ZARR_METADATA = ("zarr.json", ".zattrs")
+# Types that are always read in parts.
+LAZY_SUFFIXES = (ZARR, *SLIDES)
 # Sides are limited by the ids of pixels only.
 MAX_PIXELS = 2**62
 
 
 def is_lazy_only(path: Path) -> bool:
-    """Returns whether a file is of a type that is always read in parts. A folder of chunks alone is none."""
-    suffix = path.suffix.lower()
-    return suffix in SLIDES or (suffix == ZARR and any((path / name).exists() for name in ABOUT_ZARR))
+    """Returns whether a file is of a type that is always read in parts."""
+    return path.suffix.lower() in LAZY_SUFFIXES
+
+
+def is_lazy_image(path: Path) -> bool:
+    """Returns whether a file is a slide by its name, or a folder an OME-Zarr by its metadata."""
+    if path.suffix.lower() != ZARR:
+        return is_lazy_only(path)
+    files = (path / name for name in ZARR_METADATA)
+    return any(file.is_file() and b"multiscales" in file.read_bytes() for file in files)
 
 
 def open_lazily(
