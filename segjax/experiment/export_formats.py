@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from absl import logging
+
+from segjax.data.pixel_size import is_plausible, question
 from segjax.errors import InputError, choose
 from segjax.inference.exports import label_images, marks, pictures
 from segjax.inference.exports.cells import Cells
@@ -119,3 +123,15 @@ class Exports:
         for name in formats:
             for path in self.paths(name, stem, frame):
                 marks.check_replaceable(path)
+
+
+def check_pixel_size(size: float | None) -> None:
+    """Checks a pixel size in micrometres; warns if no microscope has it.
+
+    Raises:
+      InputError: if it is not above 0.
+    """
+    if size is not None and not 0 < size < math.inf:
+        raise InputError(f"--pixel_size={size} must be above 0: give the side of a pixel in micrometres")
+    if size is not None and not is_plausible(size):
+        logging.warning("--pixel_size states %s", question(size))

@@ -46,6 +46,20 @@ class Finished(NamedTuple):
     annotations: Sequence[coco.Annotation] | None
 
 
+class Outcome(NamedTuple):
+    """What became of an image.
+
+    Attributes:
+      finished: None if it failed.
+      reason: why it failed.
+      is_repeated: whether an earlier run finished it.
+    """
+
+    finished: Finished | None
+    reason: str = ""
+    is_repeated: bool = False
+
+
 class Predicted(NamedTuple):
     """What a method makes of an image.
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import math
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from segjax.data.pixel_size import is_plausible, question, read_pixel_size
+from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment import prediction_large
-from segjax.experiment.export_formats import Exports
-from segjax.experiment.finished_images import Finished, FinishedImages, Predicted, input_digest
+from segjax.experiment.export_formats import Exports, check_pixel_size
+from segjax.experiment.finished_images import Finished, FinishedImages, Outcome, Predicted, input_digest
 from segjax.experiment.methods import OpenedMethod
+from segjax.experiment.ordered_results import ordered_results
 from segjax.experiment.prediction_inputs import (
     Inputs,
     Reading,
@@ -32,13 +29,13 @@ from segjax.experiment.prediction_inputs import (
     frame_numbers,
     number_of,
 )
+from segjax.experiment.prediction_methods import predict_image
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
-from segjax.inference.predictor import Detector
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import Interruption, interruption
 
@@ -84,51 +81,6 @@ def predict(
     inputs = find_inputs(images, out)
     open_results(out)
     return Prediction(selected, inputs, out, exports, reading, workers)
-
-
-class Outcome(NamedTuple):
-    """What became of an image.
-
-    Attributes:
-      finished: None if it failed.
-      reason: why it failed.
-      is_repeated: whether an earlier run finished it.
-    """
-
-    finished: Finished | None
-    reason: str = ""
-    is_repeated: bool = False
-
-
-def check_pixel_size(size: float | None) -> None:
-    """Checks a pixel size in micrometres; warns if no microscope has it.
-
-    Raises:
-      InputError: if it is not above 0.
-    """
-    if size is not None and not 0 < size < math.inf:
-        raise InputError(f"--pixel_size={size} must be above 0: give the side of a pixel in micrometres")
-    if size is not None and not is_plausible(size):
-        logging.warning("--pixel_size states %s", question(size))
-
-
-def predict_image(selected: OpenedMethod, image: np.ndarray, *, uncertainty: bool = False) -> Predicted:
-    """Segments an image [H, W, C].
-
-    Args:
-      selected: the method.
-      image: with the channels that the method expects.
-      uncertainty: whether the result has the uncertainty of each pixel, if the method states it.
-    """
-    method = selected.method
-    if isinstance(method, Detector):
-        detections = method.detect(image)
-        annotations = coco.detection_annotations(detections, threshold=selected.mask_threshold)
-        return Predicted(method.segment(detections), annotations)
-    if uncertainty and isinstance(method, DensePredictor):
-        segmentation, uncertainties = method.segment_with_uncertainty(image)
-        return Predicted(segmentation, uncertainty=uncertainties.astype(np.float16))
-    return Predicted(method(image))
 
 
 @dataclasses.dataclass(eq=False)
@@ -207,41 +159,18 @@ class Prediction:
         )
 
     def _outcomes(self, asked: Interruption) -> Iterator[tuple[Path, Outcome]]:
-        """Segments the images in order, `workers` at a time.
-
-        Raises:
-          KeyboardInterrupt: if the process is asked to stop before the last image.
-        """
-        images = iter(self.inputs.images.items())
-        waiting: deque[tuple[Path, Future[Outcome]]] = deque()
-        limit = 1
-        bar = tqdm(total=len(self.inputs.images), unit="image", desc="predict", dynamic_ncols=True)
-        pool = ThreadPoolExecutor(self.workers, "predict")
-        with bar:
-            try:
-                while True:
-                    while len(waiting) < limit and asked.number is None and (image := next(images, None)):
-                        waiting.append((image[1], self._submit(pool, *image)))
-                    if not waiting and next(images, None):
-                        raise KeyboardInterrupt
-                    if not waiting:
-                        return
-                    path, future = waiting.popleft()
-                    outcome = future.result()
-                    bar.update()
-                    yield path, outcome
-                    if not outcome.is_repeated:
-                        limit = self.workers
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(self, pool: ThreadPoolExecutor, key: str, path: Path) -> Future[Outcome]:
-        if self.workers > 1:
-            return pool.submit(self._try, key, path)
-        # In this thread, which a second Ctrl-C interrupts at once.
-        future: Future[Outcome] = Future()
-        future.set_result(self._try(key, path))
-        return future
+        results = ordered_results(
+            lambda item: self._try(*item),
+            self.inputs.images.items(),
+            workers=self.workers,
+            compiles=lambda outcome: not outcome.is_repeated,
+            is_stopped=lambda: asked.number is not None,
+        )
+        total = len(self.inputs.images)
+        for (_, path), outcome in tqdm(
+            results, total=total, unit="image", desc="predict", dynamic_ncols=True
+        ):
+            yield path, outcome
 
     def _try(self, key: str, path: Path) -> Outcome:
         """Segments an image, or states why that fails."""

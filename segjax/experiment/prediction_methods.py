@@ -7,12 +7,16 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
+from segjax.experiment.finished_images import Predicted
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
 from segjax.experiment.setup import preprocessing_settings, read_run
+from segjax.inference import coco
 from segjax.inference.dense import DensePredictor, EnsemblePredictor
+from segjax.inference.predictor import Detector
 
 # The network in the package that segments if no other method is given.
 DEFAULT = "nuclei"
@@ -49,6 +53,25 @@ def select_method(
     if flips:
         opened = [_with_flips(method) for method in opened]
     return opened[0] if len(opened) == 1 else _averaged(workdirs, opened)
+
+
+def predict_image(selected: OpenedMethod, image: np.ndarray, *, uncertainty: bool = False) -> Predicted:
+    """Segments an image [H, W, C].
+
+    Args:
+      selected: the method.
+      image: with the channels that the method expects.
+      uncertainty: whether the result has the uncertainty of each pixel, if the method states it.
+    """
+    method = selected.method
+    if isinstance(method, Detector):
+        detections = method.detect(image)
+        annotations = coco.detection_annotations(detections, threshold=selected.mask_threshold)
+        return Predicted(method.segment(detections), annotations)
+    if uncertainty and isinstance(method, DensePredictor):
+        segmentation, uncertainties = method.segment_with_uncertainty(image)
+        return Predicted(segmentation, uncertainty=uncertainties.astype(np.float16))
+    return Predicted(method(image))
 
 
 def _with_flips(opened: OpenedMethod) -> OpenedMethod:

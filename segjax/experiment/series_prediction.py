@@ -15,10 +15,11 @@ from tqdm import tqdm
 from segjax.data.pixel_size import read_pixel_size
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
+from segjax.experiment.export_formats import check_pixel_size
 from segjax.experiment.finished_images import Finished, FinishedImages, input_digest
 from segjax.experiment.methods import OpenedMethod
-from segjax.experiment.prediction import check_pixel_size, predict_image
 from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
+from segjax.experiment.prediction_methods import predict_image
 from segjax.experiment.prediction_tables import default_names
 from segjax.experiment.results_folder import (
     FAILED,
