@@ -31,6 +31,7 @@ from segjax.experiment.prediction_inputs import (
 )
 from segjax.experiment.prediction_methods import predict_image
 from segjax.experiment.prediction_tables import default_names, write_tables
+from segjax.experiment.prediction_view import view_digest
 from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
 from segjax.files import printable
 from segjax.inference import coco
@@ -193,7 +194,8 @@ class Prediction:
     def _one(self, key: str, path: Path) -> Outcome:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
-        digest = input_digest(path, self.selected.digest, self.reading)
+        view = view_digest(self.reading.view, self.exports.pixel_size)
+        digest = input_digest(path, self.selected.digest, f"{self.reading} {view}")
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None

@@ -12,6 +12,7 @@ from absl import logging
 from segjax.data.pixel_size import is_plausible, question
 from segjax.data.readers.lazy import Level, Matched, Pyramid, Rescaled
 from segjax.errors import InputError
+from segjax.files import file_digest
 
 # Factors from the finest level to the image that is segmented; finer ones would be made up.
 FINEST, COARSEST = 4.0, 1 / 256
@@ -127,3 +128,18 @@ def region_file(view: View) -> Path | None:
     """Returns the GeoJSON file of a view, None if its region is none."""
     text = view.region
     return None if not text or text == TISSUE or text.count(",") == 3 else Path(text).expanduser()
+
+
+def view_digest(view: View, pixel_size: float | None) -> str:
+    """Returns what determines the segmented pixels besides the settings of a view.
+
+    Args:
+      view: the content of its GeoJSON file counts.
+      pixel_size: the pixel size that is stated; it counts if the image is rescaled by it.
+
+    Raises:
+      OSError: if the GeoJSON file cannot be read.
+    """
+    region = region_file(view)
+    content = file_digest(region) if region is not None and region.is_file() else ""
+    return content if view.mpp is None else f"{content} {pixel_size}"

@@ -1,6 +1,7 @@
 """Predictions of images that are read and written in parts."""
 
 import csv
+import errno
 import json
 import os
 
@@ -231,6 +232,25 @@ def test_a_signal_ends_the_run_between_tiles(image, tmp_path, monkeypatch):
     assert same(ids(tmp_path / "out").astype(np.int32), image[2])
 
 
+def test_a_full_disk_is_said_and_finished_tiles_stay(image, tmp_path, monkeypatch):
+    written = []
+
+    def write(self, tile, stored):
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self._folder / "a.tile"))
+        written.append(tile)
+        original(self, tile, stored)
+
+    original = store.TileStore.write
+    monkeypatch.setattr(store.TileStore, "write", write)
+    with pytest.raises(InputError, match=r"cannot be written: .*No space left.*free some space"):
+        run(image[0], tmp_path / "out")
+    assert len([*(tmp_path / "out").rglob("*.tile")]) == 5
+    monkeypatch.setattr(store.TileStore, "write", original)
+    run(image[0], tmp_path / "out")
+    assert same(ids(tmp_path / "out").astype(np.int32), image[2])
+
+
 def test_a_tile_that_fails_is_named_and_the_others_are_written(image, tmp_path):
     path, _pixels, labels = image
     content = path.read_bytes()
@@ -267,6 +287,11 @@ def test_regions_choose_tiles_and_cells(image, tmp_path, monkeypatch):
     result = ids(tmp_path / "two")
     assert result.any()
     assert not result[130:570, 130:770].any()
+    # Another polygon in the same file is another prediction.
+    feature["geometry"]["coordinates"] = ring[1:]
+    (tmp_path / "ring.json").write_text(json.dumps(feature))
+    run(path, tmp_path / "two", view=View(region=str(tmp_path / "ring.json")), formats=("ome-tiff",))
+    assert ids(tmp_path / "two")[130:570, 130:770].any()
 
 
 def test_tissue_is_what_is_segmented_and_shown(image, tmp_path):
@@ -330,6 +355,8 @@ def test_a_missing_or_odd_pixel_size_is_questioned(image, tmp_path):
         run(path, tmp_path / "out", view=View(mpp=1.0))
     run(path, tmp_path / "out", view=View(mpp=1.0), formats=("ome-tiff",), pixel_size=0.5)
     assert ids(tmp_path / "out").shape == (350, 450)
+    run(path, tmp_path / "out", view=View(mpp=1.0), formats=("ome-tiff",), pixel_size=0.25)
+    assert ids(tmp_path / "out").shape == (175, 225)
     tifffile.imwrite(
         path, pixels, tile=(64, 64), ome=True, metadata={"PhysicalSizeX": 500, "PhysicalSizeY": 500}
     )
