@@ -147,7 +147,7 @@ REGION = flags.DEFINE_string(
     "region",
     "",
     "Part to segment, in pixels of the finest level: x,y,width,height or a GeoJSON file; or tissue, which is"
-    " found by Otsu's threshold and shown in <stem>_tissue.png.",
+    " separated by Otsu's threshold and shown in <stem>_tissue.png.",
 )
 flags.mark_flags_as_required(["images", "out"])
 

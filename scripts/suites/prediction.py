@@ -32,8 +32,8 @@ from segjax.segmentation.masks import renumber
 # Side of the squares of a mosaic, and the mean of 8 bits above which an image is bright field.
 SQUARE, BRIGHT = 256, 90
 FORMATS = ("ome-tiff", "csv", "geojson")
-# Goals: share of post-processing and export, memory in bytes, and the number of small images.
-MAX_SHARE, MAX_MEMORY, FOLDER = 0.15, 2e9, 200
+# Goals: fraction of time of post-processing and export, memory in bytes, and the number of small images.
+MAX_FRACTION, MAX_MEMORY, FOLDER = 0.15, 2e9, 200
 COMPARED, JOINED = 4096, 16_384
 
 
@@ -108,7 +108,7 @@ def print_large(size: int, result: dict[str, Any]) -> None:
     )
     print(
         f"  joining and export {after / wall:.0%} of the time, decoding and measuring"
-        f" {result['threads'] / wall:.2f} threads beside the network (goal of all: {MAX_SHARE:.0%})"
+        f" {result['threads'] / wall:.2f} threads beside the network (goal of all: {MAX_FRACTION:.0%})"
     )
     print("  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["parts"].items()))
 

@@ -32,7 +32,7 @@ class View:
         for the full image.
 
     Raises:
-      InputError: if a value is out of range, or both level and mpp are given.
+      InputError: if a value is out of range, or there are both level and mpp.
     """
 
     level: int | None = None

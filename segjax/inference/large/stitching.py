@@ -103,12 +103,12 @@ def stitch(
         return _nothing(len(tiles))
     joined = Pieces(*(np.concatenate(values) for values in zip(*pieces, strict=True)))
     cells = _cells(joined, np.concatenate(pairs))
-    kept = _large_enough(
+    is_valid = _large_enough(
         np.concatenate(network_areas)[cells.owner], np.concatenate(classes)[cells.owner], min_fraction
     )
     if contains is not None:
-        kept &= contains(cells.centroids)
-    return _numbered(cells, kept, firsts, np.concatenate(classes), np.concatenate(scores))
+        is_valid &= contains(cells.centroids)
+    return _numbered(cells, is_valid, firsts, np.concatenate(classes), np.concatenate(scores))
 
 
 class _Cells(NamedTuple):
@@ -163,21 +163,21 @@ def _large_enough(areas: np.ndarray, classes: np.ndarray, min_fraction: float) -
 
 
 def _numbered(
-    cells: _Cells, kept: np.ndarray, firsts: Sequence[int], classes: np.ndarray, scores: np.ndarray
+    cells: _Cells, is_valid: np.ndarray, firsts: Sequence[int], classes: np.ndarray, scores: np.ndarray
 ) -> Stitched:
-    numbers = np.append(np.where(kept, np.cumsum(kept), 0), 0).astype(np.int32)
+    numbers = np.append(np.where(is_valid, np.cumsum(is_valid), 0), 0).astype(np.int32)
     ids = np.split(numbers[cells.cell], firsts[1:])
-    owner = cells.owner[kept]
+    owner = cells.owner[is_valid]
     tile = np.searchsorted(firsts, owner, side="right") - 1
     return Stitched(
         ids,
         np.stack([tile, owner - np.array(firsts)[tile]], axis=1),
         classes[owner],
         scores[owner],
-        cells.areas[kept],
-        cells.centroids[kept],
-        cells.boxes[kept],
-        cells.is_joined[kept],
+        cells.areas[is_valid],
+        cells.centroids[is_valid],
+        cells.boxes[is_valid],
+        cells.is_joined[is_valid],
     )
 
 

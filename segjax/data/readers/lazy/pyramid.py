@@ -58,20 +58,20 @@ class Pyramid(NamedTuple):
 
 def consistent_levels(path: Path, levels: Sequence[Level]) -> tuple[Level, ...]:
     """Returns the levels that are the same picture as the first, from fine to coarse; warns about others."""
-    first, kept = levels[0], [levels[0]]
+    first, usable = levels[0], [levels[0]]
     for number, level in enumerate(levels[1:], start=1):
         down, across = (fine / coarse for fine, coarse in zip(first.shape[:2], level.shape[:2], strict=True))
         slack = TOLERANCE + 1 / min(level.shape[:2])
         fits = math.isclose(down, across, rel_tol=slack) and level.shape[2] == first.shape[2]
-        if fits and down > 1 and level.shape[0] < kept[-1].shape[0]:
-            kept.append(level)
+        if fits and down > 1 and level.shape[0] < usable[-1].shape[0]:
+            usable.append(level)
         else:
             logging.warning(
                 "%s states that level %d of %d x %d pixels is a smaller copy of its image of %d x %d pixels;"
                 " it is not used",
                 *(path, number, *level.shape[:2], *first.shape[:2]),
             )
-    return tuple(kept)
+    return tuple(usable)
 
 
 def check_window(level: Level, top: int, left: int, height: int, width: int) -> None:
