@@ -208,7 +208,7 @@ def folder(images: list[np.ndarray], out: Path, model: str) -> float:
         path = out / "images" / f"{index:03}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(path, image)
-    prediction = iter(predict(select_method(model=model), out / "images", out / "results"))
+    prediction = iter(predict(select_method(model=model), out / "images", out / "results", workers=2))
     next(prediction)
     began = time.perf_counter()
     done = sum(1 for _ in prediction)
