@@ -11,14 +11,15 @@ from scipy.spatial import KDTree
 
 from segjax.errors import InputError
 
+# A number, and a unit or nothing.
 WRITTEN = re.compile(r"(\d*\.?\d+)(um|px|)")
 
 
 class Radius(NamedTuple):
-    """A radius.
+    """A radius in micrometres or pixels.
 
     Attributes:
-      length: above 0.
+      length: number of units, above 0.
       unit: "um" or "px".
     """
 
@@ -30,7 +31,7 @@ class Radius(NamedTuple):
         """Reads a radius, such as "20um" or "40px"; a number alone is in micrometres.
 
         Raises:
-          InputError: if it is none, or not above 0.
+          InputError: if the text is no radius, or the radius is not above 0.
 
         >>> Radius.parse("20").column
         'neighbours_within_20_um'
@@ -45,7 +46,7 @@ class Radius(NamedTuple):
 
     @property
     def column(self) -> str:
-        """Name of the column of a table."""
+        """Name of the column that counts the neighbours."""
         return f"neighbours_within_{self.length:g}_{self.unit}"
 
     def in_pixels(self, pixel_size: float | None, name: str) -> float:
@@ -69,14 +70,14 @@ class Radius(NamedTuple):
 
 
 def count_neighbours(centroids: np.ndarray, radius: float) -> np.ndarray:
-    """Returns for each point how many others are at most `radius` away.
+    """Counts for each point the others that are at most `radius` away.
 
     Args:
-      centroids: [N, 2] float.
-      radius: in the unit of the points.
+      centroids: [N, 2] float, the points.
+      radius: the radius, in the unit of the points.
 
     Returns:
-      [N] int64.
+      [N] int64, the number of other points.
 
     >>> count_neighbours(np.array([[0, 0], [0, 3], [4, 0]]), 4).tolist()
     [2, 1, 1]

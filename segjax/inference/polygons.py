@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-# Closed line [V, 2] int32, `(x, y)` with pixel edges at integers; the last vertex is not that of the start.
+# Closed line [V, 2] int32, `(x, y)` with pixel edges at integers; the first vertex is not repeated.
 Ring = np.ndarray
 # An outline with positive area, then its holes with negative area.
 Polygon = list[Ring]
 
-# Instances that are traced together: an image is traced in strips of so many instances.
+# Number of instances that are traced together, in a strip of the image.
 GROUP = 512
 # Sides of a pixel, clockwise from the top. Row and column of the step along each, of the pixel beyond it, and
 # of its first corner.
@@ -23,7 +23,7 @@ CORNER = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 
 
 def trace(labels: np.ndarray) -> list[list[Polygon]]:
-    """Returns the polygons of each instance of a label map; filled, they have exactly its pixels.
+    """Returns the polygons of each instance of a label map; they contain exactly its pixels.
 
     Pixels that touch only at a corner belong to different polygons. No ring touches itself, and only corners
     are vertices.
@@ -122,7 +122,7 @@ def _corners(padded: np.ndarray, is_traced: np.ndarray) -> _Corners:
     # A corner is the start of an edge that has another direction than the edge before it.
     is_corner, is_touched = np.zeros((2, len(pixel)), bool)
     is_corner[following], is_touched[following] = next_side != side, turns & touches
-    while not (reached := is_corner[following]).all():  # twice as far along straight lines each time
+    while not (reached := is_corner[following]).all():  # each pass doubles the steps along straight lines
         following = np.where(reached, following, following[following])
     corners = np.flatnonzero(is_corner)
     numbers = np.cumsum(is_corner) - 1

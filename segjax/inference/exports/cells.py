@@ -1,4 +1,4 @@
-"""The segmentation of one image, with what its exports have in common."""
+"""The segmentation of one image, with the outlines and measurements that several formats use."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Cells:
 
     Attributes:
       name: name of the image.
-      image: [H, W, C] as it was read.
-      segmentation: [H, W] its segmentation.
+      image: [H, W, C], the pixels as they were read.
+      segmentation: [H, W], the cells.
       class_names: K names, background first.
       display: `image [H, W, C] -> picture [H, W, 3] uint8`.
       colour_of: `class -> RGB`, 0 to 255.
       pixel_size: side of a pixel in micrometres, None if it is unknown.
-      radius: adds to the table how many cells are within it.
-      uncertainty: [H, W] of each pixel, from 0 to 1; None if it is unknown.
+      radius: the table counts the other cells within this radius; None for no such column.
+      uncertainty: [H, W], the uncertainty of each pixel from 0 to 1; None if it is unknown.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Cells:
 
     @cached_property
     def table(self) -> Table:
-        """The measurements of each cell, see `measure`; also of its neighbours, and its uncertainty."""
+        """The measurements of each cell, see `measure`, with its neighbours and uncertainty if asked for."""
         table = measure(
             self.image, self.segmentation, pixel_size=self.pixel_size, class_names=self.class_names
         )

@@ -14,7 +14,10 @@ from segjax.inference.polygons import Polygon
 
 
 def write_geojson(cells: Cells, path: Path) -> None:
-    """Writes a feature for each cell: outline, class with its colour, score, id; pixel edges at integers."""
+    """Writes a feature for each cell: its outline, id, score, and class with a colour.
+
+    Coordinates are `(x, y)` in pixels, with pixel edges at integers.
+    """
     image_id = uuid.uuid5(NAMESPACE, cells.name)
     with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:
         file.write(f'{{"type":"FeatureCollection","software":"{SOFTWARE}","features":[')
@@ -34,7 +37,7 @@ def write_geojson(cells: Cells, path: Path) -> None:
 def feature(
     identifier: str, polygons: list[Polygon], measurements: dict[str, Any], classification: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns a cell as a feature of GeoJSON, with closed rings."""
+    """Returns a cell as a GeoJSON feature; each ring ends with its first point."""
     rings = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon] for polygon in polygons]
     single = {"type": "Polygon", "coordinates": rings[0]}
     return {

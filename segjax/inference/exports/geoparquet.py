@@ -15,7 +15,7 @@ from segjax.inference.exports.marks import SOFTWARE
 from segjax.inference.polygons import Polygon
 from segjax.inference.tables import with_units
 
-# Little-endian, and the numbers of the two types.
+# Headers of well-known binary (WKB): 1 for little-endian, then the number of the geometry type.
 POLYGON, MULTI_POLYGON = struct.pack("<BI", 1, 3), struct.pack("<BI", 1, 6)
 
 
@@ -32,7 +32,7 @@ def write_geoparquet(cells: Cells, path: Path) -> None:
 
 def geo_metadata() -> dict[str, str]:
     """Returns the metadata of a table with the column `geometry`."""
-    # Without a coordinate reference system: pixels are no positions on the earth.
+    # There is no coordinate reference system, because pixels are not positions on the earth.
     column = {"encoding": "WKB", "geometry_types": ["Polygon", "MultiPolygon"], "crs": None}
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
     return {"geo": json.dumps(geo), "software": SOFTWARE}
@@ -50,6 +50,6 @@ def _part(polygon: Polygon) -> bytes:
     parts = [POLYGON, struct.pack("<I", len(polygon))]
     for ring in polygon:
         points = ring.astype("<f8").tobytes()
-        # The last vertex is the first.
+        # Each ring ends with its first vertex.
         parts += [struct.pack("<I", len(ring) + 1), points, points[:16]]
     return b"".join(parts)

@@ -16,12 +16,12 @@ from segjax.inference.polygons import Polygon
 
 # Largest coordinate of a ROI.
 LARGEST = 60_535
-# Path of a shape: begin and continue a line; close it.
+# Commands in the path of a shape: begin a line, continue it, close it.
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
 
 
 def write_imagej(cells: Cells, path: Path) -> None:
-    """Writes a ROI for each cell; its group is its class, and the lines have the colour of the class.
+    """Writes a ROI for each cell: its group is the number of its class, its line has the colour of the class.
 
     Raises:
       InputError: if the image has more than 60,535 rows or columns.
@@ -45,7 +45,7 @@ def write_imagej(cells: Cells, path: Path) -> None:
 
 
 def _roi(polygons: list[Polygon], name: str) -> ImagejRoi:
-    """Returns a line, or a shape of several lines if the cell has holes or parts."""
+    """Returns a polygon, or a shape of several closed lines if the cell has holes or several parts."""
     if len(polygons) == 1 and len(polygons[0]) == 1:
         roi = ImagejRoi.frompoints(polygons[0][0], name=name)
         roi.roitype = ROI_TYPE.POLYGON

@@ -68,9 +68,9 @@ def write_stack(
     """Writes maps [H, W] one after the other to a compressed TIFF, atomically.
 
     Args:
-      pictures: the maps.
+      pictures: the maps; only one at a time is in memory.
       shape: `(number of maps, H, W)`.
-      dtype: of the maps.
+      dtype: type of the pixels of all maps.
       axes: a letter for each axis, such as TYX.
       path: the file.
     """

@@ -1,4 +1,4 @@
-"""The mark in every file that a prediction writes, so that it replaces only these."""
+"""Names of the files that a prediction writes, and the mark in them: it replaces only files with the mark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyarrow import parquet
 from segjax.errors import InputError
 
 SOFTWARE = "segjax predict"
-# Files of one image, by its name without suffix, and by its number among the images of its folder.
+# Names of the files of one image. `stem` is its name without suffix, `frame` its number in its folder.
 LABELS, CLASSES, OVERLAY = "{stem}_labels.tif", "{stem}_classes.tif", "{stem}_overlay.png"
 UNCERTAINTY, TABLE = "{stem}_uncertainty.tif", "{stem}_measurements.csv"
 OME_TIFF, OME_ZARR = "{stem}_cells.ome.tif", "{stem}_cells.ome.zarr"
@@ -31,14 +31,19 @@ BY_STEM = (
     *(OME_TIFF, OME_ZARR, GEOJSON, ROIS, PARQUET, SVG, CUTOUTS, TISSUE),
 )
 ENDINGS = tuple(pattern.removeprefix("{stem}") for pattern in BY_STEM)
-# Ids of files and cells are made of it and of the name of the image: equal in every run.
+# The ids of files and cells are derived from it and the name of the image, so that all runs have the same.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, SOFTWARE)
-# First bytes of a text that contain the mark.
+# Number of bytes at the start of a text file that contain the mark.
 HEAD = 256
 
 
 def result_path(pattern: str, stem: Path, frame: int = 0) -> Path:
     """Returns the path of a result.
+
+    Args:
+      pattern: one of the names above, such as `LABELS`.
+      stem: the folder of the results, with the name of the image without suffix.
+      frame: number of the image in its folder, for `FRAME`.
 
     >>> result_path(LABELS, Path("out/cell")).as_posix(), result_path(FRAME, Path("out/cell"), 7).as_posix()
     ('out/cell_labels.tif', 'out/01_RES/mask007.tif')
@@ -68,7 +73,7 @@ def check_replaceable(path: Path) -> None:
     """Refuses to replace a file that was not written by a prediction, such as an annotation.
 
     Raises:
-      InputError: if the file exists and has no mark. Files of other types than those of `MARKS` have none.
+      InputError: if the file exists and has no mark. Files whose type is not in `MARKS` are not checked.
     """
     if path.suffix in MARKS and path.exists() and not has_mark(path):
         raise InputError(
@@ -127,7 +132,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
       OSError: if the folder cannot be written; its `filename` is `path`, or the folder that cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A hidden name with the suffix of a folder that is one image: it is no input.
+    # Hidden names are no inputs; with the suffix, the folder counts as one image, so no file in it is one.
     new, old = (path.with_name(f".{uuid.uuid4().hex}{path.suffix}") for _ in range(2))
     try:
         new.mkdir()

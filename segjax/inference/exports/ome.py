@@ -18,7 +18,7 @@ from segjax.inference.exports.cells import Cells
 from segjax.inference.exports.label_images import class_image, label_image
 from segjax.inference.exports.marks import NAMESPACE, SOFTWARE, atomic_folder
 
-# Side of a tile of TIFF and a chunk of Zarr. The coarsest level of an image is about as large.
+# Side of a TIFF tile and of a Zarr chunk, pixels. The coarsest level of an image fits into one.
 TILE = 512
 ZARR = "0.5"
 
@@ -69,7 +69,7 @@ def write_ome_zarr(cells: Cells, path: Path) -> None:
 
 
 def _levels(image: np.ndarray) -> list[np.ndarray]:
-    """Returns an image [..., H, W], and every second pixel of the level before until it is a tile."""
+    """Returns the levels of an image [..., H, W]: each has every second pixel of the one before."""
     levels = [image]
     while max(levels[-1].shape[-2:]) > TILE:
         levels.append(levels[-1][..., ::2, ::2])
@@ -79,7 +79,7 @@ def _levels(image: np.ndarray) -> list[np.ndarray]:
 def _write_image(
     folder: Path, image: np.ndarray, axes: str, pixel_size: float | None, attributes: dict[str, Any]
 ) -> None:
-    """Writes the levels of an image, and which of them is which."""
+    """Writes the levels of an image, and the metadata that describe their axes and scales."""
     unit = {} if pixel_size is None else {"unit": "micrometer"}
     described = [
         {"name": "c", "type": "channel"} if axis == "c" else {"name": axis, "type": "space", **unit}

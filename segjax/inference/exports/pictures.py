@@ -19,9 +19,9 @@ from segjax.files import atomic_write, printable
 from segjax.inference.exports.cells import Cells
 from segjax.inference.exports.marks import SOFTWARE
 
-# Of the name of a class, besides letters and digits, in the name of a file.
+# Characters of class names, besides letters and digits, that are not replaced in names of files.
 CHARACTERS = "-_."
-# Of a PNG, 0 to 9. Pictures of cells are as small as by the default, 6, in less than half of the time.
+# Level of a PNG, 0 to 9. Pictures of cells are as small as with the default, 6, in less than half the time.
 COMPRESSION = 3
 # Bytes of a PNG before its first optional chunk.
 HEADER = 33
@@ -35,7 +35,7 @@ def write_picture(picture: np.ndarray, path: Path) -> None:
 
 
 def write_svg(cells: Cells, path: Path) -> None:
-    """Writes the image with a path above it for each cell, in the colour of its class."""
+    """Writes the image, and on top of it a path for each cell in the colour of its class."""
     height, width = cells.segmentation.shape
     picture = base64.b64encode(_png(cells.picture)).decode("ascii")
     classes = [int(number) for number in np.unique(cells.segmentation.classes)]
@@ -64,7 +64,10 @@ def write_svg(cells: Cells, path: Path) -> None:
 
 
 def write_cutouts(cells: Cells, path: Path) -> None:
-    """Writes a zip archive of a PNG for each cell, transparent around it, with its position in the image."""
+    """Writes a zip archive with a PNG for each cell.
+
+    Pixels outside of the cell are transparent. The PNG states the position of the cell in the image.
+    """
     digits = len(str(cells.segmentation.num_instances))
     with atomic_write(path) as tmp_path, zipfile.ZipFile(tmp_path, "w") as archive:
         archive.comment = SOFTWARE.encode()
@@ -88,8 +91,8 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _placed(encoded: bytes, left: int, top: int) -> bytes:
-    """Adds the chunk by which image editors place a layer to a PNG; Pillow does not write it."""
-    chunk = b"oFFs" + struct.pack(">iiB", left, top, 0)  # 0 for pixels
+    """Adds to a PNG the chunk from which image editors read the position of a layer; Pillow has no option."""
+    chunk = b"oFFs" + struct.pack(">iiB", left, top, 0)  # the unit 0 stands for pixels
     return b"".join(
         [encoded[:HEADER], struct.pack(">I", 9), chunk, struct.pack(">I", crc32(chunk)), encoded[HEADER:]]
     )

@@ -1,4 +1,4 @@
-"""What the files of a large image are written from."""
+"""The tables and outlines of the cells of a large image, made tile by tile."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MAX_WINDOW = 2**25
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measuring:
-    """How cells are measured.
+    """Measures cells in windows of a large image.
 
     Attributes:
-      level: the image.
+      level: the image that was segmented.
       limits: [2, C] smallest and largest intensity of the image.
       class_names: K names, background first.
       pixel_size: side of a pixel in micrometres, None if it is unknown.
@@ -43,13 +43,23 @@ class Measuring:
     pixel_size: float | None
 
     def __call__(self, tile: Tile, decoded: Decoded) -> Table:
-        """Measures the instances of a tile in its window; rows of those without a pixel are zeros."""
+        """Measures the N instances of a tile in its window; the row of one without a pixel has zeros."""
         ids = np.unique(decoded.labels[decoded.labels > 0])
         table = self.of_window(tile.window, decoded.labels, decoded.classes[ids - 1], decoded.scores[ids - 1])
         return {name: _spread(values, ids - 1, len(decoded.classes)) for name, values in table.items()}
 
     def of_window(self, box: Box, labels: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> Table:
-        """Measures the instances of a box of the image, in pixels of the image."""
+        """Measures the instances of a box of the image.
+
+        Args:
+          box: the box.
+          labels: [h, w] int32, the ids in the box; with gaps.
+          classes: [N], of the ids in ascending order.
+          scores: [N], of the same.
+
+        Returns:
+          Columns of N values; positions are in pixels of the full image.
+        """
         pixels = self.level.read(box.top, box.left, *box.shape)
         segmentation = Segmentation.from_labels(labels, classes=classes, scores=scores)
         table = measure(
@@ -71,11 +81,11 @@ class LargeCells:
 
     Attributes:
       name: name of the image.
-      composition: the cells.
-      measuring: how they are measured.
+      composition: the joined cells.
+      measuring: measures them.
       colour_of: `class -> RGB`, 0 to 255.
-      to_file: pixels of the image file's finest level in a pixel of the image that was segmented.
-      radius: adds to the table how many cells are within it.
+      to_file: side of a pixel of the image that was segmented, in pixels of the finest level of the file.
+      radius: the table counts the other cells within this radius; None for no such column.
     """
 
     name: str
@@ -95,7 +105,7 @@ class LargeCells:
             yield from traced
 
     def _parts(self) -> list[tuple[int, int, int]]:
-        """Returns each tile that owns cells, with its first cell and the one after its last."""
+        """Returns the index of each tile that owns cells, its first cell, and the cell after its last."""
         owners = self.composition.stitched.owner[:, 0]
         indices, starts = np.unique(owners, return_index=True)
         ends = np.append(starts[1:], len(owners))
@@ -106,7 +116,7 @@ class LargeCells:
         stored = self._stored(index)
         chosen = stitched.owner[start:end, 1]
         table = {name: values[chosen] for name, values in stored.table.items()}
-        # Where tiles disagree, or the window cuts the cell, the joined parts have another area.
+        # A joined cell has another area if tiles disagree about it, or the window of the tile cuts it.
         for cell in np.flatnonzero(table["area_px"] != stitched.areas[start:end]):
             self._measure_again(table, int(cell), start + int(cell))
         table["id"] = np.arange(start + 1, end + 1)
@@ -142,7 +152,7 @@ class LargeCells:
         stitched, stored = self.composition.stitched, self._stored(index)
         window, chosen = self.composition.tiles[index].window, stitched.owner[start:end, 1]
         areas = np.bincount(stored.labels.ravel(), minlength=len(stored.classes) + 1)[1:]
-        # Those that the tile sees as they were joined; the others are read from all of their tiles.
+        # Cells that this tile sees completely; the outlines of the others are read from all of their tiles.
         is_seen = areas[chosen] == stitched.areas[start:end]
         numbers = np.zeros(len(areas) + 1, np.int32)
         numbers[chosen[is_seen] + 1] = np.arange(1, is_seen.sum() + 1)
@@ -185,7 +195,7 @@ class LargeCells:
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Returns [count] values that are zero but in some rows."""
+    """Returns [count] values: `values` in the rows `rows`, and zeros in the others."""
     spread = np.zeros(count, values.dtype)
     spread[rows] = values
     return spread

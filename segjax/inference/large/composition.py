@@ -30,12 +30,12 @@ class Composed(NamedTuple):
 
 
 class Composition:
-    """The joined cells of an image; threads may use it.
+    """The joined cells of an image; several threads may use it at the same time.
 
     Args:
       grid: all tiles of the image.
-      tiles: those that are segmented.
-      store: their results.
+      tiles: the tiles that are segmented.
+      store: the results of the tiles.
       stitched: the joined cells.
     """
 
@@ -46,7 +46,7 @@ class Composition:
         self._read = functools.lru_cache(CACHED)(lambda index: store.read(tiles[index]))
 
     def tile(self, index: int) -> StoredTile | None:
-        """Returns the result of a tile by its index."""
+        """Returns the result of a tile by its index among the segmented ones; None if it is not stored."""
         with self._lock:
             return self._read(index)
 

@@ -1,4 +1,4 @@
-"""Writes the cells of a large image to files while they are read: label image, table, outlines."""
+"""Writes the cells of a large image to files, tile by tile: label image, table and outlines."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from segjax.inference.large.grid import CHUNK, Box
 from segjax.inference.large.ordered import in_order
 from segjax.inference.tables import with_units, without_formulas
 
+# The id and the class of each pixel.
 CHANNELS = 2
 
 
 def write_labels(cells: LargeCells, path: Path) -> None:
-    """Writes a tiled OME-TIFF of the id and the class of each pixel, at several resolutions: uint32."""
+    """Writes a tiled OME-TIFF, uint32, with the id and the class of each pixel at several resolutions."""
     shape = cells.composition.grid.shape
     shapes = [shape]
     while max(shapes[-1]) > CHUNK:
@@ -67,25 +68,30 @@ class _Chunks:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        # By level, channel, row and column of the chunk; missing chunks are zeros.
+        # Offset and size by level, channel, row and column of the chunk; missing chunks are zeros.
         self._index: dict[tuple[int, int, int, int], tuple[int, int]] = {}
         self._empty = _encode(np.zeros((CHUNK, CHUNK), np.uint32))
 
     def put(self, key: tuple[int, int, int, int], encoded: bytes | None) -> None:
-        """Adds a chunk; None for zeros."""
+        """Adds a chunk; None stands for zeros."""
         if encoded is not None:
             self._index[key] = (self._file.seek(0, 2), len(encoded))
             self._file.write(encoded)
 
     def get(self, key: tuple[int, int, int, int]) -> np.ndarray | None:
-        """Returns a chunk [CHUNK, CHUNK] uint32; None for zeros."""
+        """Returns a chunk [CHUNK, CHUNK] uint32; None stands for zeros."""
         if key not in self._index:
             return None
         content = imagecodecs.zlib_decode(self._read(key))
         return np.frombuffer(content, "<u4").reshape(CHUNK, CHUNK)
 
     def encoded(self, level: int, shape: tuple[int, int]) -> Iterator[bytes]:
-        """Yields the chunks of a level in the order of TIFF."""
+        """Yields the compressed chunks of a level in the order in which TIFF stores them.
+
+        Args:
+          level: number of the level, 0 for the finest.
+          shape: `(H, W)` of the level.
+        """
         rows, columns = (range(-(-length // CHUNK)) for length in shape)
         for key in itertools.product((level,), range(CHANNELS), rows, columns):
             yield self._read(key) if key in self._index else self._empty
@@ -97,7 +103,7 @@ class _Chunks:
 
 
 def _fill(chunks: _Chunks, cells: LargeCells, shapes: list[tuple[int, int]]) -> None:
-    """Writes the chunks of all levels: each core is read once, each level is made from the finer one."""
+    """Adds the chunks of all levels: each core is read once, and each level is made from the finer one."""
     composition = cells.composition
 
     def encoded(box: Box) -> list[tuple[tuple[int, int, int, int], bytes | None]]:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
-# Side of a tile of TIFF and a chunk of Zarr; cores of tiles are multiples of it.
+# Side of a TIFF tile, pixels. Sides of cores are multiples of it, so that each chunk is in one core.
 CHUNK = 256
 
 
@@ -24,7 +24,7 @@ class Box(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def within(self, other: Box) -> tuple[slice, slice]:
-        """Returns the rows and columns of this box in an array of the pixels of another that contains it."""
+        """Returns the slices that cut this box out of the pixels [h, w] of `other`, which contains it."""
         return (
             slice(self.top - other.top, self.bottom - other.top),
             slice(self.left - other.left, self.right - other.left),
@@ -45,7 +45,14 @@ class Box(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A tile: its position in the grid, its own pixels, and those that are segmented for them."""
+    """A tile of a grid.
+
+    Attributes:
+      row: its row in the grid.
+      column: its column in the grid.
+      core: the pixels that no other tile has in its core.
+      window: the pixels that are segmented: the core, and a halo around it.
+    """
 
     row: int
     column: int
@@ -59,8 +66,8 @@ class Grid:
 
     Attributes:
       shape: `(H, W)` of the image.
-      core: side of a core, a multiple of `CHUNK`.
-      halo: width that windows have around their cores inside the image, pixels.
+      core: side of a core, pixels, a multiple of `CHUNK`.
+      halo: width of the window around its core, pixels; windows end at the edge of the image.
     """
 
     shape: tuple[int, int]

@@ -1,4 +1,4 @@
-"""The intensities of an image, from which all of its tiles are normalised alike."""
+"""The intensities of a large image, by which all of its tiles are normalised in the same way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_COUNTED, MAX_SAMPLE = 2**30, 2**22
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Intensities:
-    """What all tiles of an image are normalised with.
+    """The numbers by which all tiles of an image are normalised.
 
     Attributes:
       bottom: [C] the intensity that becomes 0.
@@ -40,7 +40,7 @@ class Intensities:
     stain: str | None = None
 
     def normalise(self, window: np.ndarray) -> np.ndarray:
-        """Normalises a window [h, w, C] as `preprocess_image` does the full image, without scaling it."""
+        """Normalises a window [h, w, C] as `preprocess_image` normalises the full image; returns float32."""
         if self.stain is not None:
             window = normalise_stain(window, self.stain, sample=self.sample)
         spread = np.where(self.top > self.bottom, self.top - self.bottom, 1)
@@ -64,12 +64,12 @@ class Prepared:
 def measure_intensities(level: Level, boxes: Sequence[Box], settings: Preprocessing) -> Intensities:
     """Measures the intensities of parts of an image.
 
-    Percentiles of integers are exact up to `MAX_COUNTED` pixels; of more, every n-th box is read. Those of
-    floats are of a sample of pixels.
+    Percentiles of integers are exact up to `MAX_COUNTED` pixels; of more pixels, only every n-th box is read.
+    Percentiles of floats are those of a sample of the pixels.
 
     Args:
       level: the image.
-      boxes: its parts, which do not overlap.
+      boxes: parts of the image, which do not overlap.
       settings: percentiles and stain normalisation.
     """
     count = sum(height * width for height, width in (box.shape for box in boxes))
@@ -104,7 +104,11 @@ def measure_intensities(level: Level, boxes: Sequence[Box], settings: Preprocess
 
 
 def _read(level: Level, boxes: Sequence[Box]) -> Iterator[np.ndarray]:
-    """Yields the pixels [P, C] of each box that can be read; a damaged one fails when it is segmented."""
+    """Yields the pixels [P, C] of each box that can be read; the tile of a damaged one fails later.
+
+    Raises:
+      InputError: if no box can be read.
+    """
     first: InputError | None = None
     any_read = False
 

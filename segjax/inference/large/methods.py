@@ -20,11 +20,11 @@ from segjax.segmentation.resize import resize_window
 from segjax.tasks.semantic import SemanticTask
 from segjax.typing import IGNORE
 
-# Side of the windows of a network, in its pixels: larger ones need more memory and less work per pixel.
+# Side of the windows of a network, in its pixels: larger ones need more memory, but less work per pixel.
 SIDE = 1792
-# Width around a core in which its cells are completed, in typical diameters, and at least in pixels.
+# Width of the halo, in which cells of the core are completed: in typical diameters, and at least in pixels.
 DIAMETERS, HALO = 3, 64
-# Side of the core, and width around it, of a method that is no network with maps.
+# Side of the core and width of the halo for methods that predict no maps, pixels.
 PLAIN_CORE, PLAIN_HALO = 1536, 128
 
 
@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
     """The segmentation of the window of a tile.
 
     Attributes:
-      labels: [H, W] int32, instances 1..N; some may have no pixel.
+      labels: [H, W] int32, instances 1..N, of which some may have no pixel.
       classes: [N] int32.
       scores: [N] float32.
       areas: [N] int64, pixels at the resolution of the network.
@@ -68,7 +68,7 @@ class TileMethod(Protocol):
 
 
 class PlainTiles:
-    """Segments each window as an image of its own, for methods that are no network with maps.
+    """Segments each window as an image of its own, for methods that predict no maps.
 
     Args:
       method: the method.
@@ -112,13 +112,13 @@ class Scale:
 
 
 class DenseTiles:
-    """Segments the windows of a network with maps as `DensePredictor` segments the full image.
+    """Segments windows by a network that predicts maps, as `DensePredictor` segments a full image.
 
     Args:
       predictor: the network.
       level: the image.
-      intensities: of the image.
-      scale: how the network sees the image.
+      intensities: intensities of the image, see `measure_intensities`.
+      scale: how the network sees the image, see `measure_scale`.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class DenseTiles:
         halo = int(np.ceil(halo / self._ratio))
         edge = 2 * (scale.margin + self._stride + 1) + 2 * halo * self._ratio
         core = max(int((SIDE - edge) / self._ratio) // CHUNK, 1) * CHUNK
-        # As many tiles, but no larger than needed.
+        # The smallest core with the same number of tiles.
         number = -(-max(shape) // core)
         core = -(-max(shape) // (number * CHUNK)) * CHUNK
         self.grid = Grid((shape[0], shape[1]), core, halo)
@@ -180,7 +180,7 @@ class DenseTiles:
         return Decoded(labels, result.classes, result.scores, areas, semantic)
 
     def _known(self, window: Box) -> list[tuple[int, int]]:
-        """Returns first and last row, and column, of the network's pixels that determine a window."""
+        """Returns the range of rows, and that of columns, of the network's pixels that determine a window."""
         edges = ((window.top, window.bottom), (window.left, window.right))
         sizes = zip(edges, self._level.shape[:2], self.grid.shape, strict=True)
         return [
@@ -189,7 +189,7 @@ class DenseTiles:
         ]
 
     def _corner(self, window: Box) -> tuple[int, int]:
-        """Returns where the input of the network begins: at multiples of its stride, inside the image."""
+        """Returns the first row and column of the input of the network, multiples of its stride."""
         starts = [
             min(max(start - self._scale.margin, 0) // self._stride * self._stride, padded - self._side)
             for (start, _), padded in zip(self._known(window), self._padded, strict=True)
@@ -198,7 +198,7 @@ class DenseTiles:
 
 
 def network_input(predictor: DensePredictor, level: Level, intensities: Intensities, factor: float) -> Level:
-    """Returns the input of a network, as its preprocessing and then `resize_image` make it."""
+    """Returns the input of a network: the image after its preprocessing and then `resize_image`."""
     prepared: Level = Prepared(level, intensities)
     for each in (preprocessing(predictor).scale, factor):
         prepared = prepared if each == 1 else Rescaled(prepared, each)

@@ -42,15 +42,15 @@ def segment_tiles(
       method: segments windows.
       tiles: the tiles.
       store: where they are stored.
-      measure: measures the instances of each tile; tiles that are stored without are measured, too.
+      measure: measures the instances of each tile; stored tiles without measurements are segmented again.
       batch: number of windows that a device predicts together.
-      is_stopped: asked between batches.
+      is_stopped: returns whether to stop; called between batches.
 
     Returns:
-      The reason of each tile that failed.
+      The reason for each tile that failed.
 
     Raises:
-      KeyboardInterrupt: if `is_stopped`, after the tiles in progress.
+      KeyboardInterrupt: if `is_stopped` returns True, after the tiles in progress are finished.
       OSError: if a tile cannot be stored.
     """
     failed: dict[Tile, str] = {}
@@ -91,7 +91,7 @@ def _is_stored(store: TileStore, tile: Tile, measure: Measure | None) -> bool:
 
 
 def _loaded(method: TileMethod, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Any]]:
-    """Yields each tile with what the device needs, or an exception."""
+    """Yields each tile with the inputs of the device, or with the exception of reading them."""
     tasks = (functools.partial(_attempt, method.load, tile.window) for tile in tiles)
     return zip(tiles, in_order(tasks, READERS), strict=True)
 
@@ -103,7 +103,7 @@ def _batches(loaded: Iterator[tuple[Tile, Any]], size: int) -> Iterator[list[tup
 
 
 def _predicted(method: TileMethod, group: Sequence[tuple[Tile, Any]]) -> list[tuple[Tile, Any]]:
-    """Starts all devices on their part of a group; returns outputs or exceptions."""
+    """Starts each device on its part of a group; returns each tile with its outputs or its exception."""
     outputs: list[tuple[Tile, Any]] = [one for one in group if isinstance(one[1], Exception)]
     valid = [one for one in group if not isinstance(one[1], Exception)]
     devices = jax.local_devices()
@@ -119,7 +119,7 @@ def _predicted(method: TileMethod, group: Sequence[tuple[Tile, Any]]) -> list[tu
 
 
 def _wait(started: list[tuple[Tile, Any]]) -> None:
-    """Waits for the device; what it fails to compute is an error where it is decoded."""
+    """Waits for the devices; errors of the computation are raised later, when the outputs are decoded."""
     with contextlib.suppress(Exception):
         jax.block_until_ready([outputs for _, outputs in started])
 
@@ -148,7 +148,7 @@ def _decoded(method: TileMethod, tile: Tile, outputs: Any, measure: Measure | No
 
 
 class _TileError(Exception):
-    """A tile that failed for a reason that concerns no other."""
+    """The failure of one tile, which does not stop the others."""
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -157,7 +157,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except InputError as error:
         return _TileError(str(error))
-    except Exception as error:  # one tile never costs the others
+    except Exception as error:  # a failed tile does not stop the others
         return _TileError(f"{type(error).__name__}: {first_line(error)}")
 
 

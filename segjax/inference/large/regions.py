@@ -24,7 +24,7 @@ SPECK = 2e-4
 
 
 class Region(Protocol):
-    """A part of an image, in its pixels with edges at integers."""
+    """A part of an image; coordinates are in its pixels, with pixel edges at integers."""
 
     def meets(self, box: Box) -> bool:
         """Returns whether the region may have a pixel in a box."""
@@ -34,7 +34,7 @@ class Region(Protocol):
 
 
 class Polygons(NamedTuple):
-    """Polygons with holes; each is a list of rings [V, 2] of `(x, y)`."""
+    """Polygons, each a list of rings [V, 2] of `(x, y)`: its outline, then its holes."""
 
     polygons: Sequence[Sequence[np.ndarray]]
 
@@ -63,7 +63,7 @@ class Mask(NamedTuple):
     shape: tuple[int, int]
 
     def meets(self, box: Box) -> bool:
-        """Returns whether the mask has a pixel in a box."""
+        """Returns whether the mask is true at a pixel of a box."""
         (down, across), (height, width) = self.mask.shape, self.shape
         rows = slice(box.top * down // height, -(-box.bottom * down // height))
         columns = slice(box.left * across // width, -(-box.right * across // width))
@@ -78,7 +78,7 @@ class Mask(NamedTuple):
 
 
 def parse_rectangle(text: str, shape: tuple[int, int]) -> Polygons | None:
-    """Returns the rectangle of a text `x,y,width,height` in an image `(H, W)`; None if it is another text.
+    """Returns the rectangle of a text `x,y,width,height` in an image `(H, W)`; None for any other text.
 
     Raises:
       InputError: if it is empty, or not inside the image.
@@ -101,7 +101,7 @@ def read_polygons(path: Path, shape: tuple[int, int]) -> Polygons:
     """Reads the polygons of a GeoJSON file, in pixels of an image `(H, W)`.
 
     Raises:
-      InputError: if it has none, or one reaches outside of the image.
+      InputError: if the file has no polygon, or one is not inside the image.
     """
     try:
         polygons = list(_polygons(json.loads(path.read_bytes())))
@@ -124,7 +124,7 @@ def read_polygons(path: Path, shape: tuple[int, int]) -> Polygons:
 
 
 def scaled(region: Polygons, factor: float) -> Polygons:
-    """Returns polygons in an image of another resolution."""
+    """Returns polygons with all coordinates multiplied by a factor, for an image of another resolution."""
     return Polygons([[ring * factor for ring in rings] for rings in region.polygons])
 
 
@@ -156,7 +156,7 @@ def find_tissue(levels: Sequence[Level], shape: tuple[int, int]) -> tuple[Mask, 
 
 
 def thumbnail(levels: Sequence[Level]) -> np.ndarray:
-    """Returns a picture [h, w, C] float32 of at most `THUMBNAIL` pixels per side: means of squares."""
+    """Returns a picture [h, w, C] float32 of at most `THUMBNAIL` pixels per side, whose pixels are means."""
     level = next((one for one in levels if max(one.shape[:2]) <= 2 * THUMBNAIL), levels[-1])
     height, width, channels = level.shape
     side = -(-max(height, width) // THUMBNAIL)

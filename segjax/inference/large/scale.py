@@ -14,9 +14,9 @@ from segjax.inference.large.grid import Box
 from segjax.inference.large.intensities import Intensities
 from segjax.inference.large.methods import Scale, network_input
 
-# Side of the windows, their number, and the number of those of which they are the ones with most contrast.
+# Side and number of the measured windows: those with most contrast, of this many candidates.
 SIDE, COUNT, CANDIDATES = 512, 8, 64
-# Largest change of an output, of probabilities and of vectors of length 1, that the margin leaves.
+# Largest change of an output, such as a probability, that pixels beyond the margin may cause.
 MAX_CHANGE = 1e-3
 # Width of the outer pixels that are replaced to measure the margin, and the number of windows for it.
 RING, PROBES = 64, 3
@@ -27,13 +27,13 @@ def measure_scale(
 ) -> Scale:
     """Measures how a network sees an image.
 
-    Outputs depend on pixels up to the margin of the network, on most of them very weakly. The margin of the
-    result is the distance beyond which pixels change outputs by less than `MAX_CHANGE`.
+    An output depends on all pixels within the margin of the network, but on most of them very weakly. The
+    margin of the result is the distance beyond which pixels change outputs by less than `MAX_CHANGE`.
 
     Args:
       predictor: the network.
       level: the image.
-      intensities: of the image.
+      intensities: intensities of the image, see `measure_intensities`.
       boxes: the parts of the image that are segmented.
     """
     candidates = boxes[:: -(-len(boxes) // CANDIDATES)]
@@ -54,7 +54,7 @@ def measure_scale(
 
 
 def _centre(level: Level, box: Box) -> tuple[float, Box] | None:
-    """Returns the contrast of the middle of a box, and the middle; None if it cannot be read."""
+    """Returns `(contrast, window)` of the middle of a box; None if it cannot be read."""
     top = max(box.top, (box.top + box.bottom - SIDE) // 2)
     left = max(box.left, (box.left + box.right - SIDE) // 2)
     middle = Box(top, left, min(top + SIDE, box.bottom), min(left + SIDE, box.right))
@@ -93,7 +93,10 @@ def _factor(
 def _margin(
     predictor: DensePredictor, source: Level, samples: Sequence[tuple[float, Box]], shape: Sequence[int]
 ) -> int:
-    """Returns how deep a change of the outer pixels of a window goes, a multiple of the stride."""
+    """Returns the distance up to which a change of the outer pixels of a window changes its outputs.
+
+    The distance is in pixels of the network, a multiple of its stride.
+    """
     stride = predictor.task.stride
     exact = -(-predictor.margin(source.shape[2]) // stride) * stride
     side = SIDE // stride * stride

@@ -13,7 +13,7 @@ from segjax.inference.large.grid import Box, Grid, Tile
 from segjax.inference.large.store import Pieces, StoredTile
 from segjax.segmentation.masks import weighted_median
 
-# Fraction of pixels in common from which on the cells of two tiles are the same.
+# Instances of two tiles are the same cell if more than this fraction of their pixels is common.
 SAME = 0.5
 
 
@@ -42,12 +42,12 @@ class Stitched(NamedTuple):
 
     @property
     def num_cells(self) -> int:
-        """M."""
+        """The number of cells, M."""
         return len(self.classes)
 
 
 class _Known(NamedTuple):
-    """What is held in memory of a tile until its neighbours have come: strips along its seams."""
+    """The strips of a tile along its seams, which stay in memory until its neighbours are read."""
 
     tile: Tile
     first: int
@@ -65,18 +65,19 @@ def stitch(
 ) -> Stitched:
     """Joins the cells of tiles; time and memory grow linearly with the cells and the length of the seams.
 
-    Windows overlap, so that both tiles at a seam see the cells on it. Two instances are the same cell if more
-    than half of their pixels in the overlap are common. If an instance lies mostly in the core of the other
-    tile, it is also the same as the one with which it has most pixels in common, if these are more than half
-    of one of both. A cell has the class and the score of the tile with most of it.
+    Windows overlap, so that both tiles at a seam see the cells on it. Two instances are the same cell if
+    their intersection over union in the overlap is above 0.5. An instance that is mostly in the core of the
+    other tile is also the same cell as the instance with which it has most pixels in common, if these are
+    more than half of the smaller one. A cell has the class and the score of the tile with most of its pixels.
 
     Args:
       grid: all tiles of the image.
-      tiles: those that are segmented, row by row.
-      read: returns a tile, None if it has no result.
+      tiles: the tiles that are segmented, row by row.
+      read: returns the result of a tile, None if it has none.
       min_fraction: cells below this fraction of the typical area of their class are dropped, see
         `typical_area`.
-      contains: whether each of [P, 2] centroids `(x, y)` is segmented; by default all are.
+      contains: returns [P] bool, whether each of the centroids [P, 2] `(x, y)` is in the region; cells
+        outside are dropped. None for the full image.
     """
     pieces, classes, scores, network_areas, firsts = [], [], [], [], []
     pairs: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
@@ -156,9 +157,9 @@ def _cells(pieces: Pieces, pairs: np.ndarray) -> _Cells:
 def _large_enough(areas: np.ndarray, classes: np.ndarray, min_fraction: float) -> np.ndarray:
     is_large = np.ones(len(areas), bool)
     for index in np.unique(classes) if min_fraction else ():
-        of_class = classes == index
-        least = round(min_fraction * weighted_median(areas[of_class], areas[of_class]))
-        is_large &= ~of_class | (areas >= least)
+        has_class = classes == index
+        least = round(min_fraction * weighted_median(areas[has_class], areas[has_class]))
+        is_large &= ~has_class | (areas >= least)
     return is_large
 
 
@@ -228,7 +229,7 @@ def _pairs(first: _Known, second: _Known) -> np.ndarray:
     for ids, is_beyond in ((left, beyond[0]), (right, beyond[1])):
         is_same |= is_inside & is_beyond[ids] & _is_largest(common, ids)
     left, right = left[is_same] - 1, right[is_same] - 1
-    # Others have no pixel in the result.
+    # An instance without a pixel in the core of its tile has none in the result.
     is_own = first.is_own[left] & second.is_own[right]
     return np.stack([left[is_own] + first.first, right[is_own] + second.first], axis=1)
 

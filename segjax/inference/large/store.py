@@ -1,4 +1,4 @@
-"""The finished tiles of a large image, on disk, so that a prediction that was stopped goes on."""
+"""The finished tiles of a large image on disk, so that a stopped prediction can continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABOUT, COLUMN = "about.json", "column/"
 
 
 class Pieces(NamedTuple):
-    """The parts of instances in the core of a tile, in pixels of the image; without a pixel, the area is 0.
+    """The part of each instance that is in the core of a tile, in pixels of the image; its area may be 0.
 
     Attributes:
       area: [N] int64 number of pixels.
@@ -61,20 +61,20 @@ class TileStore:
     """The finished tiles of one image.
 
     Args:
-      folder: their folder.
+      folder: the folder of their files.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def open(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Opens the tiles of an earlier run of the same prediction, or removes those of another.
+        """Opens the tiles of an earlier run of the same prediction, or removes the tiles of another one.
 
         Args:
-          about: everything that determines the tiles, ready for JSON.
+          about: everything that determines the tiles, as JSON can store it.
 
         Returns:
-          What `remember` stored, empty for a new prediction.
+          The measurements that `remember` stored; empty for a new prediction.
         """
         try:
             stored = json.loads((self._folder / ABOUT).read_bytes())
@@ -87,7 +87,12 @@ class TileStore:
         return {}
 
     def remember(self, about: Mapping[str, Any], remembered: Mapping[str, Any]) -> None:
-        """Stores what was measured before the first tile."""
+        """Stores what was measured before the first tile.
+
+        Args:
+          about: see `open`.
+          remembered: the measurements, as JSON can store them.
+        """
         write_json(self._folder / ABOUT, {"about": about, "remembered": remembered})
 
     def write(self, tile: Tile, stored: StoredTile) -> None:
@@ -102,7 +107,7 @@ class TileStore:
             tmp_path.write_bytes(packed)
 
     def read(self, tile: Tile) -> StoredTile | None:
-        """Returns a tile, None if it is not stored or its file is damaged."""
+        """Returns a tile; None if it is not stored, or its file is damaged."""
         try:
             content = imagecodecs.zstd_decode(self._path(tile).read_bytes())
             with np.load(io.BytesIO(content)) as stored:
