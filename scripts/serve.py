@@ -1,4 +1,4 @@
-"""Opens a page that segments images, and lets thresholds and cells be changed.
+"""Serves a page on which images are segmented, and thresholds and cells are changed.
 
     segjax serve
     segjax serve --workdir=runs/mine --port=8765
@@ -8,9 +8,9 @@ classical method, shows the effect of each setting at once, counts the cells and
 areas. Cells can be deleted, merged and drawn. It downloads the formats of segjax predict, and a folder that
 segjax prepare takes, so that a network can be trained on the corrected cells.
 
-Only this machine reaches the page, unless --host says otherwise; there is no password then. Images stay in
-the memory of the server, apart for each browser, and are gone at its end. The server asks no other machine
-for anything. It needs the packages of an extra: pip install "segjax[serve]".
+Only this machine can open the page, unless --host is another address; then every machine that reaches it can,
+without a password. Images stay in the memory of the server, separately for each browser, until it stops. The
+server sends no request to other machines. It needs the packages of an extra: pip install "segjax[serve]".
 
 Programs use the same server:
 
@@ -30,7 +30,9 @@ from segjax import cli
 from segjax.errors import InputError
 
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address at which the server listens.")
-PORT = flags.DEFINE_integer("port", 8765, "Port at which it listens.", lower_bound=0, upper_bound=65535)
+PORT = flags.DEFINE_integer(
+    "port", 8765, "Port of the server; 0 for a free one.", lower_bound=0, upper_bound=65535
+)
 WORKDIR = flags.DEFINE_list("workdir", [], "Folders of runs of segjax train, offered before other methods.")
 MODEL = flags.DEFINE_list("model", [], "Files of segjax export, offered before other methods.")
 MAX_UPLOAD = flags.DEFINE_integer("max_upload", 200, "Largest file in MiB.", lower_bound=1)
@@ -60,7 +62,7 @@ def main() -> None:
     own = [str(Path(source).expanduser()) for source in (*WORKDIR.value, *MODEL.value)]
     methods = {name: opener(name) for name in (*own, *names(), *METHODS)}
     for name in own:
-        methods[name]()  # so that a wrong path is an error now
+        methods[name]()  # a wrong path is an error at the start, not at the first request
     server = Server(methods, Limits(upload=MAX_UPLOAD.value * 2**20))
     is_local = HOST.value in LOOPBACK
     if not is_local:

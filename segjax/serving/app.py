@@ -86,7 +86,7 @@ def _endpoint(handle: Handler, limit: int = MAX_JSON) -> Callable[[Request], Awa
         except InputError as error:
             status = {NotFoundError: 404, TooLargeError: 413}.get(type(error), 400)
             return JSONResponse({"error": str(error)}, status)
-        except Exception as error:  # one request never ends the server
+        except Exception as error:  # a failed request does not stop the server
             logging.exception("a request failed")
             return JSONResponse({"error": f"the server failed ({type(error).__name__}: {error})"}, 500)
         if isinstance(content, tuple):
@@ -102,7 +102,11 @@ def _endpoint(handle: Handler, limit: int = MAX_JSON) -> Callable[[Request], Awa
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Reads a body, at most to the limit, whatever length is declared."""
+    """Reads a body up to the limit, whatever length its header states.
+
+    Raises:
+      TooLargeError: if it is larger.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -24,7 +24,7 @@ def delete(segmentation: Segmentation, ids: Sequence[int]) -> Segmentation:
 
 
 def merge(segmentation: Segmentation, ids: Sequence[int]) -> Segmentation:
-    """Makes one cell of several, with the smallest of their ids, and class and score of the largest of them.
+    """Joins cells to one, which has the smallest of their ids, and the class and score of the largest cell.
 
     Raises:
       InputError: if there is no cell with one of the ids, or fewer than two are named.
@@ -44,7 +44,7 @@ def merge(segmentation: Segmentation, ids: Sequence[int]) -> Segmentation:
 
 
 def draw(segmentation: Segmentation, outline: Sequence[tuple[float, float]], class_id: int) -> Segmentation:
-    """Adds a cell with score 1 above all others; of cells that it covers, what is visible remains.
+    """Adds a cell with score 1 on top of the others, which lose the pixels that it covers.
 
     Args:
       segmentation: [H, W] segmentation.

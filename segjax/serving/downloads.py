@@ -1,4 +1,4 @@
-"""Archives of results: exports of one image, and a data set of all images of a user for `segjax prepare`."""
+"""Zip archives to download: exports of one image, and a data set of all images for `segjax prepare`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segjax.serving.workspaces import Picture
 
 # Formats of one image that need nothing but its segmentation.
 OFFERED = tuple(name for name in FORMATS if name not in ("ctc", "uncertainty"))
-ABOUT = """Images, and cells as they were corrected. Make a data set of them, and train on it:
+ABOUT = """Images and their corrected cells. Make a data set of them, and train on it:
 
     segjax prepare --images=images --masks=annotations.json --out=my_data
     segjax train --config=semantic:dataset=folder --config.dataset.data_dir=my_data --workdir=runs/mine

@@ -53,7 +53,7 @@ export function drawCells(canvas, picture, ids, cells, selected, outline) {
   }
 }
 
-// Draws how many cells have which area.
+// Draws a histogram of the areas of the cells.
 export function drawHistogram(canvas, areas, pixelSize) {
   const context = canvas.getContext("2d");
   const {width, height} = canvas;
@@ -61,7 +61,7 @@ export function drawHistogram(canvas, areas, pixelSize) {
   if (!areas.length) return;
   const values = pixelSize ? areas.map((area) => area * pixelSize ** 2) : areas;
   const bins = 24, left = 30, bottom = height - 32;
-  // The largest 1 % share the last bar, so that one clump does not hide all others.
+  // The largest 1 % are all in the last bar, so that one clump does not hide the other cells.
   const sorted = [...values].sort((a, b) => a - b);
   const high = sorted[Math.floor(0.99 * (sorted.length - 1))] * 1.05 || 1;
   const counts = new Array(bins).fill(0);

@@ -1,4 +1,4 @@
-"""Methods in two parts: the slow one, whose outputs are stored, and the one that settings change."""
+"""Methods in two parts: a slow one, whose outputs are stored, and a fast one, which has the settings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from segjax.segmentation.resize import resize_segmentation
 
 
 class Slider(NamedTuple):
-    """A setting that can be moved.
+    """A setting that the page shows as a slider.
 
     Attributes:
       name: its path among the settings of the method.
-      label: what it is called.
+      label: its text on the page.
       low: smallest value.
       high: largest value.
-      step: distance of its values.
-      value: the one that the method has.
+      step: distance between two values.
+      value: the value of the method.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Slider(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Label and values of a slider, and the value that is meant where the method has none."""
+    """Label and range of a slider, and its position if the setting is None."""
 
     label: str
     low: float
@@ -68,14 +68,14 @@ CLASSICAL_SLIDERS = {
 
 
 class ServedMethod:
-    """A method whose settings can be moved.
+    """A method with sliders for its settings.
 
     Args:
-      name: what it is called.
+      name: its name on the page.
       opened: the method.
 
     Attributes:
-      name: what it is called.
+      name: its name on the page.
       opened: the method.
       sliders: its settings.
       has_diameter: whether it takes the diameter of the cells.
@@ -100,7 +100,7 @@ class ServedMethod:
 
         Args:
           image: [H, W, C] with the channels that the method expects.
-          diameter: of the cells, pixels; 0 estimates it.
+          diameter: diameter of the cells, pixels; 0 to estimate it.
 
         Returns:
           A function from the values of moved sliders to the segmentation of the image.
@@ -138,7 +138,7 @@ def _prepare(opened: OpenedMethod, image: np.ndarray) -> Callable[[Mapping[str, 
             with_settings(task, settings).segment(maps), image.shape[:2]
         )
     if isinstance(method, ObjectPredictor):
-        # Those that a lower threshold would add, too.
+        # Includes the objects that a lower threshold would add.
         lowest = NETWORK_SLIDERS["detect.score_threshold"].low
         candidates = with_settings(method.task, {"detect.score_threshold": lowest})
         detections = dataclasses.replace(method, task=candidates).detect(image)
@@ -168,7 +168,7 @@ def _settings(method: Any) -> dict[str, Any]:
 
 
 def _number(value: Any, default: float) -> float:
-    """Returns where a slider stands: of several values at the first."""
+    """Returns the position of a slider: the value, the first of several, or the default for None."""
     if isinstance(value, tuple):
         value = value[0]
     return default if value is None else float(value)

@@ -25,7 +25,7 @@ function say(text, isError = false) {
   $("status").classList.toggle("error", isError);
 }
 
-// Runs a function; errors become the status. An aborted request is no error: a newer one follows.
+// Runs a function, and shows its error as the status. An aborted request is no error: a newer one follows.
 function guarded(action) {
   return async (...values) => {
     try {
@@ -119,7 +119,7 @@ function listSliders() {
   }));
 }
 
-// While a slider moves, the newest value counts.
+// While a slider moves, only the newest value is segmented.
 function segmentSoon() {
   clearTimeout(wait);
   wait = setTimeout(guarded(segment), 40);

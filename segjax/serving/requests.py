@@ -1,4 +1,4 @@
-"""What a request asks for: fields of JSON and of addresses, each checked."""
+"""Checks the fields of a request, in its JSON or in its address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segjax.errors import InputError
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Reads a JSON object; an empty body is an empty one.
+    """Reads a JSON object; an empty body is an empty object.
 
     Raises:
       InputError: if the body is no JSON object.
@@ -25,10 +25,10 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def read_diameter(value: Any) -> float:
-    """Returns a diameter in pixels; 0 for `auto` and for nothing.
+    """Returns a diameter in pixels; 0 for "auto", "" and None.
 
     Raises:
-      InputError: if it is no number of at least 0.
+      InputError: if it is anything else than a number from 0 to 100,000.
     """
     if value in (None, "", "auto"):
         return 0.0

@@ -41,12 +41,12 @@ class Server:
     returns the token, which is new for a new user, and either bytes with their type or an object for JSON.
 
     Args:
-      methods: what returns each method, by its name, and opens it at the first call; the first one is chosen
-        on the page.
-      limits: what users may ask for.
+      methods: by the name of each method, a function that returns it, and opens it at the first call; the
+        first one is the default.
+      limits: largest sizes and numbers for users.
 
     Attributes:
-      limits: what users may ask for.
+      limits: largest sizes and numbers for users.
     """
 
     def __init__(self, methods: Mapping[str, Callable[[], ServedMethod]], limits: Limits) -> None:
@@ -54,7 +54,7 @@ class Server:
         self._methods = methods
         self._compute, self._opening = threading.Lock(), threading.Lock()
         self._workspaces = Workspaces(limits)
-        # The images with stored outputs, the one that was used last at the end; removed ones are forgotten.
+        # The images with stored outputs, the last used at the end; weak, so that removed ones are freed.
         self._recent: list[weakref.ref[Picture]] = []
 
     def methods(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
@@ -95,7 +95,7 @@ class Server:
         return token, _about(self._workspaces.add(workspace, picture), picture)
 
     def remove(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
-        """Forgets an image."""
+        """Removes an image."""
         del query, body
         token, workspace = self._workspaces.open(token)
         self._picture(token, key)
@@ -172,7 +172,7 @@ class Server:
             return method
 
     def _store(self, picture: Picture) -> None:
-        """Remembers that the outputs for an image are stored; those of the image used longest ago go."""
+        """Notes that an image has stored outputs; if too many have, the least recently used loses them."""
         with self._opening:
             others = [other for other in self._recent if other() not in (None, picture)]
             self._recent = [*others, weakref.ref(picture)]

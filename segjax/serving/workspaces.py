@@ -1,4 +1,4 @@
-"""The images of each user, in memory: bounded, apart from each other, and gone at the end."""
+"""The images of each user, in memory and with limits; no user sees those of another."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STEPS, STEP_BYTES = 20, 2**28
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What users may ask for.
+    """Largest sizes and numbers for users.
 
     Attributes:
       upload: largest file, bytes.
       pixels: largest image, pixels.
       images: largest number of images of one user.
-      users: largest number of users; the one that was idle for longest makes room.
+      users: largest number of users; a further one replaces the user that was idle for longest.
       memory: largest number of bytes of all images together.
       idle: seconds after which the images of an idle user are removed.
     """
@@ -73,12 +73,12 @@ def read_upload(name: str, content: bytes, max_pixels: int) -> tuple[str, np.nda
 
 
 class Picture:
-    """An image of a user, with what is made of it.
+    """An image of a user, with its segmentation and the earlier ones, which can be restored.
 
     Args:
       name: name of its file.
       content: the file.
-      image: [H, W, C] as it was read.
+      image: [H, W, C], the pixels as they were read.
       pixel_size: side of a pixel in micrometres, None if it is unknown.
 
     Attributes:
@@ -93,7 +93,7 @@ class Picture:
         self.class_names: list[str] = default_names(1)
         self.version = 0
         self._steps: list[Segmentation] = []
-        # The method and diameter whose outputs are stored, and the function of them.
+        # The method and diameter of the stored outputs, and the function from settings to a segmentation.
         self._prepared: tuple[tuple[str, float], Callable[[Mapping[str, float]], Segmentation]] | None = None
 
     @property
@@ -119,8 +119,8 @@ class Picture:
 
         Args:
           method: the method.
-          diameter: of the cells, pixels; 0 estimates it.
-          values: of the sliders that were moved.
+          diameter: diameter of the cells, pixels; 0 to estimate it.
+          values: values of the sliders that were moved, by name.
           compute: held while a network runs.
 
         Returns:
@@ -130,7 +130,7 @@ class Picture:
           InputError: if the image does not fit the method, or a value is out of range.
         """
         key = (method.name, diameter)
-        # Another user may cause a release meanwhile.
+        # Read once: a request of another user may release the outputs in the meantime.
         prepared = self._prepared
         is_new = prepared is None or prepared[0] != key
         if prepared is None or is_new:
@@ -174,10 +174,10 @@ class Workspace:
 
 
 class Workspaces:
-    """The images of all users; each user knows a secret token.
+    """The images of all users; a secret token identifies each user.
 
     Args:
-      limits: what users may ask for.
+      limits: largest sizes and numbers for users.
     """
 
     def __init__(self, limits: Limits) -> None:

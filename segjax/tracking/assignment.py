@@ -9,8 +9,8 @@ from scipy import sparse
 def assign(rows: np.ndarray, columns: np.ndarray, gains: np.ndarray) -> np.ndarray:
     """Chooses the pairs with the largest sum of gains; each row and each column is in at most one.
 
-    It is a linear sum assignment on a sparse graph, which has a further column for each row: that the row
-    stays alone, with gain 0.
+    It is a linear sum assignment on a sparse graph. The graph has a further column for each row, with gain 0,
+    which means that the row is in no pair.
 
     Args:
       rows: [P] int, the row of each possible pair; no pair occurs twice.
@@ -29,8 +29,8 @@ def assign(rows: np.ndarray, columns: np.ndarray, gains: np.ndarray) -> np.ndarr
     row_ids, row = np.unique(rows[usable], return_inverse=True)
     column_ids, column = np.unique(columns[usable], return_inverse=True)
     alone = np.arange(len(row_ids))
-    # Each row is in exactly one pair, so that a constant more for all pairs changes nothing; it is needed
-    # because a cost of 0 would be no edge.
+    # 1 is added to all costs, because a cost of 0 would be no edge. Each row is in exactly one pair of the
+    # graph, so that this does not change the choice.
     highest = gains[usable].max()
     costs = np.concatenate([highest - gains[usable], np.full(len(alone), highest)]) + 1
     shape = (len(row_ids), len(column_ids) + len(alone))

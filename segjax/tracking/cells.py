@@ -1,4 +1,4 @@
-"""What tracking knows of the cells of a frame: centroids, areas, and their overlap in two frames."""
+"""The measurements for tracking: centroids and areas of the cells of a frame, and overlaps of two frames."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def overlap(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def shift_labels(labels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
-    """Moves labels [H, W] by a number of rows and columns; what enters is background."""
+    """Moves labels [H, W] by a number of rows and columns; pixels that enter the frame are background."""
     moved = np.zeros_like(labels)
     to, origin = (
         tuple(
@@ -69,7 +69,7 @@ def shift_labels(labels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
 
 
 def near(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
-    """Returns [P, 2] int64, the indices of the points [N, 2] and [M, 2] that are at most `radius` apart."""
+    """Returns the pairs of points [N, 2] and [M, 2] that are at most `radius` apart, as indices [P, 2]."""
     if not len(points) or not len(others):
         return np.zeros((0, 2), np.int64)
     neighbours = cKDTree(points).query_ball_tree(cKDTree(others), radius)

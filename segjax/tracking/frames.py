@@ -8,11 +8,11 @@ from scipy import fft
 from segjax.tracking.assignment import assign
 from segjax.tracking.cells import FrameCells, near, overlap, shift_labels, typical_diameter
 
-# The gain of a pair is this minus its costs, of which the distance counts at most 1 and the overlap 1.
+# The gain of a pair is this minus its cost, to which distance and overlap each contribute at most 1.
 LIMIT = 2.0
 # Frames are shrunk to this side before their common motion is estimated, pixels.
 MOTION_SIDE = 512
-# It must make so much more foreground coincide, and is at most this fraction of the sides.
+# A common motion makes this times more foreground coincide, and is at most this fraction of the sides.
 MOTION_GAIN, MAX_MOTION = 1.5, 0.25
 
 
@@ -22,8 +22,8 @@ def link_frames(
     """Links the cells of a frame with those of the next.
 
     The cost of a pair is its distance in units of the largest move, at most 1, plus 1 minus its intersection
-    over union. Pairs are possible if they overlap or are less than the largest move apart; of them the links
-    with the largest sum of 2 minus the cost are chosen, see `assign`.
+    over union. A pair is possible if the cells overlap, or are at most the largest move apart. Of the
+    possible pairs, those with the largest sum of 2 minus the cost are chosen, see `assign`.
 
     Args:
       before: [H, W] int, the ids 1 to N, 0 for background.
@@ -53,16 +53,19 @@ def link_frames(
 def find_common_motion(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """Estimates by how many rows and columns all cells moved together, as by a drift of the stage.
 
-    It is the shift with which most foreground pixels coincide. A shift that does not make `MOTION_GAIN` times
-    as many coincide as no shift is the motion of single cells, and counts as 0.
+    It is the shift with which most foreground pixels coincide. They must be at least `MOTION_GAIN` times as
+    many as without a shift: otherwise only single cells moved, and the result is `(0, 0)`.
 
     Args:
       before: [H, W] int, 0 for background.
       after: [H, W] int, the same shape.
+
+    Returns:
+      `(rows, columns)`, pixels.
     """
     step = -(-max(before.shape) // MOTION_SIDE)
     first, second = (labels[::step, ::step] > 0 for labels in (before, after))
-    # Zeros around the frames, so that nothing coincides with what left at the other side.
+    # Zeros around the frames, because the transform is periodic: pixels that leave would enter opposite.
     shape = [fft.next_fast_len(2 * length, real=True) for length in first.shape]
     spectra = [fft.rfft2(foreground.astype(np.float32), shape) for foreground in (first, second)]
     shared = np.round(fft.irfft2(np.conj(spectra[0]) * spectra[1], shape))

@@ -9,7 +9,7 @@ from segjax.tracking.cells import near, typical_diameter
 from segjax.tracking.settings import TrackingConfig
 from segjax.tracking.tracks import APPEARS, DIVISION, GAP, AllCells
 
-# Costs from which a division, or a link over frames in which a cell is missing, is less likely than none.
+# Largest costs of a division, and of a link over frames in which a cell is missing.
 DIVISION_LIMIT, GAP_LIMIT = 1.75, 1.0
 # Largest distance of a daughter from its mother, in multiples of the radius.
 DAUGHTER = 1.5
@@ -18,13 +18,13 @@ DAUGHTER = 1.5
 def find_origins(
     cells: AllCells, previous: np.ndarray, config: TrackingConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Chooses for all tracks together where they come from, see `assign`.
+    """Chooses the origins of all tracks together, see `assign`.
 
-    The cost of a division is the sum of: twice the distance of the mother from the middle of the daughters,
+    The cost of a division has three terms: twice the distance of the mother from the middle of the daughters,
     in units of the largest move; the logarithm, to base 2, of the ratio of the areas of the daughters; and
-    that of the ratio of both to the mother, if they are larger than it. The cost of a link over a gap is the
-    distance, in units of the largest move times the square root of the number of frames, because a cell
-    diffuses; plus the logarithm of the ratio of the areas.
+    the logarithm of the ratio of their common area to that of the mother, if it is above 1. The cost of a
+    link over a gap has two terms: the distance, in units of the largest move times the square root of the
+    number of frames, because a cell diffuses; and the logarithm of the ratio of the areas.
 
     Args:
       cells: the n cells of all frames.
@@ -32,8 +32,8 @@ def find_origins(
       config: settings.
 
     Returns:
-      Three arrays [n] int: `previous`, where a daughter has no link to its mother; the cell that a track
-      begins after, -1 for none; and how it begins, see `Tracks`.
+      Three arrays [n] int: `previous`, but -1 for daughters; the cell that a new track comes from, -1 for
+      none; and how it begins, see `Tracks`.
     """
     radius = config.max_move * typical_diameter(cells.areas)
     following = np.full(len(previous), -1)
@@ -64,7 +64,10 @@ def find_origins(
 def _pairs(
     cells: AllCells, starts: np.ndarray, sources: np.ndarray, steps: range, radius: float
 ) -> np.ndarray:
-    """Returns [P, 2] the starts with the near sources some frames before; cells diffuse."""
+    """Returns the pairs [P, 2] of a start and a near source, which is `steps` frames before it.
+
+    The radius grows with the square root of the number of frames, because cells diffuse.
+    """
     pairs = [np.zeros((0, 2), np.int64)]
     by_frame = {frame: sources[cells.frames[sources] == frame] for frame in np.unique(cells.frames[sources])}
     for frame in np.unique(cells.frames[starts]):

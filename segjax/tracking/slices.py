@@ -16,8 +16,8 @@ from segjax.tracking.tracks import Tracks
 class SliceLinker(Tracker):
     """Links cells of adjacent slices by their overlap; the tracks are the cells in 3-D.
 
-    Two cells are the same if their intersection over union is at least `TrackingConfig.min_overlap`; of
-    several choices, the one with the largest sum is made, see `assign`. No cell skips a slice.
+    Two cells are the same if their intersection over union is at least `TrackingConfig.min_overlap`. If there
+    are several choices, the pairs with the largest sum are chosen, see `assign`. No cell skips a slice.
 
     Args:
       config: settings, of which only `min_overlap` is used.

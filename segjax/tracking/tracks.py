@@ -64,7 +64,7 @@ class Tracks:
           origins: [n] int, how the track of a first cell begins.
         """
         starts = np.flatnonzero(previous < 0)
-        ids = np.zeros(len(previous) + 1, np.int32)  # the last is that of no cell, -1
+        ids = np.zeros(len(previous) + 1, np.int32)  # the last entry is for the index -1, no cell
         ids[starts] = np.arange(1, len(starts) + 1)
         for frame in range(1, int(cells.frames.max(initial=0)) + 1):
             later = slice(*np.searchsorted(cells.frames, (frame, frame + 1)))
@@ -73,7 +73,7 @@ class Tracks:
 
     @property
     def num_tracks(self) -> int:
-        """K."""
+        """The number of tracks, K."""
         return len(self.parents)
 
     def ids_in(self, frame: int) -> np.ndarray:
@@ -143,14 +143,14 @@ class Tracks:
         return "".join(f"{' '.join(map(str, row))}\n" for row in rows.tolist())
 
     def tails(self, frame: int, length: int) -> dict[int, np.ndarray]:
-        """Returns the last positions of the cells of a frame, those of their parents included.
+        """Returns the last positions of the cells of a frame, including those of their parents.
 
         Args:
           frame: the frame.
           length: number of frames before it.
 
         Returns:
-          Of each track in the frame, [L, 2] float64 `(y, x)`, pixels, the earliest first.
+          For each track in the frame, [L, 2] float64 `(y, x)`, pixels, the earliest first.
         """
         first, now, end = np.searchsorted(self.cells.frames, (max(frame - length, 0), frame, frame + 1))
         paths: dict[int, list[np.ndarray]] = {}
