@@ -1,4 +1,4 @@
-"""Segmentations of annotations as they are, without repairs, and what was noticed in them."""
+"""Converts annotations to segmentations without repairing them, and notes facts about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = 3
 
 
 class Notes:
-    """Facts about the files that do not stop an evaluation, each with the number of its images."""
+    """Facts about the files that do not stop an evaluation, each with its images."""
 
     def __init__(self) -> None:
         self._images: dict[str, set[str]] = {}
@@ -47,7 +47,11 @@ def named(names: Sequence[str]) -> str:
 
 
 def stated_shape(annotations: Annotations, key: str) -> tuple[int, int]:
-    """Returns the shape `(H, W)` of an image, as its annotation states it."""
+    """Returns the shape `(H, W)` of an image, as its annotation states it.
+
+    Raises:
+      InputError: if the annotation does not state it.
+    """
     if isinstance(annotations, RemappedKeys):
         return stated_shape(annotations.annotations, annotations.names.get(key, key))
     if isinstance(annotations, Coco):
@@ -66,16 +70,16 @@ def stated_shape(annotations: Annotations, key: str) -> tuple[int, int]:
 
 
 def to_segmentation(raw: RawAnnotation, classes: Sequence[int], where: str, notes: Notes) -> Segmentation:
-    """Makes a segmentation of an annotation.
+    """Converts an annotation to a segmentation.
 
     Args:
       raw: the annotation.
-      classes: [K] the class in the result of each of its classes.
-      where: what it is, for errors.
-      notes: takes the facts about it.
+      classes: [K], for each class of the annotation its number in the segmentation.
+      where: path and image, as "path: image", for errors and notes.
+      notes: facts about the annotation are added to it.
 
     Raises:
-      InputError: if a part of it cannot be used.
+      InputError: if a part of the annotation cannot be used.
     """
     if raw.lossy:
         raise InputError(f"{where} is a JPEG, which alters ids: save the labels as TIFF or PNG")

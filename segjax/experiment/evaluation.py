@@ -1,7 +1,7 @@
 """Evaluates methods and the reference on a split, and writes the report.
 
 Each of several processes segments a part of the images; all have the same scores, and the first one writes
-the report. An evaluation that was killed goes on where it was, see `Memory`.
+the report. After an evaluation was killed, the same command continues, see `Memory`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def evaluate_workdir(
 
 
 def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> str:
-    """Evaluates a network on a data set that it need not have been trained on.
+    """Evaluates a network on any data set, also on one that it was not trained on.
 
     Instances of classes that the network does not know become background.
 
@@ -197,7 +197,7 @@ def evaluate_all(
       source: the images.
       memory: remembers the predictions of some of the methods.
       headline: the class that the scores without a class refer to; the first foreground class if None.
-      stored: predictions by the names of the records, of methods whose predictions need no memory.
+      stored: predictions by the names of the records, for methods whose predictions are already in files.
       **fields: further fields of the report.
     """
     evaluations = {}

@@ -47,11 +47,11 @@ def common_classes(class_names: Sequence[str], predictions: Sequence[PredictionF
     If the truth has one class, or a prediction has none, all instances are of one class.
 
     Args:
-      class_names: those of the truth, background first.
+      class_names: classes of the truth, background first.
       predictions: the predictions.
 
     Raises:
-      InputError: if a prediction has classes that the truth has not.
+      InputError: if a prediction has a class that the truth does not have.
     """
     names = tuple(class_names)
     for one in predictions:

@@ -29,7 +29,7 @@ from segjax.train.processes import all_or_none
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """What `segjax evaluate` is asked to score; each field is one of its flags.
+    """The files that `segjax evaluate` scores; each field is one of its flags.
 
     Attributes:
       truth: folder or file of the truth; None for the split of the first run.
@@ -55,7 +55,7 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
       paths: folders of runs, names or files of networks or methods, and folders or files of predictions.
       files: the truth, and further predictions.
       split: "train", "validation" or "test", of the data set of the first run.
-      memory: remembers what methods predict; predictions of files are scored again.
+      memory: remembers the predictions of methods; predictions in files are read again.
 
     Raises:
       InputError: if a run has another data set, split or classes, or files cannot be used.
@@ -136,10 +136,10 @@ def _open(path: str, classes: Sequence[str], memory: Memory) -> Predict:
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Returns the path by its last part, or by itself where that is not unique.
+    """Returns the paths by their names: the last part, or the full path if the last part is not unique.
 
     Raises:
-      InputError: if a path is there twice.
+      InputError: if a path occurs twice.
 
     >>> _short_names(["runs/a", "runs/b/report", "other/report"])
     {'a': 'runs/a', 'runs/b/report': 'runs/b/report', 'other/report': 'other/report'}

@@ -1,4 +1,4 @@
-"""What an evaluation of a run measures besides: proposals and boxes, and the interval of the count."""
+"""Further measurements of the evaluation of a run: proposals, boxes, and the interval of the count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segjax.metrics.detections import DetectionCounts, Detections, detection_sco
 from segjax.metrics.proposals import ProposalStatistics
 from segjax.train.processes import spread
 
-# Numbers of validation images that an interval of 90 % needs, and that are enough.
+# Smallest number of validation images for an interval of 90 %, and the largest number that is used.
 LEAST, ENOUGH = 9, 100
 DETECTIONS, PROPOSALS = ("boxes", "classes", "scores"), "proposals"
 
@@ -79,10 +79,11 @@ def fit_count_interval(opened: OpenedMethod, config: ConfigDict, split: str) -> 
     Args:
       opened: the method.
       config: the config of its run.
-      split: the split that is evaluated; the interval says nothing about the images that it was fitted to.
+      split: the split that is evaluated.
 
     Returns:
-      None for the validation split, or if there are too few validation images.
+      The interval. None for the validation split, because the interval is fitted to its images, or if there
+      are too few validation images.
     """
     validation = open_split(config, "validation")
     if split == "validation" or len(validation) < LEAST:

@@ -50,7 +50,7 @@ class TruthFolder:
           path: folder or file of the truth.
           format: one of `FORMATS`, or "auto".
           images: folder of the images; without them, images in the report are black.
-          metadata: table with the patient or group of each image, as that of `segjax prepare`.
+          metadata: table with the patient or group of each image, as for `segjax prepare`.
 
         Raises:
           InputError: if there is no truth, an image is missing, or the table cannot be used.
@@ -69,7 +69,7 @@ class TruthFolder:
                 f"--images={images} holds no image of {named(missing)}, which --truth={path} has"
             )
         self.keys = {key.replace("/", "_"): key for key in keys}
-        # Without images, as in a table for them: with or without suffix.
+        # Without images, the table names the keys, with or without a suffix.
         files = {key: self._images.get(key, Path(key)) for key in keys}
         groups = {} if metadata is None else read_table(Path(metadata), files)
         self._groups = {key: _group(groups.get(key, {})) for key in keys}
@@ -100,7 +100,7 @@ class TruthFolder:
 
 
 class PredictionFolder(Mapping[str, Segmentation]):
-    """The predictions in a folder or file, by the names of the records; read when they are used.
+    """The predictions in a folder or file, by the names of the records; each is read when it is used.
 
     Attributes:
       path: folder or file.
@@ -117,7 +117,7 @@ class PredictionFolder(Mapping[str, Segmentation]):
           format: one of `FORMATS`, or "auto".
 
         Raises:
-          InputError: if there are none, or that of an image is missing.
+          InputError: if there are no predictions, or an image has none.
         """
         self.path, self.notes = path, Notes()
         if isinstance(source, TruthFolder):
@@ -133,7 +133,7 @@ class PredictionFolder(Mapping[str, Segmentation]):
         self._source, self._shapes = source, dict[str, tuple[int, int]]()
 
     def use_classes(self, class_names: Sequence[str]) -> None:
-        """Gives instances the classes of the truth by their names; with one class, all are of this class."""
+        """Maps the classes of the predictions to those of the truth by name, or all to its only class."""
         names = list(class_names)
         self._classes = [1 if len(names) == 2 else names.index(name) for name in self.class_names]
 
@@ -162,7 +162,7 @@ def _matched(records: Mapping[str, str], keys: Collection[str], path: str) -> di
     Args:
       records: key of each image by the name of its record.
       keys: keys of the predictions.
-      path: their folder, for errors.
+      path: folder of the predictions, for errors.
     """
     flat = {key.replace("/", "_"): key for key in keys}
     matched = {name: key if key in keys else flat.get(name, "") for name, key in records.items()}

@@ -1,4 +1,4 @@
-"""The formats of a prediction by name: their files, what writes them, and the settings that change them."""
+"""The formats of a prediction by name: their files, the functions that write them, and their settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from segjax.report.overlays import draw_outlines, legend
 
 
 class Format(NamedTuple):
-    """A format.
+    """A format of the results.
 
     Attributes:
-      files: what writes each file of an image, by the pattern of its name, see `result_path`.
+      files: for each file of an image the function that writes it, by the pattern of its name, see
+        `result_path`.
       settings: the properties of `Exports`, or "frame", that change the files.
     """
 
@@ -64,12 +65,12 @@ STANDARD = ("labels", "overlay")
 
 @dataclasses.dataclass(frozen=True)
 class Exports:
-    """What a prediction writes.
+    """The formats that a prediction writes, and the settings of their measurements.
 
     Attributes:
       formats: names in `FORMATS`.
       pixel_size: side of a pixel in micrometres; that of each file if None.
-      radius: of the neighbours that the tables count, None for none.
+      radius: radius within which the tables count neighbours; None for no such column.
 
     Raises:
       InputError: if a format is unknown.
@@ -91,11 +92,11 @@ class Exports:
         return "uncertainty" in self.formats
 
     def paths(self, name: str, stem: Path, frame: int) -> dict[Path, Callable[[Cells, Path], None]]:
-        """Returns what writes each file of a format for one image."""
+        """Returns the files of a format for one image, each with the function that writes it."""
         return {result_path(pattern, stem, frame): write for pattern, write in FORMATS[name].files.items()}
 
     def settings(self, name: str, frame: int) -> dict[str, Any]:
-        """Returns the settings that the files of a format depend on, ready for JSON."""
+        """Returns the settings that the files of a format depend on, as JSON can store them."""
         values = {
             "pixel_size": self.pixel_size,
             "radius": None if self.radius is None else self.radius.column,
@@ -109,10 +110,10 @@ class Exports:
         return {name: self.settings(name, frame) for name in names}
 
     def missing(self, stem: Path, frame: int, written: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-        """Returns the formats of which a file is missing, or has other settings than in `written`."""
+        """Returns the formats that must be written: a file is missing, or was written with other settings."""
         missing = []
         for name in self.formats:
-            # Of all formats, so that a name that is too long for one file leaves no other.
+            # Checks all formats, so that a name that is too long is an error before any file is written.
             exist = [path.exists() for path in self.paths(name, stem, frame)]
             if not all(exist) or written.get(name) != self.settings(name, frame):
                 missing.append(name)

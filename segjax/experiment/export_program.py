@@ -32,7 +32,7 @@ def open_network(workdir: str | None, model: str | None) -> Pretrained:
       model: file of `segjax export`, or the name of a network in the package.
 
     Raises:
-      InputError: if there is none, or it is damaged.
+      InputError: if there is no such network, or its file is damaged.
     """
     if workdir is None:
         path = find(str(model))
@@ -86,7 +86,7 @@ def export_program(network: Pretrained, path: Path) -> Path:
         return dict(task.predict(network.params, normalise(images, low=low, high=high)))
 
     shape = export.symbolic_shape(f"b, {stride}*h, {stride}*w, {channels}")
-    # Convolutions of other algorithms depend on the number of pixels.
+    # The other algorithms for convolutions need the number of pixels, which is a symbol here.
     with split_over_devices():
         exported = export.export(jax.jit(program), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -103,7 +103,7 @@ def export_program(network: Pretrained, path: Path) -> Path:
 
 
 def normalise(images: Array, *, low: float, high: float) -> Array:
-    """Normalises each image and channel as `percentile_normalise`, at any number of pixels.
+    """Normalises each image and channel as `percentile_normalise` does, also with symbolic height and width.
 
     Args:
       images: [B, H, W, C] float32.
@@ -115,7 +115,7 @@ def normalise(images: Array, *, low: float, high: float) -> Array:
     """
     batch, height, width, channels = images.shape
     pixels = jnp.sort(images.reshape(batch, height * width, channels), axis=1)
-    # The last position; a dimension that is unknown here is a number in the program.
+    # The last index. Height and width are symbols here, and become a number only when the program runs.
     last = jnp.asarray(height * width, jnp.int32) - 1
 
     def percentile(value: float) -> Array:

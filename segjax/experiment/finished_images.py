@@ -47,11 +47,11 @@ class Finished(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an image.
+    """The outcome of an image: it is finished, or it failed.
 
     Attributes:
-      finished: None if it failed.
-      reason: why it failed.
+      finished: the finished image; None if it failed.
+      reason: why it failed; "" if it did not.
       is_repeated: whether an earlier run finished it.
     """
 
@@ -61,12 +61,12 @@ class Outcome(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """What a method makes of an image.
+    """The prediction of a method for an image.
 
     Attributes:
-      segmentation: [H, W].
-      annotations: of a detector, its instances in COCO's format, which may overlap.
-      uncertainty: [H, W] float16 of each pixel, None if it is unknown.
+      segmentation: [H, W], the instances.
+      annotations: the instances of a detector in COCO's format, which may overlap; None for other methods.
+      uncertainty: [H, W] float16, the uncertainty of each pixel; None if it is unknown.
     """
 
     segmentation: Segmentation
@@ -75,7 +75,7 @@ class Predicted(NamedTuple):
 
 
 def input_digest(path: Path, method: str, reading: object) -> str:
-    """Returns the digest of what determines the result for an image: its file, the method and the reading.
+    """Returns a digest of all that determines the result for an image: its file, the method and the reading.
 
     Raises:
       InputError: if the file cannot be read.
@@ -127,7 +127,7 @@ class FinishedImages:
             return None
 
     def write_predicted(self, key: str, predicted: Predicted) -> None:
-        """Stores what a method made of an image, so that further formats can be written without it."""
+        """Stores the prediction for an image, so that further formats can be written without predicting."""
         arrays = {name: getattr(predicted.segmentation, name) for name in ARRAYS}
         arrays["annotations"] = np.frombuffer(json.dumps(predicted.annotations).encode(), np.uint8)
         if predicted.uncertainty is not None:
@@ -135,7 +135,7 @@ class FinishedImages:
         self.write_arrays(key, arrays)
 
     def read_predicted(self, key: str) -> Predicted | None:
-        """Returns what a method made of an image, None if it is not stored or its file is damaged."""
+        """Returns the prediction for an image; None if it is not stored, or its file is damaged."""
         stored = self.read_arrays(key)
         if stored is None:
             return None
@@ -168,7 +168,7 @@ class FinishedImages:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str, suffix: str = ".parquet") -> Path:
-        # A digest, because the name of an image may have the largest length of a name.
+        # A digest, because the name of an image may already be as long as a name can be.
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
 
 

@@ -25,12 +25,12 @@ def ordered_results(
       function: computes a result, in a thread if there are several workers.
       items: the items.
       workers: number of results in progress at the same time.
-      compiles: whether a result compiled the programs that the others use. Until one did, each result is
-        computed alone, so that each program is compiled once.
-      is_stopped: whether to begin no further result; those in progress are finished.
+      compiles: returns whether the programs that the other results use were compiled for this result. Until
+        one is, results are computed one at a time, so that each program is compiled once.
+      is_stopped: returns whether to begin no further result; results in progress are finished.
 
     Raises:
-      KeyboardInterrupt: if it is stopped before the last item.
+      KeyboardInterrupt: if `is_stopped` returns True before the last item.
     """
     following, limit = iter(items), 1
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -60,7 +60,7 @@ def _start(
 ) -> Future[Result]:
     if workers > 1:
         return pool.submit(function, item)
-    # In this thread, which a second Ctrl-C interrupts at once.
+    # Runs in this thread, which a second Ctrl-C interrupts at once.
     future: Future[Result] = Future()
     future.set_result(function(item))
     return future

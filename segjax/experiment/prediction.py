@@ -58,9 +58,9 @@ def predict(
       selected: the method, see `select_method`.
       images: one image, or a folder, which is searched with its subfolders.
       out: folder in which the files of each image are written, in the same subfolders as the images. It may
-        be the folder of images. Of the formats, `csv` also writes `measurements.csv` and
-        `measurements.parquet` of all images together, and `coco` writes `predictions.json`: of a detector its
-        boxes and full masks, of other methods the instances of the label map.
+        be the folder of images. The format `csv` also writes `measurements.csv` and `measurements.parquet` of
+        all images together. The format `coco` writes `predictions.json`: for a detector its boxes and full
+        masks, for other methods the instances of the label map.
       exports: the formats, and the settings of their measurements.
       reading: how files become images.
       workers: images in progress at the same time, in threads, so that files are read and written while the
@@ -88,8 +88,8 @@ def predict(
 class Prediction:
     """The segmentation of a folder; an iteration yields each finished image, and its number of instances.
 
-    An image that an earlier run finished with an equal method is not segmented again; files that are missing,
-    as those of further formats, are written from its stored segmentation. Every file is written completely or
+    An image that an earlier run finished with an equal method is not segmented again; missing files, such as
+    those of further formats, are written from its stored segmentation. Every file is written completely or
     not at all. The tables of all images are written at the end. SIGTERM and Ctrl-C end the iteration after
     the images in progress, a second Ctrl-C at once; the tables are written then, too.
 
@@ -122,7 +122,7 @@ class Prediction:
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
-        # An exception in the middle of an image could be swallowed, and would count as its failure.
+        # Signals set a flag. An exception in the middle of an image would count as the failure of the image.
         with interruption() as asked:
             asked.arm()
             self._is_stopped = lambda: asked.number is not None
@@ -150,7 +150,7 @@ class Prediction:
 
     @property
     def summary(self) -> str:
-        """What is done, and what is left out and why."""
+        """One sentence: the results, their folder, and how many files failed or were left out, and why."""
         instances = number_of(sum(image.instances for image in self._done.values()), "instance")
         images = number_of(len(self._done), "image")
         repeated = f" ({self._repeated} of them finished before)" if self._repeated else ""
@@ -186,7 +186,7 @@ class Prediction:
                 raise refused(error, self.out) from error
             else:
                 reason = str(unreadable(error.filename, error))
-        except Exception as error:  # one image never costs the others
+        except Exception as error:  # a failed image does not stop the others
             logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
             reason = f"{path} could not be segmented ({type(error).__name__}: {error})"
         return Outcome(None, printable(reason))
@@ -220,7 +220,7 @@ class Prediction:
             segmentation = predicted.segmentation
             before = Finished(digest, segmentation.num_instances, segmentation.shape, None, {}, None)
         elif any(name in before.exports for name in missing):
-            # Until they are replaced, they are not finished.
+            # These formats are not finished until they are replaced.
             left = {name: value for name, value in before.exports.items() if name not in missing}
             self._finished.write(key, before._replace(exports=left))
         finished = self._write(key, self._cells(image, predicted, path), predicted, before, missing)

@@ -1,4 +1,4 @@
-"""Lists the images that a prediction segments, says what it leaves out, and reads them."""
+"""Lists and reads the images that a prediction segments, and states which files it leaves out."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Reading:
     Attributes:
       channels: the channels to use, in this order; all if empty.
       channel_axis: axis of the channels in a stack that does not name its axes, see `read_image`.
-      planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
-      view: what of an image is segmented.
+      planes: name of each axis of a stack along which one plane is chosen, and its index, see `choose_plane`.
+      view: the resolution and the region that are segmented.
     """
 
     channels: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Reading:
 
 
 def with_flags(error: InputError) -> InputError:
-    """Adds the flags that choose a plane to the error of a stack."""
+    """Adds the flags that choose a plane or a series to the error of a stack."""
     if error.kind != "unclear_axes":
         return error
     flags = (
@@ -74,9 +74,9 @@ class Inputs(NamedTuple):
 
     Attributes:
       root: the folder that contains them.
-      images: image files by their path relative to the root without suffix, parts divided by "/".
+      images: image files by their path relative to the root without suffix, with "/" between parts.
       left_out: number of files that are left out, by the reason.
-      unreadable: the reason of each subfolder that cannot be read.
+      unreadable: the reason for each subfolder that cannot be read.
     """
 
     root: Path

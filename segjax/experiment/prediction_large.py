@@ -45,9 +45,9 @@ from segjax.report.overlays import colour_of, to_display_rgb
 
 # Images of more pixels are segmented in parts.
 MAX_PIXELS = 2**25
-# Side of the boxes of which intensities are measured.
+# Side of the boxes in which intensities are measured, pixels.
 MEASURED_BOX = 2048
-# Formats that are written in parts, and those that replace the standard ones.
+# The formats that can be written in parts, those that are written by default, and those with measurements.
 WRITERS = {
     "ome-tiff": files.write_labels,
     "csv": files.write_csv,
@@ -56,7 +56,7 @@ WRITERS = {
 }
 LARGE_STANDARD = ("ome-tiff", "csv")
 MEASURED = ("csv", "parquet")
-# Changes whenever equal settings give other tiles.
+# To be increased when the same settings give other tiles: older stored tiles are then removed.
 VERSION = 1
 # Number of windows that a GPU predicts together.
 GPU_BATCH = 4
@@ -71,7 +71,7 @@ class LargeRequest(NamedTuple):
       selected: the method.
       path: the file, or the folder of an OME-Zarr.
       name: its name in results.
-      exports: the formats, see `formats_of`.
+      exports: the formats that are written, see `formats_of`.
       reading: how the file becomes an image.
     """
 
@@ -83,7 +83,7 @@ class LargeRequest(NamedTuple):
 
 
 def is_large(path: Path, view: View, opening: dict[str, Any]) -> bool:
-    """Returns whether an image is segmented in parts: if it has too many pixels, or a view is asked for."""
+    """Returns whether an image is segmented in parts: if it is large, or a view of it is asked for."""
     if view.is_asked or is_lazy_only(path):
         return True
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -100,7 +100,7 @@ def formats_of(exports: Exports, name: str) -> Exports:
     """Returns the formats that are written for an image in parts.
 
     Raises:
-      InputError: if another format than the standard ones is asked for.
+      InputError: if one of the formats cannot be written in parts.
     """
     if exports.formats == STANDARD:
         return dataclasses.replace(exports, formats=LARGE_STANDARD)
@@ -115,22 +115,22 @@ def formats_of(exports: Exports, name: str) -> Exports:
 def predict_large(
     request: LargeRequest, stem: Path, folder: Path, digest: str, *, is_stopped: Callable[[], bool]
 ) -> tuple[tuple[int, int], int]:
-    """Segments an image and writes its formats; goes on where an earlier run was stopped.
+    """Segments an image and writes its formats; continues where an earlier run was stopped.
 
     Args:
-      request: the image.
+      request: the image, the method and the formats.
       stem: path of the results, without their endings.
-      folder: where finished tiles are stored.
-      digest: of everything that determines the result.
-      is_stopped: asked between tiles.
+      folder: folder of the finished tiles.
+      digest: digest of everything that determines the result.
+      is_stopped: returns whether to stop; called between tiles.
 
     Returns:
       `(H, W)` of the image that was segmented, and its number of cells.
 
     Raises:
-      InputError: if the image, its region or its resolution cannot be used, or tiles failed, after the files
-        of the others are written.
-      KeyboardInterrupt: if `is_stopped`.
+      InputError: if the image, its region or its resolution cannot be used. If tiles failed, it is raised
+        after the files of the other tiles are written.
+      KeyboardInterrupt: if `is_stopped` returns True.
       OSError: if a tile or a file cannot be written.
     """
     try:
@@ -183,7 +183,7 @@ def predict_large(
 
 
 def _region(view: View, pyramid: Pyramid, viewed: Viewed) -> tuple[Region | None, np.ndarray | None]:
-    """Returns the region in pixels of the view, and a picture with its outline if it is tissue."""
+    """Returns the region in pixels of the view, and for tissue a picture [h, w, 3] with its outline."""
     full, shape = pyramid.shape[:2], viewed.level.shape[:2]
     if not view.region:
         return None, None
@@ -204,7 +204,7 @@ def _method(
 ) -> tuple[TileMethod, np.ndarray]:
     """Returns the method for tiles, and [2, C] limits of the intensities.
 
-    What is measured is added to `remembered`, or taken from it.
+    Measurements are taken from `remembered`; missing ones are made and added to it.
     """
     level, method = viewed.level, selected.method
     boxes = [tile.core for tile in Grid(level.shape[:2], MEASURED_BOX, 0).tiles()]

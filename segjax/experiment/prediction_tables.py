@@ -48,7 +48,7 @@ def write_tables(
         tables = [
             {"image": np.full(image.instances, name)} | image.table
             for name, image in done.items()
-            # A large image has a table of its own only.
+            # A large image has its measurements only in its own table.
             if image.table is not None
         ]
         for name in TABLES if tables or not done else ():

@@ -1,4 +1,4 @@
-"""What of a large image is segmented: its level or resolution, and its region."""
+"""The resolution at which a large image is segmented, and the region that is segmented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segjax.data.readers.lazy import Level, Matched, Pyramid, Rescaled
 from segjax.errors import InputError
 from segjax.files import file_digest
 
-# Factors from the finest level to the image that is segmented; finer ones would be made up.
+# Largest and smallest factor from the finest level to the image that is segmented, against wrong pixel sizes.
 FINEST, COARSEST = 4.0, 1 / 256
 # Relative difference of pixel sizes up to which an image is not rescaled.
 SAME = 0.02
@@ -23,11 +23,11 @@ TISSUE = "tissue"
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What of an image is segmented.
+    """The resolution at which an image is segmented, and the region that is segmented.
 
     Attributes:
-      level: number of the level, 0 for the finest; None for the finest.
-      mpp: micrometres per pixel to which the image is rescaled, None for those of the level.
+      level: number of the level, 0 for the finest; None for the finest or `mpp`.
+      mpp: micrometres per pixel to which the image is rescaled; None for the resolution of the level.
       region: a rectangle `x,y,width,height` or a GeoJSON file, in pixels of the finest level, or "tissue"; ""
         for the full image.
 
@@ -49,7 +49,7 @@ class View:
 
     @property
     def is_asked(self) -> bool:
-        """Whether more than the full image at its finest level is asked for."""
+        """Whether anything but the default is asked for: the full image at its finest level."""
         return self != View()
 
 
@@ -59,7 +59,7 @@ class Viewed(NamedTuple):
     Attributes:
       level: the image.
       pixel_size: side of its pixels in micrometres, None if it is unknown.
-      to_file: pixels of the finest level in one of its pixels.
+      to_file: side of its pixels, in pixels of the finest level.
     """
 
     level: Level
@@ -74,10 +74,10 @@ def open_view(
 
     Args:
       pyramid: the image.
-      view: what of it is segmented.
+      view: its resolution is used.
       pixel_size: side of a pixel of the finest level in micrometres; that of the file if None.
       selected: the channels to use; all if empty.
-      channels: their number, None for any.
+      channels: number of channels that the method expects; None for any.
 
     Raises:
       InputError: if there is no such level, or the pixel size is needed and unknown, or not plausible.
@@ -95,7 +95,7 @@ def open_view(
                 f"--mpp={view.mpp:g}: {path} has {size:.4g} um per pixel, {size / view.mpp:.3g} times as"
                 " much: check both, --pixel_size corrects that of the file"
             )
-        # The coarsest level that is not coarser.
+        # The coarsest level that is not coarser than the resolution asked for.
         sizes = [size * full / level.shape[0] for level in pyramid.levels]
         number = max(index for index in range(count) if index == 0 or sizes[index] <= view.mpp * (1 + SAME))
         factor = sizes[number] / view.mpp
@@ -107,7 +107,7 @@ def open_view(
 
 
 def _pixel_size(pyramid: Pyramid, pixel_size: float | None, view: View) -> float | None:
-    """Returns the pixel size of the finest level, as far as it can be believed."""
+    """Returns the pixel size of the finest level in micrometres; None if it is unknown or not plausible."""
     size = pyramid.pixel_size if pixel_size is None else pixel_size
     if size is None:
         if view.mpp is not None:
@@ -125,7 +125,7 @@ def _pixel_size(pyramid: Pyramid, pixel_size: float | None, view: View) -> float
 
 
 def region_file(view: View) -> Path | None:
-    """Returns the GeoJSON file of a view, None if its region is none."""
+    """Returns the GeoJSON file of a view; None if its region is no file."""
     text = view.region
     return None if not text or text == TISSUE or text.count(",") == 3 else Path(text).expanduser()
 

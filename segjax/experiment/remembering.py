@@ -1,4 +1,4 @@
-"""Remembers the predictions of an evaluation, so that one that was killed does not repeat them."""
+"""Stores the predictions of an evaluation, so that they are not repeated if it is killed and run again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SECONDS = "seconds"
 class Memory:
     """Predictions in a hidden folder beside a report, one file for each method and image.
 
-    The name of a file is a digest of the pixels and of the method, so a changed model, setting or image has
-    none. What cannot be written is computed again by the next start.
+    The name of a file is a digest of the pixels and of the method, so that no file is found for a changed
+    model, setting or image. Predictions that cannot be written are computed again after a restart.
 
     Args:
       folder: the folder of the report.
       name: name of the hidden folder in it.
 
     Attributes:
-      seconds: duration of what was read, when it was computed.
+      seconds: time that it took to compute the predictions that were read.
     """
 
     def __init__(self, folder: Path, name: str = FOLDER) -> None:
@@ -45,13 +45,13 @@ class Memory:
         compute: Callable[[], Mapping[str, np.ndarray]],
         names: Sequence[str],
     ) -> Mapping[str, np.ndarray]:
-        """Returns what a method computes from an image, or what it computed before.
+        """Returns the arrays that a method computes from an image, or the stored ones.
 
         Args:
-          digest: digest of the method and of what is computed; nothing is remembered if it is "".
-          image: the image.
-          compute: returns arrays with these names.
-          names: the names.
+          digest: digest of the method and of the kind of arrays; nothing is stored if it is "".
+          image: [H, W, C], the image.
+          compute: computes the arrays, by name.
+          names: the names of the arrays.
         """
         if not digest:
             return compute()
@@ -91,5 +91,5 @@ class Memory:
         return opened._replace(method=self.method(opened.method, opened.digest))
 
     def forget(self) -> None:
-        """Removes all, when the report is complete."""
+        """Removes all stored predictions; called when the report is complete."""
         shutil.rmtree(self._folder, ignore_errors=True)

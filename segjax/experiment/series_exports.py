@@ -35,11 +35,11 @@ class SeriesResults:
 
     Attributes:
       series: the images.
-      kind: what they are.
+      kind: whether they are frames or slices.
       tracks: the tracks, or the cells in 3-D.
       shape: `(H, W)` of each image.
-      segmentation: returns the segmentation of an image, by its position.
-      image: returns an image [H, W, C], by its position.
+      segmentation: returns the segmentation of an image, by its index in the series.
+      image: returns an image [H, W, C], by its index in the series.
       classes: [n] int, the class of each cell of `tracks`.
       class_names: K names, background first.
       pixel_size: side of a pixel in micrometres, None if it is unknown.
@@ -101,7 +101,7 @@ class SeriesResults:
 
     def _check_ctc(self) -> None:
         lineage, first = self.folder / CTC_FOLDER / LINEAGE, _ctc_path(self.folder, self.series, 0)
-        # A text of numbers has no place for a mark; that of the first frame counts for it.
+        # This text file cannot contain a mark, so the mark of the first frame is checked instead.
         if lineage.exists() and not has_mark(first):
             raise InputError(
                 f"{lineage} exists, but {first.name} beside it was not written by segjax predict: move it, or"

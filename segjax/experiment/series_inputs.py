@@ -15,14 +15,14 @@ from segjax.experiment.prediction_inputs import Inputs, Reading
 
 
 class SeriesKind(NamedTuple):
-    """What the images of a series are.
+    """A kind of series: the frames of a time series, or the slices of a stack.
 
     Attributes:
-      flag: the flag that asks for it.
+      flag: the flag of `segjax predict` for it.
       letter: name of its axis in a file.
-      part: what one image is called.
-      formats: the exports that it has.
-      standard: those that are written by default.
+      part: word for one image.
+      formats: names of the exports that can be written.
+      standard: names of the exports that are written by default.
     """
 
     flag: str
@@ -41,8 +41,8 @@ class Part(NamedTuple):
     """One image of a series.
 
     Attributes:
-      name: what messages call it.
-      key: path of its results without suffix, relative to those of all, parts divided by "/".
+      name: its name in messages.
+      key: path of its results without suffix, relative to the folder of all results, with "/" between parts.
       path: its file.
       reading: how the file becomes the image.
     """
@@ -62,8 +62,8 @@ class Series(NamedTuple):
     """A series of images.
 
     Attributes:
-      key: folder of its results, relative to those of all, parts divided by "/"; "" for that folder itself.
-      name: what messages call it.
+      key: folder of its results, relative to the folder of all results, with "/" between parts; may be "".
+      name: its name in messages.
       parts: its images, in order.
     """
 
@@ -153,7 +153,7 @@ def check_series(series: Series, kind: SeriesKind) -> None:
         return
     numbers = [name[varying[0]] for name in names]
     steps = [int(second) - int(first) for first, second in itertools.pairwise(numbers)]
-    # The most frequent step, of several the smallest; numbers that are times have no usual step.
+    # The most frequent step, the smallest if several are. Numbers that are times have no usual step.
     usual, count = min(Counter(steps).items(), key=lambda item: (-item[1], item[0]))
     if 2 * count < len(steps):
         return

@@ -39,17 +39,17 @@ from segjax.train.interruption import Interruption, interruption
 
 @dataclasses.dataclass(frozen=True)
 class SeriesRequest:
-    """What is made of each series.
+    """How each series is tracked, and which files are written.
 
     Attributes:
-      kind: what its images are.
+      kind: whether its images are frames or slices.
       formats: names in `kind.formats`.
       tracking: which cells may be the same.
       reading: how files become images, without the axis of the series.
       pixel_size: side of a pixel in micrometres; that of each file if None.
 
     Raises:
-      InputError: if the kind has not this format.
+      InputError: if a format cannot be written for this kind.
     """
 
     kind: SeriesKind
@@ -77,13 +77,13 @@ def predict_series(
       images: a file with an axis of time or depth; or a folder, which is searched with its subfolders. Each
         such file in it is a series, and so are the other images of each folder.
       out: folder of the results, with a subfolder for each file that is a series, and for each subfolder.
-      request: what is made of each series.
+      request: how each series is tracked, and which files are written.
 
     Returns:
       The prediction; iterating over it segments and tracks.
 
     Raises:
-      InputError: if there is no image, it is the only one of its series, `out` cannot be written, or the
+      InputError: if there is no image, the only series has a single image, `out` cannot be written, or the
         pixel size is not above 0.
     """
     check_pixel_size(request.pixel_size)
@@ -99,8 +99,8 @@ def predict_series(
 class SeriesPrediction:
     """The tracking of series; an iteration yields the name of each finished one, and its number of tracks.
 
-    The segmentation of each image is stored when it is made, so that the same command goes on after it was
-    killed. A series that fails is listed in `failed.csv`, and the others are finished.
+    The segmentation of each image is stored at once, so that the same command continues after it was killed.
+    A series that fails is listed in `failed.csv`, and the others are finished.
 
     Attributes:
       selected: the method.
@@ -108,7 +108,7 @@ class SeriesPrediction:
       series: the series.
       failed: reasons why files or series failed, by name.
       out: folder of the results.
-      request: what is made of each series.
+      request: how each series is tracked, and which files are written.
 
     Raises:
       InputError: on iteration; after all others are finished, if series failed, and at once if nothing can be
@@ -158,7 +158,7 @@ class SeriesPrediction:
 
     @property
     def summary(self) -> str:
-        """What is done, and what is left out and why."""
+        """One sentence: the results, their folder, and how many files failed or were left out, and why."""
         what = "track" if self.request.kind is FRAMES else "cell"
         repeated = f" ({self._repeated} of them finished before)" if self._repeated else ""
         failed = f"; {len(self.failed)} failed" if self.failed else ""
@@ -178,7 +178,7 @@ class SeriesPrediction:
             if error.filename is None or Path(error.filename).is_relative_to(self.out):
                 raise refused(error, self.out) from error
             reason = str(unreadable(error.filename, error))
-        except Exception as error:  # one series never costs the others
+        except Exception as error:  # a failed series does not stop the others
             logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
             reason = f"{series.name} could not be tracked ({type(error).__name__}: {error})"
         self.failed[series.name] = printable(reason)
@@ -233,7 +233,7 @@ class SeriesPrediction:
     def _digests(self, series: Series) -> list[str]:
         """Returns the digest of each image of a series; a file of several images is read once.
 
-        They are those of a prediction without the flag, which has the same segmentations.
+        They are equal to those of a prediction without --frames or --stack, because the segmentations are.
         """
         paths = dict.fromkeys(part.path for part in series.parts)
         digests = {path: input_digest(path, self.selected.digest, self.request.reading) for path in paths}
