@@ -8,8 +8,8 @@ segjax evaluate runs/a runs/b masks_of_a_program --compare --out=runs/comparison
 
 Truth and predictions are label images, COCO JSON, GeoJSON, or any other format of segjax prepare, matched by
 the names of the images. --compare scores all on the split of the first run, or on --truth, with intervals and
-differences from the first one.
-Several processes take a part of the images each; see scripts/README.md.
+differences from the first one. With several processes, each evaluates a part of the images; see
+scripts/README.md.
 """
 
 from collections.abc import Sequence
@@ -32,18 +32,18 @@ MODEL = flags.DEFINE_string(
 FIT = flags.DEFINE_bool(
     "fit",
     False,
-    "With --workdir: whether to fit the decoder on the validation split first; segjax train ends with that.",
+    "With --workdir: whether to fit the decoder on the validation split first, as segjax train does.",
 )
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
-OUT = flags.DEFINE_string("out", None, "Folder for the report; with --workdir, the default is there.")
+OUT = flags.DEFINE_string("out", None, "Folder for the report; with --workdir, it is there by default.")
 TRUTH = flags.DEFINE_string("truth", None, "Folder or file of true segmentations, in any format.")
 PREDICTION = flags.DEFINE_multi_string(
-    "prediction", [], "Folder or file of predictions of any program; several times for several programs."
+    "prediction", [], "Folder or file of predictions of any program; repeat the flag for several programs."
 )
 COMPARE = flags.DEFINE_bool(
-    "compare", False, "Whether to compare the runs, networks and predictions that the arguments name."
+    "compare", False, "Whether to compare the runs, networks and predictions that are given as arguments."
 )
-JSON = flags.DEFINE_string("json", None, "With --truth or --compare: file for the scores, without a report.")
+JSON = flags.DEFINE_string("json", None, "With --truth or --compare: file for the scores, as metrics.json.")
 TRUTH_FORMAT = flags.DEFINE_string("truth_format", "auto", "Format of --truth, as in segjax prepare.")
 PREDICTION_FORMAT = flags.DEFINE_string(
     "prediction_format", "auto", "Format of the predictions, as in segjax prepare."

@@ -37,13 +37,13 @@ the formats labels (cells_labels.tif, in 3-D), overlay and csv.
 
 TIFF images of more than 33 million pixels, OME-Zarr and slides (pip install "segjax[slides]"), and images
 with --level, --mpp or --region are read and written in parts: memory stays below 2 GB. Their formats are
-ome-tiff, csv, parquet and geojson, the first two by default. A run that was killed goes on after the last
-finished tile.
+ome-tiff, csv, parquet and geojson; the first two are the default. After it was killed, the same command
+continues after the last finished tile.
 
-The same command again skips the images that are finished, unless the image or the method has changed; with
-further formats it writes what is missing, and segments nothing again. Images that fail are listed in
-failed.csv. Earlier results and masks of other images are never segmented, and no file
-is replaced that segjax predict did not write.
+Run again, the same command skips finished images, unless the image or the method has changed. With further
+formats, it writes the missing files without segmenting again. Images that fail are listed in failed.csv.
+Earlier results and masks of other images are never segmented, and files that segjax predict did not write are
+never replaced.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_list(
-    "workdir", [], "Folder of a run of segjax train; of several, such as A,B,C, the maps are averaged."
+    "workdir", [], "Folder of a run of segjax train. With several, such as A,B,C, their maps are averaged."
 )
 MODEL = flags.DEFINE_string(
     "model",
@@ -77,14 +77,14 @@ OUT = flags.DEFINE_string("out", None, "Folder for the results.")
 AXIS = flags.DEFINE_list(
     "axis",
     [],
-    "Plane of a stack: the position along each axis, by its letter or number, counted from 0, such as Z=12 or"
+    "Plane of a stack: letter or number of each axis, and the index along it, counted from 0, such as Z=12 or"
     " T=0,Z=12.",
 )
 DIAMETER = flags.DEFINE_string(
     "diameter",
     None,
     "Typical diameter of the cells in pixels, for classical methods and for networks like nuclei, which scale"
-    " images to the diameter that they know; auto, the default, estimates it for each image.",
+    " images to the diameter of their training; auto, the default, estimates it for each image.",
 )
 EXPORT = flags.DEFINE_list(
     "export", ["labels", "overlay"], "Formats of the results, see above, such as labels,geojson,coco."
@@ -106,13 +106,13 @@ COCO = flags.DEFINE_bool(
     "coco", False, "Whether to write all instances to predictions.json, as a COCO data set."
 )
 UNCERTAINTY = flags.DEFINE_bool(
-    "uncertainty", False, "Whether to write how uncertain the class of each pixel and each cell is."
+    "uncertainty", False, "Whether to write the uncertainty of the class of each pixel and of each cell."
 )
 NEIGHBOURS = flags.DEFINE_string(
     "neighbours",
     None,
-    "Radius: tables count the cells whose centroids are within it, such as 20um, which needs a pixel size, or"
-    " 40px.",
+    "Radius within which tables count the neighbours of each cell, by centroids: such as 40px, or 20um, which"
+    " needs a pixel size.",
 )
 WORKERS = flags.DEFINE_integer(
     "workers", 2, "Images in progress at the same time; each needs memory.", lower_bound=1
@@ -141,7 +141,7 @@ TRACKING = {
 }
 LEVEL = flags.DEFINE_integer("level", None, "Level of a pyramid to segment, 0 for the finest.")
 MPP = flags.DEFINE_float(
-    "mpp", None, "Micrometres per pixel to which images are rescaled, such as 0.5, which the network knows."
+    "mpp", None, "Micrometres per pixel to which images are rescaled: those of the training, such as 0.5."
 )
 REGION = flags.DEFINE_string(
     "region",
@@ -204,7 +204,7 @@ def main() -> None:
 
 
 def _series_request(exports: Exports, reading: Reading) -> SeriesRequest | None:
-    """Returns what --frames or --stack ask for, None without them."""
+    """Returns the request of --frames or --stack; None without them."""
     from segjax.experiment import series_inputs
     from segjax.experiment.series_prediction import SeriesRequest
     from segjax.tracking import TrackingConfig

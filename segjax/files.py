@@ -143,7 +143,7 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Returns the sha256 of a file, or of the names, sizes and times of the files in a folder.
+    """Returns the sha256 of a file; for a folder the names, sizes and times of its files, as a text.
 
     Raises:
       OSError: if it cannot be read.

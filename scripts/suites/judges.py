@@ -1,7 +1,7 @@
-"""One prediction, many judges: the same label images scored by segjax and by every evaluator installed.
+"""Scores the same label images with segjax and with every public evaluator that is installed: the judges.
 
-Each judge gets the label images as they are. Scores are means over the images. Where a judge says something
-else than segjax, `GAPS` explains why; a gap without an explanation is printed as such.
+Each judge gets the same label images. Scores are means over the images. If the score of a judge differs from
+that of segjax, `GAPS` has the reason; a difference without a known reason is printed as NOT EXPLAINED.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ NAMES = (
 
 TITLES = {"scipy": "HoVer-Net's, PanNuke's formulas"}
 STRICT = "pairs need an IoU above 0.5, here at least 0.5: they differ if an IoU is 0.5 exactly"
-# Why a judge may say something else than segjax.
+# Why the scores of a judge may differ from those of segjax.
 GAPS: dict[str, dict[str, str]] = {
     "cellpose": {"AJI": "divides by the union of the two foregrounds, which is not the AJI of Kumar et al."},
     "scipy": {"PQ": STRICT},
@@ -63,11 +63,12 @@ GAPS: dict[str, dict[str, str]] = {
 
 
 def main(truth: str | None, prediction: str | None) -> None:
-    """Prints the table and the gaps.
+    """Prints the table and the differences.
 
     Args:
-      truth: folder or file of the truth, in any format; None for the sample image of StarDist.
-      prediction: that of the predictions; None, with `truth`, for the network `nuclei`.
+      truth: folder or file of the truth, in any format.
+      prediction: folder or file of the predictions. If one of both is None, the sample image of StarDist is
+        scored, segmented by the network `nuclei`.
     """
     pairs = sample() if truth is None or prediction is None else read(truth, prediction)
     instances = sum(len(np.unique(labels)) - 1 for labels, _ in pairs)
@@ -110,7 +111,7 @@ def judge_all(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Returns the lines of the table in Markdown; `*` marks what differs from segjax."""
+    """Returns the lines of the table in Markdown; `*` marks scores that differ from those of segjax."""
     lines = [f"| | {' | '.join(NAMES)} |", "|---" * (len(NAMES) + 1) + "|"]
     for judge, scores in rows.items():
         cells = [

@@ -38,7 +38,7 @@ COMPARED, JOINED = 4096, 16_384
 
 
 def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:
-    """Prints wall time, peak memory and shares of the mosaics, and the agreement of tiles with full images.
+    """Prints time and memory for the mosaics, and the agreement of tiles with full images.
 
     Args:
       config: a config whose test split has images of fluorescence.
@@ -67,14 +67,14 @@ def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:
     print(
         f"{cells} cells in {JOINED} x {JOINED} pixels are joined in {seconds:.1f} s (goal 30 for a million)"
     )
-    small = [mosaic(squares, 512, seed) for seed in range(FOLDER)]
+    small = [mosaic(squares, 512, seed) for seed in range(NUM_SMALL)]
     with context.Pool(1) as pool:
         seconds = pool.apply(folder, (small, results / "folder", model))
-    print(f"folder of {FOLDER} images of 512 x 512: {seconds:.1f} s, {FOLDER / seconds:.2f} images/s")
+    print(f"folder of {NUM_SMALL} images of 512 x 512: {seconds:.1f} s, {NUM_SMALL / seconds:.2f} images/s")
 
 
 def cut_squares(config: ConfigDict) -> list[np.ndarray]:
-    """Returns squares of the grey images of fluorescence of the test split, 8 bits."""
+    """Returns squares [SQUARE, SQUARE] uint8 of the grey fluorescence images of the test split."""
     squares = []
     source = open_split(config, "test")
     for index in range(len(source)):
@@ -162,7 +162,7 @@ def compare(image: np.ndarray, out: Path, model: str) -> tuple[int, float]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     tifffile.imwrite(out / "image.tif", image, tile=(512, 512))
-    # One diameter for both, which they would estimate of other windows.
+    # One diameter for both, because each would estimate it from other windows.
     method = with_diameter(select_method(model=model), 20.0)
     reading = Reading(view=View(level=0))
     list(predict(method, out / "image.tif", out, exports=Exports(("ome-tiff",)), reading=reading))
@@ -179,7 +179,7 @@ def join(folder: Path) -> tuple[int, float]:
     y, x = np.indices((side, side)) - (side - 1) / 2
     inside = y**2 + x**2 < (0.45 * side) ** 2
     for tile in grid.tiles():
-        # Ids of the image, of rows and columns of cells.
+        # Rows and columns of the cells, which give ids that are the same in all tiles.
         rows, columns = (
             np.arange(start, stop) // side
             for start, stop in (
@@ -202,7 +202,7 @@ def join(folder: Path) -> tuple[int, float]:
 
 
 def folder(images: list[np.ndarray], out: Path, model: str) -> float:
-    """Returns the seconds of a folder of images, without those of the first, which compiles."""
+    """Returns the seconds for a folder of images; the first image, which compiles, counts like the others."""
     shutil.rmtree(out, ignore_errors=True)
     for index, image in enumerate(images):
         path = out / "images" / f"{index:03}.tif"

@@ -14,7 +14,7 @@ from suites.evaluation import hover_net_style
 
 
 def segjax_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Returns what segjax says, in its default sense."""
+    """The scores of segjax, with its default options."""
     scores = evaluate_labels(truth, _scored(prediction))
     surface = scores.details["surface"]["class 1"]
     return {
@@ -170,7 +170,7 @@ def surface_distance(truth: np.ndarray, prediction: np.ndarray) -> dict[str, flo
 
 
 def _scored(labels: np.ndarray) -> Segmentation:
-    """Returns a prediction with scores, which label images do not have: they rise with the area."""
+    """Returns a prediction with scores that rise with the area, because label images have none."""
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
     return Segmentation.from_labels(labels, scores=areas / (areas.max(initial=0) + 1))
 
@@ -206,7 +206,7 @@ def _coco(coco: Any, evaluation: Any, truth: np.ndarray, prediction: np.ndarray)
 
 
 Judge = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-# The judges by the module that each needs.
+# The judges by the name of the module that each needs.
 JUDGES: dict[str, Judge] = {
     "segjax": segjax_scores,
     "stardist": stardist,

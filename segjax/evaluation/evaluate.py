@@ -15,7 +15,7 @@ from segjax.metrics.options import InstanceOptions
 from segjax.metrics.scores import Scores, Statistics
 from segjax.segmentation import Method, Segmentation
 
-if TYPE_CHECKING:  # the import takes seconds, which one image is not worth
+if TYPE_CHECKING:  # the import takes seconds, too long for the scores of one image
     from segjax.data.records import Record, Source
 
 # Returns the prediction of a record.
@@ -54,7 +54,7 @@ def evaluate_labels(
       truth: a `Segmentation`, or a label image [H, W] integer, 0 for background and one id per instance.
       prediction: the same for the prediction. Ids need not agree.
       class_names: names of the classes, background first; "class 1", "class 2", ... if None.
-      options: in whose sense the scores of instances are computed.
+      options: options of the scores of instances: strict or not, empty images, averages.
       details: options of the scores of boundaries, of COCO and of kinds of errors; None leaves them out,
         which is faster.
 

@@ -1,4 +1,4 @@
-"""How sure the scores of methods on the same images are: intervals, and paired differences."""
+"""The uncertainty of the scores of methods on the same images: intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """How sure the scores of some methods are, and the differences between them.
+    """Intervals of the scores of methods on the same images, and their differences from a baseline.
 
     Attributes:
-      unit: what is drawn: "image", or "group" if some group has several images.
+      unit: the unit of the bootstrap: "image", or "group" if some group has several images.
       count: number of units.
       baseline: the method that the others are compared with; None with one method.
       scores: estimate by method and name of the score.
@@ -104,7 +104,7 @@ class Uncertainty:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the content for JSON; what is undefined is None."""
+        """Returns the content for JSON; undefined numbers are None."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Scores of detected boxes, which may overlap: COCO's, and the errors by kind."""
+"""Scores of detected boxes, which may overlap: COCO's AP, and the errors by kind."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class DetectionCounts:
     """Counts of the boxes of one image.
 
     Attributes:
-      errors: kinds of the boxes.
-      coco: matched boxes of each foreground class, by name.
+      errors: number of boxes with each kind of error.
+      coco: counts for COCO's scores of each foreground class, by name.
     """
 
     errors: ErrorStatistics
@@ -63,7 +63,7 @@ class DetectionCounts:
 
         Args:
           truth: ground truth; the boxes of its instances are the true boxes.
-          detections: the objects.
+          detections: the detected objects.
           class_names: K names, background first.
           name: name of the image.
           options: how many boxes take part in COCO's scores.
@@ -109,7 +109,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(true: Detections, detections: Detections) -> Overlaps:
-    """Returns the table of the common areas of two sets of boxes."""
+    """Returns the areas of the intersections of true and detected boxes."""
     rows, columns, common = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros(0)]
     for row, box in enumerate(true.boxes):
         sides = np.minimum(detections.boxes[:, 2:], box[2:]) - np.maximum(detections.boxes[:, :2], box[:2])

@@ -30,7 +30,7 @@ class Scores(InstanceScores, PixelScores):
       instances: name of the class whose instances `ap`, `pq`, `aji` and the like refer to.
       per_class: instance scores of every foreground class, by name.
       all: instance scores regardless of the class.
-      options: in whose sense these scores were computed.
+      options: options by which these scores were computed.
       statistics: the counts that they were computed from.
     """
 

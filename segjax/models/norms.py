@@ -95,7 +95,7 @@ class FrozenBatchNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Normalises the channels of each pixel (https://arxiv.org/abs/1607.06450), as in ConvNeXt.
 
-    It depends on no other pixel, so that a prediction does not depend on the window of the image.
+    The result for a pixel does not depend on other pixels, so that predictions do not depend on windows.
 
     Attributes:
       epsilon: added to the variance.
@@ -114,12 +114,13 @@ class LayerNorm(nn.Module):
 class WeightStandardization(nn.Module):
     """A scale and a bias for each channel, after a convolution whose kernel is standardised.
 
-    The kernel is that of `standardise`, so that activations keep their variance without a norm
-    (https://arxiv.org/abs/2102.06171). They depend on no other pixel, and dim pixels stay dim.
+    The convolution standardises its kernel by `standardise`, so that the variance of activations is preserved
+    without a norm (https://arxiv.org/abs/2102.06171). Unlike a norm, it uses no statistics of the image, and
+    dim pixels stay dim.
 
     Attributes:
-      zero_init: whether the scale starts at zero, as at the end of a residual branch: otherwise, the variance
-        doubles with each residual block.
+      zero_init: whether the scale starts at zero, as at the end of a residual branch. With ones, the variance
+        would double with each residual block.
       dtype: dtype of the result; parameters are float32.
     """
 
@@ -151,7 +152,7 @@ def is_weight_standardization(norm: Norm | None) -> bool:
 
 
 def convolution(norm: Norm | None) -> Callable[..., Array]:
-    """Returns the convolution before a norm, for `conv_general_dilated` of `nn.Conv`."""
+    """Returns the function for `conv_general_dilated` of the `nn.Conv` before a norm."""
     return standardised_convolution if is_weight_standardization(norm) else winograd_conv_general_dilated
 
 
@@ -161,12 +162,12 @@ def standardised_convolution(x: jax.Array, kernel: jax.Array, *args: Any, **kwar
 
 
 def standardise(kernel: jax.Array) -> jax.Array:
-    """Standardises the weights of each output channel, such that a convolution preserves the variance.
+    """Standardises the weights of each output channel, so that a convolution preserves the variance.
 
     w' = (w - mean) / std * gain / sqrt(fan_in), with the gain of a ReLU of normal values.
 
     Args:
-      kernel: [h, w, C, C'].
+      kernel: [h, w, C, C'], the weights of a convolution.
 
     Returns:
       [h, w, C, C'] of the same dtype.

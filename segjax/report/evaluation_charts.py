@@ -19,8 +19,8 @@ class Chart(NamedTuple):
 
     Attributes:
       name: its caption.
-      uri: a PNG file.
-      text: what it shows, for readers that do not see it.
+      uri: the PNG as a data URI.
+      text: description of the chart, for readers that do not see it.
     """
 
     name: str
@@ -43,7 +43,7 @@ def training_charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
 
 
 def score_charts(methods: Mapping[str, Scores], details: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
-    """Returns AP over the threshold of IoU, and, if predictions have scores, precision and calibration.
+    """Returns the chart of AP over the threshold of IoU; with scores also those of precision and calibration.
 
     Args:
       methods: scores by method.

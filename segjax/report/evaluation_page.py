@@ -32,7 +32,7 @@ from segjax.report.evaluation_tables import (
 from segjax.report.page import class_legend, css, jpeg_uri, render
 from segjax.report.table import OVERALL, Cell, Table, comparison, differences, format_score, per_class
 
-# Tables that are shown also without rows.
+# Tables that are shown even if they have no rows.
 ALWAYS = ("Comparison of methods", "By class")
 QUARTERS = ("smallest", "second", "third", "largest")
 CARDS = ("IoU", "AP 0.5", "PQ")
@@ -62,7 +62,7 @@ class EvaluationReport:
         number gets a chart.
       proposals: scores of the region proposals.
       boxes: scores of the boxes of a detector, before they become a label image, see `detection_scores`.
-      count_interval: for the number of instances, fitted to validation images by the first method.
+      count_interval: interval of the number of instances, fitted to validation images by the first method.
       stages: name of one image, and pictures of its intermediate stages.
     """
 
@@ -180,12 +180,12 @@ def _tables(report: EvaluationReport, details: Mapping[str, Details]) -> list[tu
 
 
 def _with_boxes(report: EvaluationReport, details: Mapping[str, Details]) -> dict[str, Details]:
-    """Adds the scores of the boxes of a detector as those of another method."""
+    """Adds the scores of the boxes of a detector as if they were another method."""
     return {**details, "boxes of the detector": report.boxes} if report.boxes else dict(details)
 
 
 def _errors(report: EvaluationReport, details: Mapping[str, Details]) -> list[tuple[str, Table]]:
-    """Returns the tables of errors: of all instances, each class and each quarter of the sizes."""
+    """Returns the tables of errors: for all instances, for each class and for each quarter of the sizes."""
     names = report.source.class_names[1:]
     among = {"all": "all instances"} | ({name: name for name in names} if len(names) > 1 else {})
     among |= {f"q{index}": f"{text} quarter of the sizes" for index, text in enumerate(QUARTERS, start=1)}

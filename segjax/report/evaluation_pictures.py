@@ -51,8 +51,8 @@ def chosen(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
 def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -> dict[str, Any]:
     """Returns name, badge, scores, errors and captioned pictures of an image.
 
-    The pictures are the image, the truth, and the predictions. In the truth, what the first method did not
-    find is marked; in each prediction, what is not true.
+    The pictures are the image, the truth and the predictions. In the truth, the instances that the first
+    method did not find are marked; in each prediction, its instances with an error.
     """
     # Small images are enlarged by an integer factor so that outlines do not hide small instances.
     width = record.image.shape[1]
@@ -79,7 +79,7 @@ def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -
 
 
 def _flagged(truth: Segmentation, prediction: Segmentation) -> tuple[Segmentation, Segmentation, str]:
-    """Returns both, with a score of 0 for instances with an error and else 1, and the errors in words."""
+    """Returns both, where an error gives an instance the score 0, else 1; and the errors in words."""
     overlaps = Overlaps.of(truth, prediction)
     kinds = kinds_of(overlaps)
     flagged = []

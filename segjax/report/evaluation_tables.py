@@ -85,7 +85,7 @@ def coco(details: Mapping[str, Details]) -> Table:
 
 
 def errors(details: Mapping[str, Details], among: str = "all") -> Table:
-    """Returns the errors by kind, with what they cost.
+    """Returns the errors by kind, with the AP and PQ that they cost.
 
     Args:
       details: `Scores.details` by method.
@@ -111,7 +111,7 @@ def errors(details: Mapping[str, Details], among: str = "all") -> Table:
 
 
 def confusion(scores: Scores) -> tuple[Table, np.ndarray]:
-    """Returns the fraction of the pixels of each true class by predicted class, and the fractions [K, K]."""
+    """Returns the fractions of the pixels of each true class by predicted class, as a table and as [K, K]."""
     names = scores.statistics.class_names
     zero = PixelStatistics.empty(len(names))
     counts = pooled([image.pixel for image in scores.statistics.images], zero).confusion

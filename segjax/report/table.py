@@ -82,7 +82,7 @@ class Table:
     cells: tuple[tuple[Cell, ...], ...]
 
     def __str__(self) -> str:
-        """Returns aligned columns for the terminal, without intervals; `*` marks what is bold."""
+        """Returns aligned columns for the terminal, without intervals; `*` marks bold numbers."""
         lines: list[Sequence[str]] = [self.header]
         for names, cells in zip(self.rows, self.cells, strict=True):
             lines.append([*names, *(cell.text + ("*" if cell.is_bold else " ") for cell in cells)])

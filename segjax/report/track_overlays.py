@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
-# Turns of the hue from one track to the next: consecutive tracks, such as sisters, differ clearly.
+# Fraction of a turn of the hue from one track to the next, so that consecutive tracks differ clearly.
 GOLDEN = (5**0.5 - 1) / 2
-# Pictures with a longer side have thicker lines, pixels.
+# Longest side of a picture with thin lines, pixels; larger pictures have thicker ones.
 LARGE = 1024
 
 
@@ -29,12 +29,12 @@ def track_colour(track: int) -> tuple[int, int, int]:
 def draw_tracks(
     picture: np.ndarray, labels: np.ndarray, tails: Mapping[int, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Outlines cells in the colours of their tracks, and draws where they came from.
+    """Outlines cells in the colours of their tracks, and draws their last positions as tails.
 
     Args:
       picture: [H, W, 3] uint8, as from `to_display_rgb`.
       labels: [H, W] int, the track of each pixel, 0 for background.
-      tails: of a track, [L, 2] `(y, x)`, its last positions, pixels.
+      tails: by track, [L, 2] float, its last positions `(y, x)`, pixels.
 
     Returns:
       [H, W, 3] uint8.

@@ -17,7 +17,7 @@ from segjax.files import read_json_object, write_json
 
 _log = logging.getLogger(__name__)
 PROJECT = "segjax"
-# File in the folder of a run: the id of the run in each tracker, under which a resumed run goes on.
+# File in the folder of a run with its id in each tracker, under which a resumed run continues.
 FILE = "trackers.json"
 
 
@@ -25,7 +25,7 @@ class Tracker(Protocol):
     """A run in a tracker.
 
     Attributes:
-      id: its id there.
+      id: id of the run in the tracker.
     """
 
     id: str
@@ -34,11 +34,11 @@ class Tracker(Protocol):
         """Writes finite numbers of a step."""
 
     def close(self) -> None:
-        """Ends the run, which can go on later."""
+        """Ends the run; it can be continued later."""
 
 
 class Trackio:
-    """Writes to trackio's database, `TRACKIO_DIR` or in the home folder; `trackio show` displays it."""
+    """Writes to trackio's database in `TRACKIO_DIR` or the home folder; `trackio show` displays it."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], run_id: str | None) -> None:
         import trackio
@@ -80,7 +80,7 @@ class Wandb:
             mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(console="off", silent=True),
         )
-        # Its own steps never go back, as those of a run do that resumes from a checkpoint.
+        # wandb's own steps cannot decrease, but the steps of a run do when it resumes from a checkpoint.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -93,7 +93,7 @@ class Wandb:
 
 
 class Mlflow:
-    """Writes to `mlflow.db` in the folder, for `mlflow ui`; with `MLFLOW_TRACKING_URI` to that server."""
+    """Writes to `mlflow.db` in the folder, for `mlflow ui`; or to the server in `MLFLOW_TRACKING_URI`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], run_id: str | None) -> None:
         from mlflow import MlflowClient
@@ -134,7 +134,7 @@ def check_tracker(name: str) -> None:
     """Checks that a tracker is installed.
 
     Raises:
-      InputError: if it is not, or is unknown.
+      InputError: if it is not installed, or is unknown.
     """
     choose(TRACKERS, "--track", name)
     if importlib.util.find_spec(name) is None:
@@ -142,9 +142,9 @@ def check_tracker(name: str) -> None:
 
 
 class Tracking:
-    """The run of a folder in a tracker; a new run, if the folder has none there.
+    """The run of a folder in a tracker; a new run if the folder has none yet.
 
-    An error of the tracker is said, and ends its use: it may have waited for a server.
+    After an error, which is logged, the tracker is not used again: each call might wait for a server.
 
     Args:
       name: one of `TRACKERS`; "" for none.
@@ -165,7 +165,7 @@ class Tracking:
                 self._tracker.write(step, values)
 
     def close(self) -> None:
-        """Ends the run, which can go on later."""
+        """Ends the run; it can be continued later."""
         if self._tracker is not None:
             with self._catching():
                 self._tracker.close()
@@ -175,7 +175,7 @@ class Tracking:
     def _catching(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # of any kind, by foreign code
+        except Exception as error:  # trackers raise many types
             self._tracker = None
             _log.warning("%s failed (%s): training goes on without it", self._name, first_line(error))
 

@@ -17,8 +17,8 @@ class StackAxis(NamedTuple):
     """An axis of a stack.
 
     Attributes:
-      number: of the axis in the stored array, as `read_image` takes it in `planes`.
-      length: number of images.
+      number: number of the axis in the stored array, as a text that `read_image` takes in `planes`.
+      length: number of images along it.
     """
 
     number: str
@@ -32,8 +32,8 @@ def find_stack_axis(
 
     Args:
       path: image file; only its metadata is read.
-      letter: the name of the axis: T or Z. Without an axis of this name it is the only one that is neither
-        rows, columns, nor channels, whatever its name.
+      letter: the name of the axis, T or Z. If no axis has this name, it is the only axis that is not one of
+        rows, columns or channels.
       channel_axis: axis of the channels, see `read_image`.
       chosen: letters and numbers of the axes along which one plane is chosen.
 
@@ -41,7 +41,7 @@ def find_stack_axis(
       The axis, None if the file has no such axis.
 
     Raises:
-      InputError: if the file cannot be read, or several axes have no name.
+      InputError: if the file cannot be read, or several axes are possible.
     """
     try:
         axes, shape = _stored_axes(path, channel_axis)

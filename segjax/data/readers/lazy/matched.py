@@ -12,18 +12,18 @@ from segjax.data.readers.lazy.pyramid import Level
 
 
 class Matched:
-    """The channels of a level that a method takes, see `Level`; its types are those of `read_image`.
+    """A level with the channels that a method expects, see `Level`; its dtypes are those of `read_image`.
 
     Args:
       level: the level.
       selected: the channels to use, in this order; all if empty.
-      channels: their number, None for any; see `match_channels`.
-      name: the image, for errors.
+      channels: number of channels that the method expects; None for any, see `match_channels`.
+      name: name of the image, for errors.
     """
 
     def __init__(self, level: Level, selected: Sequence[int], channels: int | None, name: str) -> None:
         self._level, self._selected, self._channels, self._name = level, selected, channels, name
-        # Wider integers become uint16 only where they fit, so that their windows are float32.
+        # `as_native` makes wider integers uint16 only if their values fit: all windows are float32 instead.
         is_native = level.dtype.kind == "b" or level.dtype in (np.uint8, np.uint16)
         white = np.ones((1, 1, level.shape[2]), level.dtype)
         if level.dtype.kind in "ui":

@@ -13,11 +13,11 @@ from segjax.data.readers.limits import NO_PLANES, TIFF_SUFFIXES, Request, unread
 from segjax.errors import InputError
 
 ZARR, SLIDES = ".zarr", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide", ".dcm")
-# Files of a Zarr of version 3 and 2.
+# Files with the metadata of a Zarr, of version 3 and 2.
 ZARR_METADATA = ("zarr.json", ".zattrs")
 # Types that are always read in parts.
 LAZY_SUFFIXES = (ZARR, *SLIDES)
-# Sides are limited by the ids of pixels only.
+# There is no limit but that of the 64-bit indices of pixels.
 MAX_PIXELS = 2**62
 
 
@@ -27,7 +27,7 @@ def is_lazy_only(path: Path) -> bool:
 
 
 def is_lazy_image(path: Path) -> bool:
-    """Returns whether a file is a slide by its name, or a folder an OME-Zarr by its metadata."""
+    """Returns whether a path is a slide, by its name, or the folder of an OME-Zarr, by its metadata."""
     if path.suffix.lower() != ZARR:
         return is_lazy_only(path)
     files = (path / name for name in ZARR_METADATA)

@@ -12,12 +12,12 @@ from absl import logging
 
 from segjax.errors import InputError
 
-# Largest relative difference between the factors of rows and columns, beyond that of rounding to pixels.
+# Largest relative difference between the factors of rows and columns, in addition to rounding to pixels.
 TOLERANCE = 0.02
 
 
 class Level(Protocol):
-    """An image at one resolution; threads may read from it."""
+    """An image at one resolution; several threads may read from it at the same time."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,12 +7,12 @@ from scipy import ndimage
 
 from segjax.data.readers.lazy.pyramid import Level, check_window
 
-# Standard deviations of the anti-aliasing filter that are summed on each side, as in scikit-image.
+# Radius of the anti-aliasing filter, in standard deviations, as in scikit-image.
 TRUNCATE = 4.0
 
 
 class Rescaled:
-    """A level resized by linear interpolation, see `Level`: the windows of what `resize_image` returns.
+    """A level resized by linear interpolation, see `Level`; its windows are those of `resize_image`.
 
     Args:
       level: the level.
@@ -54,11 +54,11 @@ class _Axis:
     """The pixels along an axis that a window of a resized image depends on.
 
     Args:
-      old: length of the axis before.
-      new: length after.
-      start: first pixel of the window, after.
-      length: length of the window, after.
-      shrinks: whether the image is filtered before.
+      old: length of the axis before resizing, pixels.
+      new: length of the axis after resizing.
+      start: first pixel of the window in the resized image.
+      length: length of the window in the resized image.
+      shrinks: whether the image is filtered before it is resized.
     """
 
     def __init__(self, old: int, new: int, start: int, length: int, shrinks: bool) -> None:

@@ -45,7 +45,7 @@ class TiffLevel:
       tiff: the opened file.
       series: the level.
       request: the plane, and the axis of the channels.
-      descriptor: of the file, for reads of several threads.
+      descriptor: descriptor of the file, from which several threads can read.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TiffLevel:
         self._outer, self._inner, self._within = numbers.shape, axes[stacked:], selection[stacked:]
         self._pages = [series.pages[int(number)] for number in numbers.flat] if stacked else series.pages[:1]
         check_data(path, self._page, self._pages)
-        # A plane along an axis of samples is chosen after they are read; rows and columns are full.
+        # Pages may have only rows, columns and samples: other axes inside a page cannot be read in parts.
         if set(self._inner) - set("YXS") or self._page.imagedepth > 1:
             raise InputError(f"{path} stores its planes such that it cannot be read in parts: save it tiled")
         extra = self._page.extrasamples
@@ -80,7 +80,7 @@ class TiffLevel:
         )
         self._check_segment()
         self.shape = (lengths["Y"], lengths["X"], 0)
-        # A damaged first tile costs no other.
+        # The shape and type come from zeros, because the first tile may be damaged.
         lengths |= {"Y": 1, "X": 1}
         pixel = np.zeros([lengths[axis] for axis in self._inner], np.dtype(self._page.dtype))
         pixel = self._as_image([pixel] * len(self._pages))
@@ -104,7 +104,7 @@ class TiffLevel:
         """Returns a window of a page, with the axes of the page."""
         planes, samples = self._samples
         if self._page.is_memmappable:
-            # Opened for each window, so that the memory of the process is that of the window.
+            # Opened for each window, so that only the pixels of the window stay in memory.
             stored = np.dtype(self._page.dtype).newbyteorder(self._tiff.byteorder)
             full = (planes, self._page.imagelength, self._page.imagewidth, samples)
             mapped = np.memmap(self._path, stored, "r", page.dataoffsets[0], full)
@@ -137,7 +137,7 @@ class TiffLevel:
         return window
 
     def _decode(self, page: Any, index: int, top: int, left: int) -> np.ndarray | None:
-        """Returns a tile or strip [h, w, S], cropped to the page; None if it is not stored, and is zeros."""
+        """Returns a tile or strip [h, w, S], cropped to the page; None if it is not stored: all zeros."""
         offset, size = page.dataoffsets[index], page.databytecounts[index]
         if not size:
             return None

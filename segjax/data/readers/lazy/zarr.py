@@ -50,8 +50,8 @@ class ZarrLevel:
 
     Args:
       path: the folder of the OME-Zarr.
-      array: the array of Zarr.
-      axes: a letter for each axis.
+      array: the Zarr array of the level.
+      axes: a letter for each axis of the array.
       request: the plane, and the axis of the channels.
     """
 
@@ -64,7 +64,7 @@ class ZarrLevel:
         layout = find_layout(path, names, stored, request)
         self._order = layout.order
         chosen = iter(layout.selection or (slice(None),) * len(stored))
-        # Axes of length 1 were left out.
+        # Axes of length 1 have no entry in the layout: their index is 0.
         self._selection = [
             next(chosen) if axis in "YX" or size > 1 else 0
             for axis, size in zip(axes, array.shape, strict=True)
@@ -89,7 +89,7 @@ class ZarrLevel:
 
 
 def _pixel_size(scales: Mapping[str, Any]) -> float | None:
-    """Returns micrometres, None if they are not stated or pixels are not square."""
+    """Returns the side of a pixel in micrometres; None if it is not stated, or pixels are not square."""
     axes, sides = scales.get("axes", ()), []
     transformations = [
         *scales["datasets"][0].get("coordinateTransformations", ()),
