@@ -224,9 +224,9 @@ def _series_request(exports: Exports, reading: Reading) -> SeriesRequest | None:
     if not asked:
         return None
     if exports.radius is not None:
-        raise InputError(f"--neighbours is not counted with --{asked[0]}: leave it out")
+        raise InputError(f"--neighbours cannot be combined with --{asked[0]}: leave it out")
     if reading.view.is_asked:
-        raise InputError(f"--level, --mpp and --region are not for --{asked[0]}: leave them out")
+        raise InputError(f"--level, --mpp and --region cannot be combined with --{asked[0]}: leave them out")
     kind = series_inputs.FRAMES if FRAMES.value else series_inputs.STACK
     formats = exports.formats
     if not EXPORT.present:

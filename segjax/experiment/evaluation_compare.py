@@ -79,7 +79,7 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
         }
     merged = OneClassSource(source, classes) if len(classes) < len(source.class_names) else source
     report = evaluate_all(methods, merged, memory, stored=stored, **fields)
-    notes = ["Not all have classes: all instances are of one class."] if merged is not source else []
+    notes = ["A prediction has no classes: all instances are of one class."] if merged is not source else []
     for one in (source, *stored.values()):
         notes += one.notes.sentences() if isinstance(one, TruthFolder | PredictionFolder) else []
     facts = source.facts if isinstance(source, TruthFolder) else report.split_facts
@@ -110,7 +110,8 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
         if same != (config.dataset.name, config.dataset.get(split), tuple(class_names)):
             raise InputError(
                 f"{run} was trained on {other.dataset.name} with the classes {', '.join(names)}, and {first}"
-                f" on {config.dataset.name} with {', '.join(class_names)}: their scores cannot be compared"
+                f" on {config.dataset.name} with {', '.join(class_names)}: their scores cannot be compared;"
+                " give runs with the same data set, split and classes"
             )
     return source, {
         "data_set": config.dataset.name,
@@ -129,8 +130,8 @@ def _open(path: str, classes: Sequence[str], memory: Memory) -> Predict:
         return lambda record: in_one_class(opened(record.image))
     if opened.class_names is not None and tuple(opened.class_names) != tuple(classes):
         raise InputError(
-            f"{path} knows the classes {', '.join(opened.class_names)}, and the truth has"
-            f" {', '.join(classes)}: their scores cannot be compared"
+            f"{path} predicts the classes {', '.join(opened.class_names)}, but the truth has"
+            f" {', '.join(classes)}: give a method with the classes of the truth"
         )
     return of_record(opened.__call__)
 
@@ -146,7 +147,7 @@ def _short_names(paths: Sequence[str]) -> dict[str, str]:
     """
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise InputError(f"{twice} is there twice: give different runs or predictions")
+        raise InputError(f"{twice} occurs twice: give different runs or predictions")
     last = [Path(path).name for path in paths]
     return {name if last.count(name) == 1 else path: path for name, path in zip(last, paths, strict=True)}
 

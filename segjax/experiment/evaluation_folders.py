@@ -169,7 +169,7 @@ def _matched(records: Mapping[str, str], keys: Collection[str], path: str) -> di
     missing = [records[name] for name, key in matched.items() if not key]
     if missing:
         unused = sorted(set(keys) - set(matched.values()))
-        there = f"; it has {named(unused)}, which the truth has not" if unused else ""
+        there = f"; it has {named(unused)}, which the truth does not have" if unused else ""
         raise InputError(
             f"{path} has no prediction of {named(missing)}, {len(missing)} of {len(records)} images{there}:"
             " predict every image, as a missing prediction cannot be scored",

@@ -106,7 +106,7 @@ def formats_of(exports: Exports, name: str) -> Exports:
         return dataclasses.replace(exports, formats=LARGE_STANDARD)
     if others := [one for one in exports.formats if one not in WRITERS]:
         raise InputError(
-            f"{name} is segmented in parts, for which --export={others[0]} is not written: choose among"
+            f"{name} is segmented in parts, but --export={others[0]} cannot be written in parts: choose among"
             f" {', '.join(WRITERS)}"
         )
     return exports
@@ -195,7 +195,9 @@ def _region(view: View, pyramid: Pyramid, viewed: Viewed) -> tuple[Region | None
     file = region_file(view)
     region = parse_rectangle(view.region, full) if file is None else read_polygons(file, full)
     if region is None:
-        raise InputError(f"--region={view.region} is no rectangle x,y,width,height in numbers of pixels")
+        raise InputError(
+            f"--region={view.region} is no rectangle x,y,width,height: give four numbers of pixels"
+        )
     return scaled(region, 1 / viewed.to_file), None
 
 

@@ -62,7 +62,7 @@ class SeriesRequest:
         for name in self.formats:
             if name not in self.kind.formats:
                 raise InputError(
-                    f"--export={name} is not written with {self.kind.flag}: choose of"
+                    f"--export={name} is not written with {self.kind.flag}: choose among"
                     f" {', '.join(self.kind.formats)}, or leave {self.kind.flag} out"
                 )
 

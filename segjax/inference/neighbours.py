@@ -63,7 +63,7 @@ class Radius(NamedTuple):
             return self.length
         if pixel_size is None:
             raise InputError(
-                f"{name} states no pixel size, so {self.length:g} um are no number of pixels: give"
+                f"{name} states no pixel size, so {self.length:g} um cannot be converted to pixels: give"
                 f" --pixel_size, or a radius in pixels, such as --neighbours={self.length:g}px"
             )
         return self.length / pixel_size

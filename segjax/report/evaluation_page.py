@@ -153,7 +153,7 @@ def write_report(folder: Path, report: EvaluationReport) -> None:
         score_charts=score_charts(report.scores, details),
         charts=training_charts(report.curve),
         legend=class_legend(report.source.class_names),
-        marks=[("missed or wrong in the truth", css(MISSED)), ("wrong in a prediction", css(SPURIOUS))],
+        marks=[("true instance with an error", css(MISSED)), ("prediction with an error", css(SPURIOUS))],
         examples=[example(report.source[index], report.evaluations, badge) for index, badge in examples],
         images=images(report.evaluations),
         num_examples=len(report.source),

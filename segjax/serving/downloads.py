@@ -39,7 +39,7 @@ def export_files(picture: Picture, formats: Sequence[str]) -> bytes:
     segmentation = _segmentation(picture)
     for name in formats:
         if name not in OFFERED:
-            raise InputError(f"formats names {name!r}: choose among {', '.join(OFFERED)}")
+            raise InputError(f"the parameter formats names {name!r}: choose among {', '.join(OFFERED)}")
     exports = Exports(tuple(dict.fromkeys(formats)), picture.pixel_size)
     cells = Cells(
         name=picture.name,
@@ -80,8 +80,8 @@ def export_data_set(pictures: Iterable[Picture]) -> bytes:
         if picture.class_names != pictures[0].class_names:
             raise InputError(
                 f"{pictures[0].name} has the classes {', '.join(pictures[0].class_names[1:])}, and"
-                f" {picture.name} {', '.join(picture.class_names[1:])}: segment all by methods with the same"
-                " classes"
+                f" {picture.name} has {', '.join(picture.class_names[1:])}: segment all images by methods"
+                " with the same classes"
             )
     names: list[str] = []
     for picture in pictures:

@@ -20,6 +20,8 @@ const send = (address, content, signal) => ask(address, {
   method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(content), signal,
 });
 
+const numberOf = (count) => `${count} cell${count === 1 ? "" : "s"}`;
+
 function say(text, isError = false) {
   $("status").textContent = text;
   $("status").classList.toggle("error", isError);
@@ -137,7 +139,7 @@ async function segment() {
   if (request !== pending || about !== state.current) return;
   await show(cells);
   const what = cells.network_ran ? "the method ran" : "only the settings changed";
-  say(`${about.name}: ${cells.count} cells in ${cells.seconds.toFixed(2)} s; ${what}`);
+  say(`${about.name}: ${numberOf(cells.count)} in ${cells.seconds.toFixed(2)} s; ${what}`);
 }
 
 async function show(cells) {
@@ -152,7 +154,7 @@ async function show(cells) {
 
 function refresh() {
   const {cells, selected} = state;
-  $("count").textContent = cells ? `${cells.count} cell${cells.count === 1 ? "" : "s"}` : "No cells";
+  $("count").textContent = cells ? numberOf(cells.count) : "No cells";
   $("classes").replaceChildren(...(cells?.classes ?? []).map((one) => {
     const box = element("span");
     box.style.background = one.colour;
@@ -187,7 +189,7 @@ function redraw() {
 const correct = guarded(async (fields) => {
   const cells = await send(address("correct"), fields);
   await show(cells);
-  say(`${cells.count} cells`);
+  say(numberOf(cells.count));
 });
 
 function pixel(event) {
@@ -251,7 +253,7 @@ document.onkeydown = (event) => {
 // Downloads.
 
 const download = guarded(async (from, name) => {
-  say("making the download ...");
+  say("preparing the download ...");
   const response = await fetch(from);
   if (!response.ok) throw new Error((await response.json()).error);
   const link = element("a", {href: URL.createObjectURL(await response.blob()), download: name});

@@ -78,5 +78,5 @@ def read_numbers(values: Mapping[str, str]) -> dict[str, float]:
         try:
             numbers[name] = float(text)
         except ValueError:
-            raise InputError(f"{name}={text} is no number") from None
+            raise InputError(f"{name}={text} is no number: give one, such as {name}=0.5") from None
     return numbers

@@ -151,7 +151,7 @@ class Server:
             elif "undo" in fields:
                 picture.undo()
             else:
-                raise InputError("a correction is one of delete, merge, draw and undo")
+                raise InputError("a correction needs one of the fields delete, merge, draw and undo")
             return token, _cells(picture)
 
     def exports(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:

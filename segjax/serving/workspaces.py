@@ -217,7 +217,9 @@ class Workspaces:
         """
         with self._lock:
             if len(workspace.pictures) >= self.limits.images:
-                raise InputError(f"there are {len(workspace.pictures)} images: remove some first")
+                raise InputError(
+                    f"there are {len(workspace.pictures)} images, the most allowed: remove some first"
+                )
             used = sum(one.nbytes for each in self._by_token.values() for one in each.pictures.values())
             if used + picture.nbytes > self.limits.memory:
                 raise InputError("the images of all users fill the memory of the server: remove some first")

@@ -128,7 +128,7 @@ def test_a_compressed_image_in_one_piece_and_a_turned_one_are_refused(tmp_path, 
     with pytest.raises(InputError, match=r"a\.tif stores pieces of 0\.0 GiB.*save it with tiles"):
         opened(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", pixels(300, 400), extratags=[(274, 3, 1, 6, False)])
-    with pytest.raises(InputError, match="is stored turned"):
+    with pytest.raises(InputError, match="is stored rotated"):
         opened(tmp_path / "b.tif")
     (tmp_path / "c.png").write_bytes(b"")
     with pytest.raises(InputError, match="save it as a tiled TIFF or as OME-Zarr"):

@@ -89,7 +89,7 @@ def test_classes_are_compared_by_their_names(tmp_path):
     (scores,) = plain.scores.values()
     assert list(scores.per_class) == ["cell"]
     assert scores.pq == 1
-    assert "Not all have classes: all instances are of one class." in plain.warnings
+    assert "A prediction has no classes: all instances are of one class." in plain.warnings
 
 
 def test_scores_of_coco_predictions_count_also_as_a_list_of_results(tmp_path):
@@ -314,7 +314,7 @@ def test_scores_and_report_are_written_with_the_images(tmp_path):
     ("paths", "files", "message"),
     [
         (["p"], Files(), "give --truth=FOLDER, or the folder of a run"),
-        (["truth", "truth"], Files("truth"), "is there twice"),
+        (["truth", "truth"], Files("truth"), "truth occurs twice"),
         (["q"], Files("truth"), "q segments images: give --images=FOLDER beside --truth"),
         (["q"], Files("truth", images="pictures"), "q is neither the folder of a run"),
         (["p"], Files("truth", images="images"), "holds no image of a, which --truth="),

@@ -260,7 +260,7 @@ def test_uploads_are_bounded(user):
     for _ in range(3):
         user.upload()
     status, content = user.ask("POST", "/api/images?name=a.png", png(cells()))
-    assert (status, content) == (400, {"error": "there are 3 images: remove some first"})
+    assert (status, content) == (400, {"error": "there are 3 images, the most allowed: remove some first"})
 
 
 WRONG = {
@@ -288,7 +288,7 @@ WRONG = {
     "an outline": ("IMAGE/correct", {"draw": [[1], [2]]}, "a list of points"),
     "an endless outline": ("IMAGE/correct", b'{"draw": [[1, NaN], [2, 1], [3, 1]]}', "a list of points"),
     "a class": ("IMAGE/correct", {"draw": [[1, 1], [5, 1], [5, 5]], "class": 2}, "class is 2: give 1 to 1"),
-    "nothing": ("IMAGE/correct", {}, "one of delete, merge, draw and undo"),
+    "nothing": ("IMAGE/correct", {}, "one of the fields delete, merge, draw and undo"),
     "a number": ("/api/segment?min_area=x", png(cells()), "min_area=x is no number"),
     "a format": ("/api/segment?formats=ctc", png(cells()), "formats names 'ctc': choose among labels"),
 }

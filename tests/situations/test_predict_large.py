@@ -322,7 +322,7 @@ def test_levels_and_micrometres_per_pixel(image, tmp_path):
 
 
 REFUSED = {
-    "format": (View(), {"formats": ("svg",)}, "for which --export=svg is not written: choose among ome-tiff"),
+    "format": (View(), {"formats": ("svg",)}, "--export=svg cannot be written in parts: choose among ome"),
     "outside": (View(region="800,0,200,10"), {}, "is not inside the image of 900 x 700 pixels"),
     "numbers": (View(region="a,b,c,d"), {}, "is no rectangle x,y,width,height"),
     "missing": (View(region="missing.json"), {}, "nor a GeoJSON file of polygons"),

@@ -237,7 +237,7 @@ def test_a_time_axis_needs_the_flag(tmp_path):
 
 
 def test_a_format_that_series_do_not_have():
-    with pytest.raises(InputError, match=r"--export=geojson is not written with --frames: choose of ctc"):
+    with pytest.raises(InputError, match=r"--export=geojson is not written with --frames: choose among ctc"):
         request(formats=("geojson",))
     with pytest.raises(InputError, match="--export=ctc is not written with --stack"):
         request(STACK, formats=("ctc",))

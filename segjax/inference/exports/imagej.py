@@ -28,8 +28,8 @@ def write_imagej(cells: Cells, path: Path) -> None:
     """
     if max(cells.segmentation.shape) > LARGEST:
         raise InputError(
-            f"{cells.name} has {max(cells.segmentation.shape)} pixels along a side, and ROIs of ImageJ at"
-            f" most {LARGEST}: leave imagej out of --export"
+            f"{cells.name} has {max(cells.segmentation.shape)} pixels along a side, but ROIs of ImageJ can"
+            f" have at most {LARGEST}: leave imagej out of --export"
         )
     digits = len(str(len(cells.outlines)))
     with atomic_write(path) as tmp_path, zipfile.ZipFile(tmp_path, "w") as archive:

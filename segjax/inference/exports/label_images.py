@@ -40,8 +40,8 @@ def write_frame(cells: Cells, path: Path) -> None:
     count = cells.segmentation.num_instances
     if count >= 2**16:
         raise InputError(
-            f"{cells.name} has {count} cells, and a frame of the Cell Tracking Challenge at most 65535: leave"
-            " ctc out of --export"
+            f"{cells.name} has {count} cells, but a frame of the Cell Tracking Challenge can have at most"
+            " 65535: leave ctc out of --export"
         )
     write_tiff(cells.segmentation.labels.astype(np.uint16), path)
 

@@ -212,7 +212,10 @@ def preprocessing(predictor: DensePredictor) -> Preprocessing:
       InputError: if the predictor has a preprocessing of its own.
     """
     if not isinstance(predictor.prepare, Preprocessing):
-        raise InputError("a large image needs a network with segjax's preprocessing")
+        raise InputError(
+            "a large image needs a network with segjax's preprocessing: give another network, or a smaller"
+            " image"
+        )
     return predictor.prepare
 
 

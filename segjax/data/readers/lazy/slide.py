@@ -21,7 +21,7 @@ def open_slide_pyramid(path: Path) -> Pyramid:
     try:
         import openslide
     except ImportError:
-        raise InputError(f'{path}: pip install "segjax[slides]" reads {path.suffix}') from None
+        raise InputError(f'{path} needs the package openslide: pip install "segjax[slides]"') from None
     try:
         slide = openslide.OpenSlide(path)
     except Exception as error:

@@ -30,7 +30,7 @@ def open_tiff_pyramid(path: Path, request: Request) -> Pyramid:
         tiff = stack.enter_context(open_tiff(path))
         series = largest_series(tiff)
         if series.keyframe.tags.valueof(ORIENTATION) not in (None, 1):
-            raise InputError(f"{path} is stored turned, and too large to be turned here: save it upright")
+            raise InputError(f"{path} is stored rotated, and too large to be rotated here: save it upright")
         file = stack.enter_context(path.open("rb"))
         levels = [TiffLevel(path, tiff, level, request, file.fileno()) for level in series.levels]
         pixel_size = stored_pixel_size(path)
@@ -67,7 +67,9 @@ class TiffLevel:
         check_data(path, self._page, self._pages)
         # Pages may have only rows, columns and samples: other axes inside a page cannot be read in parts.
         if set(self._inner) - set("YXS") or self._page.imagedepth > 1:
-            raise InputError(f"{path} stores its planes such that it cannot be read in parts: save it tiled")
+            raise InputError(
+                f"{path} has pages of several planes, which cannot be read in parts: save it with tiles"
+            )
         extra = self._page.extrasamples
         self._has_alpha = layout.samples and len(extra) == 1 and int(extra[0]) in (1, 2)
         lengths = dict(pairs)

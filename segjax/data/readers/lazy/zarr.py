@@ -25,7 +25,7 @@ def open_zarr_pyramid(path: Path, request: Request) -> Pyramid:
     try:
         import zarr
     except ImportError:
-        raise InputError(f'{path}: pip install "segjax[slides]" reads OME-Zarr') from None
+        raise InputError(f'{path} needs the package zarr: pip install "segjax[slides]"') from None
     try:
         group: Any = zarr.open_group(path, mode="r")
         about: Mapping[str, Any] = {**group.attrs}
