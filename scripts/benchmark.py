@@ -22,11 +22,11 @@ Suites:
     augment    augmentation policies relative to a training step of the VGG16 U-Net
     data       preparation of a folder, and batch reading against a plain loop and torch's DataLoader
     evaluation instance metrics of label images against stardist and loops; large images
-    judges     the same label images scored by segjax and by every public evaluator that is installed
+    judges     scores of the same label images by segjax and by every public evaluator that is installed
     oracle     scores of perfect, noisy and coarse maps of each representation, on the validation split
     robustness F1 of methods on perturbed images of the test split
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
-    prediction mosaics of the test split that are segmented in parts, and a folder of small images
+    prediction time and memory for mosaics that are segmented in parts, and for a folder of small images
     loop       time that the training loop adds to a step: checks, log, checkpoints
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time

@@ -4,14 +4,14 @@
     python scripts/break_runs.py --out=runs/broken --commands=predict --count=20
     python scripts/break_runs.py --out=runs/broken --commands=large --side=10000 --count=10
 
-Train, prepare, predict and evaluate run on small synthetic data, and predict on an image that is read and
-written in parts (large). Each runs once undisturbed. Then each runs
-again and again in a new folder, is killed up to six times by SIGKILL, SIGTERM or SIGINT, is started again
-after each, and ends. What it leaves must have the same sha256 as what the undisturbed run left, except for
-times: the state, the progress and the log of a training, shards, label images, tables, scores, reports.
+Train, prepare, predict and evaluate run on small synthetic data, and predict also on an image that is read
+and written in parts (large). Each runs once undisturbed. Then each runs again and again in a new folder: it
+is killed up to six times by SIGKILL, SIGTERM or SIGINT, and started again after each kill until it ends. Its
+results must have the same sha256 as those of the undisturbed run, except for times: the state, the progress
+and the log of a training, shards, label images, tables, scores, reports.
 
 A table has the numbers of kills by command. If a run differs, its folder stays, the files that differ are
-named, and the exit code is 1. The same command goes on where it was stopped; a larger --count adds kills.
+named, and the exit code is 1. The same command continues where it was stopped; a larger --count adds kills.
 200 kills take about an hour on two busy cores.
 """
 
@@ -221,7 +221,7 @@ def break_run(out: Path, name: str, index: int, most: int) -> Cycle:
         differing.append(f"exit code {code} instead of {expected['code']}")
     differing += compare(expected["digests"], digests_of(folder / RESULT))
     output = (folder / OUTPUT).read_text(errors="replace")
-    # Workers of a killed process say that nobody sends them data any more.
+    # The workers of a killed process report that no more data come; these tracebacks are expected.
     if output.count("Traceback") > output.count("EOFError: Ran out of input"):
         differing.append(f"a traceback in {OUTPUT}")
     if not differing:

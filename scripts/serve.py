@@ -1,4 +1,4 @@
-"""Serves a page on which images are segmented, and thresholds and cells are changed.
+"""Starts a page on which images are segmented, thresholds changed and cells corrected.
 
     segjax serve
     segjax serve --workdir=runs/mine --port=8765

@@ -33,7 +33,7 @@ COMMANDS = {
         "score networks and classical methods on a split, or predictions of any program",
     ),
     "predict": ("predict", "segment every image of a folder"),
-    "serve": ("serve", "open a page that segments images, and lets cells be corrected"),
+    "serve": ("serve", "start a page on which images are segmented and cells corrected"),
     "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
     "ablate": ("ablate", "run a sweep of any config, and compare its points"),
     "convert": ("convert_weights", "convert published weights"),

@@ -18,13 +18,13 @@ class Row(NamedTuple):
       policy: description of the policy.
       seconds: seconds per batch.
       images: images per second.
-      share: fraction of a VGG16 U-Net training step on a batch of the same size.
+      fraction: fraction of the time of a VGG16 U-Net training step on a batch of the same size.
     """
 
     policy: str
     seconds: float
     images: float
-    share: float
+    fraction: float
 
 
 def main(*, size: int, batch: int, rounds: int) -> None:
@@ -39,8 +39,10 @@ def main(*, size: int, batch: int, rounds: int) -> None:
     print("| policy | a batch | images/s | part of a training step | goal |")
     print("|---|---|---|---|---|")
     for row in augmentation_rows(size, batch, rounds):
-        goal = f"{GOAL:.0%}" if row.share <= GOAL else f"{GOAL:.0%}: not reached"
-        print(f"| {row.policy} | {1e3 * row.seconds:.1f} ms | {row.images:.0f} | {row.share:.1%} | {goal} |")
+        goal = f"{GOAL:.0%}" if row.fraction <= GOAL else f"{GOAL:.0%}: not reached"
+        print(
+            f"| {row.policy} | {1e3 * row.seconds:.1f} ms | {row.images:.0f} | {row.fraction:.1%} | {goal} |"
+        )
 
 
 def augmentation_rows(size: int, batch: int, rounds: int) -> list[Row]:

@@ -30,7 +30,7 @@ def make_images(folder: Path) -> None:
 
 
 def make_large(folder: Path, side: int) -> Path:
-    """Writes an image [side, side] of synthetic images beside each other; returns its file."""
+    """Writes a mosaic [side, side] of synthetic images; returns its file."""
     path = folder / f"large{side}.tif"
     if not path.exists():
         source, number = SyntheticSource("train", train_size=24, image_size=SIZE), -(-side // SIZE)

@@ -112,7 +112,7 @@ def hover_net_style(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, f
 
 
 def alone_area(labels: np.ndarray, paired: np.ndarray) -> int:
-    """Returns the pixels of the instances that have no partner; `paired` are indices of those that have."""
+    """Returns the area of the instances without a partner; `paired` has the indices of those with one."""
     ids = np.delete(np.unique(labels)[1:], np.unique(paired))
     return sum(int((labels == index).sum()) for index in ids)
 

@@ -114,7 +114,7 @@ def preprocess_image(
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """`preprocess_image` with its settings, which are its attributes: image as read -> input of a network."""
+    """Makes the input of a network from an image as it was read, see `preprocess_image` for the attributes."""
 
     scale: float = 1.0
     percentiles: tuple[float, float] = (1.0, 99.8)

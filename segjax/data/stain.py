@@ -39,8 +39,8 @@ def normalise_stain(image: np.ndarray, method: str | None, *, sample: np.ndarray
         to 1, else 2**n - 1 for the smallest n >= 8 that fits the brightest pixel.
       method: "macenko" matches stain colours and amounts, "reinhard" matches the colour distribution. None
         returns the image unchanged.
-      sample: [P, 3] of the same type, pixels of which the image is a window: the stains are those of the
-        sample. By default they are those of the image.
+      sample: [P, 3] of the same type, pixels of a larger image of which this one is a window; the stains are
+        estimated from them. By default they are estimated from the image.
 
     Returns:
       [H, W, 3] float32 in [0, 1]; or the unchanged image if it is grey or does not have three channels.

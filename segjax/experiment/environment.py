@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> dict[str, str]:
-    """Returns the commit of the checkout that segjax runs from; nothing if it is installed without git."""
+    """Returns `{"commit": ...}` of the git checkout that segjax runs from; empty if it is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

@@ -24,7 +24,7 @@ PALETTE = (
     (204, 121, 167),  # reddish purple
 )
 IGNORED = (128, 128, 128)
-# How strongly a marked instance is tinted, and the width of its outline, pixels.
+# Opacity of the tint of a marked instance, 0 to 1, and the width of its outline, pixels.
 TINT, BOLD = 0.35, 3
 GAP = 8
 TEXT = 16
@@ -89,13 +89,13 @@ def draw_outlines(picture: np.ndarray, segmentation: Segmentation, *, thickness:
 def mark(
     picture: np.ndarray, labels: np.ndarray, wrong: np.ndarray, colour: tuple[int, int, int]
 ) -> np.ndarray:
-    """Tints instances and outlines them boldly.
+    """Tints some instances, and draws thick outlines around them.
 
     Args:
       picture: [H, W, 3] uint8.
       labels: [H, W] int, the ids 1 to N.
       wrong: [N] bool, which instances are marked.
-      colour: of the tint and the outline.
+      colour: colour of the tint and the outline.
 
     Returns:
       [H, W, 3] uint8.

@@ -187,14 +187,14 @@ def colour_ids(colours: np.ndarray) -> np.ndarray:
 def check_not_wrapped(labels: np.ndarray, where: str) -> None:
     """Refuses a label map of 8 or 16 bits in which more instances than ids were written.
 
-    Programs that count beyond the largest value go on with 0 and 1, so that every id is used and id 1 twice.
+    If a program counts beyond the largest value, the next ids are 0 and 1: every id is used, and id 1 twice.
 
     Args:
       labels: [H, W] integer, of the type in which it was written.
       where: what the map is, for the error.
 
     Raises:
-      InputError: if every id of the type is there, and id 1 in several 8-connected parts.
+      InputError: if every id of the type is used, and id 1 has several 8-connected parts.
     """
     if labels.itemsize > 2 or labels.dtype == bool:
         return

@@ -57,13 +57,13 @@ def resize_window(
     sizes: tuple[tuple[int, int], tuple[int, int]],
     window: tuple[slice, slice],
 ) -> np.ndarray:
-    """Returns a window of what `resize_label_map` makes of a map of which only a part is known.
+    """Returns a window of the result of `resize_label_map` for a map of which only a part is known.
 
     Args:
-      labels: [h, w] integer, the part; it contains the neighbours of the window's pixels.
-      corner: row and column of its first pixel in the map.
-      sizes: shape of the map, and of the result.
-      window: rows and columns of the result.
+      labels: [h, w] integer, the known part; it contains the neighbours of the window's pixels.
+      corner: row and column of the first pixel of the part in the full map.
+      sizes: `(H, W)` of the full map, and of its result.
+      window: rows and columns of the window in the result.
 
     Returns:
       The pixels of the window, of the dtype of `labels`.
@@ -113,7 +113,7 @@ def _vote(labels: np.ndarray, down: _Axis, across: _Axis) -> np.ndarray:
 
 
 def _neighbours(old: int, new: int) -> _Axis:
-    # In integers, so that equal weights are exactly equal.
+    # Computed in integers, so that equal weights are exactly equal.
     position = (2 * np.arange(new) + 1) * old - new
     first, rest = np.divmod(position, 2 * new)
     return _Axis(np.clip(first, 0, old - 1), np.clip(first + 1, 0, old - 1), rest / (2 * new))

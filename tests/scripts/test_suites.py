@@ -35,7 +35,7 @@ def test_augmentation_is_timed_beside_a_training_step(monkeypatch):
     assert [row.policy for row in rows] == ["default", f"all {len(OPERATIONS)} operations"]
     for row in rows:
         assert row.images == pytest.approx(2 / row.seconds)
-        assert 0 < row.share <= row.seconds / 0.01
+        assert 0 < row.fraction <= row.seconds / 0.01
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def _read_pages(
 
 
 def stacked_axes(stored: tuple[int, ...], num_pages: int) -> tuple[int, int]:
-    """Returns along how many axes of the stored array pages are stacked, and how many pages that are.
+    """Returns the number of leading axes of the stored array that are stacked pages, and the number of pages.
 
     >>> stacked_axes((3, 64, 48), 3), stacked_axes((64, 48), 1)
     ((1, 3), (0, 1))

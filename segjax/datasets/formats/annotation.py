@@ -38,7 +38,7 @@ class RawAnnotation:
       invalid: for each outline or mask that is left out because it is invalid, what is wrong with it.
       num_hidden: number of outlines or masks that cover no pixel or are fully covered by others.
       ignore: [H, W] bool, pixels that losses and metrics leave out; None if there are none.
-      scores: confidence in an id, for predictions; 1 for ids that are missing here.
+      scores: score of each id of a prediction; ids that are missing here have the score 1.
     """
 
     labels: np.ndarray

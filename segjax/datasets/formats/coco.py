@@ -52,7 +52,7 @@ def open_coco(source: AnnotationSource) -> Annotations:
 
 
 def parse_coco(document: JsonField, source: AnnotationSource) -> Coco:
-    """Reads a document with images, categories and annotations; see `open_coco`."""
+    """Reads a JSON document with images, categories and annotations in COCO's format; see `open_coco`."""
     categories = {
         entry.get("id", int): entry.get("name", str) for entry in _entries(document, "categories", "category")
     }
