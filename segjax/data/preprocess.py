@@ -114,7 +114,7 @@ def preprocess_image(
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Makes the input of a network from an image as it was read, see `preprocess_image` for the attributes."""
+    """Makes the input of a network from an image as it was read, by the arguments of `preprocess_image`."""
 
     scale: float = 1.0
     percentiles: tuple[float, float] = (1.0, 99.8)

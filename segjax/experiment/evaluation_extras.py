@@ -20,7 +20,7 @@ from segjax.metrics.proposals import ProposalStatistics
 from segjax.train.processes import spread
 
 # Smallest number of validation images for an interval of 90 %, and the largest number that is used.
-LEAST, ENOUGH = 9, 100
+MIN_IMAGES, MAX_IMAGES = 9, 100
 DETECTIONS, PROPOSALS = ("boxes", "classes", "scores"), "proposals"
 
 
@@ -86,9 +86,9 @@ def fit_count_interval(opened: OpenedMethod, config: ConfigDict, split: str) -> 
       are too few validation images.
     """
     validation = open_split(config, "validation")
-    if split == "validation" or len(validation) < LEAST:
+    if split == "validation" or len(validation) < MIN_IMAGES:
         return None
-    images = evenly(validation, ENOUGH)
+    images = evenly(validation, MAX_IMAGES)
 
     def count_one(index: int) -> tuple[int, int]:
         record = images[index]

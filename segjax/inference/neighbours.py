@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 from segjax.errors import InputError
 
 # A number, and a unit or nothing.
-WRITTEN = re.compile(r"(\d*\.?\d+)(um|px|)")
+PATTERN = re.compile(r"(\d*\.?\d+)(um|px|)")
 
 
 class Radius(NamedTuple):
@@ -36,7 +36,7 @@ class Radius(NamedTuple):
         >>> Radius.parse("20").column
         'neighbours_within_20_um'
         """
-        match = WRITTEN.fullmatch(text.strip())
+        match = PATTERN.fullmatch(text.strip())
         length = float(match[1]) if match else 0.0
         if not match or not 0 < length < math.inf:
             raise InputError(

@@ -18,7 +18,7 @@ from segjax.files import write_json, write_text
 from segjax.metrics.counting import CountInterval
 from segjax.metrics.scores import Scores, jsonable
 from segjax.report.evaluation_charts import score_charts, training_charts
-from segjax.report.evaluation_pictures import MISSED, SPURIOUS, chosen, example
+from segjax.report.evaluation_pictures import MISSED, SPURIOUS, choose_images, example
 from segjax.report.evaluation_tables import (
     Details,
     boundaries,
@@ -139,7 +139,7 @@ class EvaluationReport:
 def write_report(folder: Path, report: EvaluationReport) -> None:
     """Writes `metrics.json` and `index.html`."""
     write_json(folder / "metrics.json", report.as_dict())
-    examples = chosen(report.evaluations)
+    examples = choose_images(report.evaluations)
     environment = {"seconds": report.seconds, "proposals": report.proposals, **report.environment}
     details = {name: scores.details for name, scores in report.scores.items()}
     page = render(

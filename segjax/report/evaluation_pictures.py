@@ -23,7 +23,7 @@ MAX_EXAMPLES, MAX_PICTURES = 40, 200
 MISSED, SPURIOUS = (213, 94, 0), (204, 121, 167)
 
 
-def chosen(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
+def choose_images(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
     """Chooses images by AP 0.5 of the first method: best, worst, then descending; undefined last.
 
     If there are too many, the best half and the worst half are chosen.

@@ -69,7 +69,7 @@ def shift_labels(labels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
 
 
 def near(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
-    """Returns the pairs of points [N, 2] and [M, 2] that are at most `radius` apart, as indices [P, 2]."""
+    """Returns the pairs of points [N, 2] and [M, 2] at most `radius` apart, as indices [P, 2] int64."""
     if not len(points) or not len(others):
         return np.zeros((0, 2), np.int64)
     neighbours = cKDTree(points).query_ball_tree(cKDTree(others), radius)

@@ -45,17 +45,19 @@ class Measuring:
     def __call__(self, tile: Tile, decoded: Decoded) -> Table:
         """Measures the N instances of a tile in its window; the row of one without a pixel has zeros."""
         ids = np.unique(decoded.labels[decoded.labels > 0])
-        table = self.of_window(tile.window, decoded.labels, decoded.classes[ids - 1], decoded.scores[ids - 1])
+        table = self.measure_window(
+            tile.window, decoded.labels, decoded.classes[ids - 1], decoded.scores[ids - 1]
+        )
         return {name: _spread(values, ids - 1, len(decoded.classes)) for name, values in table.items()}
 
-    def of_window(self, box: Box, labels: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> Table:
+    def measure_window(self, box: Box, labels: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> Table:
         """Measures the instances of a box of the image.
 
         Args:
           box: the box.
-          labels: [h, w] int32, the ids in the box; with gaps.
-          classes: [N], of the ids in ascending order.
-          scores: [N], of the same.
+          labels: [h, w] int32, the ids in the box, which may have gaps.
+          classes: [N] int32, the classes of the ids in ascending order.
+          scores: [N] float32, their scores.
 
         Returns:
           Columns of N values; positions are in pixels of the full image.
@@ -144,7 +146,7 @@ class LargeCells:
             return
         mask = (self.composition.read(box).labels == cell + 1).astype(np.int32)
         classes, scores = table["class"][row : row + 1], table["score"][row : row + 1]
-        again = self.measuring.of_window(box, mask, classes, scores)
+        again = self.measuring.measure_window(box, mask, classes, scores)
         for name in set(again) - {"neighbours", "id"}:
             table[name][row] = again[name][0]
 
