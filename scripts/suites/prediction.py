@@ -32,9 +32,10 @@ from segjax.segmentation.masks import renumber
 # Side of the squares of a mosaic, and the mean of 8 bits above which an image is bright field.
 SQUARE, BRIGHT = 256, 90
 FORMATS = ("ome-tiff", "csv", "geojson")
-# Goals: fraction of time of post-processing and export, memory in bytes, and the number of small images.
-MAX_FRACTION, MAX_MEMORY, FOLDER = 0.15, 2e9, 200
-COMPARED, JOINED = 4096, 16_384
+# Goals: fraction of the time for post-processing and export, and memory in bytes.
+MAX_FRACTION, MAX_MEMORY = 0.15, 2e9
+# Number of the small images, and sides of the images that are compared and joined, pixels.
+NUM_SMALL, COMPARED, JOINED = 200, 4096, 16_384
 
 
 def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:

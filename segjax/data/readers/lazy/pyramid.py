@@ -57,7 +57,7 @@ class Pyramid(NamedTuple):
 
 
 def consistent_levels(path: Path, levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Returns the levels that are the same picture as the first, from fine to coarse; warns about others."""
+    """Returns the levels that are smaller copies of the first, from fine to coarse; warns about others."""
     first, usable = levels[0], [levels[0]]
     for number, level in enumerate(levels[1:], start=1):
         down, across = (fine / coarse for fine, coarse in zip(first.shape[:2], level.shape[:2], strict=True))
