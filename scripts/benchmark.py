@@ -102,7 +102,10 @@ def main() -> None:
     suite = importlib.import_module(f"suites.{SUITE.value}")
     names = inspect.signature(suite.main).parameters
     if "config" in names and CONFIG.value is None:
-        raise InputError(f"--suite={SUITE.value} needs --config=FILE, whose network or data it uses")
+        raise InputError(
+            f"--suite={SUITE.value} needs --config=FILE, whose network or data it uses; others need none,"
+            " such as --suite=classical"
+        )
     values = {name: flags.FLAGS[name].value for name in names}
     if "size" in names:
         values["size"] = SIZE.value or (256 if SUITE.value in SMALL else 512)

@@ -68,6 +68,10 @@ def main(paths: Sequence[str]) -> None:
             "give --workdir=RUN, a trained run, --config=FILE, a classical method, or --truth and"
             " --prediction"
         )
+    elif WORKDIR.value is not None and MODEL.value is not None:
+        raise InputError(
+            "--workdir and --model both name a network: give one, --model together with --config"
+        )
     elif CONFIG.value is not None and "methods" not in CONFIG.value and MODEL.value is None:
         raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
     elif CONFIG.value is not None and not OUT.value:

@@ -67,9 +67,11 @@ def main(truth: str | None, prediction: str | None) -> None:
 
     Args:
       truth: folder or file of the truth, in any format.
-      prediction: folder or file of the predictions. If one of both is None, the sample image of StarDist is
-        scored, segmented by the network `nuclei`.
+      prediction: folder or file of the predictions. If both are None, the sample image of StarDist is scored,
+        segmented by the network `nuclei`.
     """
+    if (truth is None) != (prediction is None):
+        raise InputError("give both --truth and --prediction, or neither")
     pairs = sample() if truth is None or prediction is None else read(truth, prediction)
     instances = sum(len(np.unique(labels)) - 1 for labels, _ in pairs)
     print(f"{len(pairs)} images, {instances} true instances\n")

@@ -94,10 +94,13 @@ def measure(
     perimeter = table["perimeter_px"]
     roundness = 4 * np.pi * table["area_px"] / np.maximum(perimeter, 1) ** 2
     table["form_factor"] = np.where(perimeter > 0, roundness, 1.0)
+    before = None
     for channel in range(image.shape[-1]):
         limit = None if limits is None else (float(limits[0][channel]), float(limits[1][channel]))
-        if channel == 0 or (image[..., channel] != image[..., channel - 1]).any():
+        is_first = channel == 0 or limit != before
+        if is_first or (image[..., channel] != image[..., channel - 1]).any():
             values = _intensities(image[..., channel], labels, ids, limit)
+        before = limit
         table |= {f"{name}_{channel}": column for name, column in values.items()}
     boxes = segmentation.boxes
     table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == labels.shape[::-1]).any(1)

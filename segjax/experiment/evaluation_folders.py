@@ -69,6 +69,12 @@ class TruthFolder:
                 f"--images={images} holds no image of {named(missing)}, which --truth={path} has"
             )
         self.keys = {key.replace("/", "_"): key for key in keys}
+        if len(self.keys) < len(keys):
+            one = next(key for key in keys if self.keys[key.replace("/", "_")] != key)
+            other = self.keys[one.replace("/", "_")]
+            raise InputError(
+                f"--truth={path} has {one} and {other}, whose names are equal in the report: rename one"
+            )
         # Without images, the table names the keys, with or without a suffix.
         files = {key: self._images.get(key, Path(key)) for key in keys}
         groups = {} if metadata is None else read_table(Path(metadata), files)

@@ -195,7 +195,7 @@ class Prediction:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
         view = view_digest(self.reading.view, self.exports.pixel_size)
-        digest = input_digest(path, self.selected.digest, f"{self.reading} {view}")
+        digest = input_digest(path, self.selected.digest, f"{self.reading} {view}".rstrip())
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None

@@ -130,8 +130,10 @@ def natural_order(name: str) -> list[str | int]:
 
     >>> sorted(["t10.png", "t2.png", "t1.png"], key=natural_order)
     ['t1.png', 't2.png', 't10.png']
+    >>> natural_order("1²2")
+    ['', 1, '²', 2, '']
     """
-    return [int(part) if part.isdigit() else part for part in DIGITS.split(name)]
+    return [int(part) if part.isdecimal() else part for part in DIGITS.split(name)]
 
 
 def check_series(series: Series, kind: SeriesKind) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ class ServedMethod:
         for name, value in values.items():
             if name not in known:
                 raise InputError(f"{self.name} has no setting {name!r}: choose among {', '.join(known)}")
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
                 raise InputError(f"{name} is {value!r}: give a number")
             old = settings[name]
             if isinstance(old, tuple):
@@ -139,7 +141,8 @@ def _prepare(opened: OpenedMethod, image: np.ndarray) -> Callable[[Mapping[str, 
         )
     if isinstance(method, ObjectPredictor):
         # Includes the objects that a lower threshold would add.
-        lowest = NETWORK_SLIDERS["detect.score_threshold"].low
+        own = method.task.config.detect.score_threshold
+        lowest = min(NETWORK_SLIDERS["detect.score_threshold"].low, own)
         candidates = with_settings(method.task, {"detect.score_threshold": lowest})
         detections = dataclasses.replace(method, task=candidates).detect(image)
         return lambda settings: with_settings(method.task, settings).segment(detections)

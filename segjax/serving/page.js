@@ -47,17 +47,20 @@ const address = (part) => `api/images/${state.current.key}/${part}`;
 
 // Images.
 
-const upload = guarded(async (files) => {
-  for (const file of files) {
-    if (file.size > state.maxUpload) {
-      throw new Error(`${file.name} is larger than ${state.maxUpload / 2 ** 20} MiB: give a smaller file`);
-    }
-    say(`uploading ${file.name} ...`);
-    const about = await ask(`api/images?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file});
-    state.images.push(about);
-    listImages();
-    await choose(about);
+const upload = async (files) => {
+  // A file that fails does not keep the others from being uploaded.
+  for (const file of files) await uploadOne(file);
+};
+
+const uploadOne = guarded(async (file) => {
+  if (file.size > state.maxUpload) {
+    throw new Error(`${file.name} is larger than ${state.maxUpload / 2 ** 20} MiB: give a smaller file`);
   }
+  say(`uploading ${file.name} ...`);
+  const about = await ask(`api/images?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file});
+  state.images.push(about);
+  listImages();
+  await choose(about);
 });
 
 function listImages() {
@@ -89,6 +92,7 @@ async function choose(about) {
   const picture = new Image();
   picture.src = address("picture.png");
   await picture.decode();
+  if (about !== state.current) return;
   Object.assign(state, {picture, ids: null, cells: null});
   refresh();
   if (about.version) await show(about);
@@ -187,7 +191,9 @@ function redraw() {
 // Corrections.
 
 const correct = guarded(async (fields) => {
+  const about = state.current;
   const cells = await send(address("correct"), fields);
+  if (about !== state.current) return;
   await show(cells);
   say(numberOf(cells.count));
 });

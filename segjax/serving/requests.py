@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,5 +79,7 @@ def read_numbers(values: Mapping[str, str]) -> dict[str, float]:
         try:
             numbers[name] = float(text)
         except ValueError:
-            raise InputError(f"{name}={text} is no number: give one, such as {name}=0.5") from None
+            numbers[name] = math.nan
+        if not math.isfinite(numbers[name]):
+            raise InputError(f"{name}={text} is no number: give one, such as {name}=0.5")
     return numbers

@@ -85,7 +85,7 @@ class Server:
         """Returns the images of the user."""
         del query, body
         token, workspace = self._workspaces.open(token)
-        return token, [_about(key, picture) for key, picture in workspace.pictures.items()]
+        return token, [_about(key, picture) for key, picture in [*workspace.pictures.items()]]
 
     def upload(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Adds the image in the body, whose name is the parameter `name`."""
@@ -99,7 +99,7 @@ class Server:
         del query, body
         token, workspace = self._workspaces.open(token)
         self._picture(token, key)
-        del workspace.pictures[key]
+        self._workspaces.remove(workspace, key)
         return token, {}
 
     def picture(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:

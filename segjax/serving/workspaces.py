@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -83,16 +83,15 @@ class Picture:
 
     Attributes:
       lock: held while its segmentation changes.
-      class_names: K names of the last method, background first.
       version: number of changes of the segmentation.
     """
 
     def __init__(self, name: str, content: bytes, image: np.ndarray, pixel_size: float | None) -> None:
         self.name, self.content, self.image, self.pixel_size = name, content, image, pixel_size
         self.lock = threading.Lock()
-        self.class_names: list[str] = default_names(1)
         self.version = 0
-        self._steps: list[Segmentation] = []
+        # Each with the names of its classes.
+        self._steps: list[tuple[Segmentation, Sequence[str]]] = []
         # The method and diameter of the stored outputs, and the function from settings to a segmentation.
         self._prepared: tuple[tuple[str, float], Callable[[Mapping[str, float]], Segmentation]] | None = None
 
@@ -105,7 +104,12 @@ class Picture:
     @property
     def segmentation(self) -> Segmentation | None:
         """The segmentation, None before the first."""
-        return self._steps[-1] if self._steps else None
+        return self._steps[-1][0] if self._steps else None
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The K names of the classes of the segmentation, background first."""
+        return self._steps[-1][1] if self._steps else default_names(1)
 
     @property
     def can_undo(self) -> bool:
@@ -139,18 +143,22 @@ class Picture:
                 self._prepared = prepared = key, method.prepare(image, diameter)
         segmentation = prepared[1](values)
         highest = int(segmentation.classes.max(initial=1))
-        self.class_names = list(method.opened.class_names or default_names(highest))
-        self.change(segmentation)
+        self.change(segmentation, method.opened.class_names or default_names(highest))
         return is_new
 
     def release(self) -> None:
         """Forgets the outputs of the network."""
         self._prepared = None
 
-    def change(self, segmentation: Segmentation) -> None:
-        """Replaces the segmentation; the one before can be restored by `undo`."""
+    def change(self, segmentation: Segmentation, class_names: Sequence[str] | None = None) -> None:
+        """Replaces the segmentation; the one before can be restored by `undo`.
+
+        Args:
+          segmentation: the new one.
+          class_names: K names of its classes; those of the one before if None.
+        """
         allowed = max(2, min(STEPS, STEP_BYTES // (8 * max(segmentation.labels.size, 1))))
-        self._steps = [*self._steps, segmentation][-allowed:]
+        self._steps = [*self._steps, (segmentation, class_names or self.class_names)][-allowed:]
         self.version += 1
 
     def undo(self) -> None:
@@ -226,3 +234,8 @@ class Workspaces:
             key = secrets.token_urlsafe(8)
             workspace.pictures[key] = picture
             return key
+
+    def remove(self, workspace: Workspace, key: str) -> None:
+        """Removes an image; does nothing if it is gone already."""
+        with self._lock:
+            workspace.pictures.pop(key, None)

@@ -102,3 +102,14 @@ def test_says_what_does_not_fit():
         measure(IMAGE[:10], TRUTH)
     with pytest.raises(InputError, match="must be above 0"):
         measure(IMAGE, TRUTH, pixel_size=0)
+
+
+def test_equal_channels_of_a_window_have_their_own_limits():
+    # The channels differ outside of the window.
+    window = np.repeat(IMAGE[..., :1], 2, axis=-1)
+    limits = np.array([[0, 0], [4000, 8000]])
+    table = measure(window, TRUTH, limits=limits)
+    alone = measure(window[..., :1], TRUTH, limits=limits[:, 1:])
+    for name in alone:
+        if name.endswith("_0"):
+            np.testing.assert_array_equal(table[f"{name[:-2]}_1"], alone[name], err_msg=name)

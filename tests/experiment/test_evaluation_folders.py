@@ -239,6 +239,16 @@ def test_invalid_outlines_and_altered_ids_are_refused(tmp_path):
         scored(truth, tmp_path / "p")
 
 
+def test_images_with_equal_names_in_the_report_are_refused(tmp_path):
+    for folder in ("truth", "predicted"):
+        save(tmp_path / folder, a_b=squares((2, 2)))
+        save(tmp_path / folder / "a", b=squares((2, 2)))
+    with pytest.raises(
+        InputError, match=r"a.b and a.b, whose names are equal in the report"
+    ):
+        scored(tmp_path / "truth", tmp_path / "predicted")
+
+
 def test_images_without_cells_are_scored(tmp_path):
     save(tmp_path / "truth", a=squares(), b=squares())
     save(tmp_path / "p", a=squares(), b=squares((2, 2)))

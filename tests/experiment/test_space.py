@@ -22,6 +22,8 @@ def trained(space):
     config = shrink(semantic.get_config("encoder=resnet18,decoder=upsample,dataset=synthetic"))
     config.batch_size, config.data.patch_size, config.train.ema_decay = 1, 64, 0.0
     config.augment.policy = ()
+    # Activations of random parameters grow from block to block, and their rounding, if they have no norm.
+    config.model.norm = config.model.decoder_norm = "layer"
     config.optimizer.update(name="sgd", learning_rate=0.1)
     config.mesh.space = space
     setup = make_setup(config, METADATA)

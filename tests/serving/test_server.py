@@ -23,7 +23,7 @@ from segjax.serving import workspaces
 from segjax.serving.app import make_app
 from segjax.serving.methods import ServedMethod
 from segjax.serving.server import Server
-from segjax.serving.workspaces import Limits
+from segjax.serving.workspaces import Limits, Picture, Workspaces
 from segjax.tasks.semantic import SemanticConfig, SemanticTask
 
 LIMITS = Limits(upload=50_000, pixels=20_000, images=3)
@@ -174,6 +174,28 @@ def test_cells_are_corrected_and_corrections_undone(user):
     assert (status, made) == (400, {"error": "there is no earlier segmentation to go back to"})
 
 
+def test_undo_restores_the_classes():
+    picture = Picture("a.png", b"", np.zeros((4, 4, 1), np.uint8), None)
+    two = Segmentation.from_labels(np.array([[1, 0, 2, 2]] * 4), classes=[1, 2])
+    picture.change(two, ["background", "nucleus", "debris"])
+    picture.change(Segmentation.from_labels(two.labels), ["background", "cell"])
+    assert picture.class_names == ["background", "cell"]
+    picture.undo()
+    assert (picture.segmentation, picture.class_names) == (two, ["background", "nucleus", "debris"])
+    # A correction has the classes of what it corrects.
+    picture.change(two)
+    assert picture.class_names == ["background", "nucleus", "debris"]
+
+
+def test_an_image_is_removed_once_only():
+    workspaces = Workspaces(Limits())
+    _, workspace = workspaces.open(None)
+    key = workspaces.add(workspace, Picture("a.png", b"", np.zeros((4, 4, 1), np.uint8), None))
+    for _ in range(2):
+        workspaces.remove(workspace, key)
+    assert not workspace.pictures
+
+
 def test_exports_are_those_of_predict(user):
     image = user.upload(name="dir/my%20cells.png")
     user.ask("POST", f"{image}/segment", {"method": "tiny"})
@@ -281,6 +303,8 @@ WRONG = {
         "tiny has no setting 'h': choose among foreground_thr",
     ),
     "a value": ("IMAGE/segment", {"settings": {"min_area": "x"}}, "min_area is 'x': give a number"),
+    "no value": ("IMAGE/segment", b'{"settings": {"min_area": NaN}}', "min_area is nan: give a number"),
+    "an endless number": ("/api/segment?min_area=inf", png(cells()), "min_area=inf is no number"),
     "a range": ("IMAGE/segment", {"settings": {"foreground_threshold": 3}}, "between 0 and 1"),
     "a diameter": ("IMAGE/segment", {"diameter": "wide"}, "diameter is 'wide': give pixels, or auto"),
     "a diameter for a network without": ("IMAGE/segment", {"diameter": 30}, "--diameter is for networks"),

@@ -324,6 +324,7 @@ def test_levels_and_micrometres_per_pixel(image, tmp_path):
 REFUSED = {
     "format": (View(), {"formats": ("svg",)}, "--export=svg cannot be written in parts: choose among ome"),
     "outside": (View(region="800,0,200,10"), {}, "is not inside the image of 900 x 700 pixels"),
+    "no number": (View(region="nan,nan,nan,nan"), {}, "is not inside the image of 900 x 700 pixels"),
     "numbers": (View(region="a,b,c,d"), {}, "is no rectangle x,y,width,height"),
     "missing": (View(region="missing.json"), {}, "nor a GeoJSON file of polygons"),
     "level": (View(level=4), {}, "--level=4: .* has 1 levels, choose one from 0 to 0"),
@@ -389,4 +390,6 @@ def test_an_image_without_cells_has_empty_files(image, tmp_path):
     run(path, tmp_path / "out")
     assert not ids(tmp_path / "out").any()
     assert json.loads((tmp_path / "out/slide_cells.geojson").read_text())["features"] == []
-    assert parquet.read_table(tmp_path / "out/slide_cells.parquet").num_rows == 0
+    table = parquet.read_table(tmp_path / "out/slide_cells.parquet")
+    assert (table.num_rows, table["area_px"].type) == (0, "double")
+    assert "area_px" in (tmp_path / "out/slide_measurements.csv").read_text()

@@ -98,8 +98,18 @@ class LargeCells:
     radius: Radius | None = None
 
     def tables(self) -> Iterator[Table]:
-        """Yields the measurements of the cells, in order of their ids, one table for each tile with cells."""
-        yield from in_order(functools.partial(self._table, *part) for part in self._parts())
+        """Yields the measurements of the cells, in order of their ids.
+
+        There is one table for each tile with cells; if no tile has any, one with the columns alone.
+        """
+        parts = self._parts()
+        if not parts:
+            nothing = np.zeros(0, np.int32)
+            table = self.measuring.measure_window(
+                Box(0, 0, 1, 1), np.zeros((1, 1), np.int32), nothing, nothing.astype(np.float32)
+            )
+            yield table if self.radius is None else {**table, self.radius.column: nothing}
+        yield from in_order(functools.partial(self._table, *part) for part in parts)
 
     def outlines(self) -> Iterator[tuple[int, list[Polygon]]]:
         """Yields the index of each cell and its polygons, in pixels of the image that was segmented."""

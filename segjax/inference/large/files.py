@@ -140,33 +140,29 @@ def _encode(part: np.ndarray) -> bytes:
 def write_csv(cells: LargeCells, path: Path) -> None:
     """Writes the measurements as CSV, a row for each cell."""
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
-        writer = None
-        for table in cells.tables():
-            rows = without_formulas(pa.table(table))
-            writer = writer or csv.CSVWriter(file, rows.schema)
-            writer.write_table(rows)
-        if writer is not None:
-            writer.close()
+        rows = (without_formulas(pa.table(table)) for table in cells.tables())
+        first = next(rows)
+        with csv.CSVWriter(file, first.schema) as writer:
+            for table in itertools.chain([first], rows):
+                writer.write_table(table)
 
 
 def write_parquet(cells: LargeCells, path: Path) -> None:
     """Writes measurements and outlines as GeoParquet, a row for each cell."""
     outlines = cells.outlines()
+
+    def with_geometry(table: Table) -> pa.Table:
+        polygons = itertools.islice(outlines, len(table["id"]))
+        shapes = pa.array([well_known_binary(one) for _, one in polygons], pa.binary())
+        rows = with_units(pa.table({**table, "geometry": shapes}))
+        return rows.replace_schema_metadata(geo_metadata())
+
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
-        writer = None
-        for table in cells.tables():
-            polygons = itertools.islice(outlines, len(table["id"]))
-            shapes = pa.array([well_known_binary(one) for _, one in polygons], pa.binary())
-            rows = with_units(pa.table({**table, "geometry": shapes}))
-            rows = rows.replace_schema_metadata(geo_metadata())
-            writer = writer or parquet.ParquetWriter(file, rows.schema)
-            writer.write_table(rows)
-        if writer is None:
-            empty: Table = {"id": np.zeros(0, np.int64)}
-            rows = pa.table({**empty, "geometry": pa.array([], pa.binary())})
-            parquet.write_table(rows.replace_schema_metadata(geo_metadata()), file)
-        else:
-            writer.close()
+        rows = map(with_geometry, cells.tables())
+        first = next(rows)
+        with parquet.ParquetWriter(file, first.schema) as writer:
+            for table in itertools.chain([first], rows):
+                writer.write_table(table)
 
 
 def write_geojson(cells: LargeCells, path: Path) -> None:

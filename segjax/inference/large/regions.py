@@ -88,7 +88,8 @@ def parse_rectangle(text: str, shape: tuple[int, int]) -> Polygons | None:
         x, y, width, height = (float(part) for part in parts)
     except ValueError:
         return None
-    if width <= 0 or height <= 0 or x < 0 or y < 0 or x + width > shape[1] or y + height > shape[0]:
+    # Comparisons with NaN are false.
+    if not (width > 0 and height > 0 and 0 <= x <= shape[1] - width and 0 <= y <= shape[0] - height):
         raise InputError(
             f"--region={text} is not inside the image of {shape[1]} x {shape[0]} pixels: give"
             " x,y,width,height in pixels of its finest level"
