@@ -81,7 +81,7 @@ def histogram(
                 alpha=0.75,
             )
         if len(shown) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper right")
     axes.set_xlabel(unit, fontsize=9)
     axes.set_ylabel("count", fontsize=9)
     return _png(figure)
