@@ -150,10 +150,11 @@ def start(name: str, out: Path, folder: Path) -> subprocess.Popen[bytes]:
     """Starts a command, whose output is appended to a file in the folder."""
     # A cache of its own, because processes that are killed while they write to it could damage it. With -P,
     # files in the current folder do not replace modules.
+    command = "predict" if name == "large" else name
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(out / "compiled")}
     with (folder / OUTPUT).open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "segjax", name, *arguments(name, out, folder / RESULT)],
+            [sys.executable, "-P", "-m", "segjax", command, *arguments(name, out, folder / RESULT)],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
