@@ -33,8 +33,8 @@ def write_tables(
       out: the folder of results.
       done: finished images by name.
       failed: reasons of failed images by name, for `failed.csv`, which is removed if there are none.
-      formats: with "csv" it writes `measurements.csv` and `measurements.parquet`, with "coco"
-        `predictions.json`.
+      formats: with "csv" it writes `measurements.csv` and `measurements.parquet`, which are removed if no
+        image has measurements; with "coco" `predictions.json`.
       class_names: background first; None for default names.
 
     Raises:
@@ -51,8 +51,11 @@ def write_tables(
             # A large image has its measurements only in its own table.
             if image.table is not None
         ]
-        for name in TABLES if tables or not done else ():
-            write_table(tables, out / name)
+        for name in TABLES:
+            if tables:
+                write_table(tables, out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
     write_failed(out, failed)
 
 

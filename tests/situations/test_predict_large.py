@@ -230,6 +230,8 @@ def test_a_signal_ends_the_run_between_tiles(image, tmp_path, monkeypatch):
     monkeypatch.setattr(methods.PlainTiles, "load", original)
     run(path, tmp_path / "out")
     assert same(ids(tmp_path / "out").astype(np.int32), image[2])
+    # Its own table has the measurements.
+    assert not (tmp_path / "out/measurements.csv").exists()
 
 
 def test_a_full_disk_is_said_and_finished_tiles_stay(image, tmp_path, monkeypatch):
