@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,12 +94,16 @@ def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iter
 
 
 def remove_temporary(folder: Path) -> None:
-    """Removes the temporary files of `atomic_write` that killed processes left in a folder.
+    """Removes the temporary files and folders of unfinished writes that killed processes left in a folder.
 
     No other process may write to the folder at the same time.
     """
     for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name):
+        if not TEMPORARY.fullmatch(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

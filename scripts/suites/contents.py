@@ -9,7 +9,7 @@ from typing import Any
 # Values that are times.
 TIMES = {"seconds", "images_per_second", "data_wait", "model_flops_utilisation"}
 # The state of a training is compared array by array. Events and locks have times and processes in them.
-LEFT_OUT = re.compile(r"(checkpoints|tensorboard)/.*|training\.lock")
+LEFT_OUT = re.compile(r"(checkpoints|tensorboard)/.*|training\.lock|\.segjax/prediction\.lock")
 
 
 def digests_of(result: Path) -> dict[str, str]:

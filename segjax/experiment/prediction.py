@@ -32,11 +32,19 @@ from segjax.experiment.prediction_inputs import (
 from segjax.experiment.prediction_methods import predict_image
 from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.prediction_view import view_digest
-from segjax.experiment.results_folder import FAILED, join_first, open_results, refused, writing
+from segjax.experiment.results_folder import (
+    FAILED,
+    join_first,
+    open_results,
+    refused,
+    without_temporary,
+    writing,
+)
 from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
+from segjax.inference.exports.marks import FRAMES
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import Interruption, interruption
 
@@ -123,7 +131,9 @@ class Prediction:
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
         # Signals set a flag. An exception in the middle of an image would count as the failure of the image.
-        with interruption() as asked:
+        folders = {(self.out / key).parent for key in self.inputs.images}
+        folders |= {folder / FRAMES for folder in folders}
+        with without_temporary(self.out, folders), interruption() as asked:
             asked.arm()
             self._is_stopped = lambda: asked.number is not None
             try:

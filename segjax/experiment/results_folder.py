@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from segjax.errors import InputError
-from segjax.files import explain_refusal, is_refusal, printable
+from segjax.experiment.finished_images import FOLDER
+from segjax.files import explain_refusal, is_refusal, printable, remove_temporary
 from segjax.inference.tables import write_table
 
 FAILED = "failed.csv"
+LOCK = "prediction.lock"
 # Number of failed images that a message names.
 NAMED = 10
 
@@ -27,6 +30,30 @@ def open_results(out: Path) -> None:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
+
+
+@contextmanager
+def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
+    """Removes the temporary files that killed processes left, unless another prediction writes to `out` now.
+
+    Args:
+      out: the folder of results.
+      folders: `out` and those of its subfolders that the results are written to, which need not exist.
+    """
+    lock = FileLock(out / FOLDER / LOCK, timeout=0)
+    try:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (Timeout, OSError):
+        yield
+        return
+    with lock:
+        try:
+            for folder in filter(Path.is_dir, {out / FOLDER, *folders}):
+                remove_temporary(folder)
+            yield
+        finally:
+            lock.release()
 
 
 @contextmanager

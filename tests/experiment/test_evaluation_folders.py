@@ -243,9 +243,7 @@ def test_images_with_equal_names_in_the_report_are_refused(tmp_path):
     for folder in ("truth", "predicted"):
         save(tmp_path / folder, a_b=squares((2, 2)))
         save(tmp_path / folder / "a", b=squares((2, 2)))
-    with pytest.raises(
-        InputError, match=r"a.b and a.b, whose names are equal in the report"
-    ):
+    with pytest.raises(InputError, match=r"a.b and a.b, whose names are equal in the report"):
         scored(tmp_path / "truth", tmp_path / "predicted")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 from absl import flags
+from filelock import FileLock
 from PIL import Image
 from pyarrow import parquet
 
@@ -823,3 +824,20 @@ def test_workers_change_nothing_and_the_first_image_is_segmented_alone(images):
     assert most[:5] == [1] * 5
     assert most[5] == 1
     assert max(most[6:]) > 1
+
+
+def test_temporary_files_of_killed_processes_are_removed_unless_another_prediction_runs(images):
+    out = images.parent / "out"
+    left = [out / f".{'0a' * 16}.tif", out / ".segjax" / f".{'1b' * 16}.npz"]
+    others = [out / ".hidden.tif", images / f".{'2c' * 16}.png"]
+    (out / f".{'3d' * 16}.zarr" / "0").mkdir(parents=True)
+    (out / ".segjax").mkdir(parents=True)
+    for path in (*left, *others):
+        path.write_bytes(b"cut off")
+    with FileLock(out / ".segjax" / "prediction.lock"):
+        list(predict(thresholding(), images, out))
+        assert all(path.exists() for path in left)
+    list(predict(thresholding(), images, out))
+    assert not any(path.exists() for path in left)
+    assert not (out / f".{'3d' * 16}.zarr").exists()
+    assert all(path.exists() for path in others)
