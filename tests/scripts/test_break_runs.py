@@ -109,3 +109,10 @@ def test_the_table_counts_kills_and_equal_runs(script):
         ["predict", "1", "0", "0", "0", "0", *["1", "of", "1"]],
         ["all", "3", "3", "2", "1", "0", *["2", "of", "3"]],
     ]
+
+
+def test_a_large_image_is_predicted(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "arguments", lambda name, out, result: [name])
+    monkeypatch.setattr(script.subprocess, "Popen", lambda arguments, **_: arguments)
+    commands = {name: script.start(name, tmp_path, tmp_path)[-2:] for name in script.NAMES}
+    assert commands == {name: ["predict" if name == "large" else name, name] for name in script.NAMES}
