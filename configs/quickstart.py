@@ -38,6 +38,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.warmup = 20
     config.train.ema_decay = 0.99
     config.train.validate_every = 450
-    config.train.checkpoint_every = 150
+    config.train.checkpoint_every = 300
     config.predict.flips = True
     return config
