@@ -44,9 +44,8 @@ from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
-from segjax.inference.exports.marks import FRAMES
 from segjax.report.overlays import colour_of, to_display_rgb
-from segjax.train.interruption import Interruption, interruption
+from segjax.train.interruption import interruption
 
 STANDARD_EXPORTS, AS_STORED = Exports(), Reading()
 
@@ -131,13 +130,11 @@ class Prediction:
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
         # Signals set a flag. An exception in the middle of an image would count as the failure of the image.
-        folders = {(self.out / key).parent for key in self.inputs.images}
-        folders |= {folder / FRAMES for folder in folders}
-        with without_temporary(self.out, folders), interruption() as asked:
+        with without_temporary(self.out, self.inputs.images), interruption() as asked:
             asked.arm()
             self._is_stopped = lambda: asked.number is not None
             try:
-                for path, outcome in self._outcomes(asked):
+                for path, outcome in self._outcomes():
                     name = self.inputs.name(path)
                     self._repeated += outcome.is_repeated
                     if outcome.finished is None:
@@ -169,18 +166,16 @@ class Prediction:
             f"{instances} in {images}{repeated}: {self.out}{failed}{describe(self.inputs.left_out)}"
         )
 
-    def _outcomes(self, asked: Interruption) -> Iterator[tuple[Path, Outcome]]:
+    def _outcomes(self) -> Iterator[tuple[Path, Outcome]]:
         results = ordered_results(
             lambda item: self._try(*item),
             self.inputs.images.items(),
             workers=self.workers,
             compiles=lambda outcome: not outcome.is_repeated,
-            is_stopped=lambda: asked.number is not None,
+            is_stopped=self._is_stopped,
         )
-        total = len(self.inputs.images)
-        for (_, path), outcome in tqdm(
-            results, total=total, unit="image", desc="predict", dynamic_ncols=True
-        ):
+        settings = {"total": len(self.inputs.images), "unit": "image", "dynamic_ncols": True}
+        for (_, path), outcome in tqdm(results, "predict", **settings):
             yield path, outcome
 
     def _try(self, key: str, path: Path) -> Outcome:
@@ -217,11 +212,8 @@ class Prediction:
         self.exports.check_overwritten(self.out / key, self._frames[key], missing)
         image = self.reading.read(path, self.selected.channels)
         predicted = None if before is None else self._finished.read_predicted(key)
-        if (
-            before is None
-            or predicted is None
-            or (self.exports.uncertainty and predicted.uncertainty is None)
-        ):
+        needs_uncertainty = self.exports.uncertainty
+        if before is None or predicted is None or (needs_uncertainty and predicted.uncertainty is None):
             missing = self.exports.formats
             self.exports.check_overwritten(self.out / key, self._frames[key], missing)
             self._finished.forget(key)

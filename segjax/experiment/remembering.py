@@ -22,8 +22,8 @@ SECONDS = "seconds"
 class Memory:
     """Predictions in a hidden folder beside a report, one file for each method and image.
 
-    The name of a file is a digest of the pixels and of the method, so that no file is found for a changed
-    model, setting or image. Predictions that cannot be written are computed again after a restart.
+    The name of a file is a digest of the pixels and of the method, so that a changed model, setting or image
+    has no file yet. Predictions that cannot be written are computed again after a restart.
 
     Args:
       folder: the folder of the report.

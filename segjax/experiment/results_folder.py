@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from segjax.errors import InputError
 from segjax.experiment.finished_images import FOLDER
 from segjax.files import explain_refusal, is_refusal, printable, remove_temporary
+from segjax.inference.exports.marks import FRAMES
 from segjax.inference.tables import write_table
 
 FAILED = "failed.csv"
@@ -33,12 +34,12 @@ def open_results(out: Path) -> None:
 
 
 @contextmanager
-def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
+def without_temporary(out: Path, keys: Iterable[str]) -> Iterator[None]:
     """Removes the temporary files that killed processes left, unless another prediction writes to `out` now.
 
     Args:
       out: the folder of results.
-      folders: `out` and those of its subfolders that the results are written to, which need not exist.
+      keys: names of the images, with their subfolders and without suffix.
     """
     lock = FileLock(out / FOLDER / LOCK, timeout=0)
     try:
@@ -49,8 +50,10 @@ def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
         return
     with lock:
         try:
-            for folder in filter(Path.is_dir, {out / FOLDER, *folders}):
-                remove_temporary(folder)
+            folders = {(out / key).parent for key in keys}
+            for folder in {out / FOLDER, *folders, *(folder / FRAMES for folder in folders)}:
+                if folder.is_dir():
+                    remove_temporary(folder)
             yield
         finally:
             lock.release()
