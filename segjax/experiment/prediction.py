@@ -174,8 +174,8 @@ class Prediction:
             compiles=lambda outcome: not outcome.is_repeated,
             is_stopped=self._is_stopped,
         )
-        settings = {"total": len(self.inputs.images), "unit": "image", "dynamic_ncols": True}
-        for (_, path), outcome in tqdm(results, "predict", **settings):
+        count = len(self.inputs.images)
+        for (_, path), outcome in tqdm(results, "predict", count, unit="image", dynamic_ncols=True):
             yield path, outcome
 
     def _try(self, key: str, path: Path) -> Outcome:
