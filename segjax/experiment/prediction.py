@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
+import functools
 import threading
-import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from segjax.data.pixel_size import read_pixel_size
-from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment import prediction_large
 from segjax.experiment.export_formats import Exports, check_pixel_size
 from segjax.experiment.finished_images import Finished, FinishedImages, Outcome, Predicted, input_digest
 from segjax.experiment.methods import OpenedMethod
-from segjax.experiment.ordered_results import ordered_results
 from segjax.experiment.prediction_inputs import (
     Inputs,
     Reading,
@@ -34,9 +31,9 @@ from segjax.experiment.prediction_tables import default_names, write_tables
 from segjax.experiment.prediction_view import view_digest
 from segjax.experiment.results_folder import (
     FAILED,
+    explain_failure,
     join_first,
     open_results,
-    refused,
     without_temporary,
     writing,
 )
@@ -44,6 +41,7 @@ from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports.cells import Cells
+from segjax.inference.ordered import in_order
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import interruption
 
@@ -133,8 +131,11 @@ class Prediction:
         with without_temporary(self.out, self.inputs.images), interruption() as asked:
             asked.arm()
             self._is_stopped = lambda: asked.number is not None
+            count = len(self.inputs.images)
             try:
-                for path, outcome in self._outcomes():
+                for path, outcome in tqdm(
+                    self._outcomes(), "predict", count, unit="image", dynamic_ncols=True
+                ):
                     name = self.inputs.name(path)
                     self._repeated += outcome.is_repeated
                     if outcome.finished is None:
@@ -144,8 +145,7 @@ class Prediction:
                         yield path, outcome.finished.instances
             except KeyboardInterrupt:
                 raise asked.interrupted(
-                    f"stopped after {len(self._done)} of {len(self.inputs.images)} images; the same command"
-                    " resumes from there"
+                    f"stopped after {len(self._done)} of {count} images; the same command resumes from there"
                 ) from None
             finally:
                 self._write_tables()
@@ -167,34 +167,34 @@ class Prediction:
         )
 
     def _outcomes(self) -> Iterator[tuple[Path, Outcome]]:
-        results = ordered_results(
-            lambda item: self._try(*item),
-            self.inputs.images.items(),
-            workers=self.workers,
-            compiles=lambda outcome: not outcome.is_repeated,
-            is_stopped=self._is_stopped,
-        )
-        count = len(self.inputs.images)
-        for (_, path), outcome in tqdm(results, "predict", count, unit="image", dynamic_ncols=True):
-            yield path, outcome
+        """Segments the images, and yields their outcomes in order.
 
-    def _try(self, key: str, path: Path) -> Outcome:
+        Raises:
+          KeyboardInterrupt: if it is stopped before the last image.
+        """
+        images = deque(self.inputs.images.items())
+
+        def take() -> Iterator[Callable[[], tuple[Path, Outcome]]]:
+            while images and not self._is_stopped():
+                yield functools.partial(self._try, *images.popleft())
+
+        tasks = take()
+        # One at a time in this thread, which a second Ctrl-C interrupts at once, until programs are compiled.
+        for task in tasks:
+            path, outcome = task()
+            yield path, outcome
+            if self.workers > 1 and not outcome.is_repeated:
+                break
+        yield from in_order(tasks, self.workers)
+        if images:
+            raise KeyboardInterrupt
+
+    def _try(self, key: str, path: Path) -> tuple[Path, Outcome]:
         """Segments an image, or states why that fails."""
         try:
-            return self._one(key, path)
-        except InputError as error:
-            reason = str(error)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                reason = f"the results of {path} cannot be named: shorten the name of the image"
-            elif error.filename is None or Path(error.filename).is_relative_to(self.out):
-                raise refused(error, self.out) from error
-            else:
-                reason = str(unreadable(error.filename, error))
+            return path, self._one(key, path)
         except Exception as error:  # a failed image does not stop the others
-            logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
-            reason = f"{path} could not be segmented ({type(error).__name__}: {error})"
-        return Outcome(None, printable(reason))
+            return path, Outcome(None, explain_failure(error, f"{path} could not be segmented", self.out))
 
     def _one(self, key: str, path: Path) -> Outcome:
         if printable(key) != key:

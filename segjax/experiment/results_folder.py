@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from filelock import FileLock, Timeout
 
+from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment.finished_images import FOLDER
 from segjax.files import explain_refusal, is_refusal, printable, remove_temporary
@@ -77,6 +81,31 @@ def refused(error: OSError, out: Path) -> InputError:
     if is_refusal(error):
         return InputError(printable(f"--out={out} cannot be written: {explain_refusal(error)}"))
     return InputError(printable(f"--out={out} cannot be written ({error}): choose another folder"))
+
+
+def explain_failure(error: Exception, what: str, out: Path) -> str:
+    """Returns why an input failed, in one sentence; the traceback of the first unexpected error is logged.
+
+    Args:
+      error: the error.
+      what: begins the sentence of an unexpected error, such as "a.png could not be segmented".
+      out: the folder of results.
+
+    Raises:
+      InputError: if no result can be written to `out`.
+    """
+    if isinstance(error, InputError):
+        reason = str(error)
+    elif not isinstance(error, OSError):
+        logging.log_first_n(logging.ERROR, "%s", 1, "".join(traceback.format_exception(error)))
+        reason = f"{what} ({type(error).__name__}: {error})"
+    elif error.errno == errno.ENAMETOOLONG:
+        reason = f"{what}, because the names of its results are too long: shorten its name"
+    elif error.filename is None or Path(error.filename).is_relative_to(out):
+        raise refused(error, out) from error
+    else:
+        reason = str(unreadable(error.filename, error))
+    return printable(reason)
 
 
 def write_failed(folder: Path, reasons: Mapping[str, str]) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from segjax.data.pixel_size import read_pixel_size
-from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment.export_formats import check_pixel_size
 from segjax.experiment.finished_images import Finished, FinishedImages, input_digest
@@ -23,9 +20,9 @@ from segjax.experiment.prediction_methods import predict_image
 from segjax.experiment.prediction_tables import default_names
 from segjax.experiment.results_folder import (
     FAILED,
+    explain_failure,
     join_first,
     open_results,
-    refused,
     write_failed,
     writing,
 )
@@ -172,17 +169,10 @@ class SeriesPrediction:
         try:
             check_series(series, self.request.kind)
             return self._one(series, bar, asked)
-        except InputError as error:
-            reason = str(error)
-        except OSError as error:
-            if error.filename is None or Path(error.filename).is_relative_to(self.out):
-                raise refused(error, self.out) from error
-            reason = str(unreadable(error.filename, error))
         except Exception as error:  # a failed series does not stop the others
-            logging.log_first_n(logging.ERROR, "%s", 1, traceback.format_exc())
-            reason = f"{series.name} could not be tracked ({type(error).__name__}: {error})"
-        self.failed[series.name] = printable(reason)
-        return None
+            what = f"{series.name} could not be tracked"
+            self.failed[series.name] = explain_failure(error, what, self.out)
+            return None
 
     def _one(self, series: Series, bar: tqdm, asked: Interruption) -> int:
         kind, folder = self.request.kind, self.out / series.key

@@ -16,9 +16,9 @@ from segjax.data.readers.lazy import Level
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Box, Tile
 from segjax.inference.large.methods import Decoded
-from segjax.inference.large.ordered import in_order
 from segjax.inference.large.store import StoredTile
 from segjax.inference.neighbours import Radius, count_neighbours
+from segjax.inference.ordered import in_order
 from segjax.inference.polygons import Polygon, trace
 from segjax.segmentation import Segmentation
 

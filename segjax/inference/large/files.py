@@ -25,7 +25,7 @@ from segjax.inference.exports.marks import NAMESPACE, SOFTWARE
 from segjax.inference.exports.ome import about_labels
 from segjax.inference.large.cells import LargeCells
 from segjax.inference.large.grid import CHUNK, Box
-from segjax.inference.large.ordered import in_order
+from segjax.inference.ordered import in_order
 from segjax.inference.tables import with_units, without_formulas
 
 # The id and the class of each pixel.

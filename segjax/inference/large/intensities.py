@@ -13,7 +13,7 @@ from segjax.data.readers.lazy import Level
 from segjax.data.stain import normalise_stain
 from segjax.errors import InputError
 from segjax.inference.large.grid import Box
-from segjax.inference.large.ordered import in_order
+from segjax.inference.ordered import in_order
 
 # Largest number of pixels that are counted, and of those that are stored as a sample.
 MAX_COUNTED, MAX_SAMPLE = 2**30, 2**22

@@ -17,8 +17,8 @@ from segjax.classical.measurements import Table
 from segjax.errors import InputError, first_line
 from segjax.inference.large.grid import Tile
 from segjax.inference.large.methods import Decoded, TileMethod
-from segjax.inference.large.ordered import in_order, num_threads
 from segjax.inference.large.store import StoredTile, TileStore, pieces_of
+from segjax.inference.ordered import in_order, num_threads
 
 # Threads that read, and the most that decode: each needs memory for a tile.
 READERS, MAX_DECODERS = 2, 8
