@@ -128,7 +128,8 @@ class Prediction:
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Segments the images."""
         # Signals set a flag. An exception in the middle of an image would count as the failure of the image.
-        with without_temporary(self.out, self.inputs.images), interruption() as asked:
+        folders = {(self.out / key).parent for key in self.inputs.images}
+        with without_temporary(self.out, folders), interruption() as asked:
             asked.arm()
             self._is_stopped = lambda: asked.number is not None
             count = len(self.inputs.images)

@@ -38,12 +38,12 @@ def open_results(out: Path) -> None:
 
 
 @contextmanager
-def without_temporary(out: Path, keys: Iterable[str]) -> Iterator[None]:
+def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
     """Removes the temporary files that killed processes left, unless another prediction writes to `out` now.
 
     Args:
       out: the folder of results.
-      keys: names of the images, with their subfolders and without suffix.
+      folders: `out` and its subfolders to which the results are written; they need not exist.
     """
     lock = FileLock(out / FOLDER / LOCK, timeout=0)
     try:
@@ -54,8 +54,8 @@ def without_temporary(out: Path, keys: Iterable[str]) -> Iterator[None]:
         return
     with lock:
         try:
-            folders = {(out / key).parent for key in keys}
-            for folder in {out / FOLDER, *folders, *(folder / FRAMES for folder in folders)}:
+            written = set(folders)
+            for folder in {out / FOLDER, *written, *(folder / FRAMES for folder in written)}:
                 if folder.is_dir():
                     remove_temporary(folder)
             yield

@@ -23,6 +23,7 @@ from segjax.experiment.results_folder import (
     explain_failure,
     join_first,
     open_results,
+    without_temporary,
     write_failed,
     writing,
 )
@@ -127,7 +128,8 @@ class SeriesPrediction:
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """Segments and tracks."""
-        with interruption() as asked:
+        folders = [self.out / series.key for series in self.series]
+        with without_temporary(self.out, folders), interruption() as asked:
             asked.arm()
             total = sum(len(series.parts) for series in self.series)
             try:

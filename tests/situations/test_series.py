@@ -149,6 +149,16 @@ def test_the_same_command_repeats_nothing_and_goes_on_after_a_stop(tmp_path):
     assert "3 2 3 0" in (out / "01_RES/res_track.txt").read_text()
 
 
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
+    write_frames(tmp_path / "in" / "a", movie())
+    left = [tmp_path / "out/a" / folder / f".{'0a' * 16}.tif" for folder in ("", "01_RES")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"cut off")
+    list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
+    assert not any(path.exists() for path in left)
+
+
 def test_results_are_no_frames(tmp_path):
     write_frames(tmp_path, movie())
     for _ in range(2):
