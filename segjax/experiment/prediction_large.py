@@ -24,7 +24,7 @@ from segjax.experiment.prediction_view import TISSUE, View, Viewed, open_view, r
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports import marks
 from segjax.inference.exports.pictures import write_picture
-from segjax.inference.large import files
+from segjax.inference.large import files, label_files
 from segjax.inference.large.cells import LargeCells, Measuring
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Grid, Tile
@@ -49,7 +49,8 @@ MAX_PIXELS = 2**25
 MEASURED_BOX = 2048
 # The formats that can be written in parts, those that are written by default, and those with measurements.
 WRITERS = {
-    "ome-tiff": files.write_labels,
+    "ome-tiff": label_files.write_ome_tiff,
+    "ome-zarr": label_files.write_ome_zarr,
     "csv": files.write_csv,
     "parquet": files.write_parquet,
     "geojson": files.write_geojson,

@@ -31,7 +31,7 @@ from segjax.segmentation.masks import connected_parts
 from tests.inference.large.test_stitching import discs, same
 
 SHAPE = (700, 900)
-ALL = ("ome-tiff", "csv", "parquet", "geojson")
+ALL = ("ome-tiff", "ome-zarr", "csv", "parquet", "geojson")
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,9 @@ def rows_of(out):
 
 
 def contents(out):
-    return {path.name: path.read_bytes() for path in sorted(out.glob("slide*"))}
+    files = sorted(path for path in out.glob("slide*/**/*") if path.is_file())
+    files += [path for path in out.glob("slide*") if path.is_file()]
+    return {path.relative_to(out): path.read_bytes() for path in files}
 
 
 def test_every_file_has_the_cells_of_the_image(image, tmp_path):
@@ -123,6 +125,16 @@ def test_every_file_has_the_cells_of_the_image(image, tmp_path):
         stored = zarr.open_array(levels[1].aszarr(), mode="r")
         np.testing.assert_array_equal(stored[0, 300:, 400:], result[600::2, 800::2])
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+    group = zarr.open_group(out / "slide_cells.ome.zarr", mode="r")
+    for level, stored in enumerate(group[str(number)] for number in range(3)):
+        np.testing.assert_array_equal(stored[:], result[:: 2**level, :: 2**level])
+    scales = group.attrs["ome"]["multiscales"][0]
+    assert [one["coordinateTransformations"][0]["scale"] for one in scales["datasets"]] == [
+        [0.5, 0.5],
+        [1.0, 1.0],
+        [2.0, 2.0],
+    ]
+    assert scales["axes"][0] == {"name": "y", "type": "space", "unit": "micrometer"}
     count = int(result.max())
     expected = measure(
         pixels[..., None],

@@ -64,7 +64,7 @@ def write_ome_zarr(cells: Cells, path: Path) -> None:
     about = {"colors": colours, "properties": properties, "source": {"image": "../../"}}
     with atomic_folder(path) as folder:
         _write_image(folder, np.moveaxis(image, -1, 0), "cyx", cells.pixel_size, {"software": SOFTWARE})
-        _write_group(folder / "labels", {"ome": {"version": ZARR, "labels": ["cells"]}})
+        write_group(folder / "labels", {"ome": {"version": ZARR, "labels": ["cells"]}})
         _write_image(folder / "labels/cells", labels, "yx", cells.pixel_size, {"ome": {"image-label": about}})
 
 
@@ -80,37 +80,49 @@ def _write_image(
     folder: Path, image: np.ndarray, axes: str, pixel_size: float | None, attributes: dict[str, Any]
 ) -> None:
     """Writes the levels of an image, and the metadata that describe their axes and scales."""
+    levels = _levels(image)
+    for number, level in enumerate(levels):
+        _write_array(folder / str(number), level, axes)
+    ome = {**describe_levels(len(levels), axes, pixel_size), **attributes.get("ome", {})}
+    write_group(folder, {**attributes, "ome": ome})
+
+
+def describe_levels(count: int, axes: str, pixel_size: float | None) -> dict[str, Any]:
+    """Returns OME's metadata of an image at several resolutions.
+
+    Args:
+      count: number of levels, which are the arrays "0", "1", ... of the folder.
+      axes: names of the axes, of `cyx`.
+      pixel_size: side of a pixel of the finest level in micrometres, None if it is unknown.
+    """
     unit = {} if pixel_size is None else {"unit": "micrometer"}
     described = [
         {"name": "c", "type": "channel"} if axis == "c" else {"name": axis, "type": "space", **unit}
         for axis in axes
     ]
     data_sets = []
-    for number, level in enumerate(_levels(image)):
+    for number in range(count):
         side = (1.0 if pixel_size is None else pixel_size) * 2**number
         scale = [1.0 if axis == "c" else side for axis in axes]
         transformation = {"type": "scale", "scale": scale}
         data_sets.append({"path": str(number), "coordinateTransformations": [transformation]})
-        _write_array(folder / str(number), level, axes)
-    scales = [{"name": "", "axes": described, "datasets": data_sets}]
-    ome = {"version": ZARR, "multiscales": scales, **attributes.get("ome", {})}
-    _write_group(folder, {**attributes, "ome": ome})
+    return {"version": ZARR, "multiscales": [{"name": "", "axes": described, "datasets": data_sets}]}
 
 
-def _write_group(folder: Path, attributes: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def write_group(folder: Path, attributes: dict[str, Any]) -> None:
+    """Writes the metadata of a group of Zarr v3."""
     about = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    (folder / "zarr.json").write_text(json.dumps(about), encoding="utf-8")
+    _describe(folder, about)
 
 
-def _write_array(folder: Path, array: np.ndarray, names: Sequence[str]) -> None:
-    """Writes an array of Zarr v3, in chunks that are compressed by gzip; chunks of zeros are left out."""
-    dtype = array.dtype.newbyteorder("<")
-    chunk = tuple(1 if name == "c" else TILE for name in names)
+def describe_array(
+    folder: Path, shape: tuple[int, ...], names: Sequence[str], dtype: np.dtype, chunk: tuple[int, ...]
+) -> None:
+    """Writes the metadata of an array of Zarr v3 in little-endian chunks that are compressed by gzip."""
     about = {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": array.shape,
+        "shape": shape,
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
@@ -122,8 +134,19 @@ def _write_array(folder: Path, array: np.ndarray, names: Sequence[str]) -> None:
         "dimension_names": list(names),
         "attributes": {},
     }
+    _describe(folder, about)
+
+
+def _describe(folder: Path, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "zarr.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _write_array(folder: Path, array: np.ndarray, names: Sequence[str]) -> None:
+    """Writes an array of Zarr v3; chunks of zeros are left out."""
+    dtype = array.dtype.newbyteorder("<")
+    chunk = tuple(1 if name == "c" else TILE for name in names)
+    describe_array(folder, array.shape, names, dtype, chunk)
     numbers = (range(-(-length // side)) for length, side in zip(array.shape, chunk, strict=True))
     for position in itertools.product(*numbers):
         window = tuple(
