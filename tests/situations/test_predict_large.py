@@ -218,7 +218,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(image, tmp_path, monk
     run(path, tmp_path / "killed")
     assert len(predicted) == 12 - 7
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
-    assert len(contents(tmp_path / "killed")) == 4
+    assert len({name.parts[0] for name in contents(tmp_path / "killed")}) == len(ALL)
     # Nothing is segmented for a further format, or when nothing is missing.
     predicted.clear()
     (tmp_path / "killed/slide_cells.geojson").unlink()
