@@ -7,7 +7,7 @@ r"""Runs the points of a sweep of any config, and compares them in one table.
 
 Networks are trained and evaluated, methods without weights are evaluated. Every point has a folder in
 WORKDIR/points; `segjax evaluate --workdir=POINT` writes the report of a network. WORKDIR has the table as
-index.html, table.md, table.csv and table.json.
+index.html, table.md, table.csv and table.json, and one image through every row as rows.png.
 
 The same command resumes. It may be started several times at once, also on several hosts with a common disk:
 each point is run by one of them. A point that fails does not stop the others; --retry runs it again.
@@ -35,6 +35,12 @@ SWEEP = flags.DEFINE_multi_string(
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep: its points and its table.")
 SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
 IMAGES = flags.DEFINE_integer("images", None, "Maximum number of images to evaluate.", lower_bound=1)
+ROBUSTNESS = flags.DEFINE_bool(
+    "robustness",
+    False,
+    "Whether to evaluate perturbed images as well, for the F1 of the worst perturbation; that takes ten times"
+    " as long as the evaluation.",
+)
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every Nth point, from point I, counted from 0.")
 SCORE = flags.DEFINE_string("score", "AP 0.5", "Score that ranks the points, a column of the comparison.")
 RETRY = flags.DEFINE_bool("retry", False, "Whether points that failed run again.")
@@ -69,7 +75,7 @@ def main() -> None:
         Path(WORKDIR.value or ""),
         base,
         None if base is None else Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem,
-        Evaluating(SPLIT.value, IMAGES.value),
+        Evaluating(SPLIT.value, IMAGES.value, ROBUSTNESS.value),
         (int(index), int(count)),
         RETRY.value,
         SCORE.value,

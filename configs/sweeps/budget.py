@@ -1,26 +1,29 @@
 """What the sweeps have in common: networks that train in minutes on two CPU cores, and three seeds."""
 
+import operator
+
 from segjax.ablation.sweeps import sweep
 from segjax.configs import datasets, quickstart
 
 DATASET = tuple(datasets.DATASETS)
 SEEDS = sweep("seed", (0, 1, 2))
-# The settings of the quickstart, for data sets of other images.
-SMALL = {
-    "steps": 900,
-    "batch_size": 4,
-    "data.patch_size": 128,
-    "data.foreground_fraction": 0.7,
-    "data.margin": 1.3,
-    **{f"augment.{field}": value for field, value in quickstart.MICROSCOPES.items()},
-    "model.width": 0.25,
-    "optimizer.learning_rate": 6e-3,
-    "optimizer.warmup": 20,
-    "train.ema_decay": 0.99,
-    "train.validate_every": 450,
-    "train.checkpoint_every": 100,
-    "predict.flips": True,
-}
+# The settings of the quickstart that do not depend on the data set.
+_FIELDS = (
+    "steps",
+    "batch_size",
+    "data.patch_size",
+    "data.foreground_fraction",
+    "data.margin",
+    *(f"augment.{field}" for field in quickstart.MICROSCOPES),
+    "model.width",
+    "optimizer.learning_rate",
+    "optimizer.warmup",
+    "train.ema_decay",
+    "train.validate_every",
+    "train.checkpoint_every",
+    "predict.flips",
+)
+SMALL = {field: operator.attrgetter(field)(quickstart.get_config()) for field in _FIELDS}
 
 
 def small_network(dataset: str) -> list[dict[str, object]]:

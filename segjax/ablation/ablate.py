@@ -10,6 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from segjax.ablation.measure import SCORES, Evaluating, Measure, measure
+from segjax.ablation.pictures import write_rows
 from segjax.ablation.points import Point, describe, expand
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
@@ -105,7 +106,8 @@ def ablate(request: AblationRequest, measure: Measure = measure) -> str:
             question=question,
             command=request.command,
         )
-        write_ablation(request.workdir, made)
+        examples = ((point.label, sweep.folder(point)) for point in points)
+        write_ablation(request.workdir, made, write_rows(examples, request.workdir / "rows.png"))
         return markdown(made, make_columns(made))
 
     written = time.monotonic()

@@ -17,6 +17,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
+from segjax.ablation.pictures import draw_example
 from segjax.ablation.points import Point
 from segjax.data.records import Source
 from segjax.data.subset import evenly, groups_of
@@ -45,10 +47,12 @@ class Evaluating(NamedTuple):
     Attributes:
       split: "train", "validation" or "test".
       images: maximum number of images; None for all.
+      robustness: whether to evaluate perturbed images as well.
     """
 
     split: str = "test"
     images: int | None = None
+    robustness: bool = False
 
 
 def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any]:
@@ -77,6 +81,15 @@ def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any
         cost |= network_cost(folder)
     prepared = time.monotonic() - started
     result = score(opened, source, config.dataset.headline)
+    added = {CEILING: ceiling(opened, source, config.dataset.headline)}
+    if evaluating.robustness:
+        worst = worst_perturbation(opened, source, config.dataset.headline)
+        added[WORST] = worst.ratios
+        result["worst_perturbation"] = worst.name
+    draw_example(opened.__call__, source, folder)
+    for name, ratios in added.items():
+        for image, ratio in (ratios or {}).items():
+            result["ratios"][image][name] = ratio
     return {
         **result,
         # A training may be the work of several starts.

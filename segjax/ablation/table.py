@@ -92,6 +92,9 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
                 scores,
                 costs=Costs(**{cost: _mean(results, cost) for cost in COSTS}),
                 curve=_curve(members[0].folder),
+                worst_perturbation=" or ".join(
+                    sorted({r["worst_perturbation"] for r in results if "worst_perturbation" in r})
+                ),
             )
         )
         finished += results

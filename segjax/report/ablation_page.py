@@ -35,8 +35,14 @@ class Column(NamedTuple):
     bold: Callable[[Row], bool] = lambda _: False
 
 
-def write_ablation(folder: Path, report: AblationReport) -> None:
-    """Writes `table.md`, `table.csv`, `table.json` and `index.html`."""
+def write_ablation(folder: Path, report: AblationReport, picture: bytes | None = None) -> None:
+    """Writes `table.md`, `table.csv`, `table.json` and `index.html`.
+
+    Args:
+      folder: the folder of the sweep.
+      report: the results.
+      picture: a PNG of one image through every row.
+    """
     columns = make_columns(report)
     write_text(folder / "table.md", markdown(report, columns))
     write_text(folder / "table.csv", as_csv(report))
@@ -47,6 +53,7 @@ def write_ablation(folder: Path, report: AblationReport) -> None:
         title=report.title,
         columns=columns,
         notes=notes(report),
+        picture=None if picture is None else png_uri(picture),
         charts=[(title, png_uri(chart), text) for title, chart, text in make_charts(report)],
     )
     write_text(folder / "index.html", page)
@@ -61,6 +68,7 @@ def make_columns(report: AblationReport) -> list[Column]:
         Column("rank", lambda row: "" if row.rank is None else str(row.rank)),
         Column("point", lambda row: row.label),
         *(_score_column(name) for name in names),
+        Column("worst perturbation", lambda row: row.worst_perturbation),
         Column(f"difference in {report.score} [95 %]", lambda row: _difference(row, report.score)),
         Column("p", lambda row: _number(row, report.score, "p_value")),
         Column("detectable", lambda row: _number(row, report.score, "detectable")),

@@ -71,6 +71,7 @@ class Row:
       rank: 1 for the best, None without a score.
       costs: what it costs.
       curve: `(step, loss)` of the first seed.
+      worst_perturbation: name of the perturbation with the lowest F1; "" if images were not perturbed.
     """
 
     label: str
@@ -81,6 +82,7 @@ class Row:
     rank: int | None = None
     costs: Costs = dataclasses.field(default_factory=Costs)
     curve: Sequence[tuple[float, float]] = ()
+    worst_perturbation: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

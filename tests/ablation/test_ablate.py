@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import functools
 import json
 import os
 import re
@@ -14,24 +15,46 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from ml_collections import ConfigDict
+from PIL import Image
 
 from segjax.ablation import estimate as ablation_estimate
+from segjax.ablation import measure as ablation_measure
 from segjax.ablation.ablate import AblationRequest, ablate
 from segjax.ablation.estimate import list_points
+from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
 from segjax.ablation.points import expand, labels
 from segjax.ablation.runs import LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
 from segjax.classical import make_method
 from segjax.configs import classical, semantic
+from segjax.data.records import Record
 from segjax.errors import InputError, Interrupted
 from segjax.evaluation.evaluate import evaluate
+from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.files import write_json
 from segjax.report import ablation_page
 from segjax.report.table import OVERALL
+from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import connected_parts
 from tests.experiment.tiny import shrink
+
+
+class Records(list):
+    """A source of records."""
+
+    class_names = ("background", "cell")
+
+
+def record(index):
+    """A bright image of two cells."""
+    labels = np.zeros((40, 40), np.int32)
+    labels[5:15, 5:15], labels[25:35, 20:35] = 1, 2
+    image = np.where(labels > 0, 200, 20).astype(np.uint8)[..., None]
+    return Record(f"image {index}", f"group {index}", image, Segmentation.from_labels(labels))
+
 
 CLASSICAL = classical.get_config("dataset=synthetic")
 
@@ -384,6 +407,32 @@ def test_the_ratios_of_the_images_give_the_scores_of_the_split(tmp_path):
     assert result["peak_bytes"] > 2**20
 
 
+def test_the_worst_perturbation_is_that_of_the_lowest_f1(tmp_path):
+    source = Records([record(index) for index in range(2)])
+    bright = OpenedMethod(lambda image: Segmentation.from_labels(connected_parts(image[..., 0] > 100)))
+    worst = worst_perturbation(bright, source, None, ("clean", "quarter_turn", "inversion"))
+    assert worst.name == "inversion"
+    assert set(worst.ratios) == {"image 0", "image 1"}
+    # The inverted background is one wrong instance beside two missed ones.
+    assert worst.ratios["image 0"] == (0.0, 3.0)
+    assert worst_perturbation(bright, source, None, ("clean",)).ratios["image 0"] == (4.0, 4.0)
+
+
+def test_a_method_without_maps_has_no_ceiling():
+    assert ceiling(OpenedMethod(lambda image: Segmentation.empty(image.shape[:2])), Records([]), None) is None
+
+
+def test_robustness_adds_the_worst_perturbation_to_a_row(tmp_path, monkeypatch):
+    few = functools.partial(worst_perturbation, names=("clean", "blur"))
+    monkeypatch.setattr(ablation_measure, "worst_perturbation", few)
+    (point,) = expand([{"dataset.test": "test[:1]", "classifier.fit": False}], CLASSICAL, about={})
+    result = measure(point, tmp_path, Evaluating(robustness=True))
+    assert result["worst_perturbation"] in ("clean", "blur")
+    (ratios,) = result["ratios"].values()
+    assert ratios[WORST][0] / ratios[WORST][1] <= ratios["F1"][0] / ratios["F1"][1]
+    assert WORST not in next(iter(measure(point, tmp_path, Evaluating())["ratios"].values()))
+
+
 def test_the_peak_of_memory_is_that_of_one_point():
     def peak_with(megabytes):
         memory = PeakMemory()
@@ -430,6 +479,16 @@ def test_a_network_is_trained_and_evaluated_and_resumes_from_its_checkpoint(tmp_
     assert row["costs"]["flops"] > 1e6
     assert row["costs"]["step_bytes"] > 1e5
     assert row["curve"][-1][0] == 2
+    # The segmenter knows the classes alone, so that cells that touch are one, also with perfect maps.
+    truth = open_split(config, "test")[0].truth
+    merged = connected_parts(truth.semantic > 0).max()
+    assert 0 < merged < truth.num_instances
+    assert 0.2 < row["scores"][CEILING]["mean"] < 1
+    (folder,) = (tmp_path / "sweep/points").iterdir()
+    predicted = np.asarray(Image.open(folder / "example.png"))
+    assert predicted.shape == np.asarray(Image.open(folder / "annotation.png")).shape
+    assert "One image through every row" in (tmp_path / "sweep/index.html").read_text()
+    assert (tmp_path / "sweep/rows.png").exists()
 
 
 COMMAND = """
