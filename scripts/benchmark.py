@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
+    python scripts/benchmark.py --suite=layers --size=256 --batch=2
     python scripts/benchmark.py --suite=classical
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
@@ -17,6 +18,7 @@
 Suites:
 
     network    training step, inference, compilation and memory of a config; with --peer also in torch
+    layers     the kinds of layers of the VGG16 U-Net against torch: where the time goes
     classical  the classical methods, and their clustering against scikit-learn
     detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
     augment    augmentation policies relative to a training step of the VGG16 U-Net
@@ -44,7 +46,7 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 # Suites with images of 256 pixels by default.
-SMALL = ("network", "augment")
+SMALL = ("network", "augment", "layers")
 SUITE = flags.DEFINE_enum(
     "suite",
     "network",
@@ -60,6 +62,7 @@ SUITE = flags.DEFINE_enum(
         "robustness",
         "scaling",
         "loop",
+        "layers",
         "prediction",
     ],
     "Benchmark suite.",
@@ -90,6 +93,7 @@ MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for th
 TRUTH = flags.DEFINE_string("truth", None, "Judges: folder or file of the truth; else a sample of StarDist.")
 PREDICTION = flags.DEFINE_string("prediction", None, "Judges: folder or file of the predictions.")
 SIZES = flags.DEFINE_list("sizes", ["4000"], "Prediction: sides of the mosaics, pixels.")
+WIDTH = flags.DEFINE_float("width", 1.0, "Layers: multiplies the channels of VGG16.", lower_bound=0.01)
 MODEL = flags.DEFINE_string("model", "nuclei", "Prediction: an exported network, or one in the package.")
 OUT = flags.DEFINE_string("out", "runs/prediction", "Prediction: folder for mosaics and results.")
 POINTS = flags.DEFINE_integer(
