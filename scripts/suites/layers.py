@@ -1,4 +1,4 @@
-"""Benchmark of the kinds of layers of a VGG16 U-Net, against the same layers in torch: where the time goes."""
+"""Benchmark of the kinds of layers of a VGG16 U-Net against torch: where the time goes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,13 @@ def calls(kind: Kind, batch: int, *, backward: bool) -> dict[str, Callable[[], A
     ones = [jnp.ones_like(output) for output in jax.eval_shape(forward, placed)]
     function = jax.jit(both if backward else forward)
     inputs = (placed, ones) if backward else (placed,)
-    tensors = [[_tensor(one, backward) for one in values] for values in arguments]
+    tensors = [
+        [
+            _tensor(one, is_image=kind.has_input and not index, is_leaf=backward)
+            for index, one in enumerate(values)
+        ]
+        for values in arguments
+    ]
     leaves = [one for values in tensors for one in values]
 
     def torch_call() -> Any:
@@ -168,12 +174,11 @@ def calls(kind: Kind, batch: int, *, backward: bool) -> dict[str, Callable[[], A
     return {"segjax": lambda: jax.block_until_ready(function(*inputs)), "torch": torch_call}
 
 
-def _tensor(values: np.ndarray, is_leaf: bool) -> Any:
+def _tensor(values: np.ndarray, *, is_image: bool, is_leaf: bool) -> Any:
     """Returns images as [B, C, H, W], or a kernel as [C', C, h, w], with channels last in memory."""
     import torch
 
-    is_kernel = values.shape[0] == values.shape[1]
-    tensor = torch.from_numpy(values).permute((3, 2, 0, 1) if is_kernel else (0, 3, 1, 2))
+    tensor = torch.from_numpy(values).permute((0, 3, 1, 2) if is_image else (3, 2, 0, 1))
     return tensor.contiguous(memory_format=torch.channels_last).requires_grad_(is_leaf)
 
 
@@ -217,7 +222,7 @@ def _double(x: Array, kernel: Array) -> Array:
 def _loss(outputs: Array) -> Array:
     shape = outputs.shape[:3]
     truth = jnp.broadcast_to(jnp.arange(shape[-1]) // 7 % CLASSES, shape)
-    batch = {"semantic": truth, "labels": truth}
+    batch: Any = {"semantic": truth, "labels": truth}
     total, _ = weighted_sum({"cross_entropy": 1.0, "dice": 1.0})(outputs[..., :CLASSES], batch)
     return total + smooth_l1(outputs[..., CLASSES], jnp.zeros(shape)).mean()
 
