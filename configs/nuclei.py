@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; `dataset=synthetic` needs no download."""
     chosen = parse(variant, {"dataset": ("bbbc038+mnfinder", "synthetic")})
     config = semantic.get_config("encoder=resnet18,decoder=upsample,dataset=bbbc038,instances=flows")
-    config.steps = 24_000
+    config.steps = 12_000
     config.batch_size = 8
     config.dataset.name = chosen["dataset"]
     config.dataset.classes = ("background", "nucleus")
@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.width = 0.5
     config.model.output_stride = 2
     config.model.channels = (96, 64, 48, 32)
-    config.model.norm = config.model.decoder_norm = "layer"
+    config.model.norm = config.model.decoder_norm = "weight"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 1e-2
     config.train.ema_decay = 0.999
