@@ -46,7 +46,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.width = 0.5
     config.model.output_stride = 2
     config.model.channels = (96, 64, 48, 32)
-    config.model.norm = config.model.decoder_norm = "weight"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 1e-2
     config.train.ema_decay = 0.999
