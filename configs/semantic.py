@@ -29,6 +29,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config = ConfigDict()
     config.seed = 0
+    # Number of seeds, from `seed` on, that are trained together, each in a folder of its own.
+    config.ensemble = 1
     config.steps = 10_000
     config.batch_size = 16
 

@@ -13,6 +13,7 @@
     python scripts/benchmark.py --suite=robustness --config=semantic:dataset=bbbc038 --methods=nuclei
     python scripts/benchmark.py --suite=scaling --config=semantic:dataset=synthetic
     python scripts/benchmark.py --suite=loop --config=quickstart:dataset=synthetic
+    python scripts/benchmark.py --suite=ensemble --config=quickstart:dataset=synthetic
     python scripts/benchmark.py --suite=prediction --config=semantic:dataset=bbbc038 --sizes=4000,20000
 
 Suites:
@@ -29,6 +30,7 @@ Suites:
     robustness F1 of methods on perturbed images of the test split
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
     prediction time and memory for mosaics that are segmented in parts, and for a folder of small images
+    ensemble   training steps of several seeds together against one seed, as JSON
     loop       time that the training loop adds to a step: checks, log, checkpoints
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
@@ -63,6 +65,7 @@ SUITE = flags.DEFINE_enum(
         "scaling",
         "loop",
         "layers",
+        "ensemble",
         "prediction",
     ],
     "Benchmark suite.",
@@ -96,6 +99,7 @@ SIZES = flags.DEFINE_list("sizes", ["4000"], "Prediction: sides of the mosaics, 
 WIDTH = flags.DEFINE_float("width", 1.0, "Layers: multiplies the channels of VGG16.", lower_bound=0.01)
 MODEL = flags.DEFINE_string("model", "nuclei", "Prediction: an exported network, or one in the package.")
 OUT = flags.DEFINE_string("out", "runs/prediction", "Prediction: folder for mosaics and results.")
+SEEDS = flags.DEFINE_integer("seeds", 4, "Ensemble: number of seeds.", lower_bound=1)
 POINTS = flags.DEFINE_integer(
     "points", 100_000, "Classical: maximum number of points for scikit-learn's MeanShift."
 )

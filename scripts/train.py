@@ -3,7 +3,8 @@
     segjax train --config=quickstart --workdir=runs/quickstart
 
 Training can be stopped at any time; the same command resumes it. After SIGTERM the exit code is 143, after
-Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. On several hosts, start the
+Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. --config.ensemble=4 trains four
+seeds together, each in a folder WORKDIR/seed_N, which is a run as any other. On several hosts, start the
 same command on each; scripts/README.md has recipes. The exit code is 75 if one of the processes is lost.
 """
 
@@ -57,7 +58,7 @@ def train_and_evaluate() -> None:
     import jax
 
     from segjax.experiment.evaluation import evaluate_workdir
-    from segjax.experiment.training import train
+    from segjax.experiment.training import train_seeds
     from segjax.train import profiling
     from segjax.train.state import fingerprint
 
@@ -67,7 +68,7 @@ def train_and_evaluate() -> None:
 
         print(replay(CONFIG.value, workdir, REPLAY.value))
         return
-    result = train(
+    results = train_seeds(
         CONFIG.value,
         workdir,
         accept_changes=ACCEPT_CHANGES.value,
@@ -77,10 +78,13 @@ def train_and_evaluate() -> None:
     if PROFILE.value and jax.process_index() == 0:
         folder = workdir / profiling.FOLDER
         print(f"{folder} has the trace" if folder.exists() else "the run ended before the trace began")
-    if result.stopped_early:
-        print(f"stopped early after step {int(result.state.step)}: validation did not improve")
-    print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
-    cli.print_once(evaluate_workdir(workdir, "test", seconds=result.seconds))
+    for folder, result in results.items():
+        if len(results) > 1:
+            print(f"{folder}:")
+        if result.stopped_early:
+            print(f"stopped early after step {int(result.state.step)}: validation did not improve")
+        print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
+        cli.print_once(evaluate_workdir(folder, "test", seconds=result.seconds))
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def run_loop(step: Any, state: Any, batch: Mapping[str, Any], settings: Any) -> 
     """Takes steps as a training does, with a checkpoint at the end; returns `timed`."""
     from segjax.train.checkpoint import Checkpoints
     from segjax.train.loop import fit
+    from segjax.train.members import train_alone
     from segjax.train.resume import Provenance, resume
 
     @contextlib.contextmanager
@@ -122,7 +123,9 @@ def run_loop(step: Any, state: Any, batch: Mapping[str, Any], settings: Any) -> 
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder) / "checkpoints") as checkpoints:
         start = resume(copy(state), checkpoints, Provenance())
         return timed(
-            lambda: fit(step, start, repeated, checkpoints, settings, folder=Path(folder), validate=None)
+            lambda: train_alone(
+                fit(step, start, repeated, checkpoints, settings, folder=Path(folder), validate=None)
+            )
         )
 
 

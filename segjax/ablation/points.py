@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from segjax.ablation.sweeps import Overrides, import_file
 from segjax.errors import InputError, first_line
+from segjax.experiment.ensembles import refuse_ensemble
 from segjax.experiment.sections import check_classical_settings, check_settings, read_task
 from segjax.experiment.setup import make_task
 from segjax.experiment.workdir import ModelMetadata, flat_config
@@ -22,7 +23,7 @@ from segjax.tasks.semantic import SemanticConfig
 # Fields of points that are no fields of a config.
 CONFIG, NAME, SEED = "config", "name", "seed"
 # Fields that have no effect on the result.
-WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "train.log_every")
+WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "ensemble", "train.log_every")
 # Maximum length of the readable part of the name of a folder.
 MAX_SLUG = 80
 
@@ -182,6 +183,7 @@ def _metadata(config: ConfigDict) -> ModelMetadata:
 def _check(config: ConfigDict) -> None:
     if "methods" not in config:
         check_settings(config)
+        refuse_ensemble(config, "a point of a sweep")
         make_task(config, _metadata(config))
         return
     check_classical_settings(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import threading
@@ -160,6 +161,13 @@ class Stream:
         self._images = repeated(source, config.balance)
         self.channels = source[0].image.shape[-1]
         self.window_size = math.ceil(config.patch_size * config.margin)
+
+    def with_seed(self, seed: int) -> Stream:
+        """Returns the stream of another seed, which uses the same cache of images."""
+        other = copy.copy(self)
+        other._config = dataclasses.replace(self._config, seed=seed)
+        other._order = lru_cache(maxsize=2)(other._permutation)
+        return other
 
     def batch(self, step: int) -> HostBatch:
         """Makes this process's rows of a batch.

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
+from segjax.experiment.ensembles import with_seeds
 from segjax.experiment.finished_images import Predicted
 from segjax.experiment.methods import OpenedMethod, open_method, open_run
 from segjax.experiment.setup import preprocessing_settings, read_run
@@ -32,8 +33,8 @@ def select_method(
     """Opens the method of trained runs, of a config that needs no training, or of an exported network.
 
     Args:
-      workdirs: folders of runs. The maps of several are averaged, and decoded with the settings that were
-        fitted for the first.
+      workdirs: folders of runs; that of an ensemble stands for all its seeds. The maps of several runs are
+        averaged, and decoded with the settings that were fitted for the first.
       config: a config of one classical method.
       model: an exported network.
       flips: whether to average the maps over the image and its mirror images, see `PredictConfig`.
@@ -49,6 +50,7 @@ def select_method(
     if not workdirs:
         opened = [open_method(config or model or DEFAULT)]
     else:
+        workdirs = with_seeds(workdirs)
         opened = [open_run(workdir) for workdir in workdirs]
     if flips:
         opened = [_with_flips(method) for method in opened]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
+from segjax.experiment.ensembles import refuse_ensemble
 from segjax.experiment.methods import make_proposer
 from segjax.experiment.sections import check_settings
 from segjax.experiment.setup import make_first_state, make_setup, make_stream, open_split, with_lower_rate
@@ -35,6 +36,7 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
       InputError: if the run has another config, or there is no such step.
     """
     check_settings(config)
+    refuse_ensemble(config, f"--replay={number}")
     check_config(workdir, config)
     if jax.process_count() > 1 or not 1 <= number <= config.steps:
         raise InputError(f"--replay={number} must be a step from 1 to {config.steps}, with one process")

@@ -48,6 +48,8 @@ class RunConfig(Settings):
     seed: Annotated[int, Range(0, 2**32, below=True)]
     steps: Count
     batch_size: Count
+    # Earlier configs do not have it.
+    ensemble: Annotated[int, Range(1, 64)] = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,23 +1,25 @@
-"""Trains a config in a folder."""
+"""Trains a config in a folder, or several seeds of it together."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 from ml_collections import ConfigDict
 
 from segjax.data.prefetch import prefetch
 from segjax.data.records import Source
+from segjax.data.stream import Stream
 from segjax.errors import InputError
 from segjax.experiment import decoder_fit, environment
 from segjax.experiment.decoder_fit import DecoderFit, fit_decoder
+from segjax.experiment.ensembles import refuse_ensemble, seeds_of
 from segjax.experiment.leaks import check_leaks, data_digests
 from segjax.experiment.methods import (
     check_use,
@@ -29,6 +31,7 @@ from segjax.experiment.methods import (
 from segjax.experiment.section_reading import config_section
 from segjax.experiment.sections import check_settings, read_fit, read_proposals
 from segjax.experiment.setup import (
+    TrainSetup,
     make_first_state,
     make_setup,
     make_stream,
@@ -52,6 +55,7 @@ from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.cost import KeyedStep
 from segjax.train.loop import FitConfig, Result, fit
+from segjax.train.members import Training, train_together
 from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume
 from segjax.train.rollback import Rollback, with_rollbacks
@@ -60,114 +64,176 @@ from segjax.train.state import State
 from segjax.train.trackers import check_tracker
 
 
+class _Run(NamedTuple):
+    """One seed of a training."""
+
+    config: ConfigDict
+    workdir: Path
+    metadata: ModelMetadata
+    source: Source
+    validation: Source
+    provenance: Provenance
+
+
 def train(
     config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0, track: str = ""
 ) -> Result:
-    """Trains a config in a folder, resuming where an earlier run of the same command stopped.
+    """Trains one seed of a config in a folder; arguments and errors are those of `train_seeds`."""
+    refuse_ensemble(config, "a training in one folder")
+    results = train_seeds(config, workdir, accept_changes=accept_changes, profile=profile, track=track)
+    return results[workdir]
+
+
+def train_seeds(
+    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0, track: str = ""
+) -> dict[Path, Result]:
+    """Trains the seeds of a config, resuming where an earlier run of the same command stopped.
 
     Args:
       config: the config.
-      workdir: the folder, which one training at a time may use.
+      workdir: the folder, which one training at a time may use. With `config.ensemble`, it has a folder for
+        each seed, with the files that training this seed alone makes.
       accept_changes: whether config and data may differ from those of the earlier run in ways that change
         what is learned. The log names each change, with the step from which it holds.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
       track: the tracker that the curves are also written to, one of `TRACKERS`; "" for none.
 
+    Returns:
+      The result of each seed, by its folder.
+
     Raises:
       InputError: if another training uses the folder, it belongs to another config, a setting is invalid, or
-        the tracker is not installed.
+        the tracker is not installed; or if seeds have failed, after the others are complete.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
-    # 1. The folder belongs to this config, which can be used for prediction; the splits do not leak.
-    is_first = jax.process_index() == 0
     with ExitStack() as stack:
+        # 1. The folders belong to this config, which can be used for prediction; the splits do not leak.
         with all_or_none("the start of the run"):
             check_settings(config)
+            if profile or track:
+                refuse_ensemble(config, "--profile" if profile else "--track")
             if track:
                 check_tracker(track)
-            if is_first:
-                stack.enter_context(lock_workdir(workdir))
-            check_config(workdir, config, accept_changes=accept_changes)
-            source, validation = open_split(config, "train"), open_split(config, "validation")
+            settings = dataclasses.replace(read_fit(config), profile=profile, track=track)
+            seeds = seeds_of(config, workdir)
+            for folder, own in seeds.items():
+                if jax.process_index() == 0:
+                    stack.enter_context(lock_workdir(folder))
+                check_config(folder, own, accept_changes=accept_changes)
             check_leaks(config)
-            metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
-            if is_first:
-                write_metadata(workdir, metadata)
-            provenance = Provenance(
-                data_digests({"train": source, "validation": validation}),
-                flat_config(config),
-                environment.versions(),
-            )
-        _check_processes(provenance)
+            # Of all images, from which a seed may draw some.
+            data = data_digests({split: open_split(config, split) for split in ("train", "validation")})
+            runs = [_open(own, folder, data) for folder, own in seeds.items()]
+        _check_processes(config, data)
 
-        # 2. The network learns.
-        with Checkpoints(workdir / "checkpoints") as checkpoints:
-            result = _fit_network(
-                config,
-                workdir,
-                metadata,
-                checkpoints,
-                (source, validation),
-                functools.partial(resume, provenance=provenance, accept_changes=accept_changes),
-                dataclasses.replace(read_fit(config), profile=profile, track=track),
-            )
+        # 2. The networks learn, all by the same compiled step.
+        with all_or_none("the network and its batches"):
+            setup = make_setup(config, runs[0].metadata)
+            check_use(config, setup.task)
+            streams = _make_streams(runs, setup)
+        resume_run = functools.partial(resume, accept_changes=accept_changes)
+        outcomes = train_together(
+            [
+                _fit_network(run, setup, stream, settings, resume_run)
+                for run, stream in zip(runs, streams, strict=True)
+            ]
+        )
 
-        # 3. R-CNN ends with SVMs on the features of the parameters that evaluation will use.
-        if has_svm(config):
-            with all_or_none("the fit of the SVMs", limit=LONG_LIMIT):
-                if is_first and not (workdir / rcnn_svm.FILE).exists():
-                    _fit_svm(config, workdir, metadata, source)
+        # 3. Each is completed.
+        results, errors = {}, {}
+        for run, outcome in zip(runs, outcomes, strict=True):
+            if isinstance(outcome, InputError):
+                errors[run.workdir] = outcome
+            else:
+                _complete(run)
+                results[run.workdir] = outcome
+    if errors:
+        raise errors[workdir] if workdir in errors else _failure(errors)
+    return results
 
-        # 4. The decoder takes the settings that are best on the validation split.
-        if config.predict.fit and len(validation) >= decoder_fit.MIN_IMAGES:
-            fit_run(config, workdir, validation)
-    return result
+
+def _open(config: ConfigDict, workdir: Path, data: Mapping[str, str]) -> _Run:
+    """Opens the data of a run, and writes the metadata of its network."""
+    source, validation = open_split(config, "train"), open_split(config, "validation")
+    metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
+    if jax.process_index() == 0:
+        write_metadata(workdir, metadata)
+    provenance = Provenance(data, flat_config(config), environment.versions())
+    return _Run(config, workdir, metadata, source, validation, provenance)
+
+
+def _make_streams(runs: Sequence[_Run], setup: TrainSetup) -> list[Stream]:
+    """Makes the batches that the loss needs."""
+
+    def make(run: _Run) -> Stream:
+        propose = make_proposer(run.config)
+        return make_stream(run.config, run.source, setup.task, propose, part=batch_part(setup.mesh))
+
+    first, *others = runs
+    if first.config.dataset.get("train_images") is not None:  # each seed draws its own
+        return [make(run) for run in runs]
+    stream = make(first)
+    return [stream, *(stream.with_seed(run.config.seed) for run in others)]
 
 
 def _fit_network(
-    config: ConfigDict,
-    workdir: Path,
-    metadata: ModelMetadata,
-    checkpoints: Checkpoints,
-    splits: tuple[Source, Source],
-    resume_run: Callable[[State, Checkpoints], Start],
-    fit_config: FitConfig,
-) -> Result:
-    # 1. Network, loss, optimizer and the jit-compiled step; then the batches that the loss needs.
-    source, validation = splits
-    with all_or_none("the network and its batches"):
-        setup = make_setup(config, metadata)
-        check_use(config, setup.task)
-        stream = make_stream(config, source, setup.task, make_proposer(config), part=batch_part(setup.mesh))
+    run: _Run,
+    setup: TrainSetup,
+    stream: Stream,
+    settings: FitConfig,
+    resume_run: Callable[[State, Checkpoints, Provenance], Start],
+) -> Training[Result]:
+    config, metadata = run.config, run.metadata
 
-    def attempt(rollback: Rollback | None) -> Result:
-        # 2. The run starts at the newest checkpoint; the folder has the new config if that fits.
-        start = resume_run(make_first_state(config, metadata, setup), checkpoints).after(rollback)
+    def attempt(checkpoints: Checkpoints, rollback: Rollback | None) -> Training[Result]:
+        # 1. The run starts at the newest checkpoint; the folder has the new config if that fits.
+        first_state = make_first_state(config, metadata, setup)
+        start = resume_run(first_state, checkpoints, run.provenance).after(rollback)
         if jax.process_index() == 0:
-            write_config(workdir, config)
+            write_config(run.workdir, config)
         current = make_setup(with_lower_rate(config, start.rollbacks), metadata) if start.rollbacks else setup
 
-        # 3. Validation uses the method that prediction will use.
+        # 2. Validation uses the method that prediction will use.
         predictor = make_predictor(config, setup.task, start.state.eval_params)
         return fit(
             KeyedStep(current.step, jax.random.key(config.seed)),
             start,
             functools.partial(prefetch, stream, workers=config.data.workers),
             checkpoints,
-            fit_config,
-            folder=workdir,
-            validate=Validation(predictor, validation, config.dataset.headline),
+            settings,
+            folder=run.workdir,
+            validate=Validation(predictor, run.validation, config.dataset.headline),
             image_names=stream.names,
         )
 
-    # 4. A run that has diverged goes back to its last good checkpoint.
-    return with_rollbacks(attempt, checkpoints, limit=fit_config.rollback)
+    # 3. A run that has diverged goes back to its last good checkpoint.
+    with Checkpoints(run.workdir / "checkpoints") as checkpoints:
+        again = functools.partial(attempt, checkpoints)
+        return (yield from with_rollbacks(again, checkpoints, limit=settings.rollback))
 
 
-def _check_processes(provenance: Provenance) -> None:
+def _complete(run: _Run) -> None:
+    # R-CNN ends with SVMs on the features of the parameters that evaluation will use.
+    if has_svm(run.config):
+        with all_or_none("the fit of the SVMs", limit=LONG_LIMIT):
+            if jax.process_index() == 0 and not (run.workdir / rcnn_svm.FILE).exists():
+                _fit_svm(run.config, run.workdir, run.metadata, run.source)
+    # The decoder takes the settings that are best on the validation split.
+    if run.config.predict.fit and len(run.validation) >= decoder_fit.MIN_IMAGES:
+        fit_run(run.config, run.workdir, run.validation)
+
+
+def _failure(errors: Mapping[Path, InputError]) -> InputError:
+    """Returns the error of seeds that failed; the others are complete."""
+    (folder, error), *others = errors.items()
+    more = f"; also failed: {', '.join(folder.name for folder, _ in others)}" if others else ""
+    return InputError(f"{folder}: {error}{more}")
+
+
+def _check_processes(config: ConfigDict, data: Mapping[str, str]) -> None:
     """Checks that all processes train the same config on the same data."""
-    config = {name: value for name, value in provenance.config.items() if name != "dataset.data_dir"}
-    for name, content in (("config", config), ("data set", dict(provenance.data))):
+    values = {name: value for name, value in flat_config(config).items() if name != "dataset.data_dir"}
+    for name, content in (("config", values), ("data set", dict(data))):
         check_equal(json.dumps(content, sort_keys=True), name)
 
 

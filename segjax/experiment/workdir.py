@@ -23,11 +23,14 @@ FREE = (
     "data.workers",
     "dataset.data_dir",
     "dataset.test",
+    "ensemble",
     "train.checkpoint_every",
     "train.log_every",
     "train.max_consecutive_skips",
     "train.rollback",
 )
+# Start of the name of the folder of a seed in the folder of an ensemble; the seed follows.
+SEED = "seed_"
 FREE_SECTIONS = ("mesh.", "predict.", "reference.")
 
 
@@ -130,6 +133,11 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     if not path.exists():
+        if seeds := seed_folders(workdir):
+            raise InputError(
+                f"--workdir={workdir} contains the {len(seeds)} runs of an ensemble: give one of them, such"
+                f" as --workdir={seeds[0]}"
+            )
         raise InputError(f"--workdir={workdir} contains no run: there is no {path}; segjax train makes one")
     return make_config(_read(path), path)
 
@@ -144,6 +152,14 @@ def make_config(content: Any, path: Path) -> ConfigDict:
         return ConfigDict(lists_to_tuples(content))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({first_line(error)}): restore it from a copy") from error
+
+
+def seed_folders(workdir: Path) -> list[Path]:
+    """Returns the folders of the seeds in that of an ensemble, in order; none in any other folder."""
+    if (workdir / "config.json").exists():
+        return []
+    seeds = [path.parent.name.removeprefix(SEED) for path in workdir.glob(f"{SEED}*/config.json")]
+    return [workdir / f"{SEED}{seed}" for seed in sorted(filter(str.isdecimal, seeds), key=int)]
 
 
 def write_metadata(workdir: Path, metadata: ModelMetadata) -> None:

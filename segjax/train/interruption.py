@@ -12,6 +12,8 @@ from types import FrameType
 from segjax.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The contexts of `interruption` that are entered.
+_entered: list[Interruption] = []
 
 
 def leave_at_once() -> None:
@@ -72,12 +74,18 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Yields an `Interruption`; at the end, signals do what they did before."""
-    asked = Interruption()
+    """Yields an `Interruption`, the same one to all that are entered at a time, as a signal is for all.
+
+    After the last one has left, signals do what they did before.
+    """
+    asked = _entered[0] if _entered else Interruption()
+    _entered.append(asked)
     try:
         yield asked
     finally:
-        asked.disarm()
+        _entered.pop()
+        if not _entered:
+            asked.disarm()
 
 
 def _nothing(number: int, _: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from segjax.train.checkpoint import Checkpoints, is_better
 from segjax.train.cost import KeyedStep
 from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
+from segjax.train.members import Request, Training
 from segjax.train.processes import exchange, is_stop_requested
 from segjax.train.profiling import Observer
 from segjax.train.reporting import FINITE, Reporter
@@ -89,8 +90,8 @@ def fit(
     folder: Path,
     validate: Validate | None,
     image_names: Callable[[int], Sequence[str]] | None = None,
-) -> Result:
-    """Trains up to `config.steps`.
+) -> Training[Result]:
+    """Trains up to `config.steps`; `train_alone` and `train_together` run it.
 
     The order within a step: take the batch, start the step on the device, and only then read the metrics of
     the step before, so that the device never waits for the host. Validation uses the state after the step,
@@ -106,6 +107,12 @@ def fit(
       validate: `(parameters, check) -> metrics`; "score", higher is better, determines the best checkpoint.
         It calls `check()` between two images, which ends it if the process was asked to stop.
       image_names: returns the names of the images in the batch of a step, for messages.
+
+    Yields:
+      Each step, and takes its result.
+
+    Returns:
+      The result of the run.
 
     Raises:
       Diverged: if the gradients stay non-finite, or the parameters become so.
@@ -142,7 +149,8 @@ def fit(
             if number >= config.steps or progress["stopped"]:
                 break
             placed = _put(batch, mesh)
-            state, metrics = step(state, placed)
+            with observer.suspended():
+                state, metrics = yield Request(step, state, placed)
             metrics = {**metrics, FINITE: _are_finite(state.params)}
             if number == first:
                 reporter.note_cost(step.cost(state, placed), first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Observer:
     def pause(self) -> None:
         """Says that the rest of the current step saves or validates."""
         self._watchdog.pause()
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Leaves the time within out of the duration of the step."""
+        return self._watchdog.suspended()
 
     def data_wait(self) -> float:
         """Returns the fraction of time spent waiting for batches since the last call."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from segjax.train.checkpoint import Checkpoints, last_good
 from segjax.train.loop import Result
+from segjax.train.members import Training
 from segjax.train.reporting import Diverged
 from segjax.train.resume import Rollback
 
@@ -14,9 +15,9 @@ _log = logging.getLogger(__name__)
 
 
 def with_rollbacks(
-    attempt: Callable[[Rollback | None], Result], checkpoints: Checkpoints, *, limit: int
-) -> Result:
-    """Trains; a run that has diverged goes back to its last good checkpoint and goes on from there.
+    attempt: Callable[[Rollback | None], Training[Result]], checkpoints: Checkpoints, *, limit: int
+) -> Training[Result]:
+    """Trains, as `fit`; a run that has diverged goes back to its last good checkpoint and goes on from there.
 
     That is the last one after which a gradient was finite. Later checkpoints are set aside. If the run went
     back to the same checkpoint before, it goes back to the one before that.
@@ -34,7 +35,7 @@ def with_rollbacks(
     before: int | None = None
     while True:
         try:
-            return attempt(rollback)
+            return (yield from attempt(rollback))
         except Diverged as diverged:
             if diverged.rollbacks >= limit:
                 raise

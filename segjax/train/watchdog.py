@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,14 @@ class Watchdog:
     def pause(self) -> None:
         """Stops to watch the current step, which saves or validates."""
         self._started = None
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leaves out the time within, in which other trainings of this process take their turns."""
+        started, self._started = self._started, None
+        before = time.monotonic()
+        yield
+        self._started = started and started + time.monotonic() - before
 
     def _watch(self) -> None:
         reported = None

@@ -232,6 +232,19 @@ def test_images_are_prepared_once_while_they_fit():
         assert stream._cache.currsize <= fits * size
 
 
+def test_streams_of_several_seeds_prepare_an_image_once():
+    source = Listed(numbered(count=12))
+    settings = {"batch_size": 12, "patch_size": 8}
+    stream = make_stream(source, seed=3, **settings)
+    source.asked.clear()
+    for seed in (3, 4, 5):
+        assert_same(
+            stream.with_seed(seed).batch(7),
+            make_stream(Listed(source.records), seed=seed, **settings).batch(7),
+        )
+    assert sorted(source.asked) == [*range(12)]
+
+
 def test_small_images_and_other_channels_are_named_with_the_way_out():
     small = numbered(shape=(20, 50), name="small")
     with pytest.raises(InputError) as caught:

@@ -1,5 +1,6 @@
 """What the benchmark's suites compute, without the clock."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segjax.data.augmentation.policy import OPERATIONS
 from segjax.data.records import Record
 from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
+from segjax.train import members
 from segjax.train.cost import KeyedStep
 from segjax.train.loop import FitConfig
 from segjax.train.sharding import make_mesh, replicated
@@ -238,6 +240,23 @@ def test_the_loop_is_timed_with_a_step_that_only_counts(monkeypatch):
     assert int(after.step) == 1
     assert values.keys() == metrics.keys()
     np.testing.assert_array_equal(after.params["kernel"], state.params["kernel"])
+
+
+def test_the_ensemble_is_timed_by_steps_that_are_taken_together(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import ensemble
+
+    @jax.jit
+    def step(state, batch, key):
+        return dataclasses.replace(state, step=state.step + 1), {"loss": batch["target"] * 1.0}
+
+    taken, take = [], members._take
+    monkeypatch.setattr(members, "_take", lambda asked, *rest: taken.append([*asked]) or take(asked, *rest))
+    state = make_state({"kernel": np.ones(2, np.float32)}, optax.identity(), keep_ema=False)
+    state = jax.device_put(state, replicated(make_mesh(data=1, fsdp=1)))
+    ensemble.train([KeyedStep(step, jax.random.key(seed)) for seed in range(3)], state, [toy.batch(0)] * 3)
+    assert taken[:-1] == [[0, 1, 2]] * ensemble.STEPS
+    assert int(state.step) == 0
 
 
 def test_the_loops_that_evaluation_is_compared_with_say_the_same(monkeypatch):

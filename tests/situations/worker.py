@@ -30,6 +30,7 @@ def train() -> None:
     from segjax.train.checkpoint import Checkpoints
     from segjax.train.cost import KeyedStep
     from segjax.train.loop import FitConfig, fit
+    from segjax.train.members import train_alone
     from segjax.train.processes import all_or_none
     from segjax.train.resume import Provenance, resume
     from segjax.train.sharding import batch_part
@@ -68,7 +69,9 @@ def train() -> None:
         keyed = KeyedStep(step, jax.random.key(1))
         validate = toy.validation(IMAGES.value, before_image) if IMAGES.value else None
         try:
-            result = fit(keyed, start, batches, checkpoints, config, folder=folder, validate=validate)
+            result = train_alone(
+                fit(keyed, start, batches, checkpoints, config, folder=folder, validate=validate)
+            )
         finally:
             print(f"validated {next(validated) - 1} images")
     print(f"parameters {fingerprint(result.state)}")

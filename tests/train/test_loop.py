@@ -12,6 +12,7 @@ from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.cost import KeyedStep
 from segjax.train.log import read_log
 from segjax.train.loop import FitConfig, fit
+from segjax.train.members import train_alone
 from segjax.train.resume import Provenance, resume
 from segjax.train.state import fingerprint
 from tests.train import toy
@@ -41,7 +42,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenanc
         return {"score": next(validations), "iou": {"cell": 0.5}}
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        return fit(
+        training = fit(
             KeyedStep(step, jax.random.key(1)),
             resume(state, checkpoints, provenance or Provenance()),
             lambda start: batches(start, **options),
@@ -58,6 +59,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenanc
             validate=validate if scores else None,
             image_names=lambda step: [f"image{step}", "other"],
         )
+        return train_alone(training)
 
 
 def losses(folder):

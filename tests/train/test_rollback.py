@@ -11,6 +11,7 @@ from segjax.train.checkpoint import Checkpoints
 from segjax.train.cost import KeyedStep
 from segjax.train.log import read_log
 from segjax.train.loop import FitConfig, fit
+from segjax.train.members import train_alone
 from segjax.train.reporting import Diverged
 from segjax.train.resume import Provenance, resume
 from segjax.train.rollback import with_rollbacks
@@ -64,7 +65,7 @@ def train(
                 image_names=lambda step: [f"image{step}", "other"],
             )
 
-        return with_rollbacks(attempt, checkpoints, limit=limit), starts
+        return train_alone(with_rollbacks(attempt, checkpoints, limit=limit)), starts
 
 
 def notes(folder, name):

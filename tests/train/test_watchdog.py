@@ -32,3 +32,16 @@ def test_stacks_that_cannot_be_written_go_to_the_terminal(tmp_path, caplog, capf
         time.sleep(0.5)
     assert "each thread does this" in caplog.text
     assert "test_stacks_that_cannot_be_written" in capfd.readouterr().err
+
+
+def test_the_turns_of_other_trainings_are_no_part_of_a_step(tmp_path):
+    path = tmp_path / "stacks.txt"
+    with Watchdog(path, min_seconds=0.2) as watchdog:
+        for step in range(WARM_UP + 1):
+            watchdog.begin(step + 1)
+        with watchdog.suspended():
+            time.sleep(0.4)
+        time.sleep(0.1)
+        assert not path.exists()
+        time.sleep(0.4)
+    assert path.exists()
