@@ -191,6 +191,11 @@ def grid(task: Any) -> Mapping[str, Sequence[Any]]:
     }
 
 
+def decoder_settings(task: Any) -> dict[str, Any]:
+    """Returns the settings of the decoder of a task, by their path below `config.task`."""
+    return {name: _get(task.config, name) for name in grid(task)}
+
+
 def free_settings(task: Any, fixed: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Returns the `grid` of a task without the settings that keep their value.
 

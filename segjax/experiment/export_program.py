@@ -47,6 +47,25 @@ def open_network(workdir: str | None, model: str | None) -> Pretrained:
     return Pretrained(config, metadata, fitted_task(task, folder, step), params, step)
 
 
+def check_segmenter(network: Pretrained) -> SemanticTask:
+    """Returns the task of a network that maps images to maps.
+
+    Raises:
+      InputError: if the network is no segmenter or normalises stains.
+    """
+    if not isinstance(network.task, SemanticTask):
+        raise InputError(
+            "a program maps images to maps, but this network detects objects: give --out=NAME.safetensors"
+        )
+    stain = network.config.data.stain
+    if stain is not None:
+        raise InputError(
+            f"config.data.stain={stain} is no part of a program: give --out=NAME.safetensors, or a network"
+            " that was trained without it"
+        )
+    return network.task
+
+
 def export_program(network: Pretrained, path: Path) -> Path:
     """Writes the program of a network, and a description of its inputs and outputs as JSON.
 
@@ -68,18 +87,8 @@ def export_program(network: Pretrained, path: Path) -> Path:
     Raises:
       InputError: if the network is no segmenter or normalises stains, or the package flatbuffers is missing.
     """
-    task, config = network.task, network.config
-    if not isinstance(task, SemanticTask):
-        raise InputError(
-            "a program maps images to maps, but this network detects objects: give --out=NAME.safetensors"
-        )
-    preprocessing = preprocessing_settings(config)
-    if preprocessing["stain"] is not None:
-        raise InputError(
-            f"config.data.stain={preprocessing['stain']} is no part of a program: give"
-            " --out=NAME.safetensors, or a network that was trained without it"
-        )
-    low, high = preprocessing["percentiles"]
+    task = check_segmenter(network)
+    low, high = preprocessing_settings(network.config)["percentiles"]
     stride, channels = task.stride, network.metadata.channels
 
     def program(images: Array) -> Outputs:
@@ -133,17 +142,10 @@ def normalise(images: Array, *, low: float, high: float) -> Array:
     return (images - bottom[:, None, None]) / spread[:, None, None]
 
 
-def _describe(
-    network: Pretrained, task: SemanticTask, exported: export.Exported, digest: str
-) -> Mapping[str, Any]:
-    data = network.config.data
-    settings = task.config
+def describe_network(network: Pretrained, task: SemanticTask) -> dict[str, Any]:
+    """Returns what a program outside of segjax must know to prepare images and to decode maps, for JSON."""
+    data, settings = network.config.data, task.config
     return {
-        "format": f"jax.export, calling convention {exported.calling_convention_version}",
-        "platforms": exported.platforms,
-        "sha256": digest,
-        "input": {"shape": str(exported.in_avals[0].shape), "dtype": "float32"},
-        "outputs": sorted(jax.tree.unflatten(exported.out_tree, exported.out_avals)),
         "class_names": network.metadata.class_names,
         "step": network.step,
         "scale": data.scale,
@@ -153,4 +155,17 @@ def _describe(
         "foreground_threshold": settings.foreground_threshold,
         "min_area": settings.min_area,
         "min_fraction": settings.min_fraction,
+    }
+
+
+def _describe(
+    network: Pretrained, task: SemanticTask, exported: export.Exported, digest: str
+) -> Mapping[str, Any]:
+    return {
+        "format": f"jax.export, calling convention {exported.calling_convention_version}",
+        "platforms": exported.platforms,
+        "sha256": digest,
+        "input": {"shape": str(exported.in_avals[0].shape), "dtype": "float32"},
+        "outputs": sorted(jax.tree.unflatten(exported.out_tree, exported.out_avals)),
+        **describe_network(network, task),
     }

@@ -35,6 +35,9 @@ class DensePredictor:
     The maps do not depend on the windows, except for networks with the norm `group`, see `predict_tiled`. The
     network is compiled once for each of a few window sizes. Instances are separated at the resolution of the
     network's input.
+
+    Attributes:
+      single: the windows of images that fit into one window.
     """
 
     task: Task
@@ -47,7 +50,7 @@ class DensePredictor:
         predict = self.task.predict
         self._predict = jax.jit(_mean_over_flips(predict) if self.config.flips else predict)
         self._replicas = Replicas()
-        self._single = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
+        self.single = Windows(self.config.tile, self.config.overlap, stride=self.task.stride)
         self._several: Windows | None = None
 
     def __call__(self, image: np.ndarray) -> Segmentation:
@@ -111,12 +114,14 @@ class DensePredictor:
         return predict_tiled(predict, prepared, self._choose_windows(prepared))
 
     def _choose_windows(self, prepared: np.ndarray) -> Windows:
-        """Returns the windows for an image; computes the margin when an image first needs several."""
-        if max(prepared.shape[:2]) <= self._single.largest:
-            return self._single
+        fits = max(prepared.shape[:2]) <= self.single.largest
+        return self.single if fits else self.several(prepared.shape[2])
+
+    def several(self, channels: int) -> Windows:
+        """Returns the windows of images that are larger than one window; at first it computes the margin."""
         if self._several is None:
             config, stride = self.config, self.task.stride
-            margin = self._receptive_margin(prepared.shape[2])
+            margin = self._receptive_margin(channels)
             patch = 0 if margin.exact else -(-config.trained_patch // stride) * stride
             self._several = Windows(max(config.tile, patch), config.overlap, margin.pixels, stride)
         return self._several

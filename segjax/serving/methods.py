@@ -5,60 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from segjax.classical import ClassicalSegmenter
 from segjax.errors import InputError
-from segjax.experiment.decoder_fit import grid, with_settings
+from segjax.experiment.decoder_fit import decoder_settings, with_settings
 from segjax.experiment.methods import OpenedMethod, with_diameter
+from segjax.experiment.sliders import NETWORK_SLIDERS, Bounds, make_sliders
 from segjax.inference.dense import DensePredictor
 from segjax.inference.objects import ObjectPredictor
 from segjax.segmentation import Segmentation
 from segjax.segmentation.resize import resize_segmentation
 
-
-class Slider(NamedTuple):
-    """A setting that the page shows as a slider.
-
-    Attributes:
-      name: its path among the settings of the method.
-      label: its text on the page.
-      low: smallest value.
-      high: largest value.
-      step: distance between two values.
-      value: the value of the method.
-    """
-
-    name: str
-    label: str
-    low: float
-    high: float
-    step: float
-    value: float
-
-
-class Bounds(NamedTuple):
-    """Label and range of a slider, and its position if the setting is None."""
-
-    label: str
-    low: float
-    high: float
-    step: float
-    default: float = 0.5
-
-
-NETWORK_SLIDERS = {
-    "foreground_threshold": Bounds("Foreground threshold", 0.05, 0.95, 0.05),
-    "decoder.h": Bounds("Height of peaks", 0, 1, 0.02),
-    "decoder.smoothing": Bounds("Smoothing, px", 0, 6, 0.25),
-    "decoder.threshold": Bounds("Boundary threshold", 0.05, 0.95, 0.05),
-    "decoder.density": Bounds("Density of a centre", 0, 8, 0.25),
-    "detect.score_threshold": Bounds("Score threshold", 0.05, 0.95, 0.05),
-    "mask_threshold": Bounds("Mask threshold", 0.05, 0.95, 0.05),
-    "min_area": Bounds("Smallest cell, px", 0, 500, 5),
-}
 CLASSICAL_SLIDERS = {
     "threshold_fraction": Bounds("Threshold, fraction of Otsu's", 0, 2, 0.05),
     "gamma": Bounds("Gamma", 0.2, 2, 0.1),
@@ -86,12 +46,7 @@ class ServedMethod:
         self.name, self.opened = name, opened
         method = opened.method
         bounds = CLASSICAL_SLIDERS if isinstance(method, ClassicalSegmenter) else NETWORK_SLIDERS
-        settings = _settings(method)
-        self.sliders = [
-            Slider(name, *bound[:4], _number(settings[name], bound.default))
-            for name, bound in bounds.items()
-            if name in settings
-        ]
+        self.sliders = make_sliders(bounds, _settings(method))
         self.has_diameter = isinstance(method, ClassicalSegmenter) or (
             isinstance(method, DensePredictor) and method.config.trained_diameter is not None
         )
@@ -161,17 +116,4 @@ def _settings(method: Any) -> dict[str, Any]:
         }
     if not isinstance(method, DensePredictor | ObjectPredictor):
         return {}
-    values: dict[str, Any] = {}
-    for name in grid(method.task):
-        value: Any = method.task.config  # type: ignore[union-attr]
-        for part in name.split("."):
-            value = getattr(value, part)
-        values[name] = value
-    return values
-
-
-def _number(value: Any, default: float) -> float:
-    """Returns the position of a slider: the value, the first of several, or the default for None."""
-    if isinstance(value, tuple):
-        value = value[0]
-    return default if value is None else float(value)
+    return decoder_settings(method.task)

@@ -149,7 +149,7 @@ NEEDS = {
         ("predict", ("--channels=0,b",), ["--channels=0,b", "0,2,1"]),
         ("predict", ("--axis=Z",), ["--axis=Z", "Z=12"]),
         ("predict", ("--images=",), ["--images= is empty"]),
-        ("export", ("--out=a.onnx",), [".safetensors", ".stablehlo"]),
+        ("export", ("--out=a.pb",), [".safetensors", ".stablehlo", ".onnx", ".html"]),
     ],
 )
 def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):
