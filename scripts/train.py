@@ -3,8 +3,8 @@
     segjax train --config=quickstart --workdir=runs/quickstart
 
 Training can be stopped at any time; the same command resumes it. After SIGTERM the exit code is 143, after
-Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. --config.ensemble=4 trains four
-seeds together, each in a folder WORKDIR/seed_N, which is a run as any other. On several hosts, start the
+Ctrl-C 130. Flags such as --config.steps=1000 override any field of the config. --config.ensemble=4 trains
+four seeds together, each in a folder WORKDIR/seed_N, which is a run as any other. On several hosts, start the
 same command on each; scripts/README.md has recipes. The exit code is 75 if one of the processes is lost.
 """
 

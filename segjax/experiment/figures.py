@@ -6,9 +6,9 @@ A comment above a table says which of its columns are scores of the results:
 
 A score is one with an interval, as of `segjax evaluate` or `segjax ablate`, or a path in the scores of a
 method in `metrics.json`. The command of a row is in a cell of the row, between backticks, or that of the
-comment, as `"command"`. A row is that of the method whose name is its label, up to a colon; `"rows"` gives the names of
-methods with other labels. Columns with equal headers are called "AP at 0.5", "AP at 0.5 (2)" and so on. A
-table may have several comments.
+comment, as `"command"`. A row is that of the method whose name is its label, up to a colon; `"rows"` gives
+the names of methods with other labels. Columns with equal headers are called "AP at 0.5", "AP at 0.5 (2)" and
+so on. A table may have several comments.
 """
 
 from __future__ import annotations
@@ -100,46 +100,41 @@ def read_figures(path: Path) -> list[Figure]:
         a row has no command.
     """
     text = path.read_text(encoding="utf-8")
-    figures = []
-    for match in COMMENT.finditer(text):
-        line = text.count("\n", 0, match.start()) + 1
-        try:
-            about = json.loads(match[1])
-            columns, rows = dict(about["columns"]), dict(about.get("rows", {}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f'{path}:{line}: the comment is not as {{"columns": {{"AP at 0.5": "AP 0.5"}}}} ({error})'
-            ) from error
-        variables = dict(re.findall(r"^ +([A-Z]+)=(\S+)$", text[: match.start()], re.MULTILINE))
-        first = text.count("\n", 0, match.end()) + 1
-        # A table may have several comments.
-        rest = COMMENT.sub(lambda other: "\n" * other[0].count("\n"), text[match.end() :])
-        table = _table(rest.splitlines(), first)
-        (_, header), *lines = table if len(table) > 1 else [(line, []), (line, [])]
-        names = _numbered(header)
-        if missing := [name for name in columns if name not in names]:
-            raise InputError(f"{path}:{line}: the table after the comment has no column {missing[0]!r}")
-        for number, cells in lines:
-            command = about.get("command") or _command(cells)
-            if not command:
-                raise InputError(f"{path}:{number}: the row has no command, and neither has the comment")
-            for variable, value in variables.items():
-                command = command.replace(f"${variable}", value)
-            label = _plain(cells[0])
-            for column, score in columns.items():
-                if found := NUMBER.match(_plain(cells[names.index(column)])):
-                    figures.append(
-                        Figure(
-                            number,
-                            label,
-                            column,
-                            found[0],
-                            command,
-                            rows.get(label, label.partition(":")[0]),
-                            score,
-                        )
-                    )
-    return figures
+    return [figure for comment in COMMENT.finditer(text) for figure in _read_table(path, text, comment)]
+
+
+def _read_table(path: Path, text: str, comment: re.Match[str]) -> Iterator[Figure]:
+    """Yields the figures of the table after a comment."""
+    place = f"{path}:{_line(text, comment.start())}"
+    try:
+        about = json.loads(comment[1])
+        columns, rows = dict(about["columns"]), dict(about.get("rows", {}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f'{place}: the comment is not as {{"columns": {{"AP at 0.5": "AP 0.5"}}}} ({error})'
+        ) from error
+    variables = dict(re.findall(r"^ +([A-Z]+)=(\S+)$", text[: comment.start()], re.MULTILINE))
+    # A table may have several comments.
+    rest = COMMENT.sub(lambda other: "\n" * other[0].count("\n"), text[comment.end() :])
+    (_, header), *lines = _table(rest.splitlines(), _line(text, comment.end())) or [(0, [])]
+    names = _numbered(header)
+    if missing := [name for name in columns if name not in names]:
+        raise InputError(f"{place}: the table after the comment has no column {missing[0]!r}")
+    for line, cells in lines:
+        command = about.get("command") or _command(cells)
+        if not command:
+            raise InputError(f"{path}:{line}: the row has no command, and neither has the comment")
+        for variable, value in variables.items():
+            command = command.replace(f"${variable}", value)
+        label = _plain(cells[0])
+        method = rows.get(label, label.partition(":")[0])
+        for column, score in columns.items():
+            if number := NUMBER.match(_plain(cells[names.index(column)])):
+                yield Figure(line, label, column, number[0], command, method, score)
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def results_folder(command: str) -> str:
@@ -178,8 +173,8 @@ def find_score(results: Mapping[str, Any], figure: Figure) -> Score:
     else:
         methods = results["methods"]
         method = figure.method if figure.method in methods else "model"
-        found = results.get("uncertainty", {}).get("scores", {}).get(method, {}).get(figure.score, {})
-        value, interval = found.get("value"), found.get("interval")
+        estimate = results.get("uncertainty", {}).get("scores", {}).get(method, {}).get(figure.score, {})
+        value, interval = estimate.get("value"), estimate.get("interval")
         if value is None:
             value = methods.get(method)
             for name in figure.score.split("/"):
@@ -210,7 +205,7 @@ def _numbered(header: list[str]) -> list[str]:
 
 
 def _command(cells: list[str]) -> str:
-    return next((found[1] for cell in cells if (found := re.search(r"`(segjax [^`]+)`", cell))), "")
+    return next((match[1] for cell in cells if (match := re.search(r"`(segjax [^`]+)`", cell))), "")
 
 
 def _plain(cell: str) -> str:
