@@ -63,13 +63,12 @@ class Checkpoints(StateReader):
                 if kind is None:  # else the first error is the one to report
                     raise
 
-    def save(self, state: State, progress: dict[str, Any], *, wait: bool = False) -> None:
+    def save(self, state: State, progress: dict[str, Any]) -> None:
         """Starts to save a state; returns when the state may be changed.
 
         Args:
           state: the state; its step names the checkpoint. Saving a step twice does nothing.
           progress: all else that a resumed run needs; written as JSON.
-          wait: whether to return when the checkpoint is on disk.
         """
         self.wait()  # raises the error of an earlier save
         step = int(state.step)
@@ -87,8 +86,6 @@ class Checkpoints(StateReader):
             self._checkpointer.save(self.folder / str(step), args=args)
         except Exception as error:
             raise self._refused(error) from error
-        if wait:
-            self.wait()
 
     def record_validation(self, step: int, progress: dict[str, Any], score: float) -> None:
         """Adds the result of the validation to a saved step; all processes call it.

@@ -164,7 +164,9 @@ def fit(
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
                 reporter.report_previous()
                 progress["seconds"] = earlier_seconds + time.monotonic() - started
-                checkpoints.save(state, progress, wait=stopping or validating)
+                checkpoints.save(state, progress)
+            if stopping or validating:
+                checkpoints.wait()
             if stopping:
                 raise asked.interrupted(f"stopped after step {done} of {config.steps}; {RESUME}")
             if validating:
