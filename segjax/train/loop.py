@@ -120,8 +120,7 @@ def fit(
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     state, progress = start.state, dict(start.progress)
-    mesh = jax.tree.leaves(state)[0].sharding.mesh
-    first = int(state.step)
+    first, mesh = int(state.step), jax.tree.leaves(state)[0].sharding.mesh
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
         is_validated = not first or checkpoints.is_validated(first)
