@@ -7,7 +7,11 @@ function labelTiff(labels, width, height, count) {
   view.setUint32(0, 0x49492a00);
   view.setUint32(4, 8, true);
   view.setUint16(8, 10, true);
-  const tags = [[256, width], [257, height], [258, bits], [259, 1], [262, 1], [273, data], [277, 1], [278, height], [279, bytes.length - data], [339, 1]];
+  // Size, bits, no compression, 0 is black, one strip of all rows, unsigned integers.
+  const tags = [
+    [256, width], [257, height], [258, bits], [259, 1], [262, 1], [273, data], [277, 1], [278, height],
+    [279, bytes.length - data], [339, 1],
+  ];
   tags.forEach(([tag, value], index) => {
     view.setUint16(10 + 12 * index, tag, true);
     view.setUint16(12 + 12 * index, 4, true);

@@ -137,7 +137,7 @@ function reconstruct(marker, mask, inside, offsets) {
   const before = offsets.filter((offset) => offset < 0), after = offsets.filter((offset) => offset > 0);
   const raise = (pixel, neighbours) => {
     let value = marker[pixel];
-    for (const offset of neighbours) if (inside[pixel + offset] && marker[pixel + offset] > value) value = marker[pixel + offset];
+    for (const offset of neighbours) if (inside[pixel + offset]) value = Math.max(value, marker[pixel + offset]);
     marker[pixel] = Math.min(value, mask[pixel]);
   };
   for (let pixel = 0; pixel < marker.length; pixel++) if (inside[pixel]) raise(pixel, before);
@@ -145,8 +145,8 @@ function reconstruct(marker, mask, inside, offsets) {
   for (let pixel = marker.length - 1; pixel >= 0; pixel--) {
     if (!inside[pixel]) continue;
     raise(pixel, after);
-    const canRaise = (offset) => inside[pixel + offset] && marker[pixel + offset] < marker[pixel] && marker[pixel + offset] < mask[pixel + offset];
-    if (after.some(canRaise)) queue.push(pixel);
+    const canRaise = (other) => inside[other] && marker[other] < Math.min(marker[pixel], mask[other]);
+    if (after.some((offset) => canRaise(pixel + offset))) queue.push(pixel);
   }
   for (let next = 0; next < queue.length; next++) {
     const pixel = queue[next];
@@ -166,7 +166,8 @@ function reconstruct(marker, mask, inside, offsets) {
 function flood(heights, labels, inside, seeds, offsets) {
   // Entries of the queue in the order in which they enter: all seeds count as entered first.
   const pixels = [...seeds], levels = seeds.map((pixel) => heights[pixel]), heap = [];
-  const isBefore = (a, b) => levels[a] < levels[b] || (levels[a] === levels[b] && Math.max(a, seeds.length - 1) < Math.max(b, seeds.length - 1));
+  const age = (entry) => Math.max(entry, seeds.length - 1);
+  const isBefore = (a, b) => levels[a] < levels[b] || (levels[a] === levels[b] && age(a) < age(b));
   const push = (entry) => {
     let child = heap.push(entry) - 1;
     while (child > 0) {

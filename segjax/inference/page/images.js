@@ -2,6 +2,15 @@
 // An image is {pixels, width, height, channels} with interleaved channels, without alpha.
 
 async function readImage(file) {
+  try {
+    return await readFile(file);
+  } catch (error) {
+    const isDamaged = error instanceof RangeError || error instanceof TypeError;
+    throw isDamaged ? new Error(`${file.name} is damaged (${error.message}): copy the file again from its source`) : error;
+  }
+}
+
+async function readFile(file) {
   const bytes = new Uint8Array(await file.arrayBuffer()), view = new DataView(bytes.buffer);
   const order = bytes.length > 8 ? String.fromCharCode(bytes[0], bytes[1]) : "";
   if (order === "II" || order === "MM") return readTiff(view, file.name);
@@ -94,16 +103,27 @@ function paeth(left, above, corner) {
   return toAbove <= toCorner ? above : corner;
 }
 
+// Array and getter of the pixels of a TIFF, by bits and sample format.
+const TIFF_TYPES = {
+  "8 1": [Uint8Array, "getUint8"],
+  "16 1": [Uint16Array, "getUint16"],
+  "32 1": [Uint32Array, "getUint32"],
+  "16 2": [Int16Array, "getInt16"],
+  "32 3": [Float32Array, "getFloat32"],
+};
+
 // Reads a TIFF of one image, not compressed or with Deflate, of 8, 16 or 32 bits.
 async function readTiff(view, name) {
-  const isLittle = view.getUint8(0) === 0x49, refuse = (reason) => new Error(`${name} ${reason}: save it as TIFF of one image, without compression or with Deflate, or as PNG`);
+  const isLittle = view.getUint8(0) === 0x49;
+  const remedy = "save it as TIFF of one image, without compression or with Deflate, or as PNG";
+  const refuse = (reason) => new Error(`${name} ${reason}: ${remedy}`);
   if (view.getUint16(2, isLittle) !== 42) throw refuse("is no TIFF, or a BigTIFF");
   const tags = new Map(), start = view.getUint32(4, isLittle), count = view.getUint16(start, isLittle);
   for (let entry = start + 2; entry < start + 2 + 12 * count; entry += 12) {
     const size = {1: 1, 3: 2, 4: 4}[view.getUint16(entry + 2, isLittle)], length = view.getUint32(entry + 4, isLittle);
     if (!size) continue;
     const from = length * size <= 4 ? entry + 8 : view.getUint32(entry + 8, isLittle);
-    const read = (position) => (size === 1 ? view.getUint8(position) : size === 2 ? view.getUint16(position, isLittle) : view.getUint32(position, isLittle));
+    const getter = {1: "getUint8", 2: "getUint16", 4: "getUint32"}[size], read = (position) => view[getter](position, isLittle);
     tags.set(view.getUint16(entry, isLittle), Array.from({length}, (_, i) => read(from + i * size)));
   }
   const get = (tag, otherwise) => tags.get(tag)?.[0] ?? otherwise;
@@ -113,14 +133,15 @@ async function readTiff(view, name) {
   if (![1, 2].includes(get(262))) throw refuse("has a palette or other colours");
   if (![1, 8, 32946].includes(compression) || ![1, 2].includes(predictor)) throw refuse("is compressed in a way that this page does not read");
   if (get(274, 1) !== 1 || get(284, 1) !== 1) throw refuse("is rotated, or stores channels apart");
-  const kind = {"8 1": [Uint8Array, "getUint8"], "16 1": [Uint16Array, "getUint16"], "32 1": [Uint32Array, "getUint32"], "16 2": [Int16Array, "getInt16"], "32 3": [Float32Array, "getFloat32"]}[`${bits} ${format}`];
+  const kind = TIFF_TYPES[`${bits} ${format}`];
   if (!kind || tags.get(258).some((other) => other !== bits)) throw refuse(`has ${bits} bits of a type that this page does not read`);
   const [Type, getter] = kind, tileWidth = get(322, width), tileHeight = isTiled ? get(323) : Math.min(get(278, height), height);
   const offsets = tags.get(isTiled ? 324 : 273), lengths = tags.get(isTiled ? 325 : 279), across = Math.ceil(width / tileWidth);
   const pixels = new Type(width * height * channels);
   for (let tile = 0; tile < offsets.length; tile++) {
     const stored = new Uint8Array(view.buffer, offsets[tile], lengths[tile]);
-    const values = compression === 1 ? new DataView(stored.buffer, stored.byteOffset, stored.length) : new DataView((await inflate(stored)).buffer);
+    const bytes = compression === 1 ? stored : await inflate(stored);
+    const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const top = Math.floor(tile / across) * tileHeight, left = (tile % across) * tileWidth;
     for (let y = 0; y < tileHeight && top + y < height; y++) {
       const row = y * tileWidth * channels, target = ((top + y) * width + left) * channels;

@@ -65,6 +65,8 @@ REFUSED = {
         "stores channels apart",
     ),
     "double.tif": (tiff(GREY.astype(np.float64)), "has 64 bits"),
+    "cut.tif": (READ["16.tif"][:400], "is damaged"),
+    "cut_inside.tif": (READ["tiles.tif"][:-900], "is damaged"),
     "cut.png": (READ["16.png"][:300], "ends too early"),
     "text.txt": (b"no image at all, but some text that is long enough", "is no image that this page reads"),
 }
@@ -73,8 +75,10 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def answers():
     files = READ | {name: content for name, (content, _) in REFUSED.items()}
-    given = [{"name": name, "content": base64.b64encode(content).decode()} for name, content in files.items()]
-    return dict(zip(files, run(SCRIPTS, BODY, files=given), strict=True))
+    contents = [
+        {"name": name, "content": base64.b64encode(content).decode()} for name, content in files.items()
+    ]
+    return dict(zip(files, run(SCRIPTS, BODY, files=contents), strict=True))
 
 
 @pytest.mark.parametrize("name", READ)
