@@ -1,5 +1,6 @@
 """The parts of the script that kills runs; the runs themselves take an hour."""
 
+import functools
 import json
 import random
 import signal
@@ -84,9 +85,13 @@ def test_a_process_is_stopped_by_each_signal_unless_it_ends_before(script, tmp_p
     expected = {"seconds": 0.01, "startup": 0.0}
     path, sent = tmp_path / "output", set()
     code = "import time\nfor number in range(3000): print(number, flush=True); time.sleep(0.01)"
+    # Processes that a shell starts in the background ignore Ctrl-C, and so do their children.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     for seed in range(12):
         with path.open("ab") as output:
-            process = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=output, stderr=output)
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-c", code], stdout=output, stderr=output, preexec_fn=heeding
+            )
         number = script.send_signal(process, path, expected, random.Random(seed))
         assert process.wait(10) in script.STOPPED[number]
         sent.add(number)
