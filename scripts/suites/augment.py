@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from suites.network import descent, finished
-from suites.timing import measure
+from suites.timing import measure, print_hardware
 
 # Maximum time as a fraction of a training step.
 GOAL = 0.1
@@ -29,10 +29,7 @@ class Row(NamedTuple):
 
 def main(*, size: int, batch: int, rounds: int) -> None:
     """Times the policies and prints a table."""
-    from segjax.experiment import environment
-
-    where = environment.hardware_info()
-    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print_hardware()
     print(
         f"{batch} patches of {size} x {size} x 3, relative to a training step of the full-width VGG16 U-Net\n"
     )

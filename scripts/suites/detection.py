@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segjax.errors import InputError
-from suites.timing import measure
+from suites.timing import measure, print_hardware
 
 CLASSES = 2
 Calls = dict[str, Callable[[], Any]]
@@ -17,10 +17,7 @@ def main(*, size: int, batch: int, rounds: int) -> None:
         import torchvision
     except ImportError as error:
         raise InputError('the detection suite needs torchvision: pip install -e ".[peers]"') from error
-    from segjax.experiment import environment
-
-    where = environment.hardware_info()
-    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print_hardware()
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {batch} x {size} x {size}\n")
     print("| | segjax | torchvision | torchvision's time / segjax's |")
     print("|---|---|---|---|")

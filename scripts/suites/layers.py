@@ -19,7 +19,7 @@ from segjax.models.layers import TransposedConvolution, max_pool
 from segjax.models.norms import GroupNorm, standardise
 from segjax.models.vgg import CHANNELS, VARIANTS
 from segjax.ops.convolution import NHWC, winograd_conv_general_dilated
-from suites.timing import measure
+from suites.timing import measure, print_hardware
 
 CLASSES = 3
 Function = Callable[..., Any]
@@ -72,10 +72,7 @@ def main(*, size: int, batch: int, rounds: int, width: float) -> None:
         import torch
     except ImportError as error:
         raise InputError('the layers suite needs torch: pip install -e ".[peers]"') from error
-    from segjax.experiment import environment
-
-    where = environment.hardware_info()
-    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")
+    print_hardware()
     print(f"torch {torch.__version__}, VGG16 U-Net, width {width}, {batch} x {size} x {size}\n")
     print("| all layers of a kind | forward: segjax | torch | ratio | and backward: segjax | torch | ratio |")
     print("|---|---|---|---|---|---|---|")

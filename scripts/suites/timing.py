@@ -16,3 +16,11 @@ def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float
             if index > 0:  # the first call warms up
                 times[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def print_hardware() -> None:
+    """Prints the device, its cores, and the versions of JAX and Python."""
+    from segjax.experiment import environment
+
+    where = environment.hardware_info()
+    print(f"{where['device']}, {where['cores']} cores, jax {where['jax']}, Python {where['python']}")

@@ -30,7 +30,7 @@ def verify(command: str, figures: Sequence[Figure], workdir: Path) -> Iterator[C
       Each figure, compared.
 
     Raises:
-      InputError: if the command fails, or its results lack a figure.
+      InputError: if the command fails, or a figure is not in its results.
     """
     folder = workdir / results_folder(command)
     if read_results(folder) is None:
