@@ -1,6 +1,5 @@
 """The parts of the script that kills runs; the runs themselves take an hour."""
 
-import functools
 import json
 import random
 import signal
@@ -81,17 +80,22 @@ def test_an_array_of_the_last_checkpoint_that_differs_is_named(contents, tmp_pat
     assert contents.compare(*digests) == ["state params/kernel differs"]
 
 
+@pytest.fixture
+def interruptible():
+    """Processes heed Ctrl-C. What a shell starts in the background ignores it, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_process_is_stopped_by_each_signal_unless_it_ends_before(script, tmp_path):
     expected = {"seconds": 0.01, "startup": 0.0}
     path, sent = tmp_path / "output", set()
     code = "import time\nfor number in range(3000): print(number, flush=True); time.sleep(0.01)"
-    # Processes that a shell starts in the background ignore Ctrl-C, and so do their children.
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     for seed in range(12):
         with path.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-c", code], stdout=output, stderr=output, preexec_fn=heeding
-            )
+            process = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=output, stderr=output)
         number = script.send_signal(process, path, expected, random.Random(seed))
         assert process.wait(10) in script.STOPPED[number]
         sent.add(number)
