@@ -184,21 +184,60 @@ def step_with(count: int, size: int) -> Callable[[], Any]:
 
 
 def network(size: int, batch: int) -> list[tuple[str, Calls]]:
-    """Returns calls of inference and of a training step of Mask R-CNN with ResNet50-FPN."""
+    """Returns calls of inference and of training steps of Mask R-CNN with ResNet50-FPN."""
     import jax
+    import torchvision
+
+    task, params = mask_rcnn()
+    predict, step = jax.jit(task.predict), descent(task)
+    net = torchvision.models.detection.maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
+    ).to(device())
+    title = f"Mask R-CNN, ResNet50-FPN, {batch} x {size} x {size}"
+
+    def blocked(function: Callable[..., Any], data: Any) -> Callable[[], Any]:
+        return lambda: jax.block_until_ready(function(params, data))
+
+    few, many = (jax.device_put(training_batch(count, size, batch)) for count in (50, 500))
+    infer = {"segjax": blocked(predict, few["image"]), "torch": torch_inference(net, few)}
+    rows: list[tuple[str, Calls]] = [(f"{title}, inference", infer)]
+    # torchvision computes masks of positive RoIs only: few while the RPN is untrained, and all if there are
+    # many objects. segjax always computes as many as there can be.
+    for name, data in (("50 objects", few), ("500 objects", many)):
+        calls = {"segjax": blocked(step, data), "torch": torch_step(net, data)}
+        rows.append((f"{title}, training step, {name}", calls))
+    return rows
+
+
+def torch_images(data: Any) -> list[Any]:
+    """Returns the images of a batch as torch's detectors take them."""
+    import numpy as np
+    import torch
+
+    return [torch.from_numpy(np.array(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]]
+
+
+def torch_inference(net: Any, data: Any) -> Callable[[], Any]:
+    """Returns a call of torchvision's inference."""
+    import torch
+
+    images = torch_images(data)
+
+    def infer() -> Any:
+        net.eval()
+        with torch.inference_mode():
+            return wait(net(images))
+
+    return infer
+
+
+def torch_step(net: Any, data: Any) -> Callable[[], Any]:
+    """Returns a call of torchvision's training step, by gradient descent."""
     import numpy as np
     import torch
     import torchvision
 
-    task, params = mask_rcnn()
-    data = jax.device_put(training_batch(50, size, batch))
-    predict = jax.jit(task.predict)
-    step = descent(task)
-    net = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
-    ).to(device())
-    images = [torch.from_numpy(np.array(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]]
-    targets = []
+    images, targets = torch_images(data), []
     for labels in np.asarray(data["labels"]):
         ids = np.unique(labels[labels > 0])
         masks = torch.from_numpy(np.stack([labels == index for index in ids]).astype(np.uint8))
@@ -207,11 +246,6 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
         targets.append({name: value.to(device()) for name, value in target.items()})
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
 
-    def infer() -> Any:
-        net.eval()
-        with torch.inference_mode():
-            return wait(net(images))
-
     def train() -> Any:
         net.train()
         optimizer.zero_grad()
@@ -219,14 +253,4 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
         optimizer.step()
         return wait()
 
-    title = f"Mask R-CNN, ResNet50-FPN, {batch} x {size} x {size}"
-    return [
-        (
-            f"{title}, inference",
-            {"segjax": lambda: jax.block_until_ready(predict(params, data["image"])), "torch": infer},
-        ),
-        (
-            f"{title}, training step",
-            {"segjax": lambda: jax.block_until_ready(step(params, data)), "torch": train},
-        ),
-    ]
+    return train

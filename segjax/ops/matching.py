@@ -10,8 +10,8 @@ from segjax.typing import Array
 
 # State of a box in training.
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
-# Number of boxes whose IoUs with all objects are in memory at once.
-CHUNK = 2**12
+# Number of objects whose IoUs with all boxes are in memory at once.
+CHUNK = 64
 
 
 class Matches(NamedTuple):
@@ -67,32 +67,35 @@ def match(
       Ren et al., Faster R-CNN, section 3.1.2 (https://arxiv.org/abs/1506.01497);
       torchvision.models.detection._utils.Matcher.
     """
+    boxes, truth = jax.lax.stop_gradient((boxes, truth))
+    chunk = min(CHUNK, len(truth))
+    padding = -len(truth) % chunk
+    truth, valid = jnp.pad(truth, ((0, padding), (0, 0))), jnp.pad(valid, (0, padding))
+    # Objects come before padding, so the chunks of padding alone are skipped.
+    last = jnp.max(jnp.where(valid, jnp.arange(len(valid)), -1))
+    num_chunks = (last + chunk) // chunk
+
+    def add_objects(number: Array, so_far: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        highest, target, is_best = so_far
+        start = jnp.int32(number * chunk)
+        part, is_object = (jax.lax.dynamic_slice_in_dim(x, start, chunk) for x in (truth, valid))
+        iou = jnp.where(is_object[:, None], pairwise_iou(part, boxes), -1)
+        # Without the barrier, XLA computes the overlaps twice, and rounds them differently.
+        iou = jax.lax.optimization_barrier(iou)
+        top, best = iou.max(0), iou.max(1)[:, None]
+        first = jnp.min(jnp.where(iou == top[None], jnp.arange(chunk)[:, None], chunk), axis=0)
+        target = jnp.where(top > highest, start + first, target)
+        is_best |= jnp.any((iou == best) & (best > 0), axis=0)
+        return jnp.maximum(highest, top), target, is_best
+
     count = len(boxes)
-    chunk = min(CHUNK, count)
-    padded = jnp.pad(boxes, ((0, -count % chunk), (0, 0)))
-    chunks = padded.reshape(-1, chunk, 4)
-
-    def overlaps(part: jax.Array) -> jax.Array:
-        return jnp.where(valid[None], pairwise_iou(part, truth), -1)
-
-    def best_of_boxes(highest: jax.Array, part: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        iou = overlaps(part)
-        return jnp.maximum(highest, iou.max(0)), (iou.max(1), jnp.argmax(iou, axis=1).astype(jnp.int32))
-
-    # Best IoU of each object; best IoU and object of each box.
-    highest, (iou, index) = jax.lax.scan(best_of_boxes, jnp.zeros(len(truth)), chunks)
-    iou, index = iou.reshape(-1)[:count], index.reshape(-1)[:count]
-    state = jnp.where(iou >= high, POSITIVE, jnp.where(iou < low, NEGATIVE, IGNORED))
+    nothing = jnp.full(count, -1.0), jnp.zeros(count, jnp.int32), jnp.zeros(count, bool)
+    highest, target, is_best = jax.lax.fori_loop(0, num_chunks, add_objects, nothing)
+    state = jnp.where(highest >= high, POSITIVE, jnp.where(highest < low, NEGATIVE, IGNORED))
     if low_quality:
-
-        def is_best(part: jax.Array) -> jax.Array:
-            iou = overlaps(part)
-            return jnp.any((iou == highest[None]) & (highest > 0)[None], axis=1)
-
-        best = jax.lax.map(is_best, chunks).reshape(-1)[:count]
-        state = jnp.where(best, POSITIVE, state)
+        state = jnp.where(is_best, POSITIVE, state)
     state = jnp.where(jnp.isfinite(boxes).all(-1), state, IGNORED)
-    return Matches(state.astype(jnp.int32), index)
+    return Matches(state.astype(jnp.int32), target)
 
 
 def sample(key: Array, state: Array, *, count: int, positive_fraction: float) -> Sample:

@@ -15,7 +15,7 @@ match = jax.jit(matching.match, static_argnames=("high", "low", "low_quality"))
 
 @pytest.mark.parametrize("low_quality", [False, True])
 def test_agrees_with_one_box_at_a_time(low_quality, monkeypatch):
-    monkeypatch.setattr(matching, "CHUNK", 32)  # 100 boxes are three chunks and a part
+    monkeypatch.setattr(matching, "CHUNK", 5)  # 12 objects are two chunks and a part
     boxes, truth = some(0, 100), some(1, 12)
     valid = np.arange(12) % 4 != 0
     options = {"high": 0.6, "low": 0.3, "low_quality": low_quality}
