@@ -3,6 +3,7 @@
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2
     python scripts/benchmark.py --config=configs/semantic.py --size=256 --batch=2 --peer
     python scripts/benchmark.py --suite=layers --size=256 --batch=2
+    python scripts/benchmark.py --suite=trace --config=semantic --size=256 --batch=2
     python scripts/benchmark.py --suite=classical
     python scripts/benchmark.py --suite=detection --size=512 --batch=1
     python scripts/benchmark.py --suite=augment --size=256 --batch=4
@@ -20,6 +21,7 @@ Suites:
 
     network    training step, inference, compilation and memory of a config; with --peer also in torch
     layers     the kinds of layers of the VGG16 U-Net against torch: where the time goes
+    trace      time of a training step and a prediction by module, from a trace of the profiler
     classical  the classical methods, and their clustering against scikit-learn
     detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
     augment    augmentation policies relative to a training step of the VGG16 U-Net
@@ -48,7 +50,7 @@ from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 # Suites with images of 256 pixels by default.
-SMALL = ("network", "augment", "layers")
+SMALL = ("network", "augment", "layers", "trace")
 SUITE = flags.DEFINE_enum(
     "suite",
     "network",
@@ -65,13 +67,16 @@ SUITE = flags.DEFINE_enum(
         "scaling",
         "loop",
         "layers",
+        "trace",
         "ensemble",
         "prediction",
     ],
     "Benchmark suite.",
 )
 SIZE = flags.DEFINE_integer(
-    "size", None, "Side of the images: 256 (a multiple of 16) for network and augment, else 512."
+    "size",
+    None,
+    "Side of the images: 256 (a multiple of 16) for network, layers, trace and augment, else 512.",
 )
 BATCH = flags.DEFINE_integer(
     "batch", 2, "All suites but classical: number of images per batch.", lower_bound=1

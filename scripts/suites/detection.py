@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segjax.errors import InputError
+from suites.network import descent
 from suites.timing import measure, print_hardware
 
 CLASSES = 2
@@ -162,24 +163,13 @@ def training_batch(count: int, size: int, batch: int) -> dict[str, Any]:
     }
 
 
-def descent(task: Any) -> Any:
-    """Returns a jit-compiled gradient descent step."""
-    import jax
-
-    def descend(params: Any, data: Any) -> Any:
-        gradient = jax.grad(lambda p: task.loss(p, data, jax.random.key(0))[0])(params)
-        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
-
-    return jax.jit(descend)
-
-
 def step_with(count: int, size: int) -> Callable[[], Any]:
     """Returns a training step on one image with `count` objects; the capacity is fixed."""
     import jax
 
     task, params = mask_rcnn()
     data = jax.device_put(training_batch(count, size, 1))
-    step = descent(task)
+    step = jax.jit(descent(task, jax.random.key(0)))
     return lambda: jax.block_until_ready(step(params, data))
 
 
@@ -189,7 +179,7 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
     import torchvision
 
     task, params = mask_rcnn()
-    predict, step = jax.jit(task.predict), descent(task)
+    predict, step = jax.jit(task.predict), jax.jit(descent(task, jax.random.key(0)))
     net = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
     ).to(device())

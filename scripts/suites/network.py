@@ -23,28 +23,20 @@ def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
 def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None:
     """Times the network and prints the results."""
     import jax
-    import numpy as np
 
     from segjax.experiment import environment
-    from segjax.experiment.setup import make_task
-    from segjax.experiment.workdir import ModelMetadata
 
     if size % 16:
         raise InputError(
             f"--size={size} is not a multiple of 16, which torch's decoder needs: try {size // 16 * 16}"
         )
-    task = make_task(config, ModelMetadata(("background", "cell", "other"), 1))
-    rng = np.random.default_rng(0)
-    semantic = rng.integers(0, 3, (batch, size, size), np.int32)
-    data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
-    data["distance"] = rng.random((batch, size, size), np.float32)
-    key = jax.random.key(0)
-    params = jax.jit(task.init)(key, data)
+    task, params, data = network_and_data(config, size, batch)
+    step = descent(task, jax.random.key(0))
 
     calls: dict[str, dict[str, Callable[[], Any]]] = {"inference": {}, "training": {}}
     for name, function, arguments in (
         ("inference", task.predict, (params, jax.device_put(data["image"]))),
-        ("training", descent(task, key), (params, jax.device_put(data))),
+        ("training", step, (params, jax.device_put(data))),
     ):
         began = time.perf_counter()
         compiled = jax.jit(function).lower(*arguments).compile()
@@ -70,6 +62,22 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
         if "torch" in seconds:
             cells.append(f"ratio {seconds['torch'] / seconds['segjax']:.2f}")
         print(f"{name}: {', '.join(cells)}")
+
+
+def network_and_data(config: Any, size: int, batch: int) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns the task of a config for images of one channel, its parameters, and a random batch."""
+    import jax
+    import numpy as np
+
+    from segjax.experiment.setup import make_task
+    from segjax.experiment.workdir import ModelMetadata
+
+    task = make_task(config, ModelMetadata(("background", "cell", "other"), 1))
+    rng = np.random.default_rng(0)
+    semantic = rng.integers(0, 3, (batch, size, size), np.int32)
+    data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
+    data["distance"] = rng.random((batch, size, size), np.float32)
+    return task, jax.jit(task.init)(jax.random.key(0), data), data
 
 
 def finished(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
