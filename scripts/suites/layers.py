@@ -18,7 +18,7 @@ from segjax.losses.pixel import smooth_l1
 from segjax.models.layers import TransposedConvolution, max_pool
 from segjax.models.norms import GroupNorm, standardise
 from segjax.models.vgg import CHANNELS, VARIANTS
-from segjax.ops.convolution import NHWC, winograd_conv_general_dilated
+from segjax.ops.convolution import NHWC, conv_general_dilated
 from suites.timing import measure, print_hardware
 
 CLASSES = 3
@@ -118,7 +118,7 @@ def kinds(size: int, width: float) -> list[Kind]:
     pools = [Shape(size // 2**level, count, count) for level, count in enumerate(channels[:-1])]
     head = [Shape(size, convolutions[-1].outputs, CLASSES + 1)]
     convolve = functools.partial(
-        winograd_conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=NHWC
+        conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=NHWC
     )
     return [
         Kind("3 x 3 convolutions", convolve, lambda x, k: F.conv2d(x, k, padding=1), convolutions, 3),

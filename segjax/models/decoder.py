@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolutions, TransposedConvolution
+from segjax.models.layers import Convolutions, TransposedConvolution, pointwise_convolution
 from segjax.models.norms import Norm
 from segjax.typing import Array
 
@@ -39,7 +39,7 @@ class DecoderStage(nn.Module):
         # Encoders round odd sides up.
         x = x[:, : self.size[0], : self.size[1]]
         if skip is not None and self.merge == "add":
-            x = x + nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="skip")(skip)
+            x = x + pointwise_convolution(self.channels, dtype=self.dtype, name="skip")(skip)
         elif skip is not None:
             x = jnp.concatenate([skip, x], axis=-1)
         return Convolutions(self.count, self.channels, self.norm, self.dtype, name="convolutions")(x)

@@ -7,11 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from segjax.models.norms import Norm, convolution
+from segjax.ops.convolution import conv_general_dilated
 from segjax.typing import Array
 
 # Preserves the variance through a ReLU (He et al., https://arxiv.org/abs/1502.01852). A truncated normal
 # takes longer to compile and makes no difference to training.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# A 1 x 1 convolution. It takes the number of channels and the other fields of `nn.Conv`.
+pointwise_convolution = functools.partial(
+    nn.Conv, kernel_size=(1, 1), conv_general_dilated=conv_general_dilated
+)
 
 
 class Convolutions(nn.Module):
@@ -123,7 +128,7 @@ class Interpolation(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [B, H, W, C] to [B, 2H, 2W, channels]."""
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        x = nn.Conv(self.channels, (1, 1), kernel_init=init, dtype=self.dtype, name="projection")(x)
+        x = pointwise_convolution(self.channels, kernel_init=init, dtype=self.dtype, name="projection")(x)
         return upsample2x(x, method=self.method)
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.ops.convolution import winograd_conv_general_dilated
+from segjax.ops.convolution import conv_general_dilated
 from segjax.typing import Array, Params, PyTree
 
 Norm = Callable[..., nn.Module]
@@ -153,12 +153,12 @@ def is_weight_standardization(norm: Norm | None) -> bool:
 
 def convolution(norm: Norm | None) -> Callable[..., Array]:
     """Returns the function for `conv_general_dilated` of the `nn.Conv` before a norm."""
-    return standardised_convolution if is_weight_standardization(norm) else winograd_conv_general_dilated
+    return standardised_convolution if is_weight_standardization(norm) else conv_general_dilated
 
 
 def standardised_convolution(x: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
     """Convolves `x` [B, H, W, C] with `standardise(kernel)` [h, w, C, C']."""
-    return winograd_conv_general_dilated(x, standardise(kernel), *args, **kwargs)
+    return conv_general_dilated(x, standardise(kernel), *args, **kwargs)
 
 
 def standardise(kernel: jax.Array) -> jax.Array:

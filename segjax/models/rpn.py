@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.models.layers import Convolution
+from segjax.models.layers import Convolution, pointwise_convolution
 from segjax.typing import Array
 
 small_normal = nn.initializers.normal(0.01)
@@ -43,8 +43,8 @@ class RegionProposals(nn.Module):
             Convolution(channels, 3, None, self.dtype, name=f"conv{index + 1}")
             for index in range(self.convolutions)
         ]
-        to_logits = nn.Conv(self.num_anchors, (1, 1), kernel_init=small_normal, name="logits")
-        to_deltas = nn.Conv(4 * self.num_anchors, (1, 1), kernel_init=small_normal, name="deltas")
+        to_logits = pointwise_convolution(self.num_anchors, kernel_init=small_normal, name="logits")
+        to_deltas = pointwise_convolution(4 * self.num_anchors, kernel_init=small_normal, name="deltas")
         logits, deltas = [], []
         for x in features:
             for layer in layers:

@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from segjax.errors import InputError, choose
 from segjax.models import resnet, vgg
 from segjax.models.decoder import Decoder
-from segjax.models.layers import Interpolation, TransposedConvolution, upsample2x
+from segjax.models.layers import (
+    Interpolation,
+    TransposedConvolution,
+    pointwise_convolution,
+    upsample2x,
+)
 from segjax.models.norms import NORMS, FrozenBatchNorm
 from segjax.settings import Count, NonNegativeInt, Positive, Settings
 from segjax.typing import Array, Outputs
@@ -68,7 +73,7 @@ class Segmenter(nn.Module):
         # With smaller initial weights, 0.01, the heads alone took a hundred steps to grow.
         init = nn.initializers.lecun_normal()
         maps = {
-            name: nn.Conv(channels, (1, 1), kernel_init=init, name=f"head_{name}")(x)
+            name: pointwise_convolution(channels, kernel_init=init, name=f"head_{name}")(x)
             for name, channels in self.outputs.items()
         }
         for _ in range(self.decoder.output_stride.bit_length() - 1):

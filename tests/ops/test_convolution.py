@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from segjax.ops import convolution
 from tests.oracles import convolution as oracle
 
-convolve = convolution.winograd_conv_general_dilated
+convolve = convolution.conv_general_dilated
 PLAIN = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": convolution.NHWC}
 
 
@@ -63,7 +63,14 @@ def test_each_role_chooses_by_its_channels():
     assert num_loops(jax.grad(loss, (0, 1)), *example()) == (3, 0)
     assert num_loops(jax.grad(loss, (0, 1)), *example(channels=32)) == (1, 2)
     assert num_loops(jax.grad(loss, (0, 1)), *example(channels=3)) == (0, 3)
-    assert num_loops(jax.grad(loss, (0, 1)), *example(height=16, width=16)) == (0, 3)
+    # A block of 64 tiles has no loop. With 64 channels, they suffice for the gradient of the kernel.
+    assert num_loops(jax.grad(loss, (0, 1)), *example(height=32, width=32)) == (0, 2)
+    assert num_loops(
+        jax.grad(loss, (0, 1)), *example(height=32, width=32, channels=128, out_channels=128)
+    ) == (0, 0)
+    assert num_loops(
+        jax.grad(loss, (0, 1)), *example(height=28, width=32, channels=128, out_channels=128)
+    ) == (0, 3)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
@@ -93,8 +100,33 @@ def test_other_options_are_xlas_convolution(options):
 def test_half_precision_and_other_kernels_are_xlas_convolution():
     x, kernel = example()
     half = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    for args in (half, (x, kernel[:1, :1]), (x, jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0))))):
+    for args in (half, (x, jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0))))):
         assert num_loops(lambda x, kernel: convolve(x, kernel, **PLAIN), *args) == (0, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [(0, 0), (0, 0)]])
+def test_a_convolution_of_single_pixels_is_a_product(stride, padding):
+    x, kernel = example(2, 7, 6, 5, 3)
+    options = PLAIN | {"window_strides": (stride, stride), "padding": padding}
+
+    def loss(convolve, x, kernel):
+        return (convolve(x, kernel, **options) ** 3).sum()
+
+    arguments = x, kernel[1:2, 1:2]
+    assert num_loops(jax.grad(partial(loss, convolve), (0, 1)), *arguments) == (0, 0)
+    for actual, expected in zip(
+        jax.jit(jax.value_and_grad(partial(loss, convolve), (0, 1)))(*arguments),
+        jax.value_and_grad(partial(loss, jax.lax.conv_general_dilated), (0, 1))(*arguments),
+        strict=True,
+    ):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), actual, expected)
+
+
+def test_with_a_border_it_is_xlas_convolution():
+    x, kernel = example(1, 7, 6, 5, 3)
+    options = PLAIN | {"padding": [(1, 1), (1, 1)]}
+    assert num_loops(lambda x, kernel: convolve(x, kernel, **options), x, kernel[:1, :1]) == (0, 1)
 
 
 @pytest.mark.parametrize("padding", ["SAME", 1])
