@@ -3,6 +3,7 @@ r"""Runs the points of a sweep of any config, and compares them in one table.
     segjax ablate --sweep=encoders:dataset=mnfinder --workdir=runs/encoders
     segjax ablate --sweep=my_sweep.py --workdir=runs/mine --shard=0/4
     segjax ablate --config=quickstart --sweep=model.skips=True,False --sweep=seed=0,1,2 --workdir=runs/skips
+    segjax ablate --sweep=encoders --halving=3 --workdir=runs/encoders_fast
     segjax ablate --search --sweep=tuning:method=kmeans --split=train --images=8 --workdir=runs/tuned
 
 Networks are trained and evaluated, methods without weights are evaluated. Every point has a folder in
@@ -11,6 +12,11 @@ index.html, table.md, table.csv and table.json, and one image through every row 
 
 The same command resumes. It may be started several times at once, also on several hosts with a common disk:
 each point is run by one of them. A point that fails does not stop the others; --retry runs it again.
+
+With --halving=3, networks are trained to a ninth and to a third of their steps, for example; each time, the
+third that validates best goes on. The others stop: the table says where, and gives them no rank. Points that
+differ in the seed only are one candidate, with the mean of their scores. A finished point is the same as
+without --halving, to the last bit. A process that has to wait for another one says so and ends.
 
 With --search, fields are tried one after the other; each is fixed at its best value before the next one.
 """
@@ -43,7 +49,18 @@ ROBUSTNESS = flags.DEFINE_bool(
 )
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every Nth point, from point I, counted from 0.")
 SCORE = flags.DEFINE_string("score", "AP 0.5", "Score that ranks the points, a column of the comparison.")
-RETRY = flags.DEFINE_bool("retry", False, "Whether points that failed run again.")
+RETRY = flags.DEFINE_bool(
+    "retry",
+    False,
+    "Whether points that failed run again, and points that --halving stopped are compared again.",
+)
+HALVING = flags.DEFINE_integer(
+    "halving",
+    None,
+    "N: at each rung, one of N trained points goes on, the best by the validation score, and the others stop."
+    " Rungs are at steps/N, steps/N^2 and so on, rounded up to a validation; there are as many as the number"
+    " of points can be divided by N.",
+)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Whether to list the points only, with their states.")
 TIMED = flags.DEFINE_integer(
     "timed",
@@ -78,6 +95,7 @@ def main() -> None:
         Evaluating(SPLIT.value, IMAGES.value, ROBUSTNESS.value),
         (int(index), int(count)),
         RETRY.value,
+        HALVING.value,
         SCORE.value,
         f"segjax ablate {shlex.join(sys.argv[1:])}",
     )

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from segjax.ablation.measure import SCORES, Evaluating, Measure, measure
+from segjax.ablation.halving import Halving, describe_waiting
+from segjax.ablation.measure import SCORES, Advance, Evaluating, Measure, advance, measure
 from segjax.ablation.pictures import write_rows
+from segjax.ablation.plan import Plan
 from segjax.ablation.points import Point, describe, expand
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
@@ -34,7 +36,8 @@ class AblationRequest:
       base_name: its name, which the folder remembers.
       evaluating: the images that are evaluated.
       shard: `(I, N)`: only every Nth point, beginning with point I, which counts from 0.
-      retry: whether failed points run again.
+      retry: whether points that failed run again, and those that halving stopped are compared again.
+      halving: how many points there are at a rung for each that goes on, see `Halving`; None to stop none.
       score: name of the score that ranks the points, in `SCORES`.
       command: the command, for the table.
     """
@@ -46,6 +49,7 @@ class AblationRequest:
     evaluating: Evaluating = dataclasses.field(default_factory=Evaluating)
     shard: tuple[int, int] = (0, 1)
     retry: bool = False
+    halving: int | None = None
     score: str = "AP 0.5"
     command: str = "segjax ablate"
 
@@ -54,6 +58,11 @@ class AblationRequest:
         index, count = self.shard
         if not 0 <= index < count:
             raise InputError(f"--shard={index}/{count} is not I/N with I from 0 to N - 1")
+        if self.halving is not None and count > 1:
+            raise InputError(
+                "--halving compares the points of all shards: leave out --shard, and start the same command"
+                " several times, which share the points"
+            )
 
     def load(self) -> tuple[list[Overrides], str]:
         """Returns the overrides of all points, and the question of the sweep."""
@@ -63,6 +72,16 @@ class AblationRequest:
     def expand(self, sweep: Iterable[Overrides]) -> list[Point]:
         """Makes the points of a sweep, see `expand`."""
         return expand(sweep, self.base, about=self.evaluating._asdict())
+
+    def plan(self, points: Iterable[Point], advance: Advance = advance) -> Plan:
+        """Returns how far each point runs.
+
+        Raises:
+          InputError: if the points cannot be halved.
+        """
+        if self.halving is None:
+            return Plan()
+        return Halving(points, SweepFolder(self.workdir), self.halving, advance)
 
     def open(self) -> SweepFolder:
         """Opens the folder of the sweep.
@@ -76,15 +95,16 @@ class AblationRequest:
         return sweep
 
 
-def ablate(request: AblationRequest, measure: Measure = measure) -> str:
+def ablate(request: AblationRequest, measure: Measure = measure, advance: Advance = advance) -> str:
     """Runs the points of a sweep that are not done, and writes their table.
 
     Args:
       request: what to sweep.
       measure: measures a point.
+      advance: trains a point up to a rung.
 
     Returns:
-      The table to print.
+      The table to print, and which points wait for other processes.
 
     Raises:
       InputError: if a point is invalid, which is noticed before the first one runs; if the folder belongs to
@@ -94,6 +114,7 @@ def ablate(request: AblationRequest, measure: Measure = measure) -> str:
     """
     overrides, question = request.load()
     points = request.expand(overrides)
+    plan = request.plan(points, advance)
     sweep = request.open()
     index, count = request.shard
 
@@ -119,8 +140,12 @@ def ablate(request: AblationRequest, measure: Measure = measure) -> str:
             written = time.monotonic()
 
     chosen = points[index::count]
-    run_points(chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom)
+    waiting = run_points(
+        chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom, plan=plan
+    )
     table = f"{report()}\n{request.workdir / 'index.html'}"
+    if waiting:
+        table = f"{table}\n{describe_waiting(waiting, sweep)}"
     if failures := failures_of(points, sweep):
         print(table)
         raise InputError(

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from segjax.ablation.ablate import AblationRequest
+from segjax.ablation.halving import Halving
 from segjax.ablation.measure import Evaluating, open_images
-from segjax.ablation.points import SEED, Point, describe
+from segjax.ablation.points import Point, describe
 from segjax.ablation.runs import RESULT, SweepFolder, read_entry, state_of
 from segjax.data.prefetch import prefetch
 from segjax.experiment.methods import make_classical, make_proposer
@@ -29,24 +30,27 @@ def list_points(request: AblationRequest, *, timed: int = 0) -> str:
         point that is left, once for all seeds; 0 for an estimate from the points that are done.
     """
     points = request.expand(request.load()[0])
-    sweep = SweepFolder(request.workdir)
+    sweep, plan = SweepFolder(request.workdir), request.plan(points)
     lines, done = [], []
     left: list[float | None] = []
     known: dict[str, float] = {}
     for point in points:
         folder = sweep.folder(point)
-        result, seconds = read_entry(folder / RESULT), None
+        result, state, seconds = read_entry(folder / RESULT), state_of(folder), None
         if result is not None:
             done.append(float(result["seconds"]))
-        elif timed:
-            same = describe({field: value for field, value in point.overrides.items() if field != SEED})
-            if same not in known:
-                known[same] = estimate(point, request.evaluating, timed)
-            seconds = known[same]
-        left += [] if result is not None else [seconds]
-        state = f"{state_of(folder):12}" + (f"{_minutes(seconds):>14}  " if seconds is not None else "")
-        lines.append(f"{state}{describe(point.overrides)}")
-    return "\n".join([*lines, _summary(len(points), left, done)])
+        elif timed and state != "stopped":
+            if point.row not in known:
+                known[point.row] = estimate(point, request.evaluating, timed)
+            seconds = known[point.row]
+        left += [] if result is not None or state == "stopped" else [seconds]
+        duration = f"{_minutes(seconds):>14}  " if seconds is not None else ""
+        lines.append(f"{state:12}{duration}{describe(point.overrides)}")
+    summary = _summary(len(points), left, done)
+    if isinstance(plan, Halving):
+        lines.append(plan.describe())
+        summary += ", if no more are stopped"
+    return "\n".join([*lines, summary])
 
 
 def _summary(count: int, left: Sequence[float | None], done: Sequence[float]) -> str:

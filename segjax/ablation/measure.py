@@ -22,6 +22,7 @@ from segjax.ablation.pictures import draw_example
 from segjax.ablation.points import Point
 from segjax.data.records import Source
 from segjax.data.subset import evenly, groups_of
+from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate
 from segjax.evaluation.uncertainty import image_ratios
 from segjax.experiment import environment
@@ -37,6 +38,7 @@ from segjax.train.processes import spread
 
 # Scores of all data sets, by their names in `OVERALL`.
 SCORES = ("IoU", "Dice", "AP 0.5", "AP 0.75", "F1", "PQ", "AJI")
+LOG = "log.jsonl"
 # Linux: a peak of resident memory that can be reset.
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -100,6 +102,38 @@ def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any
     }
 
 
+def advance(point: Point, folder: Path, step: int) -> float | None:
+    """Trains a point up to a step before its last one, where it pauses; `measure` goes on from there.
+
+    Args:
+      point: the point.
+      folder: its folder, that of the run.
+      step: a step that is validated.
+
+    Returns:
+      The best validation score until then; None if the training has ended before, by its patience.
+
+    Raises:
+      InputError: if the log has no validation.
+    """
+    free_memory()
+    if not train(point.config, folder, pause=step).paused:
+        return None
+    best = best_score(folder, step)
+    if best is None:
+        raise InputError(
+            f"{folder / LOG} has no validation up to step {step}: delete this folder to train again"
+        )
+    return best
+
+
+def best_score(folder: Path, step: int) -> float | None:
+    """Returns the best validation score in the log of a run up to a step; None if there is none."""
+    entries = [line for line in read_log(folder / LOG) if "validation/score" in line]
+    # The score of a network is at least 0.
+    return max((line["validation/score"] or 0.0 for line in entries if line["step"] <= step), default=None)
+
+
 def open_images(config: ConfigDict, evaluating: Evaluating) -> Source:
     """Opens the images that are evaluated."""
     source = open_split(config, evaluating.split)
@@ -140,7 +174,7 @@ def network_cost(folder: Path) -> dict[str, Any]:
     """Returns parameters, and the operations and memory of the training step of a run."""
     config, metadata = read_run(folder)
     shapes = param_shapes(config, make_task(config, metadata), metadata)
-    entries = [line["compiled"] for line in read_log(folder / "log.jsonl") if "compiled" in line]
+    entries = [line["compiled"] for line in read_log(folder / LOG) if "compiled" in line]
     compiled = entries[-1] if entries else {}
     memory = [compiled[name] for name in ("argument_bytes", "temporary_bytes") if name in compiled]
     return {
@@ -151,6 +185,16 @@ def network_cost(folder: Path) -> dict[str, Any]:
     }
 
 
+def free_memory() -> None:
+    """Frees what earlier points left behind."""
+    jax.clear_caches()
+    gc.collect()
+    # Returns memory that is free but held by the allocator to the system.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class PeakMemory:
     """The peak of the resident memory of this process above that of the start.
 
@@ -159,12 +203,7 @@ class PeakMemory:
     """
 
     def __init__(self) -> None:
-        jax.clear_caches()
-        gc.collect()
-        # Returns memory that is free but held by the allocator to the system.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        free_memory()
         self._start = 0
         try:
             CLEAR.write_text("5")
@@ -187,3 +226,4 @@ def _status(name: str) -> int:
 
 
 Measure = Callable[[Point, Path, Evaluating], dict[str, Any]]
+Advance = Callable[[Point, Path, int], float | None]

@@ -52,6 +52,11 @@ class Point:
         return f"{slug}{seed}-{self.key}"
 
     @property
+    def row(self) -> str:
+        """What it shares with the points that differ in the seed only."""
+        return repr(without_seed(self.overrides))
+
+    @property
     def is_classical(self) -> bool:
         """Whether the method has no weights to train."""
         return "methods" in self.config
@@ -92,6 +97,11 @@ def expand(
 def describe(overrides: Overrides) -> str:
     """Returns overrides as `field=value, field=value`."""
     return ", ".join(f"{field}={value}" for field, value in overrides.items())
+
+
+def without_seed(overrides: Overrides) -> Overrides:
+    """Returns all fields but the seed."""
+    return {field: value for field, value in overrides.items() if field != SEED}
 
 
 def labels(points: Iterable[Overrides]) -> list[str]:

@@ -2,6 +2,7 @@
 
 Every point has a folder of its own. There, `result.json` is the result of a finished point, `failure.json`
 says why a point failed, and `running.json` names the process that works on the point, or died at it.
+`rungs.json` has the validation scores with which the point was compared, and whether it pauses or stopped.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from segjax.ablation.measure import Evaluating, Measure
+from segjax.ablation.plan import Goal, Plan
 from segjax.ablation.points import Point, describe
 from segjax.errors import InputError, Interrupted, first_line
 from segjax.files import TEMPORARY, read_json_object, write_json
 
-RESULT, FAILURE, RUNNING, ABOUT, LOCK = (
+RESULT, FAILURE, RUNNING, RUNGS, ABOUT, LOCK = (
     "result.json",
     "failure.json",
     "running.json",
+    "rungs.json",
     "point.json",
     "point.lock",
 )
@@ -93,7 +96,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
 
 
 def state_of(folder: Path, *, claimed: bool = False) -> str:
-    """Returns "done", "failed", "running", "interrupted" or "not run".
+    """Returns "done", "failed", "stopped", "paused", "running", "interrupted" or "not run".
 
     Args:
       folder: the folder of a point.
@@ -103,6 +106,8 @@ def state_of(folder: Path, *, claimed: bool = False) -> str:
         return "done"
     if (folder / FAILURE).exists():
         return "failed"
+    if (state := read_rungs(folder)["state"]) != "running":
+        return state
     if not (folder / ABOUT).exists():
         return "not run"
     if claimed:
@@ -114,6 +119,11 @@ def state_of(folder: Path, *, claimed: bool = False) -> str:
         return "running"
 
 
+def read_rungs(folder: Path) -> dict[str, Any]:
+    """Returns what a point has reached: its `state`, the `step` of that, and `scores` by step, as texts."""
+    return {"state": "running", "step": 0, "scores": {}} | (read_entry(folder / RUNGS) or {})
+
+
 def run_points(
     points: Sequence[Point],
     sweep: SweepFolder,
@@ -122,7 +132,8 @@ def run_points(
     *,
     retry: bool = False,
     finished: Callable[[], None] = lambda: None,
-) -> None:
+    plan: Plan | None = None,
+) -> dict[Point, Sequence[Point]]:
     """Runs the points that are neither done nor in the hands of another process.
 
     Args:
@@ -130,34 +141,65 @@ def run_points(
       sweep: the folder of the sweep.
       measure: measures a point.
       evaluating: what is evaluated.
-      retry: whether failed points run again.
-      finished: called after each point.
+      retry: whether failed points, and those that the plan stopped, count as interrupted.
+      finished: called after each run of a point.
+      plan: how far each point runs; by default to its end.
+
+    Returns:
+      The points that wait for others, which other processes run, with these.
 
     Raises:
       OSError: if the disk is full, which is no failure of the point.
       Interrupted: after SIGTERM or Ctrl-C; the same command resumes.
     """
-    final = ("done",) if retry else ("done", "failed")
-    left = [point for point in points if state_of(sweep.folder(point)) not in final]
+    plan = plan or Plan()
+    if retry:
+        _forget_ends(map(sweep.folder, points))
+    left = [point for point in points if state_of(sweep.folder(point)) not in plan.final]
+    waiting: dict[Point, Sequence[Point]] = {}
     with tqdm(
         total=len(points), initial=len(points) - len(left), desc="points", unit="point", dynamic_ncols=True
     ) as bar:
         while left:
-            # A point that is claimed now may be free after this pass, if its process dies.
-            claimed, count = [], len(left)
+            # A point that is claimed or waits now may be free after this pass.
+            later: list[Point] = []
+            waiting, has_moved = {}, False
             for point in left:
-                folder = sweep.folder(point)
+                folder, goal = sweep.folder(point), plan.next(point)
+                if goal.waits_for:
+                    waiting[point] = goal.waits_for
+                    later.append(point)
+                    continue
                 with _claimed(folder) as is_claimed:
-                    if not is_claimed:
-                        claimed.append(point)
-                        continue
+                    has_moved |= is_claimed
                     # Another process may have run it a moment ago.
-                    if state_of(folder, claimed=True) not in final:
+                    if is_claimed and _is_left(folder, plan) and plan.next(point) == goal:
                         bar.set_postfix_str(folder.name[:40])
-                        _run(point, folder, measure, evaluating, retry=retry)
+                        _run(point, folder, goal, plan, measure, evaluating)
                         finished()
-                bar.update()
-            left = claimed if len(claimed) < count else []
+                    if not is_claimed or _is_left(folder, plan):
+                        later.append(point)
+                    else:
+                        bar.update()
+            left = later if has_moved else []
+    return waiting
+
+
+def _is_left(folder: Path, plan: Plan) -> bool:
+    """Returns whether a point, whose lock this process has, is in no final state."""
+    return state_of(folder, claimed=True) not in plan.final
+
+
+def _forget_ends(folders: Iterable[Path]) -> None:
+    """Makes points that failed or stopped, and are in no other hands, points that were interrupted."""
+    for folder in folders:
+        is_stopped = read_rungs(folder)["state"] == "stopped"
+        if is_stopped or any((folder / name).exists() for name in (FAILURE, RUNNING)):
+            with _claimed(folder) as is_claimed:
+                if is_claimed:
+                    for name in (FAILURE, RUNNING):
+                        (folder / name).unlink(missing_ok=True)
+                    _mark(folder, "running")
 
 
 @contextmanager
@@ -176,9 +218,22 @@ def _claimed(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _run(point: Point, folder: Path, measure: Measure, evaluating: Evaluating, *, retry: bool) -> None:
-    deaths = 0 if retry else _deaths(folder)
-    (folder / FAILURE).unlink(missing_ok=True)
+def _mark(folder: Path, state: str, **rung: Any) -> None:
+    """Notes the state of a point, and its score at a rung if it has one."""
+    rungs = read_rungs(folder)
+    if rungs["state"] != state or rung:
+        write_json(folder / RUNGS, rungs | rung | {"state": state})
+
+
+def _run(
+    point: Point, folder: Path, goal: Goal, plan: Plan, measure: Measure, evaluating: Evaluating
+) -> None:
+    """Does what is next for a point; its lock is held."""
+    if goal.stop is not None:
+        _mark(folder, "stopped", step=goal.stop)
+        return
+    deaths = _deaths(folder)
+    _mark(folder, "running")
     write_json(folder / ABOUT, json.loads(json.dumps({"overrides": dict(point.overrides)}, default=str)))
     try:
         if deaths >= MAX_DEATHS:
@@ -188,7 +243,12 @@ def _run(point: Point, folder: Path, measure: Measure, evaluating: Evaluating, *
             )
         process = {"process": os.getpid(), "host": platform.node()}
         write_json(folder / RUNNING, process | {"deaths": deaths, "progress": _progress(folder)})
-        write_json(folder / RESULT, measure(point, folder, evaluating))
+        score = None if goal.pause is None else plan.advance(point, folder, goal.pause)
+        if score is None:
+            write_json(folder / RESULT, measure(point, folder, evaluating))
+        else:
+            scores = read_rungs(folder)["scores"] | {str(goal.pause): score}
+            _mark(folder, "paused", step=goal.pause, scores=scores)
     except Interrupted:
         raise
     except Exception as error:

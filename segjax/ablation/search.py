@@ -36,6 +36,8 @@ def search(request: AblationRequest, measure: Measure = measure) -> str:
     """
     if request.evaluating.split == "test":
         raise InputError("--search chooses settings: give --split=train or --split=validation, not test")
+    if request.halving is not None:
+        raise InputError("--search needs the scores of all its trials: leave out --halving")
     overrides, _ = request.load()
     request.expand(overrides)  # an invalid value is noticed before the first trial
     sweep = request.open()

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels
-from segjax.ablation.runs import ABOUT, FAILURE, RESULT, SweepFolder, read_entry, state_of
+from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels, without_seed
+from segjax.ablation.runs import ABOUT, FAILURE, RESULT, SweepFolder, read_entry, read_rungs, state_of
 from segjax.ablation.sweeps import Overrides
 from segjax.evaluation.statistics import by_group, compare, interval, pooled, ranks
 from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
+from segjax.report.table import format_score
 from segjax.train.log import read_log
 
 COSTS = [field.name for field in dataclasses.fields(Costs)]
@@ -70,8 +71,7 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
     names = labels(entry.overrides for entry in entries)
     name_of: dict[str, str] = {}
     for name, entry in zip(names, entries, strict=True):
-        same = {field: value for field, value in entry.overrides.items() if field != SEED}
-        key = repr((entry.is_present, same))
+        key = repr((entry.is_present, without_seed(entry.overrides)))
         groups.setdefault(key, []).append(entry)
         name_of[key] = name
     rows: list[Row] = []
@@ -80,7 +80,9 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
     for key, members in groups.items():
         results = [done for entry in members if (done := read_entry(entry.folder / RESULT)) is not None]
         counts = _counts(results)
-        scores = {name: _row_score(name, counts, baseline if rows else None) for name in counts.scores}
+        is_stopped = "stopped" in map(state_of, [entry.folder for entry in members])
+        compared = baseline if rows and not is_stopped else None
+        scores = {name: _row_score(name, counts, compared) for name in counts.scores}
         baseline = baseline if rows else counts
         values = members[0].overrides
         rows.append(
@@ -95,10 +97,12 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
                 worst_perturbation=" or ".join(
                     sorted({r["worst_perturbation"] for r in results if "worst_perturbation" in r})
                 ),
+                is_stopped=is_stopped,
             )
         )
         finished += results
-    order = ranks([round(row.scores[score].mean, 3) if score in row.scores else np.nan for row in rows])
+    ranked = [np.nan if row.is_stopped or score not in row.scores else row.scores[score].mean for row in rows]
+    order = ranks([round(mean, 3) for mean in ranked])
     return [dataclasses.replace(row, rank=rank) for row, rank in zip(rows, order, strict=True)], finished
 
 
@@ -131,9 +135,19 @@ def _status(entries: Sequence[Entry]) -> str:
         if state == "failed":
             folder = entries[states.index(state)].folder
             parts.append(f"failed: {(read_entry(folder / FAILURE) or {}).get('reason', 'without a reason')}")
+        elif state in ("stopped", "paused"):
+            parts.append(_at_rung(state, [entry.folder for entry in entries]))
         elif state != "done":
             parts.append(state)
     return "; ".join(parts) or "done"
+
+
+def _at_rung(state: str, folders: Sequence[Path]) -> str:
+    """Returns where seeds stopped or pause, with the mean of their scores."""
+    rungs = [entry for folder in folders if (entry := read_rungs(folder))["state"] == state]
+    step = max(entry["step"] for entry in rungs)
+    score = float(np.mean([entry["scores"][str(entry["step"])] for entry in rungs]))
+    return f"{state} at step {step} with the validation score {format_score(score)}"
 
 
 def _counts(results: Sequence[Result]) -> Counts:

@@ -76,16 +76,30 @@ class _Run(NamedTuple):
 
 
 def train(
-    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0, track: str = ""
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    accept_changes: bool = False,
+    profile: int = 0,
+    track: str = "",
+    pause: int = 0,
 ) -> Result:
     """Trains one seed of a config in a folder; arguments and errors are those of `train_seeds`."""
     refuse_ensemble(config, "a training in one folder")
-    results = train_seeds(config, workdir, accept_changes=accept_changes, profile=profile, track=track)
+    results = train_seeds(
+        config, workdir, accept_changes=accept_changes, profile=profile, track=track, pause=pause
+    )
     return results[workdir]
 
 
 def train_seeds(
-    config: ConfigDict, workdir: Path, *, accept_changes: bool = False, profile: int = 0, track: str = ""
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    accept_changes: bool = False,
+    profile: int = 0,
+    track: str = "",
+    pause: int = 0,
 ) -> dict[Path, Result]:
     """Trains the seeds of a config, resuming where an earlier run of the same command stopped.
 
@@ -97,6 +111,7 @@ def train_seeds(
         what is learned. The log names each change, with the step from which it holds.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
       track: the tracker that the curves are also written to, one of `TRACKERS`; "" for none.
+      pause: step after which the training pauses, see `FitConfig`; 0 for none.
 
     Returns:
       The result of each seed, by its folder.
@@ -114,7 +129,7 @@ def train_seeds(
                 refuse_ensemble(config, "--profile" if profile else "--track")
             if track:
                 check_tracker(track)
-            settings = dataclasses.replace(read_fit(config), profile=profile, track=track)
+            settings = dataclasses.replace(read_fit(config), profile=profile, track=track, pause=pause)
             seeds = seeds_of(config, workdir)
             for folder, own in seeds.items():
                 if jax.process_index() == 0:
@@ -145,7 +160,8 @@ def train_seeds(
             if isinstance(outcome, InputError):
                 errors[run.workdir] = outcome
             else:
-                _complete(run)
+                if not outcome.paused:
+                    _complete(run)
                 results[run.workdir] = outcome
     if errors:
         raise errors[workdir] if workdir in errors else _failure(errors)

@@ -72,6 +72,7 @@ class Row:
       costs: what it costs.
       curve: `(step, loss)` of the first seed.
       worst_perturbation: name of the perturbation with the lowest F1; "" if images were not perturbed.
+      is_stopped: whether seeds of it were stopped early: it has no rank and is compared with no row.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Row:
     costs: Costs = dataclasses.field(default_factory=Costs)
     curve: Sequence[tuple[float, float]] = ()
     worst_perturbation: str = ""
+    is_stopped: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

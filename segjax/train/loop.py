@@ -51,6 +51,8 @@ class FitConfig(Settings):
       patience: number of validations without improvement after which the run stops; 0 for never.
       max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
       rollback: how often a run that has diverged goes back to its last good checkpoint, see `with_rollbacks`.
+      pause: step before `steps` after which the run pauses: another start goes on, as if there had been no
+        pause; 0 for none. A step that is validated anyway keeps the result the same to the last bit.
       profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
       track: the tracker that the log is also written to, see `TRACKERS`; "" for none.
     """
@@ -62,22 +64,25 @@ class FitConfig(Settings):
     patience: NonNegativeInt = 0
     max_consecutive_skips: Count = 20
     rollback: NonNegativeInt = 0
+    pause: NonNegativeInt = 0
     profile: NonNegativeInt = 0
     track: str = ""
 
 
 class Result(NamedTuple):
-    """Result of a finished run.
+    """Result of a run that is finished or pauses.
 
     Attributes:
       state: state after the last step.
       seconds: duration of the loop, including earlier attempts at the same run.
       stopped_early: whether the run ended early, because validation no longer improved.
+      paused: whether the run is not finished, see `FitConfig.pause`.
     """
 
     state: State
     seconds: float
     stopped_early: bool
+    paused: bool = False
 
 
 def fit(
@@ -91,7 +96,7 @@ def fit(
     validate: Validate | None,
     image_names: Callable[[int], Sequence[str]] | None = None,
 ) -> Training[Result]:
-    """Trains up to `config.steps`; `train_alone` and `train_together` run it.
+    """Trains up to `config.steps`, or `config.pause`; `train_alone` and `train_together` run it.
 
     The order within a step: take the batch, start the step on the device, and only then read the metrics of
     the step before, so that the device never waits for the host. Validation uses the state after the step,
@@ -145,7 +150,7 @@ def fit(
         if first and not is_validated and is_validating(first):
             run_validation(first, state.eval_params)  # the run was stopped before
         for number, batch in observer.steps(stack.enter_context(batches(first)), first):
-            if number >= config.steps or progress["stopped"]:
+            if number >= min(config.pause or config.steps, config.steps) or progress["stopped"]:
                 break
             placed = _put(batch, mesh)
             with observer.suspended():
@@ -172,7 +177,12 @@ def fit(
                 run_validation(done, state.eval_params)
         reporter.report_previous()
     checkpoints.wait()
-    return Result(state, progress["seconds"], progress["stopped"])
+    return _result(state, progress, config)
+
+
+def _result(state: State, progress: Mapping[str, Any], config: FitConfig) -> Result:
+    is_paused = int(state.step) < config.steps and not progress["stopped"]
+    return Result(state, progress["seconds"], progress["stopped"], is_paused)
 
 
 def _open_log(folder: Path, start: Start, is_validated: bool, track: str) -> Log | NoLog:

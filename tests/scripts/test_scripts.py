@@ -140,6 +140,7 @@ NEEDS = {
         ("benchmark", (), ["--config", "--suite=classical"]),
         ("ablate", ("--sweep=nothing",), ["--sweep=nothing", "encoders"]),
         ("ablate", ("--sweep=seed=1", "--shard=2/2"), ["--shard=2/2", "from 0"]),
+        ("ablate", ("--sweep=seed=1", "--halving=3"), ["no point of the sweep is trained", "leave it out"]),
         ("evaluate", (), ["--workdir", "--config", "--truth"]),
         ("evaluate", ("--truth=nowhere", "--prediction=nowhere"), ["--out=FOLDER", "--json=FILE"]),
         ("evaluate", ("nowhere",), ["unexpected argument", "--compare"]),

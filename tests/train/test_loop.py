@@ -31,7 +31,7 @@ def batches(start, *, before=lambda step: None, make=toy.batch):
     return contextlib.nullcontext(forever())
 
 
-def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenance=None, **options):
+def train(folder, *, scores=None, patience=0, steps=STEPS, pause=0, check=None, provenance=None, **options):
     _, state, step = toy.setup(steps=STEPS)
     validations = iter(scores or [])
 
@@ -49,6 +49,7 @@ def train(folder, *, scores=None, patience=0, steps=STEPS, check=None, provenanc
             checkpoints,
             FitConfig(
                 steps=steps,
+                pause=pause,
                 validate_every=3,
                 checkpoint_every=2,
                 log_every=1,
@@ -87,6 +88,29 @@ def test_a_run_stopped_by_a_signal_ends_as_if_it_had_not_been(tmp_path):
     resumed = train(tmp_path / "stopped")
     assert fingerprint(resumed.state) == fingerprint(whole.state)
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+
+
+def test_a_run_that_pauses_ends_as_if_it_had_not(tmp_path):
+    scores = [0.1, 0.4, 0.3, 0.2]
+    whole = train(tmp_path / "whole", scores=scores)
+    assert not whole.paused
+    for pause, seen in (
+        (3, scores[:1]),
+        (3, [9.0]),
+        (9, scores[1:3]),
+    ):  # a second start at a pause does nothing
+        paused = train(tmp_path / "paused", scores=seen, pause=pause)
+        assert paused.paused
+        assert not paused.stopped_early
+        assert int(paused.state.step) == pause
+    for _ in range(2):
+        ended = train(tmp_path / "paused", scores=scores[3:], pause=STEPS + 3)
+        assert not ended.paused
+    assert fingerprint(ended.state) == fingerprint(whole.state)
+    assert losses(tmp_path / "paused") == losses(tmp_path / "whole")
+    ends = [CheckpointReader(tmp_path / name / "checkpoints") for name in ("paused", "whole")]
+    assert ends[0].steps() == ends[1].steps()
+    assert ends[0].progress(STEPS)["best"] == ends[1].progress(STEPS)["best"] == {"step": 6, "score": 0.4}
 
 
 @pytest.mark.parametrize("moment", [4, 5], ids=["just after a checkpoint", "between checkpoints"])
