@@ -21,7 +21,8 @@ Suites:
 
     network    training step, inference, compilation and memory of a config; with --peer also in torch
     layers     the kinds of layers of the VGG16 U-Net against torch: where the time goes
-    trace      time of a training step and a prediction by module, from a trace of the profiler
+    trace      time of a training step and a prediction by module, from a trace of the profiler; with a
+               config of detection, those of the Mask R-CNN of the suite detection
     classical  the classical methods, and their clustering against scikit-learn
     detection  RoIAlign, non-maximum suppression and Mask R-CNN against torchvision
     augment    augmentation policies relative to a training step of the VGG16 U-Net

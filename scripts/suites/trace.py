@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from suites.timing import print_hardware
 
-# What the compiler adds to the path of an operation: calls, loops and transformations.
+# What JAX adds to the path of an operation: calls, loops, transformations and formulas of sums.
 NO_MODULE = re.compile(
-    r"(jit|vmap|remat|checkpoint|custom_\w+)\(.*|while|body|cond|closed_call|branch_\d+_fun"
+    r"(jit|vmap|remat|checkpoint|custom_\w+)\(.*|while|body|cond|closed_call|branch_\d+_fun|.*[,;>].*"
 )
 PRODUCTS = ("dot_general", "conv_general_dilated")
 NOT_NAMED = "not named, such as gradients of kernels"
@@ -150,7 +150,7 @@ def table(name: str, seconds: Mapping[str, float], origin: Mapping[str, Place]) 
     """Returns milliseconds by module: of products and of the rest, forward and backward."""
     times: dict[Place, float] = defaultdict(float)
     for operation, value in seconds.items():
-        times[origin[operation]] += value
+        times[origin.get(operation, Place(NOT_NAMED, True, False))] += value
     total = sum(times.values())
     sums: dict[str, float] = defaultdict(float)
     for place, value in times.items():
