@@ -4,7 +4,7 @@ import functools
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +54,19 @@ def main(config: Any, *, size: int, batch: int, rounds: int) -> None:
         ("prediction", task.predict, (params, data["image"])),
     ):
         compiled = jax.jit(function).lower(*arguments).compile()
-        seconds = trace(functools.partial(network.finished, compiled, arguments), rounds)
         origin = places(compiled.as_text() or "")
+        seconds = trace(functools.partial(network.finished, compiled, arguments), origin, rounds)
         print(f"\n{table(name, seconds, origin)}")
 
 
-def trace(call: Callable[[], Any], rounds: int) -> dict[str, float]:
-    """Returns the mean seconds that a call spends in each operation itself, by its name in the program."""
+def trace(call: Callable[[], Any], names: Container[str], rounds: int) -> dict[str, float]:
+    """Returns the mean seconds that a call spends in each operation itself.
+
+    Args:
+      call: runs a program and waits for its end.
+      names: names of the operations of the program; what else the threads do does not count.
+      rounds: number of calls.
+    """
     import jax
     from jax.profiler import ProfileData
 
@@ -70,16 +76,15 @@ def trace(call: Callable[[], Any], rounds: int) -> dict[str, float]:
             for _ in range(rounds):
                 call()
         (path,) = Path(folder).rglob("*.xplane.pb")
-        planes = ProfileData.from_file(str(path)).planes
+        # The planes are parts of the profile, which must not go before them.
+        profile = ProfileData.from_file(str(path))
         seconds: dict[str, float] = defaultdict(float)
-        for line in (line for plane in planes for line in plane.lines):
-            spans = [
-                (event.start_ns, event.duration_ns, event.name)
-                for event in line.events
-                if "hlo_op" in dict(event.stats)
-            ]
-            for name, nanoseconds in own_times(spans).items():
-                seconds[name] += nanoseconds / 1e9 / rounds
+        for plane in profile.planes:
+            for line in plane.lines:
+                events = [(event.start_ns, event.duration_ns, event.name) for event in line.events]
+                spans = [event for event in events if event[2] in names]
+                for name, nanoseconds in own_times(spans).items():
+                    seconds[name] += nanoseconds / 1e9 / rounds
     return seconds
 
 
@@ -150,7 +155,7 @@ def table(name: str, seconds: Mapping[str, float], origin: Mapping[str, Place]) 
     """Returns milliseconds by module: of products and of the rest, forward and backward."""
     times: dict[Place, float] = defaultdict(float)
     for operation, value in seconds.items():
-        times[origin.get(operation, Place(NOT_NAMED, True, False))] += value
+        times[origin[operation]] += value
     total = sum(times.values())
     sums: dict[str, float] = defaultdict(float)
     for place, value in times.items():
