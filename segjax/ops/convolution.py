@@ -4,9 +4,9 @@
 
     nn.Conv(channels, (3, 3), conv_general_dilated=conv_general_dilated)
 
-On CPU and in float32, large 3 x 3 convolutions with stride 1 use Winograd's algorithm. 1 x 1 convolutions are
-matrix products: on CPU, XLA needs a fifth of the time for their weight gradients. Everything else is XLA's
-convolution.
+On CPU and in float32, large 3 x 3 convolutions with stride 1 use Winograd's algorithm. Wide 1 x 1
+convolutions are matrix products: on CPU, XLA needs a fifth of the time for their weight gradients. Everything
+else is XLA's convolution.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +25,10 @@ from segjax.ops import winograd
 # the weight gradient, fewer channels suffice, because XLA's weight gradient is slower than its convolution.
 MIN_CHANNELS = 64
 MIN_CHANNELS_KERNEL_GRADIENT = 16
-# With fewer tiles, the time saved does not repay the compilation; with half as many, it does so if there are
-# twice as many channels.
+# With fewer tiles, the time saved does not repay the compilation.
 MIN_TILES = 128
+# Thinner 1 x 1 convolutions take little time either way.
+MIN_CHANNELS_PRODUCT = 32
 _is_split: ContextVar[bool] = ContextVar("is_split", default=False)
 
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
@@ -89,7 +90,8 @@ def conv_general_dilated(
 
 def _product(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
     """Applies a 1 x 1 convolution [1, 1, C, C'] to [B, H, W, C]."""
-    if _is_split.get():  # exported programs keep it as a convolution
+    # Exported programs keep it as a convolution.
+    if _is_split.get() or min(kernel.shape[2:]) < MIN_CHANNELS_PRODUCT:
         return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=NHWC)
     return jnp.einsum("bhwc,cd->bhwd", x[:, :: strides[0], :: strides[1]], kernel[0, 0])
 
@@ -114,9 +116,8 @@ def _pays(x: Array, kernel: Array, min_channels: int) -> bool:
     batch, height, width, _ = x.shape
     tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
     is_float32 = x.dtype == kernel.dtype == jnp.float32
-    channels = min(kernel.shape[2:])
-    is_large = channels >= min_channels and tiles >= MIN_TILES // 2
-    return is_float32 and is_large and tiles * channels >= MIN_TILES * min_channels
+    is_large = min(kernel.shape[2:]) >= min_channels and tiles >= MIN_TILES
+    return is_float32 and is_large
 
 
 def _direct(x: Array, kernel: Array) -> Array:

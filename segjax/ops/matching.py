@@ -12,6 +12,7 @@ from segjax.typing import Array
 IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
 # Number of objects whose IoUs with all boxes are in memory at once.
 CHUNK = 64
+_Three = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Matches(NamedTuple):
@@ -70,27 +71,26 @@ def match(
     boxes, truth = jax.lax.stop_gradient((boxes, truth))
     chunk = min(CHUNK, len(truth))
     padding = -len(truth) % chunk
-    truth, valid = jnp.pad(truth, ((0, padding), (0, 0))), jnp.pad(valid, (0, padding))
-    # Objects come before padding, so the chunks of padding alone are skipped.
-    last = jnp.max(jnp.where(valid, jnp.arange(len(valid)), -1))
-    num_chunks = (last + chunk) // chunk
+    chunks = (
+        jnp.pad(truth, ((0, padding), (0, 0))).reshape(-1, chunk, 4),
+        jnp.pad(valid, (0, padding)).reshape(-1, chunk),
+        jnp.arange(0, len(truth), chunk),
+    )
 
-    def add_objects(number: Array, so_far: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        highest, target, is_best = so_far
-        start = jnp.int32(number * chunk)
-        part, is_object = (jax.lax.dynamic_slice_in_dim(x, start, chunk) for x in (truth, valid))
-        iou = jnp.where(is_object[:, None], pairwise_iou(part, boxes), -1)
-        # Without the barrier, XLA computes the overlaps twice, and rounds them differently.
-        iou = jax.lax.optimization_barrier(iou)
+    def add_objects(so_far: _Three, part: _Three) -> tuple[_Three, None]:
+        (highest, target, is_best), (objects, is_object, start) = so_far, part
+        # Boxes are the last axis, along which XLA vectorises. Without the barrier, it computes the overlaps
+        # twice, and rounds them differently.
+        iou = jax.lax.optimization_barrier(jnp.where(is_object[:, None], pairwise_iou(objects, boxes), -1))
         top, best = iou.max(0), iou.max(1)[:, None]
         first = jnp.min(jnp.where(iou == top[None], jnp.arange(chunk)[:, None], chunk), axis=0)
         target = jnp.where(top > highest, start + first, target)
         is_best |= jnp.any((iou == best) & (best > 0), axis=0)
-        return jnp.maximum(highest, top), target, is_best
+        return (jnp.maximum(highest, top), target, is_best), None
 
     count = len(boxes)
     nothing = jnp.full(count, -1.0), jnp.zeros(count, jnp.int32), jnp.zeros(count, bool)
-    highest, target, is_best = jax.lax.fori_loop(0, num_chunks, add_objects, nothing)
+    (highest, target, is_best), _ = jax.lax.scan(add_objects, nothing, chunks)
     state = jnp.where(highest >= high, POSITIVE, jnp.where(highest < low, NEGATIVE, IGNORED))
     if low_quality:
         state = jnp.where(is_best, POSITIVE, state)
