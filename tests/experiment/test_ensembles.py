@@ -17,6 +17,7 @@ from segjax.experiment.prediction_methods import select_method
 from segjax.experiment.replaying import replay
 from segjax.experiment.setup import make_setup
 from segjax.experiment.workdir import ModelMetadata, check_config, flat_config, read_config, write_config
+from segjax.train.loop import Result
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
 
@@ -134,7 +135,8 @@ def test_a_seed_leaves_what_it_leaves_alone_and_an_ensemble_predicts_with_all(co
 
 def test_the_seeds_that_did_not_fail_are_completed(config, tmp_path, monkeypatch):
     completed = []
-    outcomes = [InputError("the gradient was not finite"), "result"]
+    finished = Result(state=None, seconds=1.0, stopped_early=False)
+    outcomes = [InputError("the gradient was not finite"), finished]
     monkeypatch.setattr(training, "train_together", lambda trainings: outcomes)
     monkeypatch.setattr(training, "_complete", lambda run: completed.append(run.workdir.name))
     with pytest.raises(InputError, match="seed_5: the gradient was not finite"):
