@@ -32,7 +32,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.augment.elastic = (3.0, 48.0)
     config.model.width = 0.25
     config.task.class_weights = (1.0, 1.0, 3.0)
-    config.task.decoder.smoothing = 3.0
     config.task.min_area = (60, 8)
     config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup = 20
