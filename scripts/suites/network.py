@@ -76,7 +76,8 @@ def network_and_data(config: Any, size: int, batch: int) -> tuple[Any, Any, dict
     rng = np.random.default_rng(0)
     semantic = rng.integers(0, 3, (batch, size, size), np.int32)
     data = {"image": rng.random((batch, size, size, 1), np.float32), "semantic": semantic, "labels": semantic}
-    data["distance"] = rng.random((batch, size, size), np.float32)
+    for target in sorted(task.targets - set(data)):
+        data[target] = rng.random((batch, size, size), np.float32)
     return task, jax.jit(task.init)(jax.random.key(0), data), data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -21,9 +20,12 @@ from segjax.typing import Array, Batch
 
 # Networks predict the flow times this factor, so that its loss weighs as much as that of the classes.
 FACTOR = 5.0
-# The number of pixels that are followed in one call, and the sides of the image, are rounded up to multiples
-# of these, to compile rarely.
-BLOCK, SIDE = 2**14, 128
+# The smallest number of points that are followed in one call, and a multiple of the sides of the image: both
+# are rounded up, to compile rarely.
+POINTS, SIDE = 2**13, 128
+# Points that come to the same part of a pixel are merged after so many steps, and whenever the number of
+# steps has doubled. A pixel has two parts along each axis.
+FIRST_STEPS, PARTS = 8, 2
 
 
 class Flows:
@@ -60,13 +62,14 @@ class Flows:
         if not len(pixels):
             return result
         flow = np.where(foreground[..., None], values, 0).astype(np.float32)
-        ends = np.rint(follow(flow, pixels, steps=config.steps)).astype(int)
-        counts = np.zeros(foreground.shape)
-        np.add.at(counts, (ends[:, 0], ends[:, 1]), 1)
+        ends = np.ravel_multi_index(
+            tuple(np.rint(follow_merged(flow, pixels, steps=config.steps)).astype(int).T), foreground.shape
+        )
+        counts = np.bincount(ends, minlength=foreground.size).reshape(foreground.shape).astype(float)
         density = ndimage.gaussian_filter(counts, config.smoothing, mode="constant")
         peaks = label(local_maxima(density) & (density > config.density), connectivity=2)
         basins = watershed(-density, peaks, mask=density > 0)
-        result[foreground] = basins[ends[:, 0], ends[:, 1]]
+        result[foreground] = basins.ravel()[ends]
         return result
 
 
@@ -99,6 +102,37 @@ def flow_of(diffusion: Array, labels: Array) -> jax.Array:
     return jnp.where(length > 1e-6, gradient / jnp.maximum(length, 1e-6), 0)
 
 
+def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
+    """Does what `follow` does, with less work: points that have come together go on as one.
+
+    Points in the same half of a pixel, along both axes, go on from its middle. The outputs of a network for
+    pixels of nuclei then need 15 instead of 100 steps for each pixel.
+
+    Args:
+      flow: [H, W, 2] float32.
+      points: [P, 2], rows and columns.
+      steps: number of steps.
+
+    Returns:
+      [P, 2] float32, the ends, which differ from those of `follow` by about half a pixel.
+    """
+    index, done = np.arange(len(points)), 0
+    while done < steps:
+        count = min(max(done, FIRST_STEPS), steps - done)
+        points, done = follow(flow, points, steps=count), done + count
+        if done < steps:
+            points, merged = _merge(points, flow.shape[1])
+            index = merged[index]
+    return np.asarray(points, np.float32)[index]
+
+
+def _merge(points: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the middles of the parts of pixels with points, and the index of the part of each point."""
+    rows, columns = np.rint(points * PARTS).astype(np.int64).T
+    codes, index = np.unique(rows * (width * PARTS) + columns, return_inverse=True)
+    return np.stack(np.divmod(codes, width * PARTS), 1).astype(np.float32) / PARTS, index
+
+
 def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
     """Moves points along a flow by Euler steps of one pixel.
 
@@ -112,13 +146,19 @@ def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
     """
     height, width = flow.shape[:2]
     padded_flow = np.pad(flow, ((0, -height % SIDE), (0, -width % SIDE), (0, 0)))
-    padded = np.pad(np.asarray(points, np.float32), ((0, -len(points) % BLOCK), (0, 0)))
+    padded = np.pad(np.asarray(points, np.float32), ((0, _rounded(len(points)) - len(points)), (0, 0)))
     last = np.array([[height - 1, width - 1]], np.float32)
     return np.asarray(_follow(padded_flow, padded, last, steps))[: len(points)]
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _follow(flow: Array, points: Array, last: Array, steps: int) -> Array:
+def _rounded(count: int) -> int:
+    """Returns the number of points that is computed: one of four between a power of 2 and the next."""
+    unit = 2 ** max(count.bit_length() - 3, 0)
+    return max(-(-count // unit) * unit, POINTS)
+
+
+@jax.jit
+def _follow(flow: Array, points: Array, last: Array, steps: Array | int) -> Array:
     def move(_: Array, position: Array) -> Array:
         low = jnp.clip(jnp.floor(position), 0, jnp.maximum(last - 1, 0))
         weight = position - low

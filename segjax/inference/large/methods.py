@@ -21,7 +21,7 @@ from segjax.tasks.semantic import SemanticTask
 from segjax.typing import IGNORE
 
 # Side of the windows of a network, in its pixels: larger ones need more memory, but less work per pixel.
-SIDE = 1536
+SIDE = 1664
 # Width of the halo, in which cells of the core are completed: in typical diameters, and at least in pixels.
 DIAMETERS, HALO = 3, 64
 # Side of the core and width of the halo for methods that predict no maps, pixels.
