@@ -86,10 +86,10 @@ def test_points_that_come_together_end_where_each_of_them_ends():
 
 def test_points_are_merged_at_halves_of_pixels():
     flow = np.zeros((3, 70_000, 2), np.float32)
-    flow[..., 1] = 0.05
-    # After eight steps the columns are 1.3, 60,001.2, 60,001.6 and 60,001.8; all go on from the nearest half.
+    flow[..., 1] = 0.025
+    # After sixteen steps the columns are 1.3, 60,001.2, 60,001.6 and 60,001.8; all go on from the nearest half.
     points = np.array([[1, 0.9], [2, 60_000.8], [2, 60_001.2], [2, 60_001.4]])
-    ends = follow_merged(flow, points, steps=FIRST_STEPS + 4)
+    ends = follow_merged(flow, points, steps=FIRST_STEPS + 8)
     np.testing.assert_allclose(ends, [[1, 1.7], [2, 60_001.2], [2, 60_001.7], [2, 60_002.2]], atol=0.02)
 
 

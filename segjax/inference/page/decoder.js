@@ -12,7 +12,7 @@ const DECODERS = {
 };
 
 // Of segjax.representations.flows: steps before points are merged, and parts of a pixel along an axis.
-const FIRST_STEPS = 8, PARTS = 2;
+const FIRST_STEPS = 16, PARTS = 2;
 
 // Separates the cells of an image.
 //
