@@ -23,9 +23,9 @@ FACTOR = 5.0
 # The smallest number of points that are followed in one call, and a multiple of the sides of the image: both
 # are rounded up, to compile rarely.
 POINTS, SIDE = 2**13, 128
-# Points that come to the same part of a pixel are merged after so many steps, and whenever the number of
-# steps has doubled. A pixel has two parts along each axis.
-FIRST_STEPS, PARTS = 16, 2
+# Points that have come to the same place are merged after so many steps, and whenever the number of steps has
+# doubled.
+FIRST_STEPS = 32
 
 
 class Flows:
@@ -103,10 +103,9 @@ def flow_of(diffusion: Array, labels: Array) -> jax.Array:
 
 
 def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
-    """Does what `follow` does, with less work: points that have come together go on as one.
+    """Does what `follow` does, with less work: points that have come to the same place go on as one.
 
-    Points in the same half of a pixel, along both axes, go on from its middle. The outputs of a network for
-    pixels of nuclei then need 18 instead of 100 steps for each pixel.
+    The ends are the same, bit by bit. The outputs of a network for pixels of nuclei need half of the steps.
 
     Args:
       flow: [H, W, 2] float32.
@@ -114,23 +113,16 @@ def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.nda
       steps: number of steps.
 
     Returns:
-      [P, 2] float32, the ends, which differ from those of `follow` by about half a pixel.
+      [P, 2] float32, the ends.
     """
-    index, done = np.arange(len(points)), 0
+    points, index, done = np.asarray(points, np.float32), np.arange(len(points)), 0
     while done < steps:
         count = min(max(done, FIRST_STEPS), steps - done)
         points, done = follow(flow, points, steps=count), done + count
-        if done < steps:
-            points, merged = _merge(points, flow.shape[1])
-            index = merged[index]
-    return np.asarray(points, np.float32)[index]
-
-
-def _merge(points: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the middles of the parts of pixels with points, and the index of the part of each point."""
-    rows, columns = np.rint(points * PARTS).astype(np.int64).T
-    codes, index = np.unique(rows * (width * PARTS) + columns, return_inverse=True)
-    return np.stack(np.divmod(codes, width * PARTS), 1).astype(np.float32) / PARTS, index
+        # The two numbers of a point as one, which is sorted faster.
+        places, merged = np.unique(np.ascontiguousarray(points).view(np.int64), return_inverse=True)
+        points, index = places.view(np.float32).reshape(-1, 2), merged.ravel()[index]
+    return points[index]
 
 
 def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:

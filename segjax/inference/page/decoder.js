@@ -11,9 +11,6 @@ const DECODERS = {
   flows: decodeFlows,
 };
 
-// Of segjax.representations.flows: steps before points are merged, and parts of a pixel along an axis.
-const FIRST_STEPS = 16, PARTS = 2;
-
 // Separates the cells of an image.
 //
 // maps: `classes`, probabilities [H, W, K] float32, and `values`, the map of the representation, float32.
@@ -103,61 +100,32 @@ function decodeFlows(foreground, flow, width, height, {smoothing, density, steps
 }
 
 // Returns the index of the pixel at which each pixel of the foreground ends, after Euler steps of one pixel.
-// After some steps, and whenever their number has doubled, points that came to the same half of a pixel, along both
-// axes, go on together from its middle.
 function followFlow(foreground, flow, width, height, steps) {
   const inner = flow.map((value, i) => (foreground[i >> 1] ? value : 0));
-  const points = Int32Array.from(foreground), positions = [];
-  for (let i = 0, number = 0; i < foreground.length; i++) {
-    if (!foreground[i]) continue;
-    points[i] = number++;
-    positions.push(Math.floor(i / width), i % width);
-  }
-  let current = Float32Array.from(positions);
-  for (let done = 0; done < steps; ) {
-    const count = Math.min(Math.max(done, FIRST_STEPS), steps - done);
-    move(inner, current, width, height, count);
-    done += count;
-    if (done < steps) current = merge(foreground, points, current, width, height);
-  }
-  return Int32Array.from(points, (point, i) =>
-    foreground[i] ? roundEven(current[2 * point]) * width + roundEven(current[2 * point + 1]) : 0);
-}
-
-// Moves points, rows and columns in turn, along the flow.
-function move(flow, points, width, height, steps) {
-  const lastRow = height - 1, lastColumn = width - 1, position = new Float32Array(2);
-  for (let i = 0; i < points.length; i += 2) {
-    position.set([points[i], points[i + 1]]);
-    for (let step = 0; step < steps; step++) {
-      const row = Math.min(Math.floor(position[0]), Math.max(lastRow - 1, 0));
-      const column = Math.min(Math.floor(position[1]), Math.max(lastColumn - 1, 0));
-      const down = position[0] - row, along = position[1] - column;
-      const upper = 2 * (row * width + column), lower = upper + (row < lastRow ? 2 * width : 0);
-      const right = column < lastColumn ? 2 : 0;
-      for (let axis = 0; axis < 2; axis++) {
-        const above = (1 - along) * flow[upper + axis] + along * flow[upper + right + axis];
-        const below = (1 - along) * flow[lower + axis] + along * flow[lower + right + axis];
-        const moved = position[axis] + (1 - down) * above + down * below;
-        position[axis] = Math.min(Math.max(moved, 0), axis ? lastColumn : lastRow);
+  const ends = new Int32Array(foreground.length), position = new Float32Array(2);
+  const lastRow = height - 1, lastColumn = width - 1;
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (!foreground[i]) continue;
+      position[0] = y;
+      position[1] = x;
+      for (let step = 0; step < steps; step++) {
+        const row = Math.min(Math.floor(position[0]), Math.max(lastRow - 1, 0));
+        const column = Math.min(Math.floor(position[1]), Math.max(lastColumn - 1, 0));
+        const down = position[0] - row, along = position[1] - column;
+        const upper = 2 * (row * width + column), lower = upper + (row < lastRow ? 2 * width : 0);
+        const right = column < lastColumn ? 2 : 0;
+        for (let axis = 0; axis < 2; axis++) {
+          const above = (1 - along) * inner[upper + axis] + along * inner[upper + right + axis];
+          const below = (1 - along) * inner[lower + axis] + along * inner[lower + right + axis];
+          const moved = position[axis] + (1 - down) * above + down * below;
+          position[axis] = Math.min(Math.max(moved, 0), axis ? lastColumn : lastRow);
+        }
       }
+      ends[i] = roundEven(position[0]) * width + roundEven(position[1]);
     }
-    points.set(position, i);
   }
-}
-
-// Returns one point for each half of a pixel that has points, and replaces the numbers of the points by its number.
-function merge(foreground, points, positions, width, height) {
-  const numbers = new Int32Array(PARTS * PARTS * width * height), merged = [];
-  const numberOf = new Int32Array(positions.length / 2);
-  for (let point = 0; point < numberOf.length; point++) {
-    const row = roundEven(PARTS * positions[2 * point]), column = roundEven(PARTS * positions[2 * point + 1]);
-    const part = row * PARTS * width + column;
-    if (!numbers[part]) numbers[part] = merged.push(row / PARTS, column / PARTS) / 2;
-    numberOf[point] = numbers[part] - 1;
-  }
-  for (let i = 0; i < points.length; i++) if (foreground[i]) points[i] = numberOf[points[i]];
-  return Float32Array.from(merged);
+  return ends;
 }
 
 // Returns the number of pixels of each id from 0.
