@@ -17,9 +17,9 @@ MNFINDER = {
     "h": 1.0,
     "window": 0,
 }
-# How the distance that a network predicts for MNFinder is flooded. Its three validation images are too few for
-# a fit; chosen on training and validation images with three networks. With the defaults, chance decides which
-# networks divide large nuclei.
+# How the distance that a network predicts for MNFinder is flooded. Its three validation images are too few
+# for a fit; chosen on training and validation images with three networks. With the defaults, chance decides
+# which networks divide large nuclei.
 MNFINDER_DECODER = {"smoothing": 3.0, "h": 0.2}
 
 
@@ -77,3 +77,5 @@ def choose(config: ConfigDict, name: str) -> None:
     config.data.scale = defaults.scale
     config.data.patch_size = defaults.patch_size
     config.reference = ConfigDict({"name": "watershed", **defaults.reference})
+    if config.get("task", {}).get("instances") == "distance":
+        config.task.decoder.update(defaults.decoder)

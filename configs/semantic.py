@@ -87,8 +87,6 @@ def get_config(variant: str = "") -> ConfigDict:
     # All fields and their meaning: segjax.tasks.semantic.SemanticConfig.
     config.task = section(SemanticConfig(instances=chosen["instances"]))
     config.task.name = "semantic"
-    if chosen["instances"] == "distance":
-        config.task.decoder.update(datasets.DATASETS[chosen["dataset"]].decoder)
 
     # All fields and their meaning: segjax.train.optimizer.OptimizerConfig.
     config.optimizer = section(OptimizerConfig(warmup=config.steps // 20))

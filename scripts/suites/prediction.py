@@ -63,8 +63,8 @@ def main(config: ConfigDict, *, sizes: list[str], model: str, out: str) -> None:
     with context.Pool(1) as pool:
         count, scores = pool.apply(compare, (mosaic(squares, COMPARED), results / "compared", model))
     print(
-        f"\n{COMPARED} x {COMPARED} in tiles against at once, without the lower and the right {BORDER} pixels:"
-        f" {count} cells, AP at .9 {scores:.4f} (goal 1)"
+        f"\n{COMPARED} x {COMPARED} in tiles against at once, without the lower and the right {BORDER}"
+        f" pixels: {count} cells, AP at .9 {scores:.4f} (goal 1)"
     )
     with context.Pool(1) as pool:
         cells, seconds = pool.apply(join, (results / "joined",))
