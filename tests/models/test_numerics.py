@@ -15,7 +15,7 @@ NUM_IMAGES = 5
 
 
 class UNet(nn.Module):
-    """A segmenter up to its heads, whose inputs are always float32."""
+    """A segmenter without its heads, because these compute in float32 only."""
 
     dtype: str
 
