@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from segjax.classical.measurements import Table, measure
 from segjax.errors import InputError
@@ -138,6 +136,9 @@ def fit(
     References:
       sklearn.linear_model.LogisticRegression, class_weight="balanced".
     """
+    from sklearn.exceptions import ConvergenceWarning  # slow to import
+    from sklearn.linear_model import LogisticRegression
+
     values = np.concatenate([np.zeros((0, len(DESCRIPTORS))), *(descriptors(table) for table in tables)])
     targets = np.concatenate([np.zeros(0, int), *classes]).astype(int)
     values, targets = values[targets > 0], targets[targets > 0]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.signal import fftconvolve
 from skimage.color import rgb2hed, rgb2hsv, rgb2lab
 from skimage.feature import local_binary_pattern
 from skimage.filters import gabor_kernel
@@ -107,6 +106,7 @@ def gabor(intensity: np.ndarray) -> np.ndarray:
     References:
       Jain and Farrokhnia, https://doi.org/10.1016/0031-3203(91)90143-S; skimage.filters.gabor.
     """
+    from scipy.signal import fftconvolve  # slow to import
 
     def magnitude(frequency: float, angle: float) -> np.ndarray:
         kernel = gabor_kernel(frequency, angle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import silhouette_score
 
 from segjax.classical.contrast import contrast, otsu_level
 from segjax.classical.features import BLOCK, extract
@@ -103,6 +102,8 @@ def suggest_clusters(key: jax.Array, points: np.ndarray, valid: np.ndarray) -> i
     References:
       Rousseeuw, https://doi.org/10.1016/0377-0427(87)90125-7
     """
+    from sklearn.metrics import silhouette_score  # slow to import
+
     positions = np.flatnonzero(valid)
     positions = positions[np.linspace(0, len(positions) - 1, min(len(positions), 1000)).astype(int)]
     best, top = CANDIDATES[0], -1.0

@@ -7,7 +7,6 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.spatial import KDTree
 from skimage.measure import label
-from sklearn.cluster import DBSCAN
 
 from segjax.classical.contrast import contrast, otsu_foreground
 from segjax.classical.scale import at_scale
@@ -97,6 +96,8 @@ def cluster_circles(centres: np.ndarray, radii: np.ndarray, *, eps: float) -> np
     Returns:
       [N] int, the cluster of each circle, 0..M-1.
     """
+    from sklearn.cluster import DBSCAN  # slow to import
+
     if not len(centres):
         return np.zeros(0, int)
     tree = KDTree(centres)

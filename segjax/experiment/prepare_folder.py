@@ -14,8 +14,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from segjax.datasets.checks.findings import KINDS
-from segjax.datasets.folder import pipeline
-from segjax.datasets.folder.builder import NAME, Folder, dataset_dir
+from segjax.datasets.folder import NAME, pipeline
+from segjax.datasets.folder.builder import Folder, dataset_dir
 from segjax.datasets.folder.decisions import Plan, decide
 from segjax.datasets.folder.examination import Checker, Options, check_all
 from segjax.datasets.sources import FolderSource

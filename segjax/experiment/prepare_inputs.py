@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from segjax.datasets import splits
 from segjax.datasets.checks.findings import KINDS
-from segjax.datasets.folder.builder import NAME
+from segjax.datasets.folder import NAME
 from segjax.datasets.folder.image_files import ImageFile, list_items, root_of
 from segjax.datasets.formats import Annotations, open_annotations
 from segjax.datasets.formats.layout import absolute, is_below

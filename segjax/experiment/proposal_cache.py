@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from segjax.files import atomic_write
@@ -27,6 +26,8 @@ def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> Propos
       name: identifies the method and its settings.
       config: contains `dataset.data_dir`.
     """
+    import tensorflow_datasets as tfds  # slow to import
+
     data_dir = config.dataset.data_dir or tfds.core.constants.DATA_DIR
     folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
 

@@ -21,7 +21,7 @@ from segjax.models.segmenters import SegmenterConfig
 from segjax.settings import Count, NonNegativeInt, Range, Settings
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.semantic import SemanticConfig
-from segjax.train.loop import FitConfig
+from segjax.train.fit_config import FitConfig
 from segjax.train.optimizer import OptimizerConfig
 from segjax.train.sharding import MeshConfig
 from segjax.train.step import StepConfig

@@ -19,7 +19,6 @@ from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.data.stream import Stream
 from segjax.data.subset import random_images
-from segjax.datasets.catalog import open_source
 from segjax.errors import InputError, choose
 from segjax.experiment.section_reading import config_section
 from segjax.experiment.sections import (
@@ -41,7 +40,6 @@ from segjax.tasks import rcnn_svm
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.semantic import SemanticConfig, SemanticTask, output_channels
-from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.optimizer import make_optimizer
 from segjax.train.sharding import COMPLETE, BatchPart, check_batch, make_mesh, state_sharding
 from segjax.train.state import State, make_state
@@ -73,6 +71,8 @@ class TrainSetup(NamedTuple):
 
 def open_split(config: ConfigDict, split: str) -> Source:
     """Opens the "train", "validation" or "test" split of a config; names joined by "+" are mixed."""
+    from segjax.datasets.catalog import open_source  # slow to import: TFDS
+
     choose(SPLITS, "--split", split)
     names, classes = config.dataset.name.split("+"), config.dataset.get("classes")
     sources = [open_source(name, config.dataset[split], data_dir=config.dataset.data_dir) for name in names]
@@ -214,6 +214,8 @@ def restore_params(workdir: Path, config: ConfigDict, metadata: ModelMetadata) -
     Raises:
       InputError: if there is no intact checkpoint.
     """
+    from segjax.train.checkpoint_files import CheckpointReader  # slow to import: Orbax
+
     which = choose(("best", "latest"), "config.predict.checkpoint", config.predict.checkpoint)
     task = make_task(config, metadata)
     reader = CheckpointReader(workdir / "checkpoints")

@@ -54,7 +54,8 @@ from segjax.tasks import rcnn_svm
 from segjax.tasks.detection import DetectionTask
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.cost import KeyedStep
-from segjax.train.loop import FitConfig, Result, fit
+from segjax.train.fit_config import FitConfig
+from segjax.train.loop import Result, fit
 from segjax.train.members import Training, train_together
 from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume

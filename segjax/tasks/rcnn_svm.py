@@ -10,8 +10,6 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.linear_model import Ridge
-from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
 from segjax.data.preprocess import preprocess_example
@@ -120,6 +118,8 @@ def fit_predictor(
 
 
 def _svm(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, float]:
+    from sklearn.svm import LinearSVC  # slow to import
+
     svm = LinearSVC(
         C=COST,
         intercept_scaling=BIAS_SCALE,
@@ -135,6 +135,8 @@ def _svm(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, float]
 
 
 def _regression(images: list[ImageBoxes], index: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import Ridge  # slow to import
+
     near = [(i.iou > REGRESSED_ABOVE) & (i.classes == index) for i in images]
     boxes, target, features = (
         np.concatenate([getattr(image, name)[mask] for image, mask in zip(images, near, strict=True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import signal
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from segjax.settings import Count, NonNegativeInt, Settings
 from segjax.train.checkpoint import Checkpoints, is_better
 from segjax.train.cost import KeyedStep
+from segjax.train.fit_config import FitConfig
 from segjax.train.interruption import Interruption, interruption
 from segjax.train.log import Log, NoLog
 from segjax.train.members import Request, Training
@@ -37,36 +36,6 @@ Batches = Callable[[int], AbstractContextManager[Iterator[tuple[int, Mapping[str
 # `(parameters on one device, check) -> metrics`; it calls `check()` between two images, equally often in all
 # processes.
 Validate = Callable[[Params, Callable[[], None]], dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class FitConfig(Settings):
-    """Settings of `fit`.
-
-    Attributes:
-      steps: number of steps of the run.
-      log_every: steps between lines of the log.
-      checkpoint_every: steps between checkpoints; 0 for checkpoints after validations and at the end only.
-      validate_every: steps between validations; 0 for none. The last step is always validated.
-      patience: number of validations without improvement after which the run stops; 0 for never.
-      max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
-      rollback: how often a run that has diverged goes back to its last good checkpoint, see `with_rollbacks`.
-      pause: step before `steps` after which the run pauses: another start goes on, as if there had been no
-        pause; 0 for none. A step that is validated anyway keeps the result the same to the last bit.
-      profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
-      track: the tracker that the log is also written to, see `TRACKERS`; "" for none.
-    """
-
-    steps: Count
-    log_every: Count = 20
-    checkpoint_every: NonNegativeInt = 500
-    validate_every: NonNegativeInt = 500
-    patience: NonNegativeInt = 0
-    max_consecutive_skips: Count = 20
-    rollback: NonNegativeInt = 0
-    pause: NonNegativeInt = 0
-    profile: NonNegativeInt = 0
-    track: str = ""
 
 
 class Result(NamedTuple):

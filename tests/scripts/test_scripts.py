@@ -212,3 +212,16 @@ def test_importing_segjax_stays_light(environment):
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "0"
+
+
+def test_prediction_imports_no_library_that_it_does_not_use(environment):
+    code = (
+        "import sys, segjax.scripts.predict\n"
+        "from segjax.experiment import export_formats, prediction, prediction_methods, series_prediction\n"
+        "slow = ('orbax', 'sklearn', 'tensorflow_datasets', 'scipy.signal', 'scipy.stats')\n"
+        "print(*(name for name in slow if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""

@@ -17,7 +17,7 @@ from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
 from segjax.train import members
 from segjax.train.cost import KeyedStep
-from segjax.train.loop import FitConfig
+from segjax.train.fit_config import FitConfig
 from segjax.train.sharding import make_mesh, replicated
 from segjax.train.state import make_state
 from tests.representations.scenes import touching

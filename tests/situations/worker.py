@@ -29,7 +29,8 @@ def train() -> None:
 
     from segjax.train.checkpoint import Checkpoints
     from segjax.train.cost import KeyedStep
-    from segjax.train.loop import FitConfig, fit
+    from segjax.train.fit_config import FitConfig
+    from segjax.train.loop import fit
     from segjax.train.members import train_alone
     from segjax.train.processes import all_or_none
     from segjax.train.resume import Provenance, resume

@@ -10,8 +10,9 @@ from segjax.errors import InputError, Interrupted
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.cost import KeyedStep
+from segjax.train.fit_config import FitConfig
 from segjax.train.log import read_log
-from segjax.train.loop import FitConfig, fit
+from segjax.train.loop import fit
 from segjax.train.members import train_alone
 from segjax.train.resume import Provenance, resume
 from segjax.train.state import fingerprint

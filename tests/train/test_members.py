@@ -15,8 +15,9 @@ from segjax.train import members
 from segjax.train.checkpoint import Checkpoints
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.cost import KeyedStep
+from segjax.train.fit_config import FitConfig
 from segjax.train.interruption import interruption
-from segjax.train.loop import FitConfig, fit
+from segjax.train.loop import fit
 from segjax.train.members import train_together
 from segjax.train.resume import Provenance, resume
 from segjax.train.state import fingerprint

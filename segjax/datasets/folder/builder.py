@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from segjax.data.records import Record
+from segjax.datasets.folder import NAME
 from segjax.datasets.folder.image_files import ImageFile
 from segjax.datasets.folder.staging import Staging
 from segjax.datasets.store.builder import CellBuilder
 from segjax.errors import InputError
-
-NAME = "folder"
 
 
 class Folder(CellBuilder):
