@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts import forked
+
 ROOT = Path(__file__).parents[2]
 TINY = [
     "--config=configs/semantic.py:encoder=vgg11,dataset=synthetic",
@@ -64,20 +66,21 @@ def test_a_run_stopped_at_any_moment_ends_with_the_same_parameters(tmp_path, env
     assert code == 0, err
     expected = parameters(out)
     killed = tmp_path / "killed"
+    resumed = (*TINY, f"--workdir={killed}")
     moments = random.Random(time.time_ns())
     for number, codes in ((signal.SIGKILL, {-9}), (signal.SIGTERM, {143})):
-        process = start("train", *TINY, f"--workdir={killed}", environment=environment)
+        process = forked.Script("train", *resumed, environment=environment, folder=tmp_path)
         seen = len(steps(killed))
         # Wait until it has got somewhere new, then stop it within the next moments, whatever it is doing.
         deadline = time.monotonic() + 240
-        while process.poll() is None and len(steps(killed)) <= seen and time.monotonic() < deadline:
+        while process.is_running() and len(steps(killed)) <= seen and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.2))
         process.send_signal(number)
-        code, _, err = finish(process)
+        code, _, err = process.finish()
         assert code in codes | {0}, err
         assert "Traceback" not in err
-    code, out, err = finish(start("train", *TINY, f"--workdir={killed}", environment=environment))
+    code, out, err = forked.run("train", *resumed, environment=environment, folder=tmp_path)
     assert code == 0, err
     assert parameters(out) == expected
     assert (killed / "report" / "index.html").exists()
@@ -99,7 +102,8 @@ def test_the_benchmark_times_both_directions(environment):
 
 def test_the_benchmark_times_methods_without_weights(environment):
     options = ["--suite=classical", "--size=64", "--rounds=1", "--largest=64", "--points=200"]
-    code, out, err = finish(start("benchmark", *options, environment=environment))
+    # One thread, as the threads of scikit-learn wait for those of other tests.
+    code, out, err = finish(start("benchmark", *options, environment=environment | {"OMP_NUM_THREADS": "1"}))
     assert code == 0, err
     for name in ("naive", "radius", "mean_shift", "kmeans", "watershed"):
         assert re.search(rf"{name} +[\d.]+ s  reached", out)
@@ -155,7 +159,7 @@ NEEDS = {
 )
 def test_bad_input_ends_in_one_sentence(script, arguments, messages, environment, tmp_path):
     given = [argument.replace("nowhere", str(tmp_path / "nowhere")) for argument in NEEDS[script] + arguments]
-    code, _, err = finish(start(script, *given, environment=environment))
+    code, _, err = forked.run(script, *given, environment=environment, folder=tmp_path)
     assert code == 2, err
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
@@ -168,8 +172,8 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if "cli.r
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_helps(script, environment):
-    code, out, _ = finish(start(script, "--help", environment=environment))
+def test_help_helps(script, environment, tmp_path):
+    code, out, _ = forked.run(script, "--help", environment=environment, folder=tmp_path)
     assert code in (0, 1)  # absl's own is 1
     assert f"segjax {script.partition('_')[0]} --" in out or f"python scripts/{script}.py" in out
     for flag in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / f"{script}.py").read_text()):
