@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ def augmented(
 
     Args:
       record: the annotated image.
-      settings: arguments of `make_augment`, as in `config.augment`.
+      settings: arguments of `make_augment`, as in `config.augment`; hashable.
       patch_size: side S of the patches in pixels, after scaling; at most the shorter side of the image.
       count: number of patches.
       seed: random seed.
@@ -54,12 +55,17 @@ def augmented(
     """
     config = StreamConfig(seed, batch_size=count, patch_size=patch_size, cache_bytes=0, **preprocessing)
     stream = Stream(_One(record), config, targets=())
-    augment = jax.jit(jax.vmap(make_augment(patch_size=patch_size, **settings)))
+    augment = _compiled(patch_size, tuple(settings.items()))
     batch = jax.device_get(augment(jax.random.split(jax.random.key(seed), count), stream.batch(0)))
     return [
         AugmentedPatch(*parts)
         for parts in zip(*(batch[name] for name in AugmentedPatch._fields), strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(patch_size: int, settings: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return jax.jit(jax.vmap(make_augment(patch_size=patch_size, **dict(settings))))
 
 
 class _One:
