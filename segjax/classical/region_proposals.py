@@ -17,10 +17,11 @@ from segjax.segmentation.masks import Cutout
 # Selective search: standard deviation of the initial blur in pixels, and scale of the over-segmentations,
 # used as base and as increment. A larger scale is coarser.
 SIGMA, SCALE = 0.8, 50
-# `gamma` and `h` of the watersheds, from many small pieces to few large ones, and their other settings, which
-# do not depend on the diameter of the cells.
-WATERSHEDS = ((0.3, 0.5), (0.3, 1.5), (0.7, 0.5), (1.0, 1.0))
-FIXED = Watershed(diameter=REFERENCE_DIAMETER, smoothing=1.0, window=0, max_hole=0)
+# `gamma` and `window` of the watersheds, from dim cells to bright ones, and their other settings, which do
+# not depend on the diameter of the cells. They were chosen among 13 exponents, two `h` and local thresholds
+# on the validation images of BBBC038: 0.85 of the nuclei have a region with an IoU of 0.5, with all 0.87.
+WATERSHEDS = ((0.2, 0), (0.6, 0), (1.4, 0), (2.0, 0), (0.7, 25))
+FIXED = Watershed(diameter=REFERENCE_DIAMETER, smoothing=1.0, h=0.5, max_hole=0)
 
 
 def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
@@ -57,7 +58,7 @@ def selective_search(image: np.ndarray, *, min_side: int = 3, max_fraction: floa
 
 
 def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: float = 0.25) -> np.ndarray:
-    """Proposes every instance of several watersheds, from fine to coarse.
+    """Proposes every instance of several watersheds, for dim cells to bright ones.
 
     If cells stand out from the background, the recall is higher than that of selective search, with a tenth
     of the boxes.
@@ -76,15 +77,15 @@ def watershed_proposals(image: np.ndarray, *, min_side: int = 3, max_fraction: f
 
 
 def watershed_regions(image: np.ndarray, *, min_area: int = 9) -> list[Cutout]:
-    """Returns the pixels of every instance of several watersheds, from fine to coarse.
+    """Returns the pixels of every instance of several watersheds, for dim cells to bright ones.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32.
       min_area: smallest number of pixels of a region.
     """
     regions = []
-    for gamma, h in WATERSHEDS:
-        settings = dataclasses.replace(FIXED, gamma=gamma, h=h, min_area=min_area)
+    for gamma, window in WATERSHEDS:
+        settings = dataclasses.replace(FIXED, gamma=gamma, window=window, min_area=min_area)
         labels = watershed(image, settings).segmentation.labels
         for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
             regions.append(Cutout(rows.start, columns.start, labels[rows, columns] == index))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from segjax.files import atomic_write
 
 # Part of the folder name. Increase it when the proposals change, so that old files are not used.
-VERSION = 1
+VERSION = 2
 
 # `image as read [H, W, C] -> boxes [P, 4]` in its pixels.
 Proposer = Callable[[np.ndarray], np.ndarray]
