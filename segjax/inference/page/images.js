@@ -66,6 +66,43 @@ async function inflate(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+// Expands the codes of TIFF's LZW, which have 9 to 12 bits, the most significant first.
+function expandLzw(bytes) {
+  const prefix = new Uint16Array(4096), last = new Uint8Array(4096), lengths = new Uint16Array(4096).fill(1, 0, 256);
+  for (let code = 0; code < 256; code++) last[code] = code;
+  let out = new Uint8Array(4 * bytes.length + 4096), size = 0, next = 258, bits = 9, previous = -1;
+  for (let position = 0, buffer = 0, filled = 0; ;) {
+    for (; filled < bits && position < bytes.length; filled += 8) buffer = buffer << 8 | bytes[position++];
+    if (filled < bits) return out.subarray(0, size);
+    filled -= bits;
+    const code = buffer >> filled & (1 << bits) - 1;
+    if (code === 257) return out.subarray(0, size);
+    if (code === 256) {
+      next = 258, bits = 9, previous = -1;
+      continue;
+    }
+    if (code > next || (code === next && previous < 0)) throw new RangeError("a code of LZW is not defined");
+    // A code that is defined only now stands for the previous string and its first byte.
+    let part = code < next ? code : previous;
+    const end = size + lengths[part];
+    if (end + 1 > out.length) {
+      const larger = new Uint8Array(2 * out.length);
+      larger.set(out);
+      out = larger;
+    }
+    for (let at = end - 1; at >= size; at--, part = prefix[part]) out[at] = last[part];
+    const first = out[size];
+    size = end;
+    if (code === next) out[size++] = first;
+    if (previous >= 0 && next < 4096) {
+      prefix[next] = previous, last[next] = first, lengths[next] = lengths[previous] + 1;
+      next++;
+    }
+    if (next + 1 >= 1 << bits && bits < 12) bits++;
+    previous = code;
+  }
+}
+
 async function readPng(view, name) {
   const parts = [];
   let isComplete = false;
@@ -112,10 +149,10 @@ const TIFF_TYPES = {
   "32 3": [Float32Array, "getFloat32"],
 };
 
-// Reads a TIFF of one image, not compressed or with Deflate, of 8, 16 or 32 bits.
+// Reads a TIFF of one image, not compressed or with Deflate or LZW, of 8, 16 or 32 bits.
 async function readTiff(view, name) {
   const isLittle = view.getUint8(0) === 0x49;
-  const remedy = "save it as TIFF of one image, without compression or with Deflate, or as PNG";
+  const remedy = "save it as TIFF of one image, without compression or with Deflate or LZW, or as PNG";
   const refuse = (reason) => new Error(`${name} ${reason}: ${remedy}`);
   if (view.getUint16(2, isLittle) !== 42) throw refuse("is no TIFF, or a BigTIFF");
   const tags = new Map(), start = view.getUint32(4, isLittle), count = view.getUint16(start, isLittle);
@@ -131,7 +168,7 @@ async function readTiff(view, name) {
   const compression = get(259, 1), predictor = get(317, 1), isTiled = tags.has(322);
   if (view.getUint32(start + 2 + 12 * count, isLittle)) throw refuse("holds several images");
   if (![1, 2].includes(get(262))) throw refuse("has a palette or other colours");
-  if (![1, 8, 32946].includes(compression) || ![1, 2].includes(predictor)) throw refuse("is compressed in a way that this page does not read");
+  if (![1, 5, 8, 32946].includes(compression) || ![1, 2].includes(predictor)) throw refuse("is compressed in a way that this page does not read");
   if (get(274, 1) !== 1 || get(284, 1) !== 1) throw refuse("is rotated, or stores channels apart");
   const kind = TIFF_TYPES[`${bits} ${format}`];
   if (!kind || tags.get(258).some((other) => other !== bits)) throw refuse(`has ${bits} bits of a type that this page does not read`);
@@ -140,7 +177,7 @@ async function readTiff(view, name) {
   const pixels = new Type(width * height * channels);
   for (let tile = 0; tile < offsets.length; tile++) {
     const stored = new Uint8Array(view.buffer, offsets[tile], lengths[tile]);
-    const bytes = compression === 1 ? stored : await inflate(stored);
+    const bytes = compression === 1 ? stored : compression === 5 ? expandLzw(stored) : await inflate(stored);
     const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const top = Math.floor(tile / across) * tileHeight, left = (tile % across) * tileWidth;
     for (let y = 0; y < tileHeight && top + y < height; y++) {

@@ -54,11 +54,19 @@ READ = {
     "colour.tif": tiff(COLOUR.astype(np.uint16), compression="zlib", predictor=True),
     "strips.tif": tiff(COLOUR.astype(np.uint16), rowsperstrip=4),
     "tiles.tif": tiff(GREY.astype(np.uint16), tile=(16, 16), compression="zlib"),
+    # More strings than the table of LZW holds, a string that is used while it is defined, and differences.
+    "lzw.tif": tiff(RNG.integers(0, 2**16, (90, 110)).astype(np.uint16), compression="lzw"),
+    "lzw_constant.tif": tiff(np.full((120, 130), 7, np.uint8), compression="lzw"),
+    "lzw_tiles.tif": tiff(COLOUR.astype(np.uint16), compression="lzw", predictor=True, tile=(16, 16)),
     "alpha.tif": tiff(np.dstack([COLOUR, GREY]).astype(np.uint16), extrasamples=["unassalpha"]),
 }
 REFUSED = {
     "stack.tif": (tiff(np.stack([GREY, GREY]).astype(np.uint16)), "holds several images"),
-    "lzw.tif": (tiff(GREY.astype(np.uint16), compression="lzw"), "is compressed in a way"),
+    "zstd.tif": (tiff(GREY.astype(np.uint16), compression="zstd"), "is compressed in a way"),
+    "damaged_lzw.tif": (
+        tiff(np.full((120, 130), 7, np.uint8), compression="lzw")[:-9] + 9 * b"\xff",
+        "is damaged",
+    ),
     "nan.tif": (tiff(np.full((4, 4), np.nan, np.float32)), "holds NaN or infinite pixels"),
     "planes.tif": (
         tiff(COLOUR.astype(np.uint8).transpose(2, 0, 1).copy(), planarconfig="separate", photometric="rgb"),
