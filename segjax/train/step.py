@@ -79,25 +79,33 @@ def make_step(
         sums = jax.lax.map(lambda part: gradient(params, *part), (parts, keys))
         return jax.tree.map(lambda x: x.mean(0), sums)
 
+    def updated(
+        params: Params, ema: Params | None, optimizer_state: PyTree, step: Array, grads: Params
+    ) -> tuple[Params, Params | None, PyTree]:
+        updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+        params = optax.apply_updates(params, updates)
+        if ema is not None:
+            # The average is shorter early in training, when parameters are close to noise.
+            decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+            ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        return params, ema, optimizer_state
+
     def step(state: State, batch: Batch, key: Array) -> tuple[State, Mapping[str, Array]]:
         augment_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = jax.vmap(augment)(jax.random.split(augment_key, len(batch["image"])), batch)
         metrics, grads = accumulated(state.params, batch, loss_key)
         norm = optax.tree.norm(grads)
-        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # The average is shorter early in training, when parameters are close to noise.
-        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-        ema = (
-            jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params)
-            if state.ema_params is not None
-            else None
-        )
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
-        params, ema, optimizer_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, ema, optimizer_state),
-            (state.params, state.ema_params, state.optimizer),
+        # Selecting each array would copy the state, as the old arrays could not be overwritten.
+        params, ema, optimizer_state = jax.lax.cond(
+            finite,
+            updated,
+            lambda *before: before[:3],
+            state.params,
+            state.ema_params,
+            state.optimizer,
+            state.step,
+            grads,
         )
         skipped = 1 - finite.astype(jnp.int32)
         consecutive = (state.consecutive_skips + 1) * skipped

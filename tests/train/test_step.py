@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +114,12 @@ def optimizer_with(*, steps=10, frozen=None, **changes):
     settings = {"name": "sgd", "learning_rate": 1.0, "warmup": 0, "end_lr_fraction": 0.0}
     settings |= {"weight_decay": 0.0, "momentum": 0.0, "clip": 0.0} | changes
     return make_optimizer(OptimizerConfig(**settings), steps=steps, frozen=frozen or {})
+
+
+def test_the_state_is_overwritten_without_copies():
+    _, state, step = toy.setup(data=1)
+    compiled = step.lower(state, toy.batch(0), KEY).compile().as_text()
+    assert re.findall(r"= f32\[\d\S* copy\(", compiled) == []
 
 
 def test_decays_kernels_only():
