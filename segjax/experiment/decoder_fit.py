@@ -43,7 +43,7 @@ MIN_IMAGES = 10
 HIGHEST_IOU = 0.9
 AREA_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 DETECTION_GRID: Mapping[str, Sequence[Any]] = {
-    "detect.score_threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    "detect.score_threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "outline": tuple(OUTLINES),
     "mask_threshold": (0.3, 0.4, 0.5, 0.6),
     "min_area": (5, 10, 20, 40),
