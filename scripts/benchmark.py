@@ -16,6 +16,7 @@
     python scripts/benchmark.py --suite=loop --config=quickstart:dataset=synthetic
     python scripts/benchmark.py --suite=ensemble --config=quickstart:dataset=synthetic
     python scripts/benchmark.py --suite=prediction --config=semantic:dataset=bbbc038 --sizes=4000,20000
+    python scripts/benchmark.py --suite=gpu --batch=8 > gpu.json
 
 Suites:
 
@@ -34,6 +35,7 @@ Suites:
     scaling    collectives and memory of a training step on 1 to 256 devices, from the compiled program
     prediction time and memory for mosaics that are segmented in parts, and for a folder of small images
     ensemble   training steps of several seeds together against one seed, as JSON
+    gpu        U-Net and Mask R-CNN in bfloat16, RoIAlign and suppression against torch, as JSON
     loop       time that the training loop adds to a step: checks, log, checkpoints
 
 Torch and torchvision are in the `peers` extra. Calls are timed alternately. A ratio is the peer's time
@@ -71,6 +73,7 @@ SUITE = flags.DEFINE_enum(
         "trace",
         "ensemble",
         "prediction",
+        "gpu",
     ],
     "Benchmark suite.",
 )
@@ -102,7 +105,7 @@ MANY = flags.DEFINE_integer("many", 10_000, "Data: number of small images for th
 TRUTH = flags.DEFINE_string("truth", None, "Judges: folder or file of the truth; else a sample of StarDist.")
 PREDICTION = flags.DEFINE_string("prediction", None, "Judges: folder or file of the predictions.")
 SIZES = flags.DEFINE_list("sizes", ["4000"], "Prediction: sides of the mosaics, pixels.")
-WIDTH = flags.DEFINE_float("width", 1.0, "Layers: multiplies the channels of VGG16.", lower_bound=0.01)
+WIDTH = flags.DEFINE_float("width", 1.0, "Layers, gpu: multiplies the channels of VGG16.", lower_bound=0.01)
 MODEL = flags.DEFINE_string("model", "nuclei", "Prediction: an exported network, or one in the package.")
 OUT = flags.DEFINE_string("out", "runs/prediction", "Prediction: folder for mosaics and results.")
 SEEDS = flags.DEFINE_integer("seeds", 4, "Ensemble: number of seeds.", lower_bound=1)

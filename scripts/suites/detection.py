@@ -57,6 +57,13 @@ def wait(value: Any = None) -> Any:
     return value
 
 
+def mixed(dtype: str) -> Any:
+    """Returns the context in which torch computes in a dtype, as far as autocast allows."""
+    import torch
+
+    return torch.autocast(device(), torch.bfloat16, enabled=dtype == "bfloat16")
+
+
 def align(size: int, batch: int) -> list[tuple[str, Calls]]:
     """Returns calls of RoIAlign with 512 RoIs per image, stride 4 and 256 channels."""
     import jax
@@ -126,7 +133,7 @@ def suppression() -> list[tuple[str, Calls]]:
     ]
 
 
-def mask_rcnn() -> tuple[Any, Any]:
+def mask_rcnn(dtype: str = "float32") -> tuple[Any, Any]:
     """Returns the task of torchvision's Mask R-CNN in segjax, and its parameters."""
     import jax
     import numpy as np
@@ -137,7 +144,7 @@ def mask_rcnn() -> tuple[Any, Any]:
     from segjax.tasks.detection import DetectionTask
     from segjax.tasks.detection_config import DetectionConfig, SamplingConfig
 
-    model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], classes=CLASSES)
+    model = create_detector(**DETECTORS["maskrcnn_resnet50_fpn"], classes=CLASSES, dtype=dtype)
     config = DetectionConfig(
         rois=SamplingConfig(batch_size=512), detect=DetectConfig(score_threshold=0.05, max_detections=100)
     )
@@ -173,12 +180,12 @@ def step_with(count: int, size: int) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(step(params, data))
 
 
-def network(size: int, batch: int) -> list[tuple[str, Calls]]:
+def network(size: int, batch: int, dtype: str = "float32") -> list[tuple[str, Calls]]:
     """Returns calls of inference and of training steps of Mask R-CNN with ResNet50-FPN."""
     import jax
     import torchvision
 
-    task, params = mask_rcnn()
+    task, params = mask_rcnn(dtype)
     predict, step = jax.jit(task.predict), jax.jit(descent(task, jax.random.key(0)))
     net = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=CLASSES, min_size=size, max_size=size
@@ -189,12 +196,12 @@ def network(size: int, batch: int) -> list[tuple[str, Calls]]:
         return lambda: jax.block_until_ready(function(params, data))
 
     few, many = (jax.device_put(training_batch(count, size, batch)) for count in (50, 500))
-    infer = {"segjax": blocked(predict, few["image"]), "torch": torch_inference(net, few)}
+    infer = {"segjax": blocked(predict, few["image"]), "torch": torch_inference(net, few, dtype)}
     rows: list[tuple[str, Calls]] = [(f"{title}, inference", infer)]
     # torchvision computes masks of positive RoIs only: few while the RPN is untrained, and all if there are
     # many objects. segjax always computes as many as there can be.
     for name, data in (("50 objects", few), ("500 objects", many)):
-        calls = {"segjax": blocked(step, data), "torch": torch_step(net, data)}
+        calls = {"segjax": blocked(step, data), "torch": torch_step(net, data, dtype)}
         rows.append((f"{title}, training step, {name}", calls))
     return rows
 
@@ -207,7 +214,7 @@ def torch_images(data: Any) -> list[Any]:
     return [torch.from_numpy(np.array(x)).permute(2, 0, 1).contiguous().to(device()) for x in data["image"]]
 
 
-def torch_inference(net: Any, data: Any) -> Callable[[], Any]:
+def torch_inference(net: Any, data: Any, dtype: str) -> Callable[[], Any]:
     """Returns a call of torchvision's inference."""
     import torch
 
@@ -215,13 +222,13 @@ def torch_inference(net: Any, data: Any) -> Callable[[], Any]:
 
     def infer() -> Any:
         net.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), mixed(dtype):
             return wait(net(images))
 
     return infer
 
 
-def torch_step(net: Any, data: Any) -> Callable[[], Any]:
+def torch_step(net: Any, data: Any, dtype: str) -> Callable[[], Any]:
     """Returns a call of torchvision's training step, by gradient descent."""
     import numpy as np
     import torch
@@ -239,7 +246,9 @@ def torch_step(net: Any, data: Any) -> Callable[[], Any]:
     def train() -> Any:
         net.train()
         optimizer.zero_grad()
-        sum(net(images, targets).values()).backward()
+        with mixed(dtype):
+            losses = net(images, targets)
+        sum(losses.values()).backward()
         optimizer.step()
         return wait()
 

@@ -88,8 +88,18 @@ def finished(compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return jax.block_until_ready(compiled(*arguments))
 
 
-def add_torch(calls: dict[str, dict[str, Callable[[], Any]]], config: Any, params: Any, data: Any) -> None:
-    """Adds the same network in torch, with the same parameters, to the timed calls."""
+def add_torch(
+    calls: dict[str, dict[str, Callable[[], Any]]],
+    config: Any,
+    params: Any,
+    data: Any,
+    *,
+    compiled: bool = False,
+) -> None:
+    """Adds the same network in torch, with the same parameters, to the timed calls.
+
+    With `compiled`, by `torch.compile`.
+    """
     try:
         import torch
     except ImportError as error:
@@ -110,6 +120,8 @@ def add_torch(calls: dict[str, dict[str, Callable[[], Any]]], config: Any, param
     network = VGGUNet(VARIANTS[config.model.encoder], channels, **settings).load(params)
     layout = torch.channels_last
     network = network.to(device, memory_format=layout)
+    if compiled:
+        network = torch.compile(network)
     images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).to(device, memory_format=layout)
     targets = torch.from_numpy(data["semantic"]).long().to(device)
     distance = torch.from_numpy(data["distance"]).to(device)

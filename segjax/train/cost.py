@@ -85,12 +85,13 @@ class KeyedStep:
             # Some platforms do not say.
             getattr(memory, "argument_size_in_bytes", 0),
             getattr(memory, "temp_size_in_bytes", 0),
-            _peak(devices[0].device_kind, len(devices)),
+            peak(devices[0].device_kind, len(devices)),
         )
 
 
-def _peak(kind: str, count: int) -> float | None:
-    return next((count * peak for name, peak in PEAKS.items() if kind.startswith(name)), None)
+def peak(kind: str, count: int = 1) -> float | None:
+    """Returns the sum of the peaks of devices of a kind in FLOP/s; None if it is not known."""
+    return next((count * value for name, value in PEAKS.items() if kind.startswith(name)), None)
 
 
 def model_flops(jaxpr: Any) -> float:

@@ -37,6 +37,23 @@ class StepConfig(Settings):
     num_microbatches: Count = 1
 
 
+def _make_update(
+    optimizer: optax.GradientTransformation, ema_decay: float
+) -> Callable[..., tuple[Params, Params | None, PyTree]]:
+    def update(
+        params: Params, ema: Params | None, optimizer_state: PyTree, step: Array, grads: Params
+    ) -> tuple[Params, Params | None, PyTree]:
+        updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+        params = optax.apply_updates(params, updates)
+        if ema is not None:
+            # The average is shorter early in training, when parameters are close to noise.
+            decay = jnp.minimum(ema_decay, (1 + step) / (10 + step))
+            ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        return params, ema, optimizer_state
+
+    return update
+
+
 def make_step(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -59,7 +76,7 @@ def make_step(
     Returns:
       The step. `key` is the run key; the step number is folded in.
     """
-    num_microbatches = config.num_microbatches
+    num_microbatches, update = config.num_microbatches, _make_update(optimizer, config.ema_decay)
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, Mapping[str, Array]]:
         with split_network(mesh):
@@ -79,17 +96,6 @@ def make_step(
         sums = jax.lax.map(lambda part: gradient(params, *part), (parts, keys))
         return jax.tree.map(lambda x: x.mean(0), sums)
 
-    def updated(
-        params: Params, ema: Params | None, optimizer_state: PyTree, step: Array, grads: Params
-    ) -> tuple[Params, Params | None, PyTree]:
-        updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
-        params = optax.apply_updates(params, updates)
-        if ema is not None:
-            # The average is shorter early in training, when parameters are close to noise.
-            decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
-            ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-        return params, ema, optimizer_state
-
     def step(state: State, batch: Batch, key: Array) -> tuple[State, Mapping[str, Array]]:
         augment_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = jax.vmap(augment)(jax.random.split(augment_key, len(batch["image"])), batch)
@@ -99,7 +105,7 @@ def make_step(
         # Selecting each array would copy the state, as the old arrays could not be overwritten.
         params, ema, optimizer_state = jax.lax.cond(
             finite,
-            updated,
+            update,
             lambda *before: before[:3],
             state.params,
             state.ema_params,
