@@ -16,7 +16,7 @@
     python scripts/benchmark.py --suite=loop --config=quickstart:dataset=synthetic
     python scripts/benchmark.py --suite=ensemble --config=quickstart:dataset=synthetic
     python scripts/benchmark.py --suite=prediction --config=semantic:dataset=bbbc038 --sizes=4000,20000
-    python scripts/benchmark.py --suite=gpu --batch=8 > gpu.json
+    python scripts/benchmark.py --suite=gpu --batch=8
 
 Suites:
 
