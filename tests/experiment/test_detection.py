@@ -16,6 +16,7 @@ from segjax.experiment.export_formats import STANDARD, Exports
 from segjax.experiment.methods import make_predictor, make_proposer, open_run
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_methods import select_method
+from segjax.experiment.proposal_cache import VERSION
 from segjax.experiment.setup import make_setup, open_split, restore_params
 from segjax.experiment.training import train
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
@@ -76,14 +77,16 @@ def test_is_evaluated_beside_the_reference(run):
 
 def test_proposals_are_made_once_and_kept_beside_the_data(run):
     config, folder, _ = run
-    cached = list((folder / "data" / "proposals" / "watershed-1").glob("*.npy"))
+    stored = folder / "data" / "proposals" / f"watershed-{VERSION}"
+    cached = list(stored.glob("*.npy"))
+    assert cached
     source: Source = open_split(config, "test")
     before = {path: path.stat().st_mtime_ns for path in cached}
     boxes = make_proposer(config)(source[0].image)
     assert boxes.shape[1] == 4
     assert {path: path.stat().st_mtime_ns for path in cached} == before
     make_proposer(config)(np.zeros((50, 50, 1), np.uint8))
-    assert len(list((folder / "data" / "proposals" / "watershed-1").glob("*"))) == len(cached) + 1
+    assert len(list(stored.glob("*"))) == len(cached) + 1
 
 
 def test_objects_are_found_in_pixels_of_the_image(run):
