@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segjax.errors import InputError
-from suites.network import descent
+from suites.network import descent, device, mixed, wait
 from suites.timing import measure, print_hardware
 
 CLASSES = 2
@@ -39,29 +39,6 @@ def cells(count: int, size: int, seed: int = 0) -> Any:
     centres, sides = rng.uniform(0, size, (count, 2)), np.exp(rng.uniform(1.5, 4.5, (count, 2)))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
     return boxes.clip(0, size).astype(np.float32)
-
-
-def device() -> str:
-    """Returns the device that torch uses."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def wait(value: Any = None) -> Any:
-    """Waits for torch's device and returns the value."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return value
-
-
-def mixed(dtype: str) -> Any:
-    """Returns the context in which torch computes in a dtype, as far as autocast allows."""
-    import torch
-
-    return torch.autocast(device(), torch.bfloat16, enabled=dtype == "bfloat16")
 
 
 def align(size: int, batch: int) -> list[tuple[str, Calls]]:

@@ -1,5 +1,6 @@
 """All comparisons with torch on one GPU: networks in bfloat16, RoIAlign and suppression, as JSON."""
 
+import functools
 import json
 import sys
 import time
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from segjax.errors import InputError
 from suites import detection
 from suites.detection import Calls
-from suites.network import add_torch, descent, finished, network_and_data
+from suites.network import add_torch, finished, network_and_data, programs
 from suites.timing import measure
 
 DTYPE = "bfloat16"
@@ -115,16 +116,13 @@ def unet(size: int, batch: int, width: float) -> list[Comparison]:
     config = semantic.get_config("dataset=synthetic")
     config.model.update(width=width, dtype=DTYPE)
     task, params, data = network_and_data(config, size, batch)
-    calls: dict[str, Calls] = {"inference": {}, "training": {}}
+    calls: dict[str, Calls] = {}
     flops, starts = {}, {}
-    for name, function, arguments in (
-        ("inference", task.predict, (params, jax.device_put(data["image"]))),
-        ("training", descent(task, jax.random.key(0)), (params, jax.device_put(data))),
-    ):
+    for name, (function, arguments) in programs(task, params, data).items():
         traced = jax.jit(function).trace(*arguments)
         compiled, flops[name] = traced.lower().compile(), model_flops(traced.jaxpr.jaxpr)
-        calls[name]["segjax"] = lambda run=compiled, given=arguments: finished(run, given)
-        starts[name] = lambda run=compiled, given=arguments: run(*given)
+        calls[name] = {"segjax": functools.partial(finished, compiled, arguments)}
+        starts[name] = functools.partial(compiled, *arguments)
     add_torch(calls, config, params, data, compiled=torch.cuda.is_available())
     return [
         Comparison(

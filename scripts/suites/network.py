@@ -20,6 +20,40 @@ def descent(task: Any, key: Any) -> Callable[[Any, Any], Any]:
     return descend
 
 
+def programs(task: Any, params: Any, data: Any) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Returns what is timed of a network, `inference` and `training`: the functions and their arguments."""
+    import jax
+
+    data = jax.device_put(data)
+    return {
+        "inference": (task.predict, (params, data["image"])),
+        "training": (descent(task, jax.random.key(0)), (params, data)),
+    }
+
+
+def device() -> str:
+    """Returns the device that torch uses."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def wait(value: Any = None) -> Any:
+    """Waits for torch's device and returns the value."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return value
+
+
+def mixed(dtype: str) -> Any:
+    """Returns the context in which torch computes in a dtype, as far as autocast allows."""
+    import torch
+
+    return torch.autocast(device(), torch.bfloat16, enabled=dtype == "bfloat16")
+
+
 def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None:
     """Times the network and prints the results."""
     import jax
@@ -31,20 +65,15 @@ def main(config: Any, *, size: int, batch: int, rounds: int, peer: bool) -> None
             f"--size={size} is not a multiple of 16, which torch's decoder needs: try {size // 16 * 16}"
         )
     task, params, data = network_and_data(config, size, batch)
-    step = descent(task, jax.random.key(0))
-
-    calls: dict[str, dict[str, Callable[[], Any]]] = {"inference": {}, "training": {}}
-    for name, function, arguments in (
-        ("inference", task.predict, (params, jax.device_put(data["image"]))),
-        ("training", step, (params, jax.device_put(data))),
-    ):
+    calls: dict[str, dict[str, Callable[[], Any]]] = {}
+    for name, (function, arguments) in programs(task, params, data).items():
         began = time.perf_counter()
         compiled = jax.jit(function).lower(*arguments).compile()
         memory = compiled.memory_analysis()
         sizes = ("temp", "argument", "output")
         peak = sum(getattr(memory, f"{size}_size_in_bytes", 0) for size in sizes) / 2**20
         print(f"{name}: compiled in {time.perf_counter() - began:.1f} s, {peak:.0f} MiB at its peak")
-        calls[name]["segjax"] = functools.partial(finished, compiled, arguments)
+        calls[name] = {"segjax": functools.partial(finished, compiled, arguments)}
     if peer:
         add_torch(calls, config, params, data)
 
@@ -114,31 +143,25 @@ def add_torch(
         raise InputError(
             f"--peer knows encoder={', '.join(VARIANTS)} with decoder=transposed and one norm throughout"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     channels = [max(round(config.model.width * count), 1) for count in CHANNELS]
     settings = {"inputs": 1, "norm": config.model.norm, "outputs": 4}
     network = VGGUNet(VARIANTS[config.model.encoder], channels, **settings).load(params)
     layout = torch.channels_last
-    network = network.to(device, memory_format=layout)
+    network = network.to(device(), memory_format=layout)
     if compiled:
         network = torch.compile(network)
-    images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).to(device, memory_format=layout)
-    targets = torch.from_numpy(data["semantic"]).long().to(device)
-    distance = torch.from_numpy(data["distance"]).to(device)
+    images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).to(device(), memory_format=layout)
+    targets = torch.from_numpy(data["semantic"]).long().to(device())
+    distance = torch.from_numpy(data["distance"]).to(device())
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    mixed = torch.autocast(device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
 
     def infer() -> None:
-        with torch.inference_mode(), mixed:
+        with torch.inference_mode(), mixed(model.dtype):
             F.softmax(network(images)[:, :3].float(), 1)
         wait()
 
     def train() -> None:
-        with mixed:
+        with mixed(model.dtype):
             logits = network(images).float()
         one_hot = F.one_hot(targets, 3).permute(0, 3, 1, 2)
         probabilities = F.softmax(logits[:, :3], 1)

@@ -47,12 +47,9 @@ def main(config: Any, *, size: int, batch: int, rounds: int) -> None:
         title = f"{config.model.encoder}, width {config.model.width}"
     print_hardware()
     print(f"{title}, {batch} x {size} x {size}")
-    data = jax.device_put(data)
-    step = network.descent(task, jax.random.key(0))
-    for name, function, arguments in (
-        ("training step", step, (params, data)),
-        ("prediction", task.predict, (params, data["image"])),
-    ):
+    programs = network.programs(task, params, data)
+    for name, program in (("training step", "training"), ("prediction", "inference")):
+        function, arguments = programs[program]
         compiled = jax.jit(function).lower(*arguments).compile()
         origin = places(compiled.as_text() or "")
         seconds = trace(functools.partial(network.finished, compiled, arguments), origin, rounds)
