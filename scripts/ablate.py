@@ -44,8 +44,8 @@ IMAGES = flags.DEFINE_integer("images", None, "Maximum number of images to evalu
 ROBUSTNESS = flags.DEFINE_bool(
     "robustness",
     False,
-    "Whether to evaluate perturbed images as well, for the F1 of the worst perturbation; that takes ten times"
-    " as long as the evaluation.",
+    "Whether to evaluate perturbed images as well, after the points, with the first seed of each row: for the"
+    " F1 of the worst perturbation. That takes about twelve times as long as the evaluation of one seed.",
 )
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every Nth point, from point I, counted from 0.")
 SCORE = flags.DEFINE_string("score", "AP 0.5", "Score that ranks the points, a column of the comparison.")
@@ -92,7 +92,8 @@ def main() -> None:
         Path(WORKDIR.value or ""),
         base,
         None if base is None else Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem,
-        Evaluating(SPLIT.value, IMAGES.value, ROBUSTNESS.value),
+        Evaluating(SPLIT.value, IMAGES.value),
+        ROBUSTNESS.value,
         (int(index), int(count)),
         RETRY.value,
         HALVING.value,

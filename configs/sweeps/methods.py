@@ -13,7 +13,7 @@ def get_sweep(variant: str = "") -> Iterator[Overrides]:
     dataset = parse(variant, {"dataset": DATASET})["dataset"]
     for method in ("watershed", *(name for name in METHODS if name != "watershed")):
         yield {"name": method, "config": f"classical:method={method},dataset={dataset}"}
-    r_cnn = product(detector("r_cnn", dataset, "vgg16"), sweep("steps", [250]), sweep("name", ["r_cnn"]))
+    r_cnn = product(detector("r_cnn", dataset, "vgg16"), sweep("name", ["r_cnn"]))
     others = ("fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
     detectors = chain(*(product(detector(name, dataset), sweep("name", [name])) for name in others))
     unets = product(

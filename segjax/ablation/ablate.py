@@ -13,7 +13,8 @@ from segjax.ablation.halving import Halving, describe_waiting
 from segjax.ablation.measure import SCORES, Advance, Evaluating, Measure, advance, measure
 from segjax.ablation.pictures import write_rows
 from segjax.ablation.plan import Plan
-from segjax.ablation.points import Point, describe, expand
+from segjax.ablation.points import Point, describe, expand, seeds_first
+from segjax.ablation.robustness import add_robustness
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
 from segjax.ablation.table import make_report
@@ -35,6 +36,7 @@ class AblationRequest:
       base: config of the points that name none.
       base_name: its name, which the folder remembers.
       evaluating: the images that are evaluated.
+      robustness: whether to find the worst perturbation of each row, see `add_robustness`.
       shard: `(I, N)`: only every Nth point, beginning with point I, which counts from 0.
       retry: whether points that failed run again, and those that halving stopped are compared again.
       halving: how many points there are at a rung for each that goes on, see `Halving`; None to stop none.
@@ -47,6 +49,7 @@ class AblationRequest:
     base: ConfigDict | None = None
     base_name: str | None = None
     evaluating: Evaluating = dataclasses.field(default_factory=Evaluating)
+    robustness: bool = False
     shard: tuple[int, int] = (0, 1)
     retry: bool = False
     halving: int | None = None
@@ -139,10 +142,12 @@ def ablate(request: AblationRequest, measure: Measure = measure, advance: Advanc
             report()
             written = time.monotonic()
 
-    chosen = points[index::count]
+    chosen = seeds_first(points)[index::count]
     waiting = run_points(
         chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom, plan=plan
     )
+    if request.robustness:
+        add_robustness(chosen, sweep, request.evaluating)
     table = f"{report()}\n{request.workdir / 'index.html'}"
     if waiting:
         table = f"{table}\n{describe_waiting(waiting, sweep)}"

@@ -37,7 +37,7 @@ class Worst(NamedTuple):
 
 
 def worst_perturbation(
-    opened: OpenedMethod, source: Source, headline: str | None, names: Sequence[str] = PERTURBATIONS
+    opened: OpenedMethod, source: Source, headline: str | None, names: Sequence[str] = PERTURBATIONS[1:]
 ) -> Worst:
     """Segments the images under each perturbation, and finds the one with the lowest F1 of all images.
 
@@ -45,7 +45,7 @@ def worst_perturbation(
       opened: segments the images.
       source: the images.
       headline: the class that F1 refers to; the first foreground class if None.
-      names: the perturbations, see `segjax.evaluation.perturbations`.
+      names: the perturbations, see `segjax.evaluation.perturbations`; by default all that change images.
     """
     results = [
         Worst(

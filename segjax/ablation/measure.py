@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
+from segjax.ablation.extras import CEILING, ceiling
 from segjax.ablation.pictures import draw_example
 from segjax.ablation.points import Point
 from segjax.data.records import Source
@@ -49,12 +49,10 @@ class Evaluating(NamedTuple):
     Attributes:
       split: "train", "validation" or "test".
       images: maximum number of images; None for all.
-      robustness: whether to evaluate perturbed images as well.
     """
 
     split: str = "test"
     images: int | None = None
-    robustness: bool = False
 
 
 def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any]:
@@ -73,25 +71,15 @@ def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any
     memory = PeakMemory()
     started = time.monotonic()
     cost: dict[str, Any] = {}
-    if point.is_classical:
-        source = open_images(config, evaluating)
-        (name,) = config.methods
-        opened = OpenedMethod(make_classifying(name, config, source.class_names, folder))
-    else:
+    if not point.is_classical:
         cost["train_seconds"] = train(config, folder).seconds
-        source, opened = open_images(config, evaluating), open_run(folder)
         cost |= network_cost(folder)
+    opened, source = open_point(point, folder, evaluating)
     prepared = time.monotonic() - started
     result = score(opened, source, config.dataset.headline)
-    added = {CEILING: ceiling(opened, source, config.dataset.headline)}
-    if evaluating.robustness:
-        worst = worst_perturbation(opened, source, config.dataset.headline)
-        added[WORST] = worst.ratios
-        result["worst_perturbation"] = worst.name
+    for image, ratio in (ceiling(opened, source, config.dataset.headline) or {}).items():
+        result["ratios"][image][CEILING] = ratio
     draw_example(opened.__call__, source, folder)
-    for name, ratios in added.items():
-        for image, ratio in (ratios or {}).items():
-            result["ratios"][image][name] = ratio
     return {
         **result,
         # A training may be the work of several starts.
@@ -132,6 +120,15 @@ def best_score(folder: Path, step: int) -> float | None:
     entries = [line for line in read_log(folder / LOG) if "validation/score" in line]
     # The score of a network is at least 0.
     return max((line["validation/score"] or 0.0 for line in entries if line["step"] <= step), default=None)
+
+
+def open_point(point: Point, folder: Path, evaluating: Evaluating) -> tuple[OpenedMethod, Source]:
+    """Opens the method of a point, which is trained if it has weights, and the images that are evaluated."""
+    source = open_images(point.config, evaluating)
+    if not point.is_classical:
+        return open_run(folder), source
+    (name,) = point.config.methods
+    return OpenedMethod(make_classifying(name, point.config, source.class_names, folder)), source
 
 
 def open_images(config: ConfigDict, evaluating: Evaluating) -> Source:

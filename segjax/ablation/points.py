@@ -94,6 +94,15 @@ def expand(
     return [*points.values()]
 
 
+def seeds_first(points: Iterable[Point]) -> list[Point]:
+    """Orders points such that a sweep has a row of every config before any config has a second seed."""
+    seeds: dict[str, int] = {}
+    order = {}
+    for point in points:
+        order[point] = seeds[point.row] = seeds.get(point.row, -1) + 1
+    return sorted(order, key=order.__getitem__)
+
+
 def describe(overrides: Overrides) -> str:
     """Returns overrides as `field=value, field=value`."""
     return ", ".join(f"{field}={value}" for field, value in overrides.items())

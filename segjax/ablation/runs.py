@@ -95,12 +95,12 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def state_of(folder: Path, *, claimed: bool = False) -> str:
+def state_of(folder: Path, *, is_claimed: bool = False) -> str:
     """Returns "done", "failed", "stopped", "paused", "running", "interrupted" or "not run".
 
     Args:
       folder: the folder of a point.
-      claimed: whether this process has its lock.
+      is_claimed: whether this process has its lock.
     """
     if read_entry(folder / RESULT) is not None:
         return "done"
@@ -110,7 +110,7 @@ def state_of(folder: Path, *, claimed: bool = False) -> str:
         return state
     if not (folder / ABOUT).exists():
         return "not run"
-    if claimed:
+    if is_claimed:
         return "interrupted"
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -170,7 +170,7 @@ def run_points(
                     waiting[point] = goal.waits_for
                     later.append(point)
                     continue
-                with _claimed(folder) as is_claimed:
+                with claimed(folder) as is_claimed:
                     has_moved |= is_claimed
                     # Another process may have run it a moment ago.
                     if is_claimed and _is_left(folder, plan) and plan.next(point) == goal:
@@ -187,7 +187,7 @@ def run_points(
 
 def _is_left(folder: Path, plan: Plan) -> bool:
     """Returns whether a point, whose lock this process has, is in no final state."""
-    return state_of(folder, claimed=True) not in plan.final
+    return state_of(folder, is_claimed=True) not in plan.final
 
 
 def _forget_ends(folders: Iterable[Path]) -> None:
@@ -195,7 +195,7 @@ def _forget_ends(folders: Iterable[Path]) -> None:
     for folder in folders:
         is_stopped = read_rungs(folder)["state"] == "stopped"
         if is_stopped or any((folder / name).exists() for name in (FAILURE, RUNNING)):
-            with _claimed(folder) as is_claimed:
+            with claimed(folder) as is_claimed:
                 if is_claimed:
                     for name in (FAILURE, RUNNING):
                         (folder / name).unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def _forget_ends(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
+def claimed(folder: Path) -> Iterator[bool]:
     """Yields whether this process may work in the folder of a point; the lock dies with its process."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)

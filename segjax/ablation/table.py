@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels, without_seed
-from segjax.ablation.runs import ABOUT, FAILURE, RESULT, SweepFolder, read_entry, read_rungs, state_of
+from segjax.ablation.robustness import read_result
+from segjax.ablation.runs import ABOUT, FAILURE, SweepFolder, read_entry, read_rungs, state_of
 from segjax.ablation.sweeps import Overrides
 from segjax.evaluation.statistics import by_group, compare, interval, pooled, ranks
 from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
@@ -78,7 +79,7 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
     finished: list[Result] = []
     baseline = Counts()
     for key, members in groups.items():
-        results = [done for entry in members if (done := read_entry(entry.folder / RESULT)) is not None]
+        results = [done for entry in members if (done := read_result(entry.folder)) is not None]
         counts = _counts(results)
         is_stopped = "stopped" in map(state_of, [entry.folder for entry in members])
         compared = baseline if rows and not is_stopped else None
@@ -158,8 +159,14 @@ def _counts(results: Sequence[Result]) -> Counts:
     groups = [results[0]["groups"][image] for image in images]
     same = [result["ratios"] for result in results if sorted(result["ratios"]) == images]
     scores = {
-        name: by_group(np.array([[ratios[image][name] for image in images] for ratios in same]), groups)
+        name: by_group(np.array(values), groups)
         for name in same[0][images[0]]
+        # Only the first seed has the score of perturbed images.
+        if (
+            values := [
+                [ratios[image][name] for image in images] for ratios in same if name in ratios[images[0]]
+            ]
+        )
     }
     return Counts(images, scores)
 

@@ -1,6 +1,8 @@
 """Sweeps with a fake measurement: what runs, what is repeated, what fails, what the table says."""
 
+import copy
 import csv
+import dataclasses
 import errno
 import functools
 import json
@@ -18,12 +20,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segjax.ablation import estimate as ablation_estimate
-from segjax.ablation import measure as ablation_measure
+from segjax.ablation import robustness
 from segjax.ablation.ablate import AblationRequest, ablate
 from segjax.ablation.estimate import list_points
 from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
-from segjax.ablation.points import expand, labels
+from segjax.ablation.points import expand, labels, seeds_first
+from segjax.ablation.robustness import read_result
 from segjax.ablation.runs import LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
 from segjax.classical import make_method
@@ -63,6 +66,9 @@ CLASSICAL = classical.get_config("dataset=synthetic")
 def without_charts(monkeypatch):
     """Drawing takes most of the time of a table; `tests/report` tests the charts."""
     monkeypatch.setattr(ablation_page, "make_charts", lambda report: [])
+
+
+H = "methods.watershed.h"
 
 
 def h_of(point):
@@ -422,15 +428,40 @@ def test_a_method_without_maps_has_no_ceiling():
     assert ceiling(OpenedMethod(lambda image: Segmentation.empty(image.shape[:2])), Records([]), None) is None
 
 
-def test_robustness_adds_the_worst_perturbation_to_a_row(tmp_path, monkeypatch):
-    few = functools.partial(worst_perturbation, names=("clean", "blur"))
-    monkeypatch.setattr(ablation_measure, "worst_perturbation", few)
-    (point,) = expand([{"dataset.test": "test[:1]", "classifier.fit": False}], CLASSICAL, about={})
-    result = measure(point, tmp_path, Evaluating(robustness=True))
-    assert result["worst_perturbation"] in ("clean", "blur")
+def test_robustness_adds_the_worst_perturbation_to_rows_that_are_done(tmp_path, monkeypatch, caplog):
+    few = functools.partial(worst_perturbation, names=("blur", "noise"))
+    monkeypatch.setattr(robustness, "worst_perturbation", few)
+    config = copy.deepcopy(CLASSICAL)
+    config.dataset.test, config.classifier.fit = "test[:1]", False
+    asked = AblationRequest(("methods.watershed.h=1.0,2.0", "seed=0,1"), tmp_path / "sweep", config)
+    ablate(asked)
+    folder = next((tmp_path / "sweep/points").glob("h=1.0,seed=0-*"))
+    clean = read_result(folder)
+    assert WORST not in next(iter(clean["ratios"].values()))
+    ablate(dataclasses.replace(asked, robustness=True))
+    measured = [path.parent.name for path in (tmp_path / "sweep/points").glob("*/perturbed.json")]
+    assert sorted(name.rpartition("-")[0] for name in measured) == ["h=1.0,seed=0", "h=2.0,seed=0"]
+    result = read_result(folder)
+    assert result["worst_perturbation"] in ("blur", "noise")
     (ratios,) = result["ratios"].values()
     assert ratios[WORST][0] / ratios[WORST][1] <= ratios["F1"][0] / ratios["F1"][1]
-    assert WORST not in next(iter(measure(point, tmp_path, Evaluating())["ratios"].values()))
+    assert {name: ratios[name] for name in ratios if name != WORST} == next(iter(clean["ratios"].values()))
+    table = json.loads((tmp_path / "sweep/table.json").read_text())
+    assert all(WORST in row["scores"] and row["worst_perturbation"] for row in table["rows"])
+
+    # It is not measured again; what fails is a warning.
+    monkeypatch.setattr(robustness, "worst_perturbation", lambda *args: 1 / 0)
+    (folder / "perturbed.json").unlink()
+    ablate(dataclasses.replace(asked, robustness=True))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "h=1.0 has no worst perturbation: division by zero"
+    ]
+
+
+def test_the_first_seeds_of_all_rows_run_first():
+    points = expand([{H: h, "seed": seed} for h in (5.0, 6.0) for seed in (2, 1)], CLASSICAL, about={})
+    order = [(point.overrides[H], point.overrides["seed"]) for point in seeds_first(points)]
+    assert order == [(5.0, 2), (6.0, 2), (5.0, 1), (6.0, 1)]
 
 
 def test_the_peak_of_memory_is_that_of_one_point():

@@ -104,7 +104,7 @@ def test_points_that_differ_in_the_seed_are_one_candidate(tmp_path):
     scores = {(1, 0): 0.9, (1, 1): 0.1, (2, 0): 0.6, (2, 1): 0.6}
     fake = Fake(lambda rate, seed, step: scores[rate, seed])
     fake.run(request(tmp_path, "optimizer.learning_rate=0.001,0.002", "seed=0,1", halving=2))
-    assert fake.seen == [(1, 450), (1, 450), (2, 450), (2, 450), (2, None), (2, None)]
+    assert fake.seen == [(1, 450), (2, 450), (1, 450), (2, 450), (2, None), (2, None)]
     assert states(tmp_path) == {
         "1": "0 of 2 done; stopped at step 450 with the validation score 0.500",
         "2": "done",
@@ -219,16 +219,16 @@ def test_processes_that_share_a_sweep_decide_the_same(tmp_path):
 
 def test_what_another_process_did_before_a_claim_is_not_done_again(tmp_path, monkeypatch):
     other = Fake(raises={(9, 300): Interrupted("stopped")})
-    claimed = runs._claimed
+    claimed = runs.claimed
 
     def late(folder):
         if "0.009" in folder.name:
-            monkeypatch.setattr(runs, "_claimed", claimed)
+            monkeypatch.setattr(runs, "claimed", claimed)
             with pytest.raises(Interrupted):
                 other.run(request(tmp_path))
         return claimed(folder)
 
-    monkeypatch.setattr(runs, "_claimed", late)
+    monkeypatch.setattr(runs, "claimed", late)
     fake = Fake()
     fake.run(request(tmp_path))
     assert other.seen == [(9, 100), (7, 300), (8, 300), (9, 300)]
