@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -106,6 +107,31 @@ def seeds_first(points: Iterable[Point]) -> list[Point]:
 def describe(overrides: Overrides) -> str:
     """Returns overrides as `field=value, field=value`."""
     return ", ".join(f"{field}={value}" for field, value in overrides.items())
+
+
+def command_of(overrides: Overrides) -> str:
+    """Returns the command that trains, or evaluates, one point; "" if flags cannot say it.
+
+    >>> command_of({"config": "quickstart", "steps": 100, "model.encoder": "resnet50", "seed": 1})
+    'segjax train --config=quickstart --config.steps=100 --config.model.encoder=resnet50 --config.seed=1'
+    """
+    # A value is None only where that is the default.
+    fields = {
+        field: value
+        for field, value in overrides.items()
+        if field not in (CONFIG, NAME, *WITHOUT_EFFECT) and value is not None
+    }
+    spec = str(overrides.get(CONFIG) or "")
+    if not spec or any(isinstance(value, Mapping) for value in fields.values()):
+        return ""
+    flags = {"config": spec} | {f"config.{field}": str(value) for field, value in fields.items()}
+    words = (f"--{name}={_quoted(value)}" for name, value in flags.items())
+    return f"segjax {'evaluate' if spec.startswith('classical') else 'train'} {' '.join(words)}"
+
+
+def _quoted(text: str) -> str:
+    """Quotes a text for a shell, with the double quotes that are easier to read if they do."""
+    return shlex.quote(text) if shlex.quote(text) == text or re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
 def without_seed(overrides: Overrides) -> Overrides:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, labels, without_seed
+from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, command_of, labels, without_seed
 from segjax.ablation.robustness import read_result
 from segjax.ablation.runs import ABOUT, FAILURE, SweepFolder, read_entry, read_rungs, state_of
 from segjax.ablation.sweeps import Overrides
@@ -99,6 +99,7 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
                     sorted({r["worst_perturbation"] for r in results if "worst_perturbation" in r})
                 ),
                 is_stopped=is_stopped,
+                command=command_of(values),
             )
         )
         finished += results

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segjax.errors import InputError
 from segjax.experiment.figures import (
@@ -19,7 +20,7 @@ from segjax.experiment.figures import (
 
 
 def verify(command: str, figures: Sequence[Figure], workdir: Path) -> Iterator[Compared]:
-    """Runs a command, unless its results are there, and compares the figures with them.
+    """Runs a command, unless all its results are there, and compares the figures with them.
 
     Args:
       command: a command of segjax.
@@ -33,7 +34,7 @@ def verify(command: str, figures: Sequence[Figure], workdir: Path) -> Iterator[C
       InputError: if the command fails, or a figure is not in its results.
     """
     folder = workdir / results_folder(command)
-    if read_results(folder) is None:
+    if not _is_complete(read_results(folder)):
         workdir.mkdir(parents=True, exist_ok=True)
         # With -P, files in the folder do not replace modules.
         program = [sys.executable, "-P", "-m", "segjax", *shlex.split(command)[1:]]
@@ -45,3 +46,8 @@ def verify(command: str, figures: Sequence[Figure], workdir: Path) -> Iterator[C
         raise InputError(f"{command!r} wrote no results to {folder}: name the folder that has them")
     for figure in figures:
         yield Compared(figure, find_score(results, figure))
+
+
+def _is_complete(results: Mapping[str, Any] | None) -> bool:
+    """Returns whether there are results; those of a sweep may have rows that are not done."""
+    return results is not None and all(row["status"] == "done" for row in results.get("rows", ()))

@@ -111,7 +111,8 @@ def markdown(report: AblationReport, columns: Sequence[Column]) -> str:
     lines += [f"    {report.command}", ""]
     lines += [f"| {' | '.join(column.name for column in columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(cell(column, row) for column in columns)} |" for row in report.rows]
-    lines += ["", *notes(report), "", *report.environment]
+    lines += ["", *notes(report), "", *report.environment, ""]
+    lines += [f"- {row.label}: `{row.command}`" for row in report.rows if row.command]
     return "\n".join(lines).rstrip() + "\n"
 
 

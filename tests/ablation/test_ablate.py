@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from segjax.ablation.ablate import AblationRequest, ablate
 from segjax.ablation.estimate import list_points
 from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
-from segjax.ablation.points import expand, labels, seeds_first
+from segjax.ablation.points import command_of, expand, labels, seeds_first
 from segjax.ablation.robustness import read_result
 from segjax.ablation.runs import LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
@@ -296,6 +297,26 @@ def test_a_point_without_a_config_and_a_sweep_without_a_point_are_refused():
         expand([{"seed": 1}], about={})
     with pytest.raises(InputError, match="the sweep has no point"):
         expand([], CLASSICAL, about={})
+
+
+def test_a_row_has_the_command_of_its_first_seed(tmp_path):
+    overrides = {"name": "a", "config": "classical:method=naive", "methods.naive.h": 0.5, "seed": 1}
+    assert command_of(overrides) == (
+        "segjax evaluate --config=classical:method=naive --config.methods.naive.h=0.5 --config.seed=1"
+    )
+    augmented = {"config": "semantic", "augment.policy": ("flip", "noise"), "dataset.train_images": None}
+    assert (
+        command_of(augmented)
+        == "segjax train --config=semantic --config.augment.policy=\"('flip', 'noise')\""
+    )
+    assert shlex.split(command_of({"config": '$"a b'})) == ["segjax", "train", '--config=$"a b']
+    # Flags cannot give a section, and nobody knows the variant of the config of the command.
+    assert command_of({"config": "semantic", "task.losses": {"dice": 1.0}}) == ""
+    assert command_of({"steps": 5}) == ""
+
+    ablate(request(tmp_path, "config=classical:dataset=synthetic", f"{H}=0.5"), FakeMeasure())
+    (row,) = json.loads((tmp_path / "sweep/table.json").read_text())["rows"]
+    assert row["command"] == f"segjax evaluate --config=classical:dataset=synthetic --config.{H}=0.5"
 
 
 def test_rows_are_named_by_what_varies():

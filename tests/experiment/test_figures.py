@@ -9,6 +9,7 @@ import pytest
 from segjax.errors import InputError
 from segjax.experiment.figures import (
     Compared,
+    Figure,
     Score,
     find_score,
     group_by_command,
@@ -146,3 +147,21 @@ def test_a_command_runs_once_in_the_folder(tmp_path, figures, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda program, **_: subprocess.CompletedProcess(program, 2))
     with pytest.raises(InputError, match="ended with exit code 2: its figures are not verified"):
         list(verify("segjax evaluate --out=other", group, tmp_path / "w"))
+
+
+def test_a_sweep_that_is_not_done_goes_on(tmp_path, monkeypatch):
+    ran = []
+    row = {"label": "unet", "status": "1 of 3 done", "scores": {"PQ": {"mean": 0.5, "interval": None}}}
+
+    def run(program, **_):
+        ran.append(program)
+        (tmp_path / "table.json").write_text(json.dumps({"rows": [row | {"status": "done"}]}))
+        return subprocess.CompletedProcess(program, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (tmp_path / "table.json").write_text(json.dumps({"rows": [row]}))
+    figure = Figure(1, "unet", "PQ", "0.50", "segjax ablate --sweep=a --workdir=.", "unet", "PQ")
+    for _ in range(2):
+        (compared,) = verify(figure.command, [figure], tmp_path)
+        assert compared.state == "same"
+        assert len(ran) == 1

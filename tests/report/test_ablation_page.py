@@ -25,6 +25,7 @@ BASE = Row(
     rank=2,
     costs=Costs(200.0, 90.0, 0.5, parameters=1.5e6, flops=2e9, peak_bytes=2**30, step_bytes=2**20 * 300),
     curve=[(1.0, 2.0), (2.0, 1.0)],
+    command="segjax train --config=<skips>",
 )
 BETTER = Row(
     "skips=False, width=0.25",
@@ -125,6 +126,10 @@ def test_all_files_are_written_and_the_page_escapes(tmp_path):
     assert "&lt;b&gt;=1" in page
     assert "<b>=1" not in page
     assert "Do skips help?" in page
+    assert "segjax train --config=&lt;skips&gt;" in page
+    assert (
+        "- skips=True, width=0.25: `segjax train --config=<skips>`\n" in (tmp_path / "table.md").read_text()
+    )
     assert page.count("<strong>") == 1
     content = json.loads((tmp_path / "table.json").read_text())
     assert content["rows"][0]["scores"]["AP 0.5"]["interval"] == [0.6, 0.8]
