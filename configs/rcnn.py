@@ -55,7 +55,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     # All fields and their meaning: segjax.models.detectors.DetectorConfig.
     config.model = section(DetectorConfig(method, backbone, anchor_sizes=ANCHOR_SIZES[NUM_MAPS[backbone]]))
-    # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
+    # A file from segjax convert or segjax export, the name of a network in the package, or the folder of a
+    # run: matching parameters are loaded.
     config.model.weights = semantic.placeholder(str)
     # Modules that are not trained, such as ("backbone", "rpn").
     config.model.frozen = ()

@@ -1,4 +1,4 @@
-"""Semantic segmentation with encoder-decoder networks; instances come from a watershed.
+"""Semantic segmentation with encoder-decoder networks; `instances=` chooses how touching cells are separated.
 
     segjax train --config=semantic:encoder=resnet50,decoder=upsample --workdir=runs/r50
 
@@ -79,7 +79,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = section(
         SegmenterConfig(chosen["encoder"], chosen["decoder"], norm="weight", decoder_norm="weight")
     )
-    # A file from segjax convert, or the folder of a run, whose matching parameters are loaded.
+    # A file from segjax convert or segjax export, the name of a network in the package, or the folder of a
+    # run: matching parameters are loaded.
     config.model.weights = placeholder(str)
     # Modules that are not trained, such as ("encoder",).
     config.model.frozen = placeholder(tuple)
@@ -114,7 +115,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh.space = 1
 
     config.predict = ConfigDict()
-    # Maximum size and overlap of windows, in pixels of the network's input.
+    # Size and overlap of windows, in pixels of the network's input; networks with a large receptive field get
+    # larger ones.
     config.predict.tile = 512
     config.predict.overlap = 64
     # Whether to average the predictions for the image and its mirror images.

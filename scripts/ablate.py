@@ -57,9 +57,9 @@ RETRY = flags.DEFINE_bool(
 HALVING = flags.DEFINE_integer(
     "halving",
     None,
-    "N: at each rung, one of N trained points goes on, the best by the validation score, and the others stop."
+    "N: at each rung, the best of N trained rows by the validation score continues, and the others stop."
     " Rungs are at steps/N, steps/N^2 and so on, rounded up to a validation; there are as many as the number"
-    " of points can be divided by N.",
+    " of rows can be divided by N.",
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Whether to list the points only, with their states.")
 TIMED = flags.DEFINE_integer(

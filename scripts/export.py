@@ -8,8 +8,9 @@
 The suffix chooses the format:
 
     .safetensors   for segjax: segjax predict --model=nuclei.safetensors
-    .stablehlo     a program of a segmenter that runs on CPU, CUDA and TPU without segjax. It maps images
-                   [B, H, W, C] of any number and size to class probabilities and the map of the instances;
+    .stablehlo     a program of a segmenter that runs on CPU, CUDA and TPU without segjax. It maps any number
+                   of images [B, H, W, C], whose sides are multiples of the stride of the network, to class
+                   probabilities and the map of the instances;
                    nuclei.json beside it describes both, see segjax.experiment.export_program. It needs
                    pip install "segjax[export]".
     .onnx          the network of a segmenter for onnxruntime. It maps normalised windows of --window pixels

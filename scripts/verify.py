@@ -1,4 +1,4 @@
-"""Makes the figures of a README again, and says which differ.
+"""Reproduces the scores in the tables of a README, and reports which differ.
 
     segjax verify README.md --workdir=runs/verify
     segjax verify configs/README.md --workdir=runs/verify --only=classical

@@ -36,7 +36,7 @@ COMMANDS = {
     "serve": ("serve", "start a page on which images are segmented and cells corrected"),
     "prepare": ("prepare", "prepare a data set from images and masks, and check it"),
     "ablate": ("ablate", "run a sweep of any config, and compare its points"),
-    "verify": ("verify", "make the figures of a README again, and say which differ"),
+    "verify": ("verify", "reproduce the scores in the tables of a README, and report which differ"),
     "convert": ("convert_weights", "convert published weights"),
 }
 

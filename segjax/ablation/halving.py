@@ -1,7 +1,7 @@
 """Stops the trainings of a sweep that validate worst, at a few steps: synchronous successive halving.
 
-At each of these steps, the rungs, trainings pause, and the best go on. What is decided depends on the scores
-alone, which stay as they were noted, so that all processes that share a sweep decide the same.
+At these steps, the rungs, trainings pause and only the best continue. Decisions depend on recorded scores
+alone, which never change, so that all processes that share a sweep decide the same.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def add_robustness(points: Iterable[Point], sweep: SweepFolder, evaluating: Eval
             except Interrupted:
                 raise
             except Exception as error:
-                logging.warning("%s has no worst perturbation: %s", point.label, first_line(error))
+                logging.warning(
+                    "the robustness of %s could not be measured: %s", point.label, first_line(error)
+                )
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

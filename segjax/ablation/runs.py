@@ -238,8 +238,8 @@ def _run(
     try:
         if deaths >= MAX_DEATHS:
             raise InputError(
-                f"its process ended {deaths} times without progress, as it does if memory runs out: make the"
-                " network, the patches or the batch smaller"
+                f"its process died {deaths} times without progress, probably out of memory: use a smaller"
+                " network, patch size or batch size"
             )
         process = {"process": os.getpid(), "host": platform.node()}
         write_json(folder / RUNNING, process | {"deaths": deaths, "progress": _progress(folder)})

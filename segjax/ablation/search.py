@@ -70,7 +70,9 @@ def _search(
         trials = request.expand({**settings, **seed, NAME: name} for seed in seeds)
         run_points(trials, sweep, measure, request.evaluating, retry=request.retry)
         if failures := failures_of(trials, sweep):
-            raise InputError(f"the search cannot go on ({join_first(failures)}): correct it and give --retry")
+            raise InputError(
+                f"the search stopped ({join_first(failures)}): correct the cause and pass --retry"
+            )
         return float(np.mean([_read_score(sweep, trial, request.score) for trial in trials]))
 
     best, first = start, score(start)
@@ -91,7 +93,9 @@ def _read_score(sweep: SweepFolder, trial: Any, name: str) -> float:
     """Returns a score of a finished point; one that is undefined counts as the worst."""
     result = read_entry(sweep.folder(trial) / RESULT)
     if result is None:
-        raise InputError(f"another process works on {describe(trial.overrides)}: wait for its end")
+        raise InputError(
+            f"another process is running {describe(trial.overrides)}: wait until it has finished"
+        )
     return float(
         np.nan_to_num(pooled(np.array([image[name] for image in result["ratios"].values()])), nan=-1.0)
     )

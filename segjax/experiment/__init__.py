@@ -1,4 +1,4 @@
 """Makes the objects of a config, and trains, evaluates and predicts with them.
 
-This is the one place in segjax that reads a config; everything below takes plain arguments.
+This is the lowest package that reads configs; everything below takes plain arguments.
 """

@@ -81,7 +81,12 @@ def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Seque
       InputError: if `fixed` names no setting of the decoder.
     """
     if len(source) < MIN_IMAGES:
-        logging.warning("the decoder is fitted on only %d images: fewer than %d", len(source), MIN_IMAGES)
+        logging.warning(
+            "the validation split has only %d images, fewer than %d: the fitted settings of the decoder may"
+            " be worse on other images",
+            len(source),
+            MIN_IMAGES,
+        )
     task: Any = predictor.task
     values_by_name = free_settings(task, fixed)
     images = _predict(predictor, source, values_by_name)
@@ -128,7 +133,7 @@ def load(workdir: Path) -> DecoderFit | None:
     except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
     if fit is not None and not (isinstance(fit.step, int) and isinstance(fit.settings, dict)):
-        raise _damaged(path, "step is no integer, or settings is no object")
+        raise _damaged(path, "step is not an integer, or settings is not an object")
     return fit
 
 

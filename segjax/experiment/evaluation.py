@@ -105,8 +105,7 @@ def evaluate_workdir(
         return table
     recall = "-" if proposals["recall"] is None else format_score(proposals["recall"])
     return (
-        f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} per image, which find {recall} of the"
-        " objects at an IoU of 0.5"
+        f"{table}\nproposals: {proposals['mean_count'] or 0:.0f} per image, recall {recall} at an IoU of 0.5"
     )
 
 

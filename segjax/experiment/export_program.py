@@ -38,7 +38,8 @@ def open_network(workdir: str | None, model: str | None) -> Pretrained:
         path = find(str(model))
         if path is None:
             raise InputError(
-                f"--model={model} is no file of segjax export: give one, or one of {', '.join(names())}"
+                f"--model={model} was not written by segjax export: give such a file, or one of"
+                f" {', '.join(names())}"
             )
         return open_pretrained(path)
     folder = Path(workdir)
@@ -60,8 +61,8 @@ def check_segmenter(network: Pretrained) -> SemanticTask:
     stain = network.config.data.stain
     if stain is not None:
         raise InputError(
-            f"config.data.stain={stain} is no part of a program: give --out=NAME.safetensors, or a network"
-            " that was trained without it"
+            f"config.data.stain={stain} cannot be part of a program: give --out=NAME.safetensors, or a"
+            " network that was trained without it"
         )
     return network.task
 

@@ -1,14 +1,14 @@
-"""Figures in Markdown tables that commands make again.
+"""Numbers in Markdown tables that commands reproduce.
 
 A comment above a table says which of its columns are scores of the results:
 
     <!-- verify: {"columns": {"AP at 0.5": "AP 0.5", "micronucleus IoU": "iou/micronucleus"}} -->
 
-A score is one with an interval, as of `segjax evaluate` or `segjax ablate`, or a path in the scores of a
-method in `metrics.json`. The command of a row is in a cell of the row, between backticks, or that of the
-comment, as `"command"`. A row is that of the method whose name is its label, up to a colon; `"rows"` gives
-the names of methods with other labels. Columns with equal headers are called "AP at 0.5", "AP at 0.5 (2)" and
-so on. A table may have several comments.
+A score has its name in the results of `segjax evaluate` or `segjax ablate`, if it has an interval there, or
+is a path in the scores of a method in `metrics.json`. The command of a row is in one of its cells, between
+backticks, or in the comment, as `"command"`. A row belongs to the method that its label names, up to a
+colon; `"rows"` maps other labels to methods. Columns with equal headers are called "AP at 0.5", "AP at 0.5
+(2)" and so on. A table may have several comments.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def results_folder(command: str) -> str:
     flags = dict(word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--"))
     if words[0] != "segjax" or not (folder := flags.get("out") or flags.get("workdir")):
         raise InputError(
-            f"{command!r} is no command of segjax with --out or --workdir, which has the results"
+            f"{command!r} is not a command of segjax with --out or --workdir, where its results would be"
         )
     return folder
 

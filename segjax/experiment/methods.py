@@ -77,8 +77,8 @@ class OpenedMethod(NamedTuple):
         image = np.asarray(image)
         if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
             raise InputError(
-                f"an image is an array [H, W] or [H, W, C] of real numbers, not {image.dtype} of shape"
-                f" {image.shape}"
+                f"the image is {image.dtype} of shape {image.shape}: give an array [H, W] or [H, W, C] of"
+                " real numbers"
             )
         image = image if image.ndim == 3 else image[..., None]
         return self.method(match_channels(image, self.channels))

@@ -197,7 +197,7 @@ def _region(view: View, pyramid: Pyramid, viewed: Viewed) -> tuple[Region | None
     region = parse_rectangle(view.region, full) if file is None else read_polygons(file, full)
     if region is None:
         raise InputError(
-            f"--region={view.region} is no rectangle x,y,width,height: give four numbers of pixels"
+            f"--region={view.region} is not a rectangle x,y,width,height: give four numbers in pixels"
         )
     return scaled(region, 1 / viewed.to_file), None
 

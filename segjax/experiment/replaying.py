@@ -68,7 +68,7 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     return "\n".join(
         (
             result,
-            f"images whose gradient alone is not finite: {', '.join(dict.fromkeys(alone)) or 'none'}",
+            f"images whose own gradient is not finite: {', '.join(dict.fromkeys(alone)) or 'none'}",
             f"images of the step: {', '.join(dict.fromkeys(names))}",
             *map(str, first_not_finite(current.step, state, batch, step.key).values()),
         )

@@ -245,13 +245,13 @@ def _load_weights(config: ConfigDict, params: Params) -> Params:
             _, checkpoint, _ = restore_params(weights, *read_run(weights))
         loaded, missing = load_matching(params, checkpoint, weights)
         if missing:
-            logging.warning("randomly initialised, as %s lacks them: %s", weights, ", ".join(missing))
+            logging.warning("not in %s, so randomly initialised: %s", weights, ", ".join(missing))
         return loaded
     if config.task.name == "semantic":
         return load_encoder(params, weights, encoder=config.model.encoder)
     loaded, missing = load_detector(params, weights, backbone=config.model.backbone)
     if missing:
-        logging.warning("randomly initialised, for other classes or anchors: %s", ", ".join(missing))
+        logging.warning("randomly initialised, because classes or anchors differ: %s", ", ".join(missing))
     return loaded
 
 

@@ -17,8 +17,7 @@ from segjax.metrics.scores import Scores
 from segjax.train.processes import spread
 from segjax.typing import Params
 
-# Number of validations in a row without a correct pixel of a class, or without an instance, until that
-# is said.
+# Consecutive validations without a correct pixel or an instance of a class, after which a warning is logged.
 COLLAPSED = 2
 FOREGROUND = "<foreground>"
 CAUSES = (

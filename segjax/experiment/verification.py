@@ -1,4 +1,4 @@
-"""Makes the figures of a table again, by their commands."""
+"""Reproduces the numbers of a table by running their commands."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def create_segmenter(
         choose([field.name for field in dataclasses.fields(SegmenterConfig)], "setting", name)
     config = SegmenterConfig(encoder, **settings) if isinstance(encoder, str) else encoder
     if settings and config is encoder:
-        raise InputError(f"settings {', '.join(settings)} are ambiguous beside a SegmenterConfig")
+        raise InputError(f"set {', '.join(settings)} in the SegmenterConfig, not beside it")
     if classes is not None and outputs is not None:
         raise InputError("classes is short for outputs: set one of them")
     outputs = dict(outputs or {}) if classes is None else {"classes": classes}

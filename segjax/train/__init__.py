@@ -1,1 +1,1 @@
-"""One loop for every task: state, optimizer, sharding, step, checkpoint, log, evaluation."""
+"""One loop for every task: state, optimizer, sharding, step, checkpoints, log."""

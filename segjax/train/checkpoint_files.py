@@ -191,7 +191,7 @@ class CheckpointReader:
     def _digests(self, step: int) -> dict[str, str]:
         content = self._read_json(step, "digests/metadata")
         if not all(isinstance(digest, str) for digest in content.values()):
-            raise Unusable("digests/metadata has an entry that is no digest")
+            raise Unusable("digests/metadata has an entry that is not a digest")
         return content
 
     def _progress(self, step: int) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class CheckpointReader:
     def _read_json(self, step: int, name: str) -> dict[str, Any]:
         content = attempt(lambda: json.loads((self.folder / str(step) / name).read_bytes()))
         if not isinstance(content, dict):
-            raise Unusable(f"{name} is no JSON object")
+            raise Unusable(f"{name} is not a JSON object")
         return content
 
 

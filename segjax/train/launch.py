@@ -83,15 +83,15 @@ def _value(name: str, flag: Any, environment: Mapping[str, str]) -> Any:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{SOURCES[name][1]}={text} is no integer: correct the variable") from None
+        raise InputError(f"{SOURCES[name][1]}={text} is not an integer: correct the variable") from None
 
 
 def _check(values: Mapping[str, Any]) -> None:
     missing = [f"{flag} (or {variable})" for name, (flag, variable) in SOURCES.items() if name not in values]
     if missing:
         raise InputError(
-            f"training with several processes needs {', '.join(missing)}; srun and mpirun set them, and"
-            " --nodistributed trains with this process alone"
+            f"several processes need {', '.join(missing)}: start them with srun or mpirun, which set these,"
+            " or run this process alone with --nodistributed"
         )
     if not re.fullmatch(r".+:\d+", values["coordinator"]):
         raise InputError(

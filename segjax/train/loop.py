@@ -65,7 +65,7 @@ def fit(
     validate: Validate | None,
     image_names: Callable[[int], Sequence[str]] | None = None,
 ) -> Training[Result]:
-    """Trains up to `config.steps`, or `config.pause`; `train_alone` and `train_together` run it.
+    """Trains up to `config.steps`, or `config.pause`: a generator for `train_alone` or `train_together`.
 
     The order within a step: take the batch, start the step on the device, and only then read the metrics of
     the step before, so that the device never waits for the host. Validation uses the state after the step,

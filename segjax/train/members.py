@@ -1,4 +1,4 @@
-"""Advances several trainings of one network in turn, so that the device computes a step of each at a time.
+"""Interleaves trainings of one network, so that the device computes one step of each per round.
 
 A training is a generator: it yields each step that it waits for, and takes the result. Everything else, such
 as log, checkpoints and validation, is its own. A training that ends or fails leaves the others as they are.

@@ -99,7 +99,7 @@ def resume(
     if missing := {"seconds", "best", "since_best", "stopped", "run_metadata"} - progress.keys():
         raise InputError(
             f"checkpoint {checkpoints.folder}/{int(state.step)} has no {', '.join(sorted(missing))} in its"
-            " progress: it is not of a run of segjax, delete it"
+            " progress: segjax did not write it, delete it"
         )
     data = dict(progress["run_metadata"])
     changes = _changes("data", data, {**data, **provenance.data})
@@ -115,9 +115,9 @@ def resume(
             changes |= _changes(name, progress[name], now[name])
     step = int(state.step)
     for name, (before, after) in changes.items():
-        _log.warning("From step %d on: %s was %r, is %r", step, name, before, after)
+        _log.warning("From step %d on, %s is %r; it was %r", step, name, after, before)
     if any(name.startswith("versions.") for name in changes):
-        _log.warning("With other versions, results agree up to rounding, not bit by bit")
+        _log.warning("With other versions, results agree up to rounding, not bit for bit")
     checkpoints.set_aside_after(step)
     progress = {"rollbacks": 0, **progress, **now, "run_metadata": {**data, **provenance.data}}
     return Start(state, progress, changes)

@@ -203,7 +203,7 @@ def test_a_point_that_kills_its_process_again_and_again_fails(tmp_path):
     write_json(folder / "point.json", {"overrides": dict(first.overrides)})
     write_json(folder / RUNNING, {"deaths": MAX_DEATHS - 1, "progress": 0})
     fake = FakeMeasure()
-    with pytest.raises(InputError, match=f"ended {MAX_DEATHS} times without progress.*memory"):
+    with pytest.raises(InputError, match=f"died {MAX_DEATHS} times without progress.*memory"):
         ablate(asked, fake)
     assert fake.seen == [0.25, 0.75]
     ablate(request(tmp_path, retry=True), fake)
@@ -475,7 +475,7 @@ def test_robustness_adds_the_worst_perturbation_to_rows_that_are_done(tmp_path, 
     (folder / "perturbed.json").unlink()
     ablate(dataclasses.replace(asked, robustness=True))
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "h=1.0 has no worst perturbation: division by zero"
+        "the robustness of h=1.0 could not be measured: division by zero"
     ]
 
 

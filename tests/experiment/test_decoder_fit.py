@@ -123,4 +123,4 @@ def test_detectors_choose_score_and_outline(method, setting):
 
 def test_a_fit_on_few_images_is_warned_of(caplog):
     fit_decoder(predictor(), Records(), step=7, fixed=("decoder.h", "decoder.smoothing", "min_area"))
-    assert "the decoder is fitted on only 3 images: fewer than 10" in caplog.text
+    assert "the validation split has only 3 images, fewer than 10" in caplog.text

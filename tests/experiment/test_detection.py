@@ -66,7 +66,7 @@ def test_is_evaluated_beside_the_reference(run):
     assert len(metrics["per_image"]["model"]) == 2
     recall, count = (metrics["proposals"][name] for name in ("recall", "mean_count"))
     assert 0 < recall <= 1
-    assert f"proposals: {count:.0f} per image, which find {recall:.3f} of the objects at an IoU of" in table
+    assert f"proposals: {count:.0f} per image, recall {recall:.3f} at an IoU of" in table
     boxes = metrics["boxes"]
     truth = sum(one["n_true"] for one in [metrics["methods"]["model"]["all"]])
     kinds = boxes["errors"]["all"]

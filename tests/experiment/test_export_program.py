@@ -125,12 +125,12 @@ def test_normalisation_is_that_of_prediction(name, percentiles):
 
 def test_what_has_no_program_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "network.stablehlo"
-    with pytest.raises(InputError, match=r"config\.data\.stain=macenko is no part of a program"):
+    with pytest.raises(InputError, match=r"config\.data\.stain=macenko cannot be part of a program"):
         export_program(network(**{"data.stain": "macenko"}), path)
     detector = network()._replace(task=SimpleNamespace())
     with pytest.raises(InputError, match="this network detects objects"):
         export_program(detector, path)
-    with pytest.raises(InputError, match="--model=nothing is no file of segjax export"):
+    with pytest.raises(InputError, match="--model=nothing was not written by segjax export"):
         open_network(None, "nothing")
     with pytest.raises(InputError, match="contains no run"):
         open_network(str(tmp_path), None)

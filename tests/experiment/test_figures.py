@@ -116,7 +116,7 @@ def test_what_is_wrong_with_a_comment_is_said_in_one_sentence(tmp_path, before, 
 
 @pytest.mark.parametrize("command", ["rm -r --out=x", "segjax train --config=a"])
 def test_only_commands_of_segjax_with_a_folder_are_run(command):
-    with pytest.raises(InputError, match="is no command of segjax with --out or --workdir"):
+    with pytest.raises(InputError, match="is not a command of segjax with --out or --workdir"):
         results_folder(command)
 
 

@@ -58,7 +58,7 @@ def test_a_step_is_repeated_from_the_checkpoint_before_it(config, tmp_path, monk
     monkeypatch.setattr(replaying, "make_stream", spoilt)
     text = replay(config, tmp_path, 3)
     names = images[0].names(2)
-    assert f"images whose gradient alone is not finite: {names[1]}\n" in text
+    assert f"images whose own gradient is not finite: {names[1]}\n" in text
     assert "\nfirst NaN: " in text
     assert "(segjax/" in text
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

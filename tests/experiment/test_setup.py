@@ -76,10 +76,12 @@ VARIANTS = [
     *itertools.product(ENCODERS, semantic.OPTIONS["decoder"], ["distance"]),
     *(("vgg11", *pair) for pair in PAIRS if pair[1] != "distance"),
 ]
-# Each pair, and each kind of block; deeper encoders only repeat their blocks, and compile for long.
-SMALL = ["vgg11", "resnet18", "resnet50"]
+# Each representation, which changes head and loss only, with each decoder and each kind of block in turn.
+# Deeper encoders only repeat their blocks, and compile for long.
+SMALL = ["vgg11", "resnet18", "resnet50", "vgg11", "resnet18", "vgg11"]
 COVERING = [
-    (SMALL[index] if index < len(SMALL) else SMALL[index % 2], *pair) for index, pair in enumerate(PAIRS)
+    (SMALL[index], semantic.OPTIONS["decoder"][index % 2], instances)
+    for index, instances in enumerate(semantic.OPTIONS["instances"])
 ]
 
 

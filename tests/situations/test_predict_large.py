@@ -339,7 +339,7 @@ REFUSED = {
     "format": (View(), {"formats": ("svg",)}, "--export=svg cannot be written in parts: choose among ome"),
     "outside": (View(region="800,0,200,10"), {}, "is not inside the image of 900 x 700 pixels"),
     "no number": (View(region="nan,nan,nan,nan"), {}, "is not inside the image of 900 x 700 pixels"),
-    "numbers": (View(region="a,b,c,d"), {}, "is no rectangle x,y,width,height"),
+    "numbers": (View(region="a,b,c,d"), {}, "is not a rectangle x,y,width,height"),
     "missing": (View(region="missing.json"), {}, "nor a GeoJSON file of polygons"),
     "level": (View(level=4), {}, "--level=4: .* has 1 levels, choose one from 0 to 0"),
     "fine": (View(mpp=0.05), {}, "has 0.5 um per pixel, 10 times as much: check both"),

@@ -72,11 +72,16 @@ def test_flags_come_before_variables_and_those_before_the_launcher(flags, enviro
 @pytest.mark.parametrize(
     ("flags", "environment", "distributed", "message"),
     [
-        ({}, {}, True, r"needs --coordinator \(or JAX_COORDINATOR_ADDRESS\), --num_processes .*--process_id"),
-        ({"coordinator": "a:1"}, {}, None, r"needs --num_processes \(or JAX_NUM_PROCESSES\), --process_id"),
-        ({}, OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": ""}, None, r"needs --coordinator \(or .*\); srun and"),
-        ({}, {"JOB_COMPLETION_INDEX": "0"}, True, "needs --coordinator .*, --num_processes"),
-        ({}, JAX | {"JAX_NUM_PROCESSES": "four"}, None, "JAX_NUM_PROCESSES=four is no integer"),
+        ({}, {}, True, r"need --coordinator \(or JAX_COORDINATOR_ADDRESS\), --num_processes .*--process_id"),
+        ({"coordinator": "a:1"}, {}, None, r"need --num_processes \(or JAX_NUM_PROCESSES\), --process_id"),
+        (
+            {},
+            OPEN_MPI | {"OMPI_MCA_orte_hnp_uri": ""},
+            None,
+            r"need --coordinator \(or .*\): start them with srun",
+        ),
+        ({}, {"JOB_COMPLETION_INDEX": "0"}, True, "need --coordinator .*, --num_processes"),
+        ({}, JAX | {"JAX_NUM_PROCESSES": "four"}, None, "JAX_NUM_PROCESSES=four is not an integer"),
         (FLAGS | {"coordinator": "node1"}, {}, None, "--coordinator=node1 is not HOST:PORT"),
         (FLAGS | {"process_id": 2}, {}, None, "--process_id=2 does not fit --num_processes=2: .* 0 to 1"),
     ],

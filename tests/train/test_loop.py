@@ -224,9 +224,9 @@ def test_what_changed_is_said_logged_and_stored(tmp_path, caplog):
     assert caplog.text == ""
     for _ in range(2):  # a run that is started twice without a further step says it once in the log
         train(tmp_path, steps=4, provenance=new)
-    assert "From step 4 on: config.mesh.data was 8, is 1" in caplog.text
-    assert "From step 4 on: versions.jax was '0.10.2', is '0.12.0'" in caplog.text
-    assert "results agree up to rounding, not bit by bit" in caplog.text
+    assert "From step 4 on, config.mesh.data is 1; it was 8" in caplog.text
+    assert "From step 4 on, versions.jax is '0.12.0'; it was '0.10.2'" in caplog.text
+    assert "results agree up to rounding, not bit for bit" in caplog.text
     train(tmp_path, steps=6, provenance=new)
     changes = [entry for entry in read_log(tmp_path / "log.jsonl") if "changes" in entry]
     expected = {"config.mesh.data": [8, 1], "versions.jax": ["0.10.2", "0.12.0"]}

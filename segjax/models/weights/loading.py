@@ -101,7 +101,10 @@ def load_matching(params: Params, checkpoint: Params, source: object) -> tuple[d
         name for name in expected if name not in arrays or arrays[name].shape != expected[name].shape
     }
     if mismatched == set(expected):
-        raise InputError(f"{source}: none of its parameters matches the network")
+        raise InputError(
+            f"{source}: no parameter matches the network: use weights of the same architecture, width and"
+            " norm"
+        )
     layers = {_layer(name) for name in mismatched}
     loaded = {
         name: jnp.asarray(value if _layer(name) in layers else np.asarray(arrays[name]))

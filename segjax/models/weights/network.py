@@ -59,7 +59,10 @@ def save_network(path: Path, params: Params, header: Mapping[str, Any]) -> str:
     with np.errstate(over="ignore"):  # refused below, with the name
         flat = {name: np.ascontiguousarray(value, np.float16) for name, value in flatten(params).items()}
     if broken := [name for name, value in flat.items() if not np.isfinite(value).all()]:
-        raise InputError(f"{broken[0]} has values that are not finite in float16")
+        raise InputError(
+            f"{broken[0]} has values that do not fit in float16: use the folder of the run itself, or"
+            " train with a lower learning rate"
+        )
     content = {**header, "format": FORMAT, "digest": _digest(flat)}
     try:
         with atomic_write(path) as tmp_path:

@@ -29,7 +29,7 @@ def read_checkpoint(path: str | pathlib.Path) -> Tensors:
     if path.suffix not in READERS:
         raise InputError(f"{path}: not a weights file: its name must end in {', '.join(READERS)}")
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path} does not exist: give the file to convert")
     try:
         tensors = READERS[path.suffix](path)
     except ImportError as error:
@@ -39,9 +39,11 @@ def read_checkpoint(path: str | pathlib.Path) -> Tensors:
         raise
     except Exception as error:  # Each library has its own exceptions; some raise a bare RuntimeError.
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{path}: not a readable {path.suffix} file of weights ({reason})") from error
+        raise InputError(
+            f"{path}: not a readable {path.suffix} file of weights ({reason}): download or save it again"
+        ) from error
     if not tensors:
-        raise InputError(f"{path}: no arrays in this file")
+        raise InputError(f"{path} contains no arrays: give a file with weights")
     return tensors
 
 

@@ -180,7 +180,7 @@ def test_takes_over_what_fits():
     assert not loaded["head"]["kernel"].any()
     # A bias that does not fit keeps the kernel of its layer from being taken, too.
     actual["body"]["conv"]["bias"] = np.ones(3)
-    with pytest.raises(InputError, match="run: none of its parameters matches"):
+    with pytest.raises(InputError, match="run: no parameter matches"):
         load_matching(params, {"neck": actual["head"]}, "run")
     loaded, missing = load_matching(params, actual | {"head": {"kernel": np.ones(4)}}, "run")
     assert missing == ["body/conv"]

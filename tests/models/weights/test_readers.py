@@ -51,14 +51,14 @@ def test_says_that_a_file_is_damaged(name, tmp_path):
 
 
 def test_says_what_is_wrong_with_the_path(tmp_path):
-    with pytest.raises(InputError, match=r"weights\.safetensors: no such file"):
+    with pytest.raises(InputError, match=r"weights\.safetensors does not exist"):
         read_checkpoint(tmp_path / "weights.safetensors")
     with pytest.raises(
         InputError, match=r"weights\.pkl: not a weights file: its name must end in \.safetensors"
     ):
         read_checkpoint(tmp_path / "weights.pkl")
     write_h5(tmp_path / "empty.h5", {})
-    with pytest.raises(InputError, match=r"empty\.h5: no arrays"):
+    with pytest.raises(InputError, match=r"empty\.h5 contains no arrays"):
         read_checkpoint(tmp_path / "empty.h5")
 
 
