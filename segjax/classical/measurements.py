@@ -18,6 +18,8 @@ Table = dict[str, np.ndarray]
 LEVELS = 32
 # Instances whose outlines are at most this far apart are neighbours, pixels.
 NEAR = 8
+# Number of rows in which neighbours are searched at a time.
+STRIP = 512
 # Column name -> scikit-image property name.
 SHAPES = {
     "area_px": "area",
@@ -173,9 +175,15 @@ def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     owner = labels[tuple(positions.T)]
     if not len(positions):
         return np.zeros(count, np.int64)
-    pairs = KDTree(positions).query_pairs(NEAR, output_type="ndarray")
-    joined = owner[pairs]
-    joined = np.unique(np.sort(joined[joined[:, 0] != joined[:, 1]], axis=1), axis=0)
+    parts = []
+    # In strips, because most pairs are of one instance, and all at once fill the memory.
+    for top in range(0, len(labels), STRIP):
+        start, stop = np.searchsorted(positions[:, 0], (top, top + STRIP + NEAR))
+        if stop - start > 1:
+            pairs = KDTree(positions[start:stop]).query_pairs(NEAR, output_type="ndarray")
+            joined = np.sort(owner[start:stop][pairs], axis=1)
+            parts.append(np.unique(joined[joined[:, 0] != joined[:, 1]], axis=0))
+    joined = np.unique(np.concatenate(parts or [np.zeros((0, 2), np.int32)]), axis=0)
     return np.bincount(joined.ravel(), minlength=count + 1)[1:]
 
 

@@ -57,7 +57,7 @@ class PeakSplitting(Splitting):
       h: height of the h-maxima used as seeds, pixels; see `segjax.segmentation.split_touching.peaks`.
     """
 
-    h: NonNegative = 0.75
+    h: Positive = 0.75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Watershed(PeakSplitting, Foreground):
 
     gamma: Positive = 1.0
     max_hole: NonNegativeInt = 100
-    h: NonNegative = 0.6
+    h: Positive = 0.6
     sigma: NonNegative = 0.5
     window: NonNegativeInt = 51
     threshold_fraction: NonNegative = 0.5
@@ -173,7 +173,7 @@ class KMeans(PeakSplitting, Foreground):
 
     gamma: Positive = 0.7
     max_hole: NonNegativeInt = 100
-    h: NonNegative = 1.0
+    h: Positive = 1.0
     features: tuple[str, ...] = ("basic",)
     num_clusters: Annotated[int, Range(2)] | None = 4
     foreground_clusters: Count | None = None

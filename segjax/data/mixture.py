@@ -72,6 +72,15 @@ class MixedSource:
         return dataclasses.replace(record, image=image, truth=truth)
 
 
+def annotated_classes(source: Source) -> tuple[str, ...]:
+    """Returns the classes of the data behind a source, from which it may select some.
+
+    Those of the data set with most classes, if there are several.
+    """
+    inner = map(annotated_classes, getattr(source, "sources", ()))
+    return max(inner, key=len, default=tuple(source.class_names))
+
+
 def select_classes(truth: Segmentation, old: Sequence[str], new: Sequence[str]) -> Segmentation:
     """Returns a segmentation with the classes `new`; instances of other classes become background.
 

@@ -18,6 +18,8 @@ from segjax.typing import IGNORE
 
 # The smallest and the largest factor by which images are scaled to a common diameter of their instances.
 DIAMETER_SCALES = (0.25, 4.0)
+# Number of values that are normalised at a time.
+BLOCK = 2**20
 
 
 def percentile_normalise(
@@ -47,7 +49,12 @@ def percentile_normalise(
     bottom = np.where(flat, image.min(axis=axes, keepdims=True), bottom)
     top = np.where(flat, image.max(axis=axes, keepdims=True), top)
     spread = np.where(top > bottom, top - bottom, 1)
-    return ((image - bottom) / spread).astype(np.float32)
+    # In parts, because the intermediate results are float64.
+    result = np.empty(image.shape, np.float32)
+    rows = max(1, BLOCK // max(1, result[:1].size))
+    for start in range(0, len(image), rows):
+        result[start : start + rows] = (image[start : start + rows] - bottom) / spread
+    return result
 
 
 def resize_image(image: np.ndarray, factor: float) -> np.ndarray:

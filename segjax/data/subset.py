@@ -40,8 +40,7 @@ class SubsetSource:
 
 def evenly(source: Source, count: int) -> SubsetSource:
     """Returns at most `count` records from all over a source."""
-    step = max(1, len(source) // count)
-    return SubsetSource(source, range(0, len(source), step)[:count])
+    return SubsetSource(source, [*map(int, np.linspace(0, len(source) - 1, min(count, len(source))))])
 
 
 def random_images(source: Source, count: int, *, seed: int) -> SubsetSource:

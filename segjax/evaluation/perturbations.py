@@ -47,13 +47,18 @@ def _exposure(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Compresses a picture of three channels; the channels of others one by one."""
     del rng
-    planes = image if image.shape[-1] == 3 else image[..., :1]
-    picture = Image.fromarray(np.round(255 * np.clip(planes, 0, 1)).astype(np.uint8).squeeze())
+    pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    if image.shape[-1] == 3:
+        return _compressed(pixels)
+    return np.stack([_compressed(plane) for plane in np.moveaxis(pixels, -1, 0)], axis=-1)
+
+
+def _compressed(pixels: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    decoded = np.asarray(Image.open(buffer), np.float32) / 255
-    return np.broadcast_to(decoded.reshape(*image.shape[:2], -1), image.shape).copy()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(buffer), np.float32) / 255
 
 
 CHANGES: dict[str, Change] = {

@@ -13,6 +13,7 @@ from segjax.classical.classifier import InstanceClassifier, fit, load, training_
 from segjax.classical.measurements import Table, measure
 from segjax.data.records import Source
 from segjax.errors import InputError
+from segjax.experiment.evaluation_classes import in_one_class
 from segjax.experiment.methods import make_classical, method_digest
 from segjax.experiment.remembering import Memory
 from segjax.experiment.setup import open_split
@@ -53,7 +54,9 @@ def make_classifying(
                 f" {', '.join(class_names)}: fit a classifier on these data"
             )
         return classifier.wrap(method)
-    if not config.classifier.fit or len(class_names) < 3:
+    if len(class_names) == 2:
+        return lambda image: in_one_class(method(image))
+    if not config.classifier.fit:
         return method
     source = open_split(config, "train")
     classifier = fit_classifier(method, source, seed=config.seed, description=f"classes for {name}")

@@ -59,6 +59,7 @@ class DecoderFit(NamedTuple):
       score: mean AP over the thresholds and the classes, with these settings.
       before: the same with the settings of the config.
       tried: every combination that was tried, with its score.
+      predict: how the outputs were predicted, the section of the config; None if that is not known.
     """
 
     step: int
@@ -66,6 +67,7 @@ class DecoderFit(NamedTuple):
     score: float
     before: float
     tried: list[dict[str, Any]]
+    predict: dict[str, Any] | None = None
 
 
 def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Sequence[str] = ()) -> DecoderFit:
@@ -143,18 +145,31 @@ def fitted_task(task: T, workdir: Path, step: int) -> T:
     Raises:
       InputError: if the file is damaged.
     """
-    fit, path = load(workdir), workdir / FILE
+    settings = fitted_settings(workdir, step)
+    try:
+        return with_settings(task, settings) if settings else task
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise _damaged(workdir / FILE, error) from error
+
+
+def fitted_settings(workdir: Path, step: int) -> dict[str, Any]:
+    """Returns the settings that were fitted for a step, by their path below `config.task`.
+
+    Raises:
+      InputError: if the file is damaged.
+    """
+    fit = load(workdir)
     if fit is None:
-        return task
+        return {}
     if fit.step != step:
         logging.warning(
-            "%s was fitted for step %s, not for step %d: run segjax evaluate --fit", path, fit.step, step
+            "%s was fitted for step %s, not for step %d: run segjax evaluate --fit",
+            workdir / FILE,
+            fit.step,
+            step,
         )
-        return task
-    try:
-        return with_settings(task, fit.settings)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise _damaged(path, error) from error
+        return {}
+    return fit.settings
 
 
 def _damaged(path: Path, reason: object) -> InputError:
@@ -221,7 +236,8 @@ def _predict(
     """Returns the outputs of the network for the images of this process by their index, with their truth."""
     lowest = values_by_name.get("detect.score_threshold")
     if lowest is not None:
-        task = with_settings(predictor.task, {"detect.score_threshold": min(lowest)})
+        own = predictor.task.config.detect.score_threshold
+        task = with_settings(predictor.task, {"detect.score_threshold": min((*lowest, own))})
         outlines = tuple(values_by_name.get("outline", ()))
         predictor = dataclasses.replace(predictor, task=task, outlines=outlines)
     images: dict[int, tuple[Outputs, Segmentation]] = {}

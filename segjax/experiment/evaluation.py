@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from segjax.classical import METHODS, make_method
 from segjax.classical.stages import Stages
-from segjax.data.mixture import MixedSource, select_classes
+from segjax.data.mixture import MixedSource, annotated_classes, select_classes
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import Predict, evaluate_records
@@ -131,13 +131,13 @@ def evaluate_model(model: str, config: ConfigDict, split: str, folder: Path) -> 
         _open_results(folder)
         source = open_split(config, split)
     check_equal(opened.digest, "network")
-    memory, true_classes = Memory(folder), tuple(source.class_names)
-    if opened.class_names is not None and tuple(opened.class_names) != true_classes:
+    memory = Memory(folder)
+    if opened.class_names is not None and tuple(opened.class_names) != tuple(source.class_names):
         source = MixedSource([source], opened.class_names)
         config = ConfigDict(config)
         config.dataset.headline = None
     methods: dict[str, Method] = {model: memory.opened(opened).__call__}
-    report = _evaluate_with_reference(methods, config, source, split, memory, true_classes)
+    report = _evaluate_with_reference(methods, config, source, split, memory)
     return write_results(folder, dataclasses.replace(report, step=opened.step), memory)
 
 
@@ -232,12 +232,12 @@ def _evaluate_with_reference(
     source: Source,
     split: str,
     memory: Memory,
-    true_classes: Sequence[str] | None = None,
 ) -> EvaluationReport:
-    """Evaluates methods and the reference, whose classes are `true_classes`, or those of the source."""
+    """Evaluates methods and the reference, which knows all classes of the data, not only selected ones."""
     reference: Method = memory.opened(make_reference(config)).__call__
-    if true_classes is not None and tuple(true_classes) != tuple(source.class_names):
-        reference = _with_classes(reference, true_classes, source.class_names)
+    annotated = annotated_classes(source)
+    if annotated != tuple(source.class_names):
+        reference = _with_classes(reference, annotated, source.class_names)
     return evaluate_all(
         {name: of_record(method) for name, method in {**methods, "reference": reference}.items()},
         source,

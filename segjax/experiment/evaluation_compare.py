@@ -22,6 +22,7 @@ from segjax.experiment.remembering import FOLDER, Memory
 from segjax.experiment.results_folder import open_results, writing
 from segjax.experiment.setup import open_split, read_run
 from segjax.files import write_json
+from segjax.models.weights.network import find
 from segjax.report.evaluation_page import EvaluationReport
 from segjax.report.table import summary
 from segjax.train.processes import all_or_none
@@ -67,7 +68,7 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
         stored = {
             name: PredictionFolder(path, source, format=files.prediction_format)
             for name, path in names.items()
-            if path in files.prediction or (Path(path).exists() and path not in runs)
+            if path in files.prediction or (Path(path).exists() and path not in runs and find(path) is None)
         }
         if files.truth is not None and files.images is None and len(stored) < len(names):
             method = next(name for name in names if name not in stored)
@@ -78,6 +79,8 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
             for name, path in names.items()
         }
     merged = OneClassSource(source, classes) if len(classes) < len(source.class_names) else source
+    if merged is not source:
+        fields["headline"] = None
     report = evaluate_all(methods, merged, memory, stored=stored, **fields)
     notes = ["A prediction has no classes: all instances are of one class."] if merged is not source else []
     for one in (source, *stored.values()):

@@ -19,10 +19,11 @@ from segjax.classical.classifier import load
 from segjax.classical.region_proposals import PROPOSALS
 from segjax.data.channels import match_channels
 from segjax.data.preprocess import Preprocessing
+from segjax.data.readers.image import as_native
 from segjax.errors import InputError, choose
 from segjax.experiment.decoder_fit import fitted_task, free_settings
 from segjax.experiment.pretrained import open_pretrained
-from segjax.experiment.proposal_cache import Proposer, cached_proposals
+from segjax.experiment.proposal_cache import CachedProposals, cached_proposals
 from segjax.experiment.section_reading import config_section
 from segjax.experiment.sections import read_predict, read_proposals
 from segjax.experiment.setup import (
@@ -72,7 +73,8 @@ class OpenedMethod(NamedTuple):
             one trained on grey images takes colour images with equal channels, see `match_channels`.
 
         Raises:
-          InputError: if the image has another shape, or other channels than the training images.
+          InputError: if the image has another shape, no pixels, NaN or infinite ones, or other channels than
+            the training images.
         """
         image = np.asarray(image)
         if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
@@ -80,7 +82,9 @@ class OpenedMethod(NamedTuple):
                 f"the image is {image.dtype} of shape {image.shape}: give an array [H, W] or [H, W, C] of"
                 " real numbers"
             )
-        image = image if image.ndim == 3 else image[..., None]
+        if not image.size:
+            raise InputError(f"the image has the shape {image.shape}: give one with pixels")
+        image = as_native(image if image.ndim == 3 else image[..., None], "the image")
         return self.method(match_channels(image, self.channels))
 
 
@@ -163,9 +167,11 @@ def _open_network(
 ) -> OpenedMethod:
     predictor = make_predictor(config, task, params)
     threshold = task.config.mask_threshold if isinstance(task, DetectionTask) else 0.5
-    # The settings of the task are those of the config, or fitted ones.
+    # The settings of the task are those of the config, or fitted ones. Proposals have their own version.
+    proposer = getattr(predictor, "proposer", None)
+    proposals = () if proposer is None else (proposer.folder.name,)
     digest = method_digest(
-        fingerprint(params), config.to_json(sort_keys=True), cast(Any, task).config, metadata
+        fingerprint(params), config.to_json(sort_keys=True), cast(Any, task).config, metadata, *proposals
     )
     return OpenedMethod(predictor, metadata.class_names, metadata.channels, step, threshold, digest)
 
@@ -251,7 +257,7 @@ def make_preprocessing(config: ConfigDict) -> Preprocessing:
     return Preprocessing(**preprocessing_settings(config))
 
 
-def make_proposer(config: ConfigDict) -> Proposer | None:
+def make_proposer(config: ConfigDict) -> CachedProposals | None:
     """Returns the external region proposals of a config, cached next to its data; None if it has none.
 
     Raises:

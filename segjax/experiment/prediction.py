@@ -27,13 +27,12 @@ from segjax.experiment.prediction_inputs import (
     number_of,
 )
 from segjax.experiment.prediction_methods import predict_image
-from segjax.experiment.prediction_tables import default_names, write_tables
+from segjax.experiment.prediction_tables import default_names, open_predictions, write_tables
 from segjax.experiment.prediction_view import view_digest
 from segjax.experiment.results_folder import (
     FAILED,
     explain_failure,
     join_first,
-    open_results,
     without_temporary,
     writing,
 )
@@ -85,7 +84,7 @@ def predict(
             " it out, or give a run of a segmenter"
         )
     inputs = find_inputs(images, out)
-    open_results(out)
+    open_predictions(out)
     return Prediction(selected, inputs, out, exports, reading, workers)
 
 

@@ -155,7 +155,8 @@ def predict_large(
         method, limits = _method(request.selected, viewed, region, remembered)
         store.remember(about, remembered)
         tiles = [tile for tile in method.grid.tiles() if region is None or region.meets(tile.core)]
-        names = request.selected.class_names or default_names(1)
+        # More than any method has; only the names of classes that occur are written.
+        names = request.selected.class_names or default_names(255)
         measuring = Measuring(viewed.level, limits, names, viewed.pixel_size)
         failed = segment_tiles(
             method,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.experiment.finished_images import Finished
-from segjax.experiment.results_folder import FAILED, write_failed
+from segjax.errors import InputError
+from segjax.experiment.finished_images import FOLDER, Finished
+from segjax.experiment.results_folder import FAILED, open_results, write_failed
 from segjax.files import write_json
 from segjax.inference import coco
 from segjax.inference.tables import write_table
@@ -17,6 +18,22 @@ from segjax.inference.tables import write_table
 TABLES = ("measurements.csv", "measurements.parquet")
 PREDICTIONS = "predictions.json"
 COMMON = (*TABLES, PREDICTIONS, FAILED)
+
+
+def open_predictions(out: Path) -> None:
+    """Opens a folder for the files of a prediction.
+
+    Raises:
+      InputError: if it cannot be written, or has a file of the same name and no prediction yet.
+    """
+    open_results(out)
+    if (out / FOLDER).exists():
+        return
+    for name in COMMON:
+        if (out / name).exists():
+            raise InputError(
+                f"{out / name} exists, and was not written by segjax predict: move it, or give another --out"
+            )
 
 
 def write_tables(

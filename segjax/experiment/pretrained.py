@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segjax.errors import InputError
-from segjax.experiment.decoder_fit import load, with_settings
+from segjax.experiment.decoder_fit import fitted_settings, with_settings
 from segjax.experiment.sections import check_prediction_settings
 from segjax.experiment.setup import make_task, param_shapes, read_run, restore_params
 from segjax.experiment.workdir import ModelMetadata, make_config, make_metadata
@@ -56,11 +56,10 @@ def export_run(workdir: Path, path: Path) -> str:
     for section, field in PRIVATE:
         if field in content.get(section, {}):
             content[section][field] = None
-    fit = load(workdir)
     header = {
         "config": content,
         "metadata": metadata._asdict(),
-        "decoder": {} if fit is None else fit.settings,
+        "decoder": fitted_settings(workdir, step),
         "step": step,
     }
     return save_network(path, params, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,31 @@ VERSION = 2
 Proposer = Callable[[np.ndarray], np.ndarray]
 
 
-def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> Proposer:
-    """Caches proposals in `<data_dir>/proposals`, by the pixels of the image.
+@dataclasses.dataclass(frozen=True)
+class CachedProposals:
+    """A `Proposer` that remembers its proposals on disk, by the pixels of the image.
+
+    Attributes:
+      propose: may be slow.
+      folder: where they are; its name identifies the method and its settings.
+    """
+
+    propose: Proposer
+    folder: Path
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Returns the boxes [P, 4] of an image."""
+        path = self.folder / f"{pixels_digest(image)}.npy"
+        if path.exists():
+            return np.load(path, allow_pickle=False)
+        boxes = self.propose(image)
+        with atomic_write(path) as tmp_path:
+            np.save(tmp_path, boxes, allow_pickle=False)
+        return boxes
+
+
+def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> CachedProposals:
+    """Caches proposals in `<data_dir>/proposals`.
 
     Args:
       propose: may be slow.
@@ -29,18 +53,7 @@ def cached_proposals(propose: Proposer, name: str, config: ConfigDict) -> Propos
     import tensorflow_datasets as tfds  # slow to import
 
     data_dir = config.dataset.data_dir or tfds.core.constants.DATA_DIR
-    folder = Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}"
-
-    def load_or_propose(image: np.ndarray) -> np.ndarray:
-        path = folder / f"{pixels_digest(image)}.npy"
-        if path.exists():
-            return np.load(path, allow_pickle=False)
-        boxes = propose(image)
-        with atomic_write(path) as tmp_path:
-            np.save(tmp_path, boxes, allow_pickle=False)
-        return boxes
-
-    return load_or_propose
+    return CachedProposals(propose, Path(data_dir).expanduser() / "proposals" / f"{name}-{VERSION}")
 
 
 def pixels_digest(image: np.ndarray) -> str:

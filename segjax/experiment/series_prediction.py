@@ -17,12 +17,11 @@ from segjax.experiment.finished_images import Finished, FinishedImages, input_di
 from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
 from segjax.experiment.prediction_methods import predict_image
-from segjax.experiment.prediction_tables import default_names
+from segjax.experiment.prediction_tables import default_names, open_predictions
 from segjax.experiment.results_folder import (
     FAILED,
     explain_failure,
     join_first,
-    open_results,
     without_temporary,
     write_failed,
     writing,
@@ -89,7 +88,7 @@ def predict_series(
     series, failed = find_series(inputs, request.reading, request.kind)
     if len(series) == 1 and not failed:
         check_series(series[0], request.kind)
-    open_results(out)
+    open_predictions(out)
     return SeriesPrediction(selected, inputs, series, failed, out, request)
 
 

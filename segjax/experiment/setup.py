@@ -177,6 +177,16 @@ def with_lower_rate(config: ConfigDict, halvings: int) -> ConfigDict:
     return lower
 
 
+def sharded_shapes(setup: TrainSetup) -> State:
+    """Returns the shapes of the state, with how they are sharded."""
+    shardings = state_sharding(setup.mesh, setup.shapes)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        setup.shapes,
+        shardings,
+    )
+
+
 def make_first_state(config: ConfigDict, metadata: ModelMetadata, setup: TrainSetup) -> State:
     """Makes the state before the first step on the mesh, with pretrained weights if the config names them."""
     shardings = state_sharding(setup.mesh, setup.shapes)

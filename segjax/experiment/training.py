@@ -38,6 +38,7 @@ from segjax.experiment.setup import (
     open_split,
     preprocessing_settings,
     restore_params,
+    sharded_shapes,
     with_lower_rate,
 )
 from segjax.experiment.validation import Validation
@@ -61,7 +62,6 @@ from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume
 from segjax.train.rollback import Rollback, with_rollbacks
 from segjax.train.sharding import batch_part
-from segjax.train.state import State
 from segjax.train.trackers import check_tracker
 
 
@@ -170,11 +170,9 @@ def train_seeds(
 
 
 def _open(config: ConfigDict, workdir: Path, data: Mapping[str, str]) -> _Run:
-    """Opens the data of a run, and writes the metadata of its network."""
+    """Opens the data of a run."""
     source, validation = open_split(config, "train"), open_split(config, "validation")
     metadata = ModelMetadata(tuple(source.class_names), source[0].image.shape[-1])
-    if jax.process_index() == 0:
-        write_metadata(workdir, metadata)
     provenance = Provenance(data, flat_config(config), environment.versions())
     return _Run(config, workdir, metadata, source, validation, provenance)
 
@@ -198,15 +196,16 @@ def _fit_network(
     setup: TrainSetup,
     stream: Stream,
     settings: FitConfig,
-    resume_run: Callable[[State, Checkpoints, Provenance], Start],
+    resume_run: Callable[..., Start],
 ) -> Training[Result]:
     config, metadata = run.config, run.metadata
 
     def attempt(checkpoints: Checkpoints, rollback: Rollback | None) -> Training[Result]:
         # 1. The run starts at the newest checkpoint; the folder has the new config if that fits.
-        first_state = make_first_state(config, metadata, setup)
-        start = resume_run(first_state, checkpoints, run.provenance).after(rollback)
+        first = functools.partial(make_first_state, config, metadata, setup)
+        start = resume_run(sharded_shapes(setup), checkpoints, run.provenance, first=first).after(rollback)
         if jax.process_index() == 0:
+            write_metadata(run.workdir, metadata)
             write_config(run.workdir, config)
         current = make_setup(with_lower_rate(config, start.rollbacks), metadata) if start.rollbacks else setup
 
@@ -233,7 +232,7 @@ def _complete(run: _Run) -> None:
     # R-CNN ends with SVMs on the features of the parameters that evaluation will use.
     if has_svm(run.config):
         with all_or_none("the fit of the SVMs", limit=LONG_LIMIT):
-            if jax.process_index() == 0 and not (run.workdir / rcnn_svm.FILE).exists():
+            if jax.process_index() == 0:
                 _fit_svm(run.config, run.workdir, run.metadata, run.source)
     # The decoder takes the settings that are best on the validation split.
     if run.config.predict.fit and len(run.validation) >= decoder_fit.MIN_IMAGES:
@@ -267,7 +266,9 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
         opened = open_run(workdir, fitted=False)
         earlier = None if again else decoder_fit.load(workdir)
     check_equal(f"{opened.digest} {earlier}", "network")
-    if earlier is not None and earlier.step == opened.step:
+    prediction = {name: value for name, value in config.predict.items() if name not in ("fit", "checkpoint")}
+    predict = json.loads(json.dumps(prediction, default=str))
+    if earlier is not None and earlier.step == opened.step and earlier.predict in (None, predict):
         return earlier
     with config_section("config.predict"):
         result = fit_decoder(
@@ -275,12 +276,15 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
         )
     with all_or_none("the file of the decoder"):
         if jax.process_index() == 0:
-            decoder_fit.save(result, workdir)
+            decoder_fit.save(result._replace(predict=predict), workdir)
     return result
 
 
 def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source: Source) -> None:
+    """Fits and stores the SVMs of the step that prediction uses, unless they are there."""
     task, params, step = restore_params(workdir, config, metadata)
+    if rcnn_svm.stored_step(workdir) == step:
+        return
     propose = make_proposer(config)
     if not isinstance(task, DetectionTask) or propose is None:
         raise InputError("config.task.classifier='svm' needs external proposals: choose softmax")

@@ -13,6 +13,7 @@ from scipy import special
 from skimage.transform import resize
 
 from segjax.data.preprocess import DIAMETER_SCALES, resize_image
+from segjax.errors import InputError
 from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
 from segjax.inference.tiling import Windows, predict_tiled
@@ -47,6 +48,15 @@ class DensePredictor:
     config: PredictConfig = PredictConfig()
 
     def __post_init__(self) -> None:
+        trained, diameter = self.config.trained_diameter, self.config.diameter
+        if trained is not None and diameter:
+            low, high = (trained / factor for factor in reversed(DIAMETER_SCALES))
+            if not low <= diameter <= high:
+                raise InputError(
+                    f"diameter={diameter:g} is outside {low:g} to {high:g} pixels, which the network scales"
+                    f" to {trained:g}: resize the images, or correct it",
+                    field="diameter",
+                )
         predict = self.task.predict
         self._predict = jax.jit(_mean_over_flips(predict) if self.config.flips else predict)
         self._replicas = Replicas()

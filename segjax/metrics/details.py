@@ -41,16 +41,17 @@ class ImageDetails:
     Attributes:
       options: how was counted.
       surface: counts of the boundaries of each foreground class, by name.
-      masks: matched predictions of each foreground class, by the IoU of masks; None without scores: if all
-        predictions have the score 1.
+      masks: matched predictions of each foreground class, by the IoU of masks.
       boxes: the same by the IoU of boxes.
+      has_scores: whether a prediction has another score than 1; None without predictions.
       errors: the kinds of the instances.
     """
 
     options: DetailOptions
     surface: dict[str, SurfaceStatistics]
-    masks: dict[str, CocoStatistics] | None
-    boxes: dict[str, CocoStatistics] | None
+    masks: dict[str, CocoStatistics]
+    boxes: dict[str, CocoStatistics]
+    has_scores: bool | None
     errors: ErrorStatistics
 
     @classmethod
@@ -74,26 +75,24 @@ class ImageDetails:
           name: name of the image.
           options: how to count.
         """
-        masks: dict[str, CocoStatistics] | None = None
-        boxes: dict[str, CocoStatistics] | None = None
-        if prediction.num_instances == 0 or (prediction.scores != 1).any():
-            masks, boxes = {}, {}
-            ignored = truth.semantic == IGNORE
-            true_windows, windows = (
-                ndimage.find_objects(np.where(ignored, 0, side.labels)) for side in (truth, prediction)
-            )
-            for title, table in tables.items():
-                true, predicted = table.truth, table.prediction
-                of_truth, of_prediction = _boxes(true_windows, true.ids), _boxes(windows, predicted.ids)
-                box_areas = np.prod(of_prediction[:, 2:] - of_prediction[:, :2], axis=1)
-                pairs = Pairs(table.rows, table.columns, table.iou)
-                for result, near, areas in (
-                    (masks, pairs, predicted.areas),
-                    (boxes, box_pairs(of_truth, of_prediction), box_areas),
-                ):
-                    result[title] = CocoStatistics.of(
-                        near, true.areas, areas, predicted.scores, name=name, options=options.coco
-                    )
+        masks: dict[str, CocoStatistics] = {}
+        boxes: dict[str, CocoStatistics] = {}
+        ignored = truth.semantic == IGNORE
+        true_windows, windows = (
+            ndimage.find_objects(np.where(ignored, 0, side.labels)) for side in (truth, prediction)
+        )
+        for title, table in tables.items():
+            true, predicted = table.truth, table.prediction
+            of_truth, of_prediction = _boxes(true_windows, true.ids), _boxes(windows, predicted.ids)
+            box_areas = np.prod(of_prediction[:, 2:] - of_prediction[:, :2], axis=1)
+            pairs = Pairs(table.rows, table.columns, table.iou)
+            for result, near, areas in (
+                (masks, pairs, predicted.areas),
+                (boxes, box_pairs(of_truth, of_prediction), box_areas),
+            ):
+                result[title] = CocoStatistics.of(
+                    near, true.areas, areas, predicted.scores, name=name, options=options.coco
+                )
         return cls(
             options,
             {
@@ -102,6 +101,7 @@ class ImageDetails:
             },
             masks,
             boxes,
+            bool((prediction.scores != 1).any()) if prediction.num_instances else None,
             ErrorStatistics.of(overlaps),
         )
 
@@ -126,13 +126,14 @@ def detail_scores(images: Sequence[ImageDetails], class_names: Sequence[str]) ->
     }
     errors = pooled([image.errors for image in images], ErrorStatistics()).compute(class_names)
     result: dict[str, Any] = {"surface": {"options": options.surface, **surface}, "errors": errors}
-    masks = [image.masks for image in images if image.masks is not None]
-    boxes = [image.boxes for image in images if image.boxes is not None]
-    if len(masks) == len(images):
+    if _have_scores(images):
         zero = CocoStatistics.empty(options.coco)
         counts = {
             kind: {name: pooled([row[name] for row in rows], zero) for name in names}
-            for kind, rows in (("mask", masks), ("box", boxes))
+            for kind, rows in (
+                ("mask", [image.masks for image in images]),
+                ("box", [image.boxes for image in images]),
+            )
         }
         scores = {
             kind: {name: one.compute() for name, one in by_class.items()} for kind, by_class in counts.items()
@@ -148,6 +149,11 @@ def detail_scores(images: Sequence[ImageDetails], class_names: Sequence[str]) ->
     return result
 
 
+def _have_scores(images: Sequence[ImageDetails]) -> bool:
+    known = [image.has_scores for image in images if image.has_scores is not None]
+    return any(known) or not known
+
+
 def precision_recall(
     images: Sequence[ImageDetails], class_names: Sequence[str]
 ) -> dict[str, list[tuple[float, float]]]:
@@ -157,8 +163,10 @@ def precision_recall(
       images: the counts of at least one image.
       class_names: K names, background first.
     """
-    masks = [image.masks for image in images if image.masks is not None]
-    if len(masks) < len(images):
+    if not _have_scores(images):
         return {}
     zero = CocoStatistics.empty(images[0].options.coco)
-    return {name: pooled([row[name] for row in masks], zero).precision_recall() for name in class_names[1:]}
+    return {
+        name: pooled([image.masks[name] for image in images], zero).precision_recall()
+        for name in class_names[1:]
+    }

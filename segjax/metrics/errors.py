@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax.metrics.assignment import assign, match
+from segjax.metrics.assignment import assign
 from segjax.metrics.counts import Counts
 from segjax.metrics.instance import FRAGMENT
 from segjax.metrics.instance_scores import quarters
@@ -55,7 +55,7 @@ def kinds_of(overlaps: Overlaps) -> Kinds:
     rows, columns, pixels = overlaps.rows, overlaps.columns, overlaps.pixels
     truth = np.full(len(overlaps.truth), MISSED)
     prediction = np.full(len(overlaps.prediction), SPURIOUS)
-    pairs = match(overlaps, 0.5)
+    pairs = _partners(overlaps)
     is_same = overlaps.truth.classes[rows[pairs]] == overlaps.prediction.classes[columns[pairs]]
     truth[rows[pairs]] = prediction[columns[pairs]] = np.where(is_same, CORRECT, WRONG_CLASS)
     iou = np.zeros(len(truth))
@@ -82,6 +82,18 @@ def kinds_of(overlaps: Overlaps) -> Kinds:
     near = near[assign(rows[near], columns[near], overlaps.iou[near])]
     truth[rows[near]] = prediction[columns[near]] = BAD_OUTLINE
     return Kinds(truth, prediction, iou)
+
+
+def _partners(overlaps: Overlaps) -> np.ndarray:
+    """Returns the indices of the pairs of most instances, then of most with equal classes, then of most IoU.
+
+    Boxes overlap, so that several may have an IoU of at least 0.5 with one.
+    """
+    pairs = np.flatnonzero(overlaps.iou >= 0.5)
+    rows, columns, iou = overlaps.rows[pairs], overlaps.columns[pairs], overlaps.iou[pairs]
+    is_same = overlaps.truth.classes[rows] == overlaps.prediction.classes[columns]
+    count = max(1, min(len(overlaps.truth), len(overlaps.prediction)))
+    return pairs[assign(rows, columns, 1 + (is_same + iou / (2 * count)) / (2 * count))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segjax.settings import Count, Fraction, NonNegative, Settings
+from segjax.settings import Count, Fraction, NonNegative, Positive, Settings
 from segjax.typing import Array, Batch
 
 
@@ -28,7 +28,7 @@ class DecoderConfig(Settings):
     """
 
     smoothing: NonNegative = 1.0
-    h: NonNegative = 0.1
+    h: Positive = 0.1
     threshold: Fraction = 0.5
     steps: Count = 100
     density: NonNegative = 1.0

@@ -209,6 +209,15 @@ def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int) 
         save_file(flat, tmp_path, metadata={"step": str(step)})
 
 
+def stored_step(workdir: Path) -> int | None:
+    """Returns the step that the SVMs of a run belong to; None if they are missing or damaged."""
+    try:
+        with safe_open(workdir / FILE, framework="numpy") as file:
+            return int((file.metadata() or {})["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
 def load(params: Params, workdir: Path, step: int) -> Params:
     """Replaces the trained classifier by the SVMs of a run.
 

@@ -94,6 +94,7 @@ def fit(
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     state, progress = start.state, dict(start.progress)
+    progress["stopped"] = _is_patience_over(progress, config.patience)
     first, mesh = int(state.step), jax.tree.leaves(state)[0].sharding.mesh
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
@@ -213,4 +214,8 @@ def _update_best(progress: dict[str, Any], step: int, score: float, patience: in
         progress["best"], progress["since_best"] = {"step": step, "score": score}, 0
     else:
         progress["since_best"] += 1
-    progress["stopped"] = bool(patience) and progress["since_best"] >= patience
+    progress["stopped"] = _is_patience_over(progress, patience)
+
+
+def _is_patience_over(progress: Mapping[str, Any], patience: int) -> bool:
+    return bool(patience) and progress["since_best"] >= patience

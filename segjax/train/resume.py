@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -73,28 +73,37 @@ class Rollback(NamedTuple):
 
 
 def resume(
-    first_state: State, checkpoints: Checkpoints, provenance: Provenance, *, accept_changes: bool = False
+    like: State,
+    checkpoints: Checkpoints,
+    provenance: Provenance,
+    *,
+    first: Callable[[], State] | None = None,
+    accept_changes: bool = False,
 ) -> Start:
     """Restores the newest intact checkpoint of a run, or starts at the first state if there is none.
 
     Later checkpoints, which could not be read, are set aside.
 
     Args:
-      first_state: the state before the first step, sharded.
+      like: the state before the first step, sharded; or its shapes, with their sharding.
       checkpoints: the checkpoints of the run.
       provenance: what the run is made from now.
+      first: makes the state before the first step, if `like` has its shapes only; not called for a run that
+        has checkpoints.
       accept_changes: whether the data may differ from those of the earlier part of the run.
 
     Raises:
       InputError: if no checkpoint can be used, its progress is incomplete, or the data changed.
     """
-    mesh = jax.tree.leaves(first_state)[0].sharding.mesh
-    restored = checkpoints.restore(first_state, mesh)
+    mesh = jax.tree.leaves(like)[0].sharding.mesh
+    restored = checkpoints.restore(like, mesh)
     now = {"config": dict(provenance.config), "versions": dict(provenance.versions)}
     if restored is None:
         progress: dict[str, Any] = {"seconds": 0.0, "best": None, "since_best": 0, "stopped": False}
         progress |= {"rollbacks": 0}
-        return Start(first_state, {**progress, **now, "run_metadata": dict(provenance.data)}, {})
+        return Start(
+            like if first is None else first(), {**progress, **now, "run_metadata": dict(provenance.data)}, {}
+        )
     state, progress = restored
     if missing := {"seconds", "best", "since_best", "stopped", "run_metadata"} - progress.keys():
         raise InputError(

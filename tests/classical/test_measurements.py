@@ -3,6 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from skimage.measure import regionprops
 
+from segjax.classical import measurements
 from segjax.classical.measurements import LEVELS, measure
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
@@ -61,11 +62,13 @@ def test_texture_counts_pairs_within_the_instance():
     assert TABLE["homogeneity_1"][5] == 1  # no pair in a single pixel
 
 
-def test_neighbours_and_nearest():
+def test_neighbours_and_nearest(monkeypatch):
     outlines = [np.argwhere(index == LABELS) for index in range(1, 8)]
     expected = [sum(a is not b and cdist(a, b).min() <= 8 for b in outlines) for a in outlines]
     assert TABLE["neighbours"].tolist() == expected
     assert max(expected) > 0
+    monkeypatch.setattr(measurements, "STRIP", 5)
+    assert measure(IMAGE, TRUTH)["neighbours"].tolist() == expected
     centroids = np.array([outline.mean(0) for outline in outlines])
     apart = cdist(centroids, centroids)
     np.fill_diagonal(apart, np.inf)

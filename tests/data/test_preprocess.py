@@ -1,8 +1,10 @@
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from segjax.data import preprocess
 from segjax.data.preprocess import (
     percentile_normalise,
     preprocess_example,
@@ -58,6 +60,18 @@ def test_a_few_bright_pixels_on_a_constant_background_stay_visible():
     image[3, 4], image[5, 6] = 200, 0
     normalised = percentile_normalise(image)
     assert (normalised[0, 0, 0], normalised[3, 4, 0], normalised[5, 6, 0]) == (0.25, 1, 0)
+
+
+def test_normalisation_needs_little_more_memory_than_its_result():
+    image = np.random.default_rng(0).integers(0, 255, (1500, 1000, 3)).astype(np.uint8)
+    tracemalloc.start()
+    normalised = percentile_normalise(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The result has 4 bytes for each of the image, and percentiles need a copy.
+    assert peak < 8 * image.nbytes + 20 * preprocess.BLOCK
+    bottom, top = np.percentile(image, (1.0, 99.8), axis=(0, 1))
+    np.testing.assert_array_equal(normalised, ((image - bottom) / (top - bottom)).astype(np.float32))
 
 
 def test_the_extremes_of_float32_do_not_overflow():

@@ -26,7 +26,8 @@ def indices(source):
 
 
 def test_takes_records_from_all_over_a_source():
-    assert indices(evenly(Numbers(10), 3)) == [0, 3, 6]
+    assert indices(evenly(Numbers(10), 3)) == [0, 4, 9]
+    assert indices(evenly(Numbers(10), 6)) == [0, 1, 3, 5, 7, 9]
     assert len(evenly(Numbers(10), 100)) == 10
 
 

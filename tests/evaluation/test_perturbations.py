@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,16 @@ def test_the_values_of_simple_changes():
     assert perturb(record(), "double_size").image.shape == (80, 120, 1)
     noise = perturb(record(), "noise").image - image
     assert noise.std() == pytest.approx(2000, rel=0.1)
+
+
+def test_compression_keeps_each_channel():
+    image = np.zeros((1, 40, 2), np.float32)
+    image[:, :20, 0] = image[:, 20:, 1] = 1000
+    truth = Segmentation.empty(image.shape[:2])
+    changed = perturb(dataclasses.replace(record(), image=image, truth=truth), "jpeg").image
+    for channel, (left, right) in enumerate([(1000, 0), (0, 1000)]):
+        assert changed[:, :20, channel].mean() == pytest.approx(left, abs=150)
+        assert changed[:, 20:, channel].mean() == pytest.approx(right, abs=150)
 
 
 def test_noise_depends_on_seed_and_name_only():

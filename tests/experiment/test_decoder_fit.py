@@ -121,6 +121,25 @@ def test_detectors_choose_score_and_outline(method, setting):
     assert set(decoder_fit.grid(task)) == {"detect.score_threshold", setting, "min_area"}
 
 
+@dataclasses.dataclass
+class Detecting:
+    """A detector whose outputs are the score threshold that it has."""
+
+    task: DetectionTask
+    outlines: tuple = ()
+
+    def detect(self, image):
+        return {"threshold": self.task.config.detect.score_threshold}
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0.05, 0.05), (0.5, 0.1)])
+def test_outputs_have_all_detections_that_a_setting_would_keep(own, expected):
+    task = DetectionTask(create_detector("mask_r_cnn", classes=2), 2)
+    task = with_settings(task, {"detect.score_threshold": own})
+    images = decoder_fit._predict(Detecting(task), Records(), decoder_fit.grid(task))
+    assert [outputs["threshold"] for outputs, _ in images.values()] == [expected] * 3
+
+
 def test_a_fit_on_few_images_is_warned_of(caplog):
     fit_decoder(predictor(), Records(), step=7, fixed=("decoder.h", "decoder.smoothing", "min_area"))
     assert "the validation split has only 3 images, fewer than 10" in caplog.text

@@ -1,6 +1,7 @@
 """A detector from its config to its report, with external proposals."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from segjax.experiment.proposal_cache import VERSION
 from segjax.experiment.setup import make_setup, open_split, restore_params
 from segjax.experiment.training import train
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
+from segjax.tasks import rcnn_svm
 from tests.experiment.tiny import shrink
 
 
@@ -173,9 +175,22 @@ def test_the_boxes_of_a_run_are_kept_by_its_parameters(alternated):
     boxes = make_proposer(config)(image)
     assert 0 < len(boxes) <= 20 * 4
     assert boxes.max() <= max(image.shape)
+    digest = open_run(folder / "2").digest
     config.proposals.workdir = str(folder / "3")
     assert not np.array_equal(make_proposer(config)(image), boxes)
     assert len(list((folder / "data" / "proposals").iterdir())) == 2
+
+    # Other proposals are another method, though the path of their run is the same.
+    shutil.copytree(folder / "2", folder / "2 on 3")
+    written = read_config(folder / "2")
+    written.proposals.workdir = str(folder / "link")
+    (folder / "2 on 3" / "config.json").write_text(written.to_json())
+    digests = []
+    for name in ("1", "3"):
+        (folder / "link").unlink(missing_ok=True)
+        (folder / "link").symlink_to(folder / name)
+        digests.append(open_run(folder / "2 on 3").digest)
+    assert len({*digests, digest}) == 3
 
 
 @pytest.mark.parametrize(
@@ -237,3 +252,7 @@ def test_r_cnn_ends_with_svms(tmp_path):
     modified = (workdir / "svm.safetensors").stat().st_mtime_ns
     train(config, workdir)
     assert (workdir / "svm.safetensors").stat().st_mtime_ns == modified
+    # Those of another step are fitted again.
+    rcnn_svm.save(predictor.params["box_predictor"], workdir, 1)
+    train(config, workdir)
+    assert rcnn_svm.stored_step(workdir) == open_run(workdir).step != 1

@@ -15,16 +15,21 @@ from segjax.classical.classifier import fit
 from segjax.configs import classical, semantic
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
+from segjax.experiment import decoder_fit, training
+from segjax.experiment.decoder_fit import DecoderFit
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.evaluation_compare import Files, compare
 from segjax.experiment.export_formats import STANDARD, Exports
+from segjax.experiment.methods import open_run
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_methods import select_method
+from segjax.experiment.pretrained import export_run
 from segjax.experiment.remembering import Memory
 from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
 from segjax.inference.exports.label_images import label_image, write_tiff
+from segjax.models.weights.network import load_network
 from segjax.train.log import read_log
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
@@ -91,6 +96,14 @@ def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, 
     changed = json.loads((workdir / "config.json").read_text())
     changed["dataset"]["test"] = "test[:1]"
     (tmp_path / "other" / "config.json").write_text(json.dumps(changed))
+    changed["dataset"]["headline"] = "bright body"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(changed))
+    # A class that only the truth has cannot be the headline, and an exported network is no prediction.
+    export_run(workdir, tmp_path / "network.safetensors")
+    paths = [tmp_path / "other", tmp_path / "program", tmp_path / "network.safetensors"]
+    scores = compare([*map(str, paths)], Files(), "test", Memory(tmp_path)).scores
+    assert scores["other"].pq == scores["network.safetensors"].pq
+    assert list(scores["other"].per_class) == ["cell"]
     with pytest.raises(InputError, match="their scores cannot be compared"):
         compare([str(workdir), str(tmp_path / "other")], Files(), "test", Memory(tmp_path))
 
@@ -188,6 +201,16 @@ def _predicts_with_its_classifier(folder):
     assert table["area_px"] == np.bincount(labels.ravel())[1:].tolist()
     assert table["area_um2"][0] == table["area_px"][0] / 4
     assert (out / "cells_measurements.csv").read_text().count("\n") == len(table["id"]) + 1
+
+
+def test_the_reference_knows_classes_that_are_not_selected(tmp_path):
+    config = classical.get_config("dataset=synthetic")
+    config.dataset.test, config.dataset.classes = "test[:1]", ("background", "nucleus")
+    # Small instances have the second class of the data.
+    config.reference.small_fraction = config.methods.watershed.small_fraction = 0.5
+    evaluate_classical(config, "test", tmp_path)
+    scores = json.loads((tmp_path / "metrics.json").read_text())["methods"]
+    assert 0 < scores["reference"]["n_pred"] < scores["watershed"]["n_pred"]
 
 
 def test_a_classifier_of_other_classes_is_refused(tmp_path):
@@ -300,6 +323,65 @@ def test_a_run_goes_on_with_changes_which_the_log_names(run, tmp_path):
         "config.mesh.data": [1, 4],
         "config.optimizer.learning_rate": [0.001, 0.5],
     }
+
+
+def test_a_start_that_is_refused_changes_nothing(run, tmp_path, monkeypatch):
+    config, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    names = json.loads((workdir / "model.json").read_text())
+    names["class_names"][1] = "earlier name"
+    (tmp_path / "run" / "model.json").write_text(json.dumps(names))
+
+    def refuse(*_, **__):
+        raise InputError("the data now have other images")
+
+    monkeypatch.setattr(training, "resume", refuse)
+    with pytest.raises(InputError, match="the data now have other images"):
+        train(config, tmp_path / "run")
+    assert read_metadata(tmp_path / "run").class_names[1] == "earlier name"
+
+
+def test_a_run_resumes_without_the_weights_that_it_began_with(run, tmp_path):
+    config, workdir, result, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    other = changed(config, **{"model.weights": str(tmp_path / "gone.safetensors")})
+    (tmp_path / "run" / "config.json").write_text(other.to_json())
+    assert fingerprint(train(other, tmp_path / "run").state) == fingerprint(result.state)
+    with pytest.raises(InputError, match=r"gone\.safetensors"):
+        train(other, tmp_path / "new")
+
+
+def test_a_fit_is_made_again_if_it_would_be_another(run, tmp_path, monkeypatch):
+    config, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    made = []
+
+    def fit_decoder(predictor, source, *, step, fixed):
+        made.append(fixed)
+        return DecoderFit(step, {"decoder.h": 0.3}, 0.5, 0.4, [])
+
+    monkeypatch.setattr(training, "fit_decoder", fit_decoder)
+    for values, count in (
+        ({}, 1),
+        ({}, 1),
+        ({"predict.fixed": ("decoder.h",)}, 2),
+        ({"predict.flips": True}, 3),
+    ):
+        other = changed(config, **values)
+        (tmp_path / "run" / "config.json").write_text(other.to_json())
+        training.fit_run(other, tmp_path / "run", open_split(other, "validation"))
+        assert len(made) == count
+
+
+def test_an_export_has_the_settings_that_the_run_uses(run, tmp_path, caplog):
+    _, workdir, _, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    step = open_run(workdir).step
+    for fitted, expected in ((step, {"decoder.h": 0.3}), (step + 1, {})):
+        decoder_fit.save(DecoderFit(fitted, {"decoder.h": 0.3}, 0.5, 0.4, []), tmp_path / "run")
+        export_run(tmp_path / "run", tmp_path / "one.safetensors")
+        assert load_network(tmp_path / "one.safetensors")[1]["decoder"] == expected
+    assert f"was fitted for step {step + 1}, not for step {step}" in caplog.text
 
 
 def test_a_run_is_evaluated_where_nothing_can_be_written(run, tmp_path):

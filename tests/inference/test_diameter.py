@@ -46,6 +46,12 @@ def test_a_known_diameter_scales_the_image_once():
     assert typical_diameter(segmentation.labels) == pytest.approx(40, abs=2)
 
 
+@pytest.mark.parametrize("diameter", [4.9, 80.1])
+def test_a_diameter_that_the_network_cannot_scale_is_refused(diameter):
+    with pytest.raises(InputError, match="is outside 5 to 80 pixels, which the network scales to 20"):
+        predict(discs(40), diameter=diameter, trained_diameter=20.0)
+
+
 @pytest.mark.parametrize(("diameter", "side"), [(60, 160), (40, 240), (10, 960)])
 def test_an_unknown_diameter_is_estimated(diameter, side):
     segmentation, shapes = predict(discs(diameter, side=480), trained_diameter=20.0)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from segjax.metrics.details import DetailOptions
-from segjax.metrics.detections import DetectionCounts, Detections, detection_scores
+from segjax.metrics.detections import DetectionCounts, Detections, _overlaps, detection_scores
+from segjax.metrics.errors import ErrorStatistics
 from segjax.metrics.scores import Statistics
 from segjax.segmentation import Segmentation
 from segjax.typing import IGNORE
@@ -49,6 +50,19 @@ def test_kinds_of_boxes_by_hand():
     # TP 2, FN 2, FP 3; without the double one FP less.
     assert scores["double"].d_ap == pytest.approx(2 / 6 - 2 / 7)
     assert scores["spurious"].predictions == 1
+
+
+def test_boxes_that_overlap_have_partners_of_their_own():
+    # Two true boxes of 100 pixels with an IoU of 70 / 130, detected exactly.
+    boxes = [(0, 0, 10, 10), (3, 0, 13, 10)]
+    true = detections(*((box, 1, 1.0) for box in boxes))
+    statistics = ErrorStatistics.of(_overlaps(true, detections(*((box, 1, 0.9) for box in boxes))))
+    assert names(statistics.truth[0]) == names(statistics.prediction[0]) == ["correct", "correct"]
+    # The box of the right class is the partner, though the other one fits better.
+    both = detections(((0, 0, 10, 10), 2, 0.9), ((0, 0, 9, 10), 1, 0.8))
+    statistics = ErrorStatistics.of(_overlaps(true[:1], both))
+    assert names(statistics.truth[0]) == ["correct"]
+    assert names(statistics.prediction[0]) == ["double", "correct"]
 
 
 def test_the_class_of_a_box_counts():

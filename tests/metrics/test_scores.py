@@ -286,12 +286,17 @@ def test_an_ignored_region_changes_no_score():
     assert dicts[0]["errors"]["all"]["double"]["predictions"] == 1
 
 
-def test_details_need_counts_and_coco_needs_scores_of_every_image():
+def test_details_need_counts_and_coco_needs_scores():
     truth, prediction = example()
     with_details = Statistics.of(truth, prediction, NAMES, details=DetailOptions())
     nothing = Statistics.of(truth, Segmentation.empty(truth.shape), NAMES, details=DetailOptions())
     assert "coco" not in (with_details + nothing).compute().as_dict()
     assert nothing.compute().as_dict()["coco"]["mask"]["nucleus"]["ap"] == 0
+    # The scores of one image may all be 1.
+    scores = np.linspace(0.5, 1, prediction.num_instances)
+    scored = Segmentation.from_labels(prediction.labels, classes=prediction.classes, scores=scores)
+    scored = Statistics.of(truth, scored, NAMES, details=DetailOptions())
+    assert "calibration" in (with_details + scored).compute().as_dict()
     assert "surface" not in (with_details + Statistics.of(truth, prediction, NAMES)).compute().as_dict()
 
 

@@ -98,6 +98,7 @@ WRONG = [
     ("semantic", "predict.overlap", 500, "smaller than the windows"),
     ("semantic", "predict.diameter", -1.0, "at least 0 and below 10000"),
     ("semantic", "predict.checkpoint", "newest", "choose one of best, latest"),
+    ("semantic", "task.decoder.h", 0.0, "above 0"),
     ("semantic", "predict.fixed", ("decoder.depth",), "choose among"),
     ("semantic", "reference.min_area", -1, "at least 0"),
     ("semantic", "reference.gamma", 0.0, "above 0"),
@@ -131,7 +132,7 @@ WRONG = [
     ("classical", "methods.naive.window", -1, "at least 0"),
     ("classical", "methods.naive.sigma", 1.0, "no parameter 'sigma'"),
     ("classical", "classifier.fit", "yes", "True or False"),
-    ("classical", "reference.h", -1.0, "at least 0"),
+    ("classical", "reference.h", 0.0, "above 0"),
 ]
 
 # Their messages name the section, or the field of the section.

@@ -160,6 +160,27 @@ def test_lossy_files_are_no_label_maps(tmp_path, name):
     assert error.value.kind == "lossy_mask"
 
 
+def test_only_pictures_have_transparent_and_coloured_labels(tmp_path):
+    alpha = np.where(np.arange(LABELS.shape[1]) < 64, np.uint8(0), np.uint8(255))
+    two = np.stack([LABELS, np.broadcast_to(alpha, LABELS.shape)], -1)
+    Image.fromarray(two, "LA").save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", two, extrasamples=["unassalpha"], photometric="minisblack")
+    for name in ("a.png", "a.tif"):
+        np.testing.assert_array_equal(read_labels(tmp_path / name), np.where(alpha == 0, 0, LABELS))
+    # Two compartments of cells, and three.
+    np.save(tmp_path / "two.npy", two)
+    np.save(tmp_path / "three.npy", np.stack([LABELS] * 3, -1))
+    for number in (2, 3):
+        planes = np.stack([LABELS] * number)
+        tifffile.imwrite(
+            tmp_path / f"{number}.tif", planes, metadata={"axes": "CYX"}, photometric="minisblack"
+        )
+    for name in ("two.npy", "three.npy", "2.tif", "3.tif"):
+        with pytest.raises(InputError, match=r"has [23] channels; a label map has one") as error:
+            read_labels(tmp_path / name)
+        assert error.value.kind == "invalid_ids"
+
+
 # Axes are never guessed.
 
 SQUARE = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)

@@ -555,6 +555,25 @@ def test_all_failed_images_are_listed(images):
     assert not (out / "failed.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["failed.csv", "measurements.csv", "predictions.json"])
+def test_files_of_other_programs_are_not_replaced(tmp_path, name):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    method = open_method("watershed")
+    with pytest.raises(InputError, match=rf"{name} exists, and was not written by segjax predict: move it"):
+        predict(method, tmp_path / "images", tmp_path / "out", exports=Exports(("csv",)), reading=Reading())
+    assert (tmp_path / "out" / name).read_text() == "mine"
+    (tmp_path / "out" / name).unlink()
+    for _ in range(2):
+        list(
+            predict(
+                method, tmp_path / "images", tmp_path / "out", exports=Exports(("csv",)), reading=Reading()
+            )
+        )
+
+
 def test_an_unexpected_error_costs_one_image(images):
     def method(image):
         if len(calls) == 2:

@@ -23,6 +23,7 @@ from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_inputs import Reading
 from segjax.experiment.prediction_view import View
+from segjax.inference.exports.marks import has_mark
 from segjax.inference.large import methods, store
 from segjax.inference.predictor import create_predictor
 from segjax.inference.settings import PredictConfig
@@ -156,6 +157,23 @@ def test_every_file_has_the_cells_of_the_image(image, tmp_path):
     assert [one["properties"]["measurements"]["label"] for one in features] == [*range(1, count + 1)]
     areas = [shape(one["geometry"]).area for one in features]
     np.testing.assert_array_equal(areas, expected["area_px"])
+
+
+def test_another_method_replaces_its_files_and_classes_need_no_names(image, tmp_path):
+    path, _, _ = image
+    run(path, tmp_path / "out")
+
+    def of_class_two(pixels):
+        labels = connected_parts(pixels[..., 0] > 100)
+        return Segmentation.from_labels(labels, classes=np.full(labels.max(), 2))
+
+    run(path, tmp_path / "out", OpenedMethod(of_class_two, digest="class two"))
+    assert {row["class_name"] for row in rows_of(tmp_path / "out")} == {"class 2"}
+    names = json.loads((tmp_path / "out/slide_cells.geojson").read_text())["features"]
+    assert {cell["properties"]["classification"]["name"] for cell in names} == {"class 2"}
+    # Labels that another program adds are not replaced.
+    (tmp_path / "out/slide_cells.ome.zarr/labels/mine").mkdir(parents=True)
+    assert not has_mark(tmp_path / "out/slide_cells.ome.zarr")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,8 @@ def test_stops_early_and_stays_stopped(tmp_path):
     again = train(tmp_path, scores=[], patience=2)
     assert fingerprint(again.state) == fingerprint(result.state)
     assert CheckpointReader(tmp_path / "checkpoints").best() == 3
+    more = train(tmp_path, scores=[0.2], patience=0)
+    assert (int(more.state.step), more.stopped_early) == (12, False)
 
 
 def test_logs_validation_and_ends_with_one(tmp_path):

@@ -95,14 +95,12 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
                 kind="lossy_mask",
             )
         labels = _read(path, Request(max_pixels=max_pixels, as_labels=True))
-        if labels.shape[-1] in (3, 4) and labels.dtype == np.uint8:
+        if labels.shape[-1] in (3, 4) and labels.dtype == np.uint8 and path.suffix.lower() != ".npy":
             return colour_ids(labels)
     except InputError:
         raise
     except Exception as error:
         raise unreadable(path, error) from error
-    if labels.shape[-1] == 2:  # grey with alpha
-        labels = np.where(labels[..., 1:] == 0, 0, labels[..., :1])
     if labels.shape[-1] != 1:
         raise InputError(
             f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours",

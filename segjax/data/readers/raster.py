@@ -12,6 +12,7 @@ from absl import logging
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from segjax.data.readers.axes import without_alpha
 from segjax.data.readers.limits import MAX_PIXELS, File, Request, check_memory, check_size, fewer_pixels
 from segjax.data.readers.orientation import ORIENTATION, upright
 
@@ -67,8 +68,8 @@ def read_picture(path: File, request: Request) -> np.ndarray:
             pixels = np.asarray(picture.convert("RGB"))
         orientation = _orientation(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.shape[-1] in (2, 4) and not request.as_labels:
-        pixels = pixels[..., :-1]
+    if pixels.shape[-1] in (2, 4):
+        pixels = without_alpha(pixels, as_labels=request.as_labels)
     return upright(pixels // scale if scale > 1 else pixels, orientation)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
-from segjax.data.readers.axes import find_layout
+from segjax.data.readers.axes import find_layout, without_alpha
 from segjax.data.readers.limits import File, Request, check_memory, fewer_pixels
 from segjax.data.readers.orientation import ORIENTATION, upright
 from segjax.errors import InputError
@@ -92,8 +92,13 @@ def read_tiff(path: File, request: Request) -> np.ndarray:
         pixels = pixels.transpose(layout.order) if len(layout.order) == 3 else pixels[..., None]
         # 1 and 2 are associated and unassociated alpha; other extra samples are channels.
         alpha = layout.samples and len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
-        if alpha and not request.as_labels:
-            pixels = pixels[..., :-1]
+        if alpha:
+            pixels = without_alpha(pixels, as_labels=request.as_labels)
+        if request.as_labels and not layout.samples and pixels.shape[-1] > 1:
+            raise InputError(
+                f"{path} has {pixels.shape[-1]} channels; a label map has one, or 8-bit colours",
+                kind="invalid_ids",
+            )
         pixels = as_shown(path, pixels, tiff, page, request.as_labels)
         return upright(pixels, page.tags.valueof(ORIENTATION))
 

@@ -133,17 +133,18 @@ def _find(images: str, without: set[Path]) -> tuple[Path, list[Path]]:
 
 def _match(pattern: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
     """Returns the fields that the pattern matches in each key."""
-    expression, names = "", []
-    for literal, name in re.findall(r"([^{]*)(?:\{([^}]*)\})?", pattern):
-        expression += re.escape(literal)
-        if name:
-            if name not in FIELDS:
-                raise InputError(f"--pattern={pattern} names {name!r}: choose among {', '.join(FIELDS)}")
+    first, *rest = re.split(r"\{([^}]*)\}", pattern)
+    expression, names = re.escape(first), []
+    for name, literal in zip(rest[::2], rest[1::2], strict=True):
+        if not name:
+            expression += ".*?"
+        elif name not in FIELDS:
+            raise InputError(f"--pattern={pattern} names {name!r}: choose among {', '.join(FIELDS)}")
+        else:
             # A name that occurs twice must match the same text twice.
             expression += f"(?P={name})" if name in names else f"(?P<{name}>[^/]+?)"
             names.append(name)
-        elif f"{literal}{{}}" in pattern:
-            expression += ".*?"
+        expression += re.escape(literal)
     fields = {}
     for key in keys:
         match = re.fullmatch(expression, key)

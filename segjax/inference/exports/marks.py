@@ -108,9 +108,14 @@ def _parquet(path: Path) -> bool:
 
 
 def _zarr(path: Path) -> bool:
-    about = json.loads((path / "zarr.json").read_bytes())
-    groups = {child.name for child in (path / "labels").iterdir() if child.is_dir()}
-    return about["attributes"].get("software") == SOFTWARE and groups == {"cells"}
+    attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    if attributes.get("software") != SOFTWARE:
+        return False
+    labels = path / "labels"
+    # That of a large image is the label image itself.
+    if "image-label" in attributes["ome"]:
+        return not labels.exists()
+    return {child.name for child in labels.iterdir() if child.is_dir()} == {"cells"}
 
 
 MARKS: dict[str, Callable[[Path], bool]] = {

@@ -86,7 +86,8 @@ def measure_intensities(level: Level, boxes: Sequence[Box], settings: Preprocess
                 number = np.bincount(column)
                 counts[channel, : len(number)] += number
         else:
-            samples.append(pixels[:: step * step])
+            # A copy, as a view would keep all pixels of the box.
+            samples.append(pixels[:: step * step].copy())
     limits = np.min(lowest, axis=0).astype(np.float64), np.max(highest, axis=0).astype(np.float64)
     if is_counted:
         bounds = np.array([[_percentile(one, q) for one in counts] for q in settings.percentiles])

@@ -117,6 +117,15 @@ def test_other_channels_and_types_are_found():
     assert set_kinds([*images, *mixed]) == {}, "a mixed set has no odd image"
 
 
+def test_of_two_copies_the_one_of_the_usual_channels_stays():
+    images = healthy_set()
+    grey, colour = summary("a", 20, channels=3), summary("b", 20)
+    grey = dataclasses.replace(grey, pixel_digest=colour.pixel_digest)
+    kinds = set_kinds([*images, grey, colour])
+    assert sorted(kinds["a"]) == ["duplicate", "unusual_channels"]
+    assert "b" not in kinds
+
+
 def test_odd_sizes_are_noted():
     images = healthy_set(20)
     assert set_kinds([*images, summary("a", 30, size=112)]) == {"a": ["unusual_size"]}

@@ -94,6 +94,10 @@ def test_names_of_files_say_it_by_a_pattern_and_the_table_wins(root):
     assert [item.group for item in items] == ["p1", "bert", "p2"]
     _, items = list_items(root, pattern="{}/{slide}_{}", without=[root / "masks"])
     assert [item.group for item in items] == ["s1", "s2", "s1"]
+    # The last field has the rest of the name.
+    (root / "p1" / "img_P012.png").write_bytes((root / "p1" / "s1_a.png").read_bytes())
+    _, items = list_items(root / "p1", pattern="{}_{patient}")
+    assert [item.group for item in items] == ["P012", "a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How a network sees a large image."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import jax
@@ -34,6 +35,20 @@ def test_tiles_are_normalised_as_the_full_image(dtype):
         intensities.normalise(image[7:90, 5:60]), expected[7:90, 5:60], rtol=1e-5, atol=1e-6
     )
     np.testing.assert_array_equal(intensities.highest, image.max(axis=(0, 1)))
+
+
+def test_a_sample_of_pixels_is_kept_and_not_the_image():
+    class Made(Array):
+        def read(self, top, left, height, width):
+            return np.full((height, width, 1), top + left, np.float32)
+
+    level = Made(np.broadcast_to(np.float32(0), (8192, 8192, 1)))
+    tiles = [tile.core for tile in Grid(level.shape[:2], 2048, 0).tiles()]
+    tracemalloc.start()
+    measure_intensities(level, tiles, Preprocessing())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8192 * 8192 * 4 / 2
 
 
 def test_a_channel_that_is_nearly_constant_is_normalised_as_the_full_image():
