@@ -93,8 +93,7 @@ def fit(
       InputError: if a checkpoint cannot be written.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
-    state, progress = start.state, dict(start.progress)
-    progress["stopped"] = _is_patience_over(progress, config.patience)
+    state, progress = start.state, _with_patience(start.progress, config.patience)
     first, mesh = int(state.step), jax.tree.leaves(state)[0].sharding.mesh
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
@@ -214,8 +213,9 @@ def _update_best(progress: dict[str, Any], step: int, score: float, patience: in
         progress["best"], progress["since_best"] = {"step": step, "score": score}, 0
     else:
         progress["since_best"] += 1
-    progress["stopped"] = _is_patience_over(progress, patience)
+    progress.update(_with_patience(progress, patience))
 
 
-def _is_patience_over(progress: Mapping[str, Any], patience: int) -> bool:
-    return bool(patience) and progress["since_best"] >= patience
+def _with_patience(progress: Mapping[str, Any], patience: int) -> dict[str, Any]:
+    """Returns progress that says whether the run stops early with this patience, which may have changed."""
+    return {**progress, "stopped": bool(patience) and progress["since_best"] >= patience}
