@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 8
     config.dataset.name = chosen["dataset"]
     config.dataset.classes = ("background", "nucleus")
+    config.dataset.channels = 3
     # Pixels; nuclei of the images have 8 to 100.
     config.data.diameter = 28.0
     config.data.balance = 0.5

@@ -34,23 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 10_000
     config.batch_size = 16
 
-    config.dataset = ConfigDict()
-    # The name and the defaults that depend on it are set at the end, from configs/datasets.py.
-    config.dataset.name = placeholder(str)
-    # Classes to learn, the background first; instances of others become background. Empty for all.
-    config.dataset.classes = placeholder(tuple)
-    # Folder of prepared data sets; the default is that of TFDS.
-    config.dataset.data_dir = placeholder(str)
-    # Splits in TFDS syntax, including slices such as `train[:80%]`.
-    config.dataset.train = "train"
-    config.dataset.validation = "validation"
-    config.dataset.test = "test"
-    # Number of training images, drawn by group with config.seed; empty for all.
-    config.dataset.train_images = placeholder(int)
-    # Whether to train even if information leaks between splits.
-    config.dataset.allow_leaks = False
-    # Class for which AP, PQ and AJI are computed.
-    config.dataset.headline = placeholder(str)
+    config.dataset = _dataset()
 
     config.data = ConfigDict()
     # Images are resized by this factor for the network; segmentations have the original size.
@@ -135,3 +119,27 @@ def get_config(variant: str = "") -> ConfigDict:
     config.reference = ConfigDict()
     datasets.choose(config, chosen["dataset"])
     return config
+
+
+def _dataset() -> ConfigDict:
+    """Returns the section of the data set."""
+    dataset = ConfigDict()
+    # The name and the defaults that depend on it are set at the end, from configs/datasets.py.
+    dataset.name = placeholder(str)
+    # Classes to learn, the background first; instances of others become background. Empty for all.
+    dataset.classes = placeholder(tuple)
+    # 3 to make colour images of grey ones, for the weights of a network that was trained on colour.
+    dataset.channels = placeholder(int)
+    # Folder of prepared data sets; the default is that of TFDS.
+    dataset.data_dir = placeholder(str)
+    # Splits in TFDS syntax, including slices such as `train[:80%]`.
+    dataset.train = "train"
+    dataset.validation = "validation"
+    dataset.test = "test"
+    # Number of training images, drawn by group with config.seed; empty for all.
+    dataset.train_images = placeholder(int)
+    # Whether to train even if information leaks between splits.
+    dataset.allow_leaks = False
+    # Class for which AP, PQ and AJI are computed.
+    dataset.headline = placeholder(str)
+    return dataset

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segjax.data.channels import COLOUR
 from segjax.data.records import Record, Source
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
@@ -15,23 +16,33 @@ from segjax.segmentation import Segmentation
 class MixedSource:
     """The records of several sources, one source after the other.
 
-    Grey images become colour images with three equal channels if another source has three channels.
+    Grey images become colour images with three equal channels if another source has three channels, or
+    `channels` is 3.
 
     Args:
       sources: at least one.
       class_names: names of the classes of the mixture, the background first. Instances of other classes
         become background. None or empty for the classes of the sources, which then must be the same.
+      channels: 3 to make colour images of grey ones in any case.
 
     Attributes:
       class_names: names of class 0 (background), 1, ...
       sources: the sources.
 
     Raises:
-      InputError: if no source has a class, a class is named twice, the first is not the background, or the
-        sources have different classes and `class_names` is None.
+      InputError: if no source has a class, a class is named twice, the first is not the background, the
+        sources have different classes and `class_names` is None, or `channels` is not 3.
     """
 
-    def __init__(self, sources: Sequence[Source], class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        class_names: Sequence[str] | None = None,
+        *,
+        channels: int | None = None,
+    ) -> None:
+        if channels not in (None, COLOUR):
+            raise InputError(f"channels={channels} must be 3, or left out", field="channels")
         names = tuple(class_names or sources[0].class_names)
         known = list(dict.fromkeys(name for source in sources for name in source.class_names))
         if missing := [name for name in names if name not in known]:
@@ -52,7 +63,8 @@ class MixedSource:
         self.class_names = names
         self.sources = tuple(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        self._channels = max((source[0].image.shape[-1] for source in sources if len(source)), default=1)
+        present = [source[0].image.shape[-1] for source in sources if len(source)]
+        self._channels = channels or max(present, default=1)
         self.leaks = tuple(leak for source in sources for leak in getattr(source, "leaks", ()))
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.data.augmentation.policy import make_augment
+from segjax.data.channels import COLOUR, GREY
 from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.data.stream import Stream
@@ -75,13 +76,14 @@ def open_split(config: ConfigDict, split: str) -> Source:
 
     choose(SPLITS, "--split", split)
     names, classes = config.dataset.name.split("+"), config.dataset.get("classes")
+    channels = config.dataset.get("channels")
     sources = [open_source(name, config.dataset[split], data_dir=config.dataset.data_dir) for name in names]
     source: Source
-    if len(sources) == 1 and classes is None:
+    if len(sources) == 1 and classes is None and channels is None:
         source = sources[0]
     else:
         with config_section("config.dataset"):
-            source = MixedSource(sources, classes)
+            source = MixedSource(sources, classes, channels=channels)
     if config.dataset.get("headline") is not None:
         choose(source.class_names[1:], "config.dataset.headline", config.dataset.headline)
     if split == "train" and config.dataset.get("train_images") is not None:
@@ -197,7 +199,7 @@ def make_first_state(config: ConfigDict, metadata: ModelMetadata, setup: TrainSe
     )
     params = initialise(jax.random.key(config.seed))
     if config.model.weights:
-        params = _load_weights(config, params)
+        params = _load_weights(config, metadata, params)
     return jax.jit(_state_maker(config, setup.optimizer), out_shardings=shardings)(params)
 
 
@@ -244,15 +246,23 @@ def _frozen_leaves(config: ConfigDict, params: Params) -> PyTree:
     }
 
 
-def _load_weights(config: ConfigDict, params: Params) -> Params:
+def _load_weights(config: ConfigDict, metadata: ModelMetadata, params: Params) -> Params:
     """Returns the parameters with those of a weights file or of another run, as far as they match."""
     weights = Path(config.model.weights).expanduser()
     network = find(weights)
     if network is not None or weights.is_dir():
         if network is not None:
-            checkpoint, _ = load_network(network)
+            checkpoint, header = load_network(network)
+            channels = header["metadata"]["channels"]
         else:
-            _, checkpoint, _ = restore_params(weights, *read_run(weights))
+            earlier, trained = read_run(weights)
+            _, checkpoint, _ = restore_params(weights, earlier, trained)
+            channels = trained.channels
+        if (channels, metadata.channels) == (COLOUR, GREY):
+            raise InputError(
+                f"config.model.weights={weights} was trained on images of 3 channels, and these have 1: add"
+                " --config.dataset.channels=3, which makes colour images of grey ones"
+            )
         loaded, missing = load_matching(params, checkpoint, weights)
         if missing:
             logging.warning("not in %s, so randomly initialised: %s", weights, ", ".join(missing))

@@ -52,6 +52,11 @@ def test_a_grey_image_becomes_colour_beside_colour_images():
     np.testing.assert_array_equal(mixed[1].image, record("b", channels=3).image)
     alone = MixedSource([Listed([record("a")]), Listed([record("c")])])
     assert alone[0].image.shape == (4, 6, 1)
+    asked = MixedSource([Listed([record("a")])], channels=3)
+    np.testing.assert_array_equal(asked[0].image, record("a").image.repeat(3, axis=-1))
+    with pytest.raises(InputError, match="channels=2 must be 3") as error:
+        MixedSource([Listed([record("a")])], channels=2)
+    assert error.value.field == "channels"
 
 
 def test_classes_are_found_by_name_and_the_others_are_background():

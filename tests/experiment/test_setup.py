@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from segjax.configs import semantic
+from segjax.configs import nuclei, semantic
 from segjax.data.targets import TARGETS
 from segjax.datasets.catalog import open_source
 from segjax.errors import InputError
-from segjax.experiment.setup import make_first_state, make_setup, make_stream, make_task, open_split
+from segjax.experiment.setup import (
+    _load_weights,
+    make_first_state,
+    make_setup,
+    make_stream,
+    make_task,
+    open_split,
+)
 from segjax.experiment.workdir import ModelMetadata, read_config, write_config
 from segjax.models.segmenters import create_encoder
 from segjax.models.weights.file import PREPROCESSING, Weights, save
@@ -163,6 +170,19 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path):
         kernel = params["encoder"]["stage5"]["conv1"]["kernel"]
         np.testing.assert_array_equal(kernel, encoder["stage5"]["conv1"]["kernel"])
         np.testing.assert_allclose(params["input"]["mean"], np.mean([0.485, 0.456, 0.406]), rtol=1e-6)
+
+
+def test_grey_images_take_the_weights_of_a_network_for_colour_as_colour_images():
+    config = nuclei.get_config("dataset=synthetic")
+    config.model.weights = "nuclei"
+    assert open_split(config, "train")[0].image.shape[-1] == 3
+    config.dataset.channels = None
+    grey = ModelMetadata(("background", "nucleus"), open_split(config, "train")[0].image.shape[-1])
+    message = (
+        r"config\.model\.weights=nuclei was trained on images of 3 channels, and these have 1: add --config"
+    )
+    with pytest.raises(InputError, match=message):
+        _load_weights(config, grey, {})
 
 
 def test_a_policy_survives_the_folder_of_a_run(tmp_path):

@@ -28,6 +28,7 @@ from segjax.datasets.store.builder import prepare
 from segjax.errors import InputError
 from segjax.experiment import dataset_report, evaluation, methods, prepare_folder, setup
 from segjax.experiment.prepare_inputs import Request
+from segjax.experiment.workdir import ModelMetadata
 from segjax.report.dataset_page import _file_stems
 from tests.data import tiny
 from tests.datasets.formats.written import write_dataset
@@ -102,8 +103,11 @@ def test_the_home_folder_has_a_short_name_in_a_request(data, monkeypatch):
     assert not (data.parent / "~").exists()
 
 
+METADATA = ModelMetadata(("background", "cell"), 1)
 CONFIG_PATHS = {
-    "model.weights": lambda config: setup._load_weights(config, {"encoder": {}}),
+    "model.weights": lambda config: setup._load_weights(
+        config, ModelMetadata(("background", "cell"), 1), {"encoder": {}}
+    ),
     "classifier.file": methods.open_method,
     "proposals.workdir": methods.make_proposer,
 }

@@ -84,7 +84,7 @@ def convert(tensors: Tensors, architecture: str, *, preprocessing: Preprocessing
     if len(preprocessing.mean) != channels:
         raise InputError(
             f"the checkpoint needs images of {channels} channels, but its preprocessing has"
-            f" {len(preprocessing.mean)}"
+            f" {len(preprocessing.mean)}: give a preprocessing for {channels} channels"
         )
     return Weights(architecture, unflatten({name: params[name] for name in expected}), preprocessing)
 
@@ -170,12 +170,18 @@ def _select(layers: Layers, names: Names, architecture: str) -> Tensors:
     for layer, options in names.items():
         name = next((option for option in options if option in layers), None)
         if name is None:
-            raise InputError(f"the checkpoint is not a {architecture}: missing layer {' or '.join(options)}")
+            raise InputError(
+                f"the checkpoint is not a {architecture}: missing layer {' or '.join(options)}; give the"
+                " --architecture that it has"
+            )
         used.add(name)
         params |= {f"{layer}/{role}": value for role, value in layers[name].items()}
     unexpected = [name for name in layers if name not in used and ENCODER_LAYER.fullmatch(name)]
     if unexpected:
-        raise InputError(f"the checkpoint is not a {architecture}: unexpected layer {unexpected[0]}")
+        raise InputError(
+            f"the checkpoint is not a {architecture}: unexpected layer {unexpected[0]}; give the"
+            " --architecture that it has"
+        )
     return params
 
 

@@ -80,7 +80,7 @@ def save(weights: Weights, path: str | pathlib.Path) -> None:
         with atomic_write(path) as tmp_path:
             save_file(flat, tmp_path, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be written ({error})") from error
+        raise InputError(f"{path}: cannot be written ({error}): choose another file") from error
 
 
 def load(path: str | pathlib.Path) -> Weights:
@@ -98,7 +98,9 @@ def load(path: str | pathlib.Path) -> Weights:
         preprocessing = Preprocessing(**fields)
         architecture = metadata["architecture"]
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+        raise InputError(
+            f"{path}: not a readable safetensors file ({error}): copy or convert it again"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a weights file of segjax: convert it with segjax convert") from error
     return Weights(architecture, unflatten(flat), preprocessing)

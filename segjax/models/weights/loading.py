@@ -125,7 +125,8 @@ def check_match(arrays: Mapping[str, Any], expected: Mapping[str, Any], source: 
     for name, value in expected.items():
         if arrays[name].shape != value.shape:
             raise InputError(
-                f"{source}: {name} is {arrays[name].shape} in the weights and {value.shape} in the model"
+                f"{source}: {name} is {arrays[name].shape} in the weights and {value.shape} in the model: use"
+                " weights of this architecture and width"
             )
 
 
@@ -135,7 +136,10 @@ def check_names(names: Collection[str], expected: Collection[str], source: objec
     unexpected = [name for name in names if name not in expected]
     if missing or unexpected:
         lists = [", ".join(part[:3]) or "none" for part in (missing, unexpected)]
-        raise InputError(f"{source}: missing parameters: {lists[0]}; unexpected parameters: {lists[1]}")
+        raise InputError(
+            f"{source}: missing parameters: {lists[0]}; unexpected parameters: {lists[1]}; use weights of"
+            " this architecture"
+        )
 
 
 def _load_encoder(

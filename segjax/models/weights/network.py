@@ -68,7 +68,7 @@ def save_network(path: Path, params: Params, header: Mapping[str, Any]) -> str:
         with atomic_write(path) as tmp_path:
             save_file(flat, tmp_path, metadata={"segjax": json.dumps(content, sort_keys=True)})
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be written ({error})") from error
+        raise InputError(f"{path} cannot be written ({error}): choose another file") from error
     return str(content["digest"])
 
 
@@ -87,7 +87,9 @@ def load_network(path: Path) -> tuple[Params, dict[str, Any]]:
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         version, digest = header.pop("format"), header["digest"]
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}): copy or export it again"
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} holds no network: segjax export writes one from the folder of a run"
@@ -98,7 +100,10 @@ def load_network(path: Path) -> tuple[Params, dict[str, Any]]:
             " network again, or install the version of segjax that wrote it"
         )
     if _digest(flat) != digest:
-        raise InputError(f"{path} is damaged: the digest of its parameters is not the {digest} of its header")
+        raise InputError(
+            f"{path} is damaged: the digest of its parameters is not the {digest} of its header; copy or"
+            " export it again"
+        )
     return unflatten({name: value.astype(np.float32) for name, value in flat.items()}), header
 
 

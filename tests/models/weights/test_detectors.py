@@ -198,7 +198,7 @@ def test_another_architecture_is_refused_by_name():
 def test_a_classifier_is_no_detector():
     with pytest.raises(
         InputError,
-        match=r"missing parameters: backbone\.body\.conv1\.weight, .* unexpected parameters: conv1\.weight$",
+        match=r"missing parameters: backbone\.body\.conv1\.weight, .* unexpected parameters: conv1\.weight;",
     ):
         convert_detector({"conv1.weight": np.zeros((64, 3, 7, 7))}, "maskrcnn_resnet50_fpn")
 
