@@ -81,7 +81,12 @@ def expand(
     sweep = list(sweep)
     for label, overrides in zip(labels(sweep), sweep, strict=True):
         config = _make_config(overrides, base, configs)
-        facts = {name: value for name, value in flat_config(config).items() if name not in WITHOUT_EFFECT}
+        # Fields without a value do not count, so that a later version with further ones repeats no point.
+        facts = {
+            name: value
+            for name, value in flat_config(config).items()
+            if value is not None and name not in WITHOUT_EFFECT
+        }
         content = json.dumps([facts, dict(about)], sort_keys=True, default=str)
         point = Point(label, overrides, config, hashlib.sha256(content.encode()).hexdigest()[:10])
         if point.key in points:

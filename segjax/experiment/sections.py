@@ -62,6 +62,8 @@ class DatasetConfig(Settings):
     test: str
     data_dir: str | None = None
     classes: tuple[str, ...] | None = None
+    # 3, see `MixedSource`.
+    channels: Count | None = None
     headline: str | None = None
     train_images: Count | None = None
     allow_leaks: bool = False

@@ -29,6 +29,7 @@ WRONG = [
     ("semantic", "batch_size", -4, "at least 1"),
     ("semantic", "dataset.name", 3, "a text"),
     ("semantic", "dataset.classes", ("background", 1), "a text"),
+    ("semantic", "dataset.channels", 2, "must be 3"),
     ("semantic", "dataset.headline", "yeast", "choose one of nucleus, bright body"),
     ("semantic", "data.scale", 0.0, "above 0 and at most 16"),
     ("semantic", "data.scale", NAN, "a finite number"),
