@@ -46,6 +46,7 @@ DETECTION_GRID: Mapping[str, Sequence[Any]] = {
     "detect.score_threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "outline": tuple(OUTLINES),
     "mask_threshold": (0.3, 0.4, 0.5, 0.6),
+    "max_overlap": (0.2, 0.35, 0.5, 0.8),
     "min_area": (5, 10, 20, 40),
 }
 

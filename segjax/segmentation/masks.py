@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +70,35 @@ def paint(cutouts: Sequence[Cutout], shape: tuple[int, int], *, smaller_on_top: 
         order.sort(key=lambda index: (-int(cutouts[index].mask.sum()), index))
     for index in order:
         labels[cutouts[index].window][cutouts[index].mask] = index + 1
+    return labels
+
+
+def paint_best_first(
+    cutouts: Iterable[Cutout], shape: tuple[int, int], *, max_overlap: float = 1.0
+) -> np.ndarray:
+    """Paints instances, the best ones on top, without those that contain or repeat a better one.
+
+    Args:
+      cutouts: one for each instance, inside the image, best first.
+      shape: `(H, W)`.
+      max_overlap: an instance is left out if it shares more than this fraction of its pixels, or of those of
+        a better one, with the better one. 1 leaves out only what is hidden.
+
+    Returns:
+      [H, W] int32: `index + 1` of the visible cutout; ids of others are missing.
+
+    >>> ring = Cutout(0, 0, np.ones((1, 4), bool))
+    >>> paint_best_first([Cutout(0, 1, np.ones((1, 2), bool)), ring], (1, 5), max_overlap=0.5).tolist()
+    [[0, 1, 1, 0, 0]]
+    """
+    labels, areas = np.zeros(shape, np.int32), [0]
+    for number, cutout in enumerate(cutouts, start=1):
+        areas.append(int(cutout.mask.sum()))
+        window = labels[cutout.window]
+        shared = np.bincount(window[cutout.mask], minlength=1)
+        better = 1 + np.flatnonzero(shared[1:])
+        if not (shared[better] > max_overlap * np.minimum(np.take(areas, better), areas[-1])).any():
+            window[cutout.mask & (window == 0)] = number
     return labels
 
 

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+from segjax.segmentation.masks import Cutout
 
 
 def paste_masks(
     boxes: np.ndarray, masks: np.ndarray | None, shape: tuple[int, int], *, threshold: float = 0.5
-) -> np.ndarray:
-    """Paints instances into a label map; earlier ones overwrite later ones.
+) -> Iterator[Cutout]:
+    """Yields the pixels of each instance.
 
     The cost grows with the total area of the boxes, not with image area times the number of instances.
 
     Args:
-      boxes: [N, 4] float, pixels, best first.
+      boxes: [N, 4] float, pixels.
       masks: [N, M, M] float, probabilities inside the boxes, interpolated bilinearly and 0 outside; None to
         paint the ellipse that fits each box.
       shape: `(H, W)`.
       threshold: minimum probability at which a pixel belongs to an instance.
 
-    Returns:
-      [H, W] int32, i + 1 where box i won, else 0.
-
     References:
       torchvision.models.detection.roi_heads.paste_masks_in_image, which first rounds the boxes to integer
       pixels; this moves outlines by up to a pixel, so it is left out here.
     """
-    labels = np.zeros(shape, np.int32)
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    # Worst first, so that better instances overwrite.
-    for index in reversed(range(len(boxes))):
+    for index, box in enumerate(np.asarray(boxes, np.float32).reshape(-1, 4)):
         mask = None if masks is None else masks[index]
-        rows, columns, inside = paste_mask(boxes[index], mask, shape, threshold=threshold)
-        labels[rows, columns][inside] = index + 1
-    return labels
+        rows, columns, inside = paste_mask(box, mask, shape, threshold=threshold)
+        yield Cutout(rows.start, columns.start, inside)
 
 
 def paste_mask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from segjax.ops.detection import Detections, Proposals, detect, propose
 from segjax.ops.nms import suppress
 from segjax.ops.roi_masks import pairwise_mask_iou
 from segjax.segmentation import Segmentation
-from segjax.segmentation.masks import paint
+from segjax.segmentation.masks import Cutout, paint_best_first
 from segjax.segmentation.paste_masks import paste_masks
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.detection_losses import (
@@ -172,19 +172,22 @@ class DetectionTask:
         return network.roi_features(network.encode(images), boxes)
 
     def segment(self, outputs: Outputs) -> Segmentation:
-        """Makes a segmentation; where objects overlap, the one with the highest score is on top."""
+        """Makes a segmentation; where objects overlap, the one with the highest score is on top.
+
+        An object that contains or repeats a better one is left out, see `paint_best_first`.
+        """
         scores = np.asarray(outputs["scores"])
         valid = np.asarray(outputs["valid"], bool) & (scores > self.config.detect.score_threshold)
         order = np.flatnonzero(valid)[np.argsort(-scores[valid], kind="stable")]
         boxes, classes, scores = (np.asarray(outputs[name])[order] for name in ("boxes", "classes", "scores"))
         height, width = (int(side) for side in outputs["shape"])
+        cutouts: Iterable[Cutout]
         if self.config.outline in outputs and "masks" not in outputs:
-            cutouts = np.asarray(outputs[self.config.outline])[order]
-            worst_first = paint(cutouts[::-1].tolist(), (height, width), smaller_on_top=False)
-            labels = np.where(worst_first > 0, len(order) + 1 - worst_first, 0)
+            cutouts = np.asarray(outputs[self.config.outline])[order].tolist()
         else:
             masks = np.asarray(outputs["masks"])[order] if "masks" in outputs else None
-            labels = paste_masks(boxes, masks, (height, width), threshold=self.config.mask_threshold)
+            cutouts = paste_masks(boxes, masks, (height, width), threshold=self.config.mask_threshold)
+        labels = paint_best_first(cutouts, (height, width), max_overlap=self.config.max_overlap)
         areas = np.bincount(labels.ravel(), minlength=len(order) + 1)
         visible = areas >= max(self.config.min_area, 1)
         visible[0] = False

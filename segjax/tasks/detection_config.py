@@ -60,6 +60,8 @@ class DetectionConfig(Settings):
       mask_threshold: minimum probability of the pixels of a mask.
       outline: pixels of an object of a network without a mask head: `region`, `foreground` or `ellipse`, see
         `segjax.inference.outlines`.
+      max_overlap: an instance that shares more than this fraction of its pixels, or of those of a better one,
+        with the better one is left out.
       min_area: minimum number of visible pixels of an instance.
       classifier: `softmax` keeps the trained layers; `svm` replaces them after training, see `rcnn_svm`.
       weights: weights of the loss terms.
@@ -73,6 +75,7 @@ class DetectionConfig(Settings):
     mask_nms: Fraction = 0.3
     mask_threshold: Fraction = 0.5
     outline: str = "region"
+    max_overlap: Fraction = 0.5
     min_area: NonNegativeInt = 5
     classifier: str = "softmax"
     weights: LossWeights = LossWeights()

@@ -118,7 +118,12 @@ def test_a_damaged_file_is_named(content, tmp_path):
 @pytest.mark.parametrize(("method", "setting"), [("fast_r_cnn", "outline"), ("mask_r_cnn", "mask_threshold")])
 def test_detectors_choose_score_and_outline(method, setting):
     task = DetectionTask(create_detector(method, classes=2), 2)
-    assert set(decoder_fit.grid(task)) == {"detect.score_threshold", setting, "min_area"}
+    assert set(decoder_fit.grid(task)) == {
+        "detect.score_threshold",
+        setting,
+        "max_overlap",
+        "min_area",
+    }
 
 
 @dataclasses.dataclass

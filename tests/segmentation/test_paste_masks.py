@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from segjax.segmentation.paste_masks import paste_masks
+from segjax.segmentation import paste_masks as module
+from segjax.segmentation.masks import Cutout, paint_best_first
+
+
+def paste_masks(boxes, masks, shape):
+    """[H, W] int32, i + 1 where box i is on top."""
+    return paint_best_first(module.paste_masks(boxes, masks, shape), shape)
 
 
 def test_a_full_mask_fills_its_box_and_the_first_wins():
@@ -11,6 +17,20 @@ def test_a_full_mask_fills_its_box_and_the_first_wins():
     expected[1:9, 6:12] = 2
     expected[3:7, 2:8] = 1
     np.testing.assert_array_equal(pasted, expected)
+
+
+@pytest.mark.parametrize(("max_overlap", "expected"), [(1.0, [1, 2, 4]), (0.7, [1, 3, 4]), (0.3, [1, 4])])
+def test_what_contains_or_repeats_a_better_one_is_left_out(max_overlap, expected):
+    def square(left, side):
+        return Cutout(0, left, np.ones((4, side), bool))
+
+    # The second contains the first, the third shares half of its pixels with the first, the fourth none.
+    cutouts = [square(4, 4), square(2, 8), square(6, 4), square(20, 4)]
+    labels = paint_best_first(cutouts, (4, 30), max_overlap=max_overlap)
+    assert np.unique(labels[labels > 0]).tolist() == expected
+    assert (labels[:, 4:8] == 1).all()
+    # What is left out hides nothing.
+    assert (labels[:, 8:10] == (2 if 2 in expected else 3 if 3 in expected else 0)).all()
 
 
 def test_many_overlapping_masks_are_pasted_as_one_by_one():
