@@ -75,7 +75,7 @@ def test_what_has_no_onnx_is_refused(tmp_path, monkeypatch):
         export_onnx(network(), path, window=100)
     with pytest.raises(InputError, match=r"config\.model\.dtype=bfloat16 has no ONNX"):
         export_onnx(network(**{"model.dtype": "bfloat16"}), path)
-    with pytest.raises(InputError, match=r"config\.data\.stain=macenko is no part"):
+    with pytest.raises(InputError, match=r"config\.data\.stain=macenko cannot be part"):
         export_onnx(network(**{"data.stain": "macenko"}), path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r'an environment of its own, run pip install "segjax\[onnx\]"'):

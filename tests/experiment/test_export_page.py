@@ -159,7 +159,7 @@ def test_what_has_no_page_is_refused(tmp_path, runtime):
         export_page(network(), path, runtime=tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"config\.task\.instances=colours has no decoder in a page"):
         export_page(network("encoder=vgg11,instances=colours"), path, runtime=runtime)
-    with pytest.raises(InputError, match=r"config\.data\.stain=macenko is no part"):
+    with pytest.raises(InputError, match=r"config\.data\.stain=macenko cannot be part"):
         export_page(network(**{"data.stain": "macenko"}), path, runtime=runtime)
     assert not path.exists()
 
