@@ -37,8 +37,10 @@ def test_configs_and_commands_are_installed():
 
 def test_data_files_are_installed():
     patterns = SETUPTOOLS["package-data"]["segjax"]
+    # Modules, and the pictures and texts that are for readers of the repository.
+    others = (".py", ".pyc", ".png", ".jpg")
     for path in (ROOT / "segjax").rglob("*"):
-        inside = path.is_file() and path.suffix not in (".py", ".pyc", ".png") and path.name != "README.md"
+        inside = path.is_file() and path.suffix not in others and path.name != "README.md"
         if inside:
             assert any(path.relative_to(ROOT / "segjax").match(pattern) for pattern in patterns), path
 

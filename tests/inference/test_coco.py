@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 
 from segjax.inference import coco
 from segjax.segmentation import Segmentation
+from segjax.segmentation.masks import paint_best_first
 from segjax.segmentation.paste_masks import paste_masks
 
 SHAPE = (40, 60)
@@ -64,7 +65,9 @@ def test_masks_of_objects_are_read_back(tmp_path):
     assert len(annotations) == 3
     for index, annotation in enumerate(annotations):
         one = slice(index, index + 1)
-        expected = paste_masks(detections["boxes"][one], detections["masks"][one], SHAPE)
+        expected = paint_best_first(
+            paste_masks(detections["boxes"][one], detections["masks"][one], SHAPE), SHAPE
+        )
         np.testing.assert_array_equal(results.annToMask(annotation), expected)
         assert annotation["score"] == pytest.approx(detections["scores"][index])
         assert annotation["category_id"] == detections["classes"][index]
