@@ -10,9 +10,8 @@ The suffix chooses the format:
     .safetensors   for segjax: segjax predict --model=nuclei.safetensors
     .stablehlo     a program of a segmenter that runs on CPU, CUDA and TPU without segjax. It maps any number
                    of images [B, H, W, C], whose sides are multiples of the stride of the network, to class
-                   probabilities and the map of the instances;
-                   nuclei.json beside it describes both, see segjax.experiment.export_program. It needs
-                   pip install "segjax[export]".
+                   probabilities and the map of the instances; nuclei.json beside it describes both, see
+                   segjax.experiment.export_program. It needs pip install "segjax[export]".
     .onnx          the network of a segmenter for onnxruntime. It maps normalised windows of --window pixels
                    to the same maps, see segjax.experiment.export_onnx.
     .html          a page that segments images in a browser, without a server or a network. --runtime is the

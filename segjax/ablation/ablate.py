@@ -147,7 +147,7 @@ def ablate(request: AblationRequest, measure: Measure = measure, advance: Advanc
         chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom, plan=plan
     )
     if request.robustness:
-        add_robustness(chosen, sweep, request.evaluating)
+        add_robustness(points, sweep, request.evaluating)
     table = f"{report()}\n{request.workdir / 'index.html'}"
     if waiting:
         table = f"{table}\n{describe_waiting(waiting, sweep)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -71,4 +70,4 @@ def _measure(point: Point, folder: Path, evaluating: Evaluating) -> None:
     free_memory()
     opened, source = open_point(point, folder, evaluating)
     worst = worst_perturbation(opened, source, point.config.dataset.headline)
-    write_json(folder / PERTURBED, json.loads(json.dumps(worst._asdict())))
+    write_json(folder / PERTURBED, worst._asdict())

@@ -159,16 +159,13 @@ def _counts(results: Sequence[Result]) -> Counts:
     images = sorted(results[0]["ratios"])
     groups = [results[0]["groups"][image] for image in images]
     same = [result["ratios"] for result in results if sorted(result["ratios"]) == images]
-    scores = {
-        name: by_group(np.array(values), groups)
-        for name in same[0][images[0]]
+    scores = {}
+    for name in same[0][images[0]]:
         # Only the first seed has the score of perturbed images.
-        if (
-            values := [
-                [ratios[image][name] for image in images] for ratios in same if name in ratios[images[0]]
-            ]
+        seeds = [ratios for ratios in same if name in ratios[images[0]]]
+        scores[name] = by_group(
+            np.array([[ratios[image][name] for image in images] for ratios in seeds]), groups
         )
-    }
     return Counts(images, scores)
 
 

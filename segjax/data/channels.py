@@ -1,4 +1,4 @@
-"""Fits the channels of an image to those that a network was trained on."""
+"""Alpha, and the channels of an image that a network was trained on."""
 
 from __future__ import annotations
 
@@ -62,6 +62,18 @@ def select_channels(image: np.ndarray, selected: Sequence[int], *, name: str) ->
             f" {', '.join(map(str, range(image.shape[-1])))}"
         )
     return image[..., list(selected)]
+
+
+def without_alpha(pixels: np.ndarray, *, as_labels: bool) -> np.ndarray:
+    """Drops the last channel, which is alpha.
+
+    Args:
+      pixels: [H, W, C].
+      as_labels: whether they are labels. Those that are transparent become background; colours keep alpha.
+    """
+    if not as_labels:
+        return pixels[..., :-1]
+    return np.where(pixels[..., 1:] == 0, 0, pixels[..., :1]) if pixels.shape[-1] == 2 else pixels
 
 
 def _has_opaque_alpha(image: np.ndarray) -> bool:

@@ -266,8 +266,8 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
         opened = open_run(workdir, fitted=False)
         earlier = None if again else decoder_fit.load(workdir)
     check_equal(f"{opened.digest} {earlier}", "network")
-    prediction = {name: value for name, value in config.predict.items() if name not in ("fit", "checkpoint")}
-    predict = json.loads(json.dumps(prediction, default=str))
+    how = flat_config(config.predict)
+    predict = {name: how[name] for name in how if name not in ("fit", "checkpoint")}
     if earlier is not None and earlier.step == opened.step and earlier.predict in (None, predict):
         return earlier
     with config_section("config.predict"):

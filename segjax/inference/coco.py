@@ -108,9 +108,9 @@ def _mask_pixels(
     margin = (box[2:] - box[:2]) / mask.shape[-1] + 1
     left, top = np.clip(np.floor(box[:2] - margin), 0, shape[::-1]).astype(int)
     moved = box - np.array([left, top, left, top], np.float32)
-    rows, columns, inside = paste_mask(moved, mask, (shape[0] - top, shape[1] - left), threshold=threshold)
-    y, x = np.nonzero(inside)
-    return y + rows.start + top, x + columns.start + left
+    cutout = paste_mask(moved, mask, (shape[0] - top, shape[1] - left), threshold=threshold)
+    y, x = np.nonzero(cutout.mask)
+    return y + cutout.top + top, x + cutout.left + left
 
 
 def _encoded(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Annotation:

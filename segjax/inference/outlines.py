@@ -13,7 +13,7 @@ import numpy as np
 from segjax.classical.region_proposals import watershed_regions
 from segjax.classical.watershed import watershed
 from segjax.segmentation.masks import Cutout
-from segjax.segmentation.paste_masks import paste_mask
+from segjax.segmentation.paste_masks import paste_masks
 
 # A region is the outline of an object if the IoU of their boxes is at least this.
 MIN_IOU = 0.5
@@ -29,7 +29,7 @@ def classical_outlines(image: np.ndarray, boxes: np.ndarray, kind: str) -> list[
         box fits best. "foreground": the foreground of the reference inside the box. Without a region or
         foreground, the ellipse.
     """
-    ellipses = [_cut(*paste_mask(box, None, image.shape[:2])) for box in boxes]
+    ellipses = [*paste_masks(boxes, None, image.shape[:2])]
     return OUTLINES[kind](image, np.asarray(boxes, np.float32), ellipses) if ellipses else []
 
 
@@ -73,7 +73,3 @@ def _pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
     return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-6)
-
-
-def _cut(rows: slice, columns: slice, mask: np.ndarray) -> Cutout:
-    return Cutout(rows.start, columns.start, mask)

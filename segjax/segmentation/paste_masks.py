@@ -1,4 +1,4 @@
-"""Pastes detections into a label map on the host; the instance of the highest score wins each pixel."""
+"""Pixels of detections, on the host: of masks inside boxes, or of the ellipses of boxes."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ def paste_masks(
       pixels; this moves outlines by up to a pixel, so it is left out here.
     """
     for index, box in enumerate(np.asarray(boxes, np.float32).reshape(-1, 4)):
-        mask = None if masks is None else masks[index]
-        rows, columns, inside = paste_mask(box, mask, shape, threshold=threshold)
-        yield Cutout(rows.start, columns.start, inside)
+        yield paste_mask(box, None if masks is None else masks[index], shape, threshold=threshold)
 
 
 def paste_mask(
     box: np.ndarray, mask: np.ndarray | None, shape: tuple[int, int], *, threshold: float = 0.5
-) -> tuple[slice, slice, np.ndarray]:
-    """Returns the pixels of one instance, see `paste_masks`: slices of rows and columns, and [h, w] bool."""
+) -> Cutout:
+    """Returns the pixels of one instance, see `paste_masks`."""
     box = np.asarray(box, np.float32)
     if mask is not None:
         size = mask.shape[-1] + 2
@@ -51,7 +49,7 @@ def paste_mask(
     v = _relative(rows, box[1], box[3])[:, None]
     u = _relative(columns, box[0], box[2])[None, :]
     inside = (2 * u - 1) ** 2 + (2 * v - 1) ** 2 <= 1 if mask is None else _sample(mask, v, u) >= threshold
-    return rows, columns, inside
+    return Cutout(rows.start, columns.start, inside)
 
 
 def _relative(pixels: slice, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def fit(
       InputError: if a checkpoint cannot be written.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
-    state, progress = start.state, _with_patience(start.progress, config.patience)
+    state, progress = start.state, {**start.progress, "stopped": _stops(start.progress, config.patience)}
     first, mesh = int(state.step), jax.tree.leaves(state)[0].sharding.mesh
     earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
@@ -213,9 +213,9 @@ def _update_best(progress: dict[str, Any], step: int, score: float, patience: in
         progress["best"], progress["since_best"] = {"step": step, "score": score}, 0
     else:
         progress["since_best"] += 1
-    progress.update(_with_patience(progress, patience))
+    progress["stopped"] = _stops(progress, patience)
 
 
-def _with_patience(progress: Mapping[str, Any], patience: int) -> dict[str, Any]:
-    """Returns progress that says whether the run stops early with this patience, which may have changed."""
-    return {**progress, "stopped": bool(patience) and progress["since_best"] >= patience}
+def _stops(progress: Mapping[str, Any], patience: int) -> bool:
+    """Returns whether a run stops early; its patience may have changed since it was saved."""
+    return bool(patience) and progress["since_best"] >= patience

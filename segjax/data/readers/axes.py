@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from segjax.data.planes import choose_plane, unclear_axes
 from segjax.data.readers.limits import File, Request, check_size
 from segjax.errors import InputError
@@ -85,15 +83,3 @@ def _channel_axis(axes: str, shape: tuple[int, ...]) -> int | None:
     rows, columns, last = shape
     is_last = UNNAMED & set(axes) and not named and last <= MAX_UNNAMED_CHANNELS and last < min(rows, columns)
     return 2 if is_last else None
-
-
-def without_alpha(pixels: np.ndarray, *, as_labels: bool) -> np.ndarray:
-    """Drops the last channel, which is alpha.
-
-    Args:
-      pixels: [H, W, C].
-      as_labels: whether they are labels. Those that are transparent become background; colours keep alpha.
-    """
-    if not as_labels:
-        return pixels[..., :-1]
-    return np.where(pixels[..., 1:] == 0, 0, pixels[..., :1]) if pixels.shape[-1] == 2 else pixels

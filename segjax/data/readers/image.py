@@ -17,6 +17,7 @@ from segjax.data.readers.limits import (
     TIFF_SUFFIXES,
     File,
     Request,
+    no_label_map,
     unreadable,
 )
 from segjax.data.readers.raster import further_frames, is_lossy_webp, open_picture, read_picture
@@ -102,10 +103,7 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     except Exception as error:
         raise unreadable(path, error) from error
     if labels.shape[-1] != 1:
-        raise InputError(
-            f"{path} has {labels.shape[-1]} channels; a label map has one, or 8-bit colours",
-            kind="invalid_ids",
-        )
+        raise no_label_map(path, labels.shape[-1])
     labels = labels[..., 0]
     is_integer = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     if not is_integer and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):

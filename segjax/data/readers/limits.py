@@ -134,3 +134,10 @@ def kind_of_damage(error: Exception) -> str | None:
     if isinstance(error, (Image.DecompressionBombError, MemoryError)):
         return "too_large"
     return "truncated" if TRUNCATED.search(str(error)) else None
+
+
+def no_label_map(path: File, channels: int) -> InputError:
+    """Returns the error of labels with several channels."""
+    return InputError(
+        f"{path} has {channels} channels; a label map has one, or 8-bit colours", kind="invalid_ids"
+    )

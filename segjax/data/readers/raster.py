@@ -12,7 +12,7 @@ from absl import logging
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from segjax.data.readers.axes import without_alpha
+from segjax.data.channels import without_alpha
 from segjax.data.readers.limits import MAX_PIXELS, File, Request, check_memory, check_size, fewer_pixels
 from segjax.data.readers.orientation import ORIENTATION, upright
 

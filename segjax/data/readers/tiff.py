@@ -11,8 +11,9 @@ import numpy as np
 from absl import logging
 from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
-from segjax.data.readers.axes import find_layout, without_alpha
-from segjax.data.readers.limits import File, Request, check_memory, fewer_pixels
+from segjax.data.channels import without_alpha
+from segjax.data.readers.axes import find_layout
+from segjax.data.readers.limits import File, Request, check_memory, fewer_pixels, no_label_map
 from segjax.data.readers.orientation import ORIENTATION, upright
 from segjax.errors import InputError
 
@@ -95,10 +96,7 @@ def read_tiff(path: File, request: Request) -> np.ndarray:
         if alpha:
             pixels = without_alpha(pixels, as_labels=request.as_labels)
         if request.as_labels and not layout.samples and pixels.shape[-1] > 1:
-            raise InputError(
-                f"{path} has {pixels.shape[-1]} channels; a label map has one, or 8-bit colours",
-                kind="invalid_ids",
-            )
+            raise no_label_map(path, pixels.shape[-1])
         pixels = as_shown(path, pixels, tiff, page, request.as_labels)
         return upright(pixels, page.tags.valueof(ORIENTATION))
 

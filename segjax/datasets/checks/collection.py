@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -126,7 +126,7 @@ def _by(summaries: Sequence[Summary], key: Callable[[Summary], Hashable]) -> dic
 
 def _duplicates(summaries: Sequence[Summary]) -> NamedFindings:
     # An image of unusual channels is left out, and cannot be the copy that stays.
-    channels = _typical(summary.channels for summary in summaries)
+    channels = _typical(Counter(summary.channels for summary in summaries))
     for same in _by(summaries, lambda summary: summary.pixel_digest).values():
         first, *copies = sorted(
             same,
@@ -199,16 +199,15 @@ def _unlike_most(
     summaries: Sequence[Summary], kind: str, value: Callable[[Summary], int | str], noun: str
 ) -> NamedFindings:
     counts = Counter(value(summary) for summary in summaries)
-    typical = _typical(value(summary) for summary in summaries)
+    typical = _typical(counts)
     for summary in summaries:
         if value(summary) != typical:
             detail = f"{value(summary)} {noun}, {counts[typical]} of {len(summaries)} images have {typical}"
             yield summary.name, Finding(kind, detail)
 
 
-def _typical(values: Iterable[int | str]) -> int | str:
+def _typical(counts: Mapping[int | str, int]) -> int | str:
     """Returns the most frequent value; of equal ones the smaller, so that order does not matter."""
-    counts = Counter(values)
     return min(counts, key=lambda each: (-counts[each], str(each)), default=0)
 
 
