@@ -5,9 +5,9 @@ from segjax.segmentation import paste_masks as module
 from segjax.segmentation.masks import Cutout, paint_best_first
 
 
-def paste_masks(boxes, masks, shape):
+def paste_masks(boxes, masks, shape, *, threshold=0.5):
     """[H, W] int32, i + 1 where box i is on top."""
-    return paint_best_first(module.paste_masks(boxes, masks, shape), shape)
+    return paint_best_first(module.paste_masks(boxes, masks, shape, threshold=threshold), shape)
 
 
 def test_a_full_mask_fills_its_box_and_the_first_wins():

@@ -13,10 +13,9 @@ from segjax.models.weights.detectors import DETECTORS, convert_detector
 from segjax.models.weights.file import PREPROCESSING, Weights, save
 from segjax.models.weights.loading import load_detector
 from segjax.ops.detection import DetectConfig
-from segjax.segmentation.paste_masks import paste_masks
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.detection_config import DetectionConfig
-from tests.segmentation.test_paste_masks import rounded
+from tests.segmentation.test_paste_masks import paste_masks, rounded
 
 SIZES = ((32,), (64,), (128,), (256,), (512,))
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
