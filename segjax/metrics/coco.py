@@ -7,6 +7,7 @@ import math
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+from scipy import spatial
 
 from segjax.metrics.counts import Counts
 from segjax.settings import Count, Settings
@@ -184,16 +185,21 @@ def box_pairs(true_boxes: np.ndarray, boxes: np.ndarray) -> Pairs:
     >>> box_pairs(np.array([[0, 0, 4, 4]]), np.array([[8, 8, 9, 9], [0, 0, 4, 3]])).iou.tolist()
     [0.75]
     """
-    parts = [Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     true_boxes, boxes = np.asarray(true_boxes, float), np.asarray(boxes, float)
     areas, true_areas = (np.prod(side[:, 2:] - side[:, :2], axis=1) for side in (boxes, true_boxes))
-    for row, box in enumerate(true_boxes):
-        sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-        common = np.prod(np.maximum(sides, 0), axis=1)
-        iou = common / (areas + true_areas[row] - common)
-        columns = np.flatnonzero(iou >= THRESHOLDS[0])
-        parts.append(Pairs(np.full(len(columns), row), columns, iou[columns]))
-    return Pairs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    # Boxes with an IoU of 0.5 or more have corners that are at most one side of the true box apart.
+    reach = 1.01 * (true_boxes[:, 2:] - true_boxes[:, :2]).max(axis=1, initial=0)
+    near = spatial.KDTree(boxes[:, :2]).query_ball_point(
+        true_boxes[:, :2], reach, p=np.inf, return_sorted=True
+    )
+    rows = np.repeat(np.arange(len(near)), [len(columns) for columns in near])
+    columns = np.concatenate([np.zeros(0, int), *near]).astype(int)
+    low = np.maximum(boxes[columns, :2], true_boxes[rows, :2])
+    high = np.minimum(boxes[columns, 2:], true_boxes[rows, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=1)
+    iou = common / (areas[columns] + true_areas[rows] - common)
+    kept = iou >= THRESHOLDS[0]
+    return Pairs(rows[kept], columns[kept], iou[kept])
 
 
 def _match(pairs: Pairs, outside: np.ndarray, count: int) -> np.ndarray:

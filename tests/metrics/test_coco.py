@@ -40,6 +40,34 @@ def statistics(truth, prediction, kind, *, name="", options=CocoOptions()):
     return CocoStatistics.of(pairs, overlaps.truth.areas, areas, scores, name=name, options=options)
 
 
+@pytest.mark.parametrize("longest", [3, 6, 40])
+def test_box_pairs_are_those_of_all_boxes_with_all(longest):
+    rng = np.random.default_rng(longest)
+
+    def draw(count):
+        corners = rng.integers(0, 30, (count, 2))
+        return np.concatenate([corners, corners + rng.integers(1, longest, (count, 2))], axis=1)
+
+    true, boxes = draw(300), draw(400)
+    boxes[0], true[0] = (5, 5, 7, 6), (6, 5, 7, 6)  # an IoU of exactly 0.5
+    low = np.maximum(true[:, None, :2], boxes[:, :2])
+    common = np.maximum(np.minimum(true[:, None, 2:], boxes[:, 2:]) - low, 0).prod(-1)
+    areas = [np.prod(side[:, 2:] - side[:, :2], axis=1) for side in (true, boxes)]
+    iou = common / (areas[0][:, None] + areas[1] - common)
+    expected = np.nonzero(iou >= 0.5)
+    pairs = box_pairs(true, boxes)
+    np.testing.assert_array_equal(np.stack(pairs[:2]), np.stack(expected))
+    np.testing.assert_array_equal(pairs.iou, iou[expected])
+    assert len(pairs.iou) > 30
+    assert 0.5 in pairs.iou
+
+
+def test_box_pairs_of_no_boxes():
+    some, none = np.array([[0, 0, 2, 2]]), np.zeros((0, 4))
+    for true, boxes in ((some, none), (none, some), (none, none)):
+        assert [len(values) for values in box_pairs(true, boxes)] == [0, 0, 0]
+
+
 def annotations(segmentation, image, kind, first=1):
     for index, (x0, y0, x1, y1) in enumerate(segmentation.boxes.tolist()):
         mask = np.asfortranarray(segmentation.labels == index + 1).astype(np.uint8)
