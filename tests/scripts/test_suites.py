@@ -345,5 +345,5 @@ def test_a_comparison_states_its_ratio_utilisation_and_the_fraction_of_the_host(
     assert row["name"] == "network"
     assert row["ratio"] == pytest.approx(row["torch_seconds"] / row["segjax_seconds"], abs=0.01)
     assert row["model_flops_utilisation"] == pytest.approx(1e-3 / row["segjax_seconds"])
-    assert 0 < row["host_fraction"] < 10
+    assert row["host_fraction"] > 0
     assert "host_fraction" not in gpu.timed(gpu.Comparison("operation", calls, None), 1)
