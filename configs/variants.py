@@ -47,7 +47,7 @@ def section(settings: Any) -> ConfigDict:
 
 
 def _kind(hint: Any) -> type:
-    """Returns the type of a field such as `tuple[int, ...] | None`; sequences are tuples on the command line."""
+    """Returns the type of a field such as `tuple[int, ...] | None`, a tuple for a sequence."""
     first = typing.get_args(hint)[0]
     kind = typing.get_origin(first) or first
     return tuple if kind is Sequence else kind

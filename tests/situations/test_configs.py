@@ -4,6 +4,7 @@ import importlib
 import typing
 
 import pytest
+from ml_collections import ConfigDict
 
 from segjax.configs import classical, rcnn, semantic
 from segjax.errors import InputError
@@ -224,6 +225,22 @@ def variants():
 @pytest.mark.parametrize("get_config", [*variants()])
 def test_every_config_passes(get_config):
     check_settings(get_config())
+
+
+def types_of_empty_fields(config, prefix=""):
+    for name in config:
+        reference = config.get_ref(name)
+        if isinstance(reference.get(), ConfigDict):
+            yield from types_of_empty_fields(reference.get(), f"{prefix}{name}.")
+        elif reference.get() is None:
+            yield prefix + name, reference.get_type()
+
+
+@pytest.mark.parametrize("get_config", [*variants()])
+def test_the_command_line_can_set_every_empty_field(get_config):
+    types = dict(types_of_empty_fields(get_config()))
+    assert types["dataset.data_dir"] is str
+    assert {name: kind for name, kind in types.items() if kind not in (bool, int, float, str, tuple)} == {}
 
 
 @pytest.mark.parametrize("dataset", semantic.OPTIONS["dataset"])
