@@ -3,7 +3,7 @@
 import operator
 
 from segjax.ablation.sweeps import sweep
-from segjax.configs import datasets, quickstart
+from segjax.configs import datasets, nuclei, quickstart
 
 DATASET = tuple(datasets.DATASETS)
 SEEDS = sweep("seed", (0, 1, 2))
@@ -24,13 +24,37 @@ _FIELDS = (
     "predict.flips",
 )
 SMALL = {field: operator.attrgetter(field)(quickstart.get_config()) for field in _FIELDS}
+# Settings of `nuclei`, for images of all kinds. With those of the quickstart (900 steps, images not scaled),
+# the AP at 0.5 on BBBC038 is 0.616, that of the watershed 0.705.
+_MIXED_FIELDS = (
+    "dataset.channels",
+    "data.diameter",
+    "data.balance",
+    "data.foreground_fraction",
+    "data.margin",
+    *(f"augment.{field}" for field in nuclei.AUGMENT),
+    "task.instances",
+    "model.output_stride",
+    "optimizer.weight_decay",
+)
+MIXED = {
+    **{field: operator.attrgetter(field)(nuclei.get_config()) for field in _MIXED_FIELDS},
+    "steps": 2400,
+    "batch_size": 4,
+    "data.patch_size": 128,
+    "model.width": 0.25,
+    "optimizer.learning_rate": 2e-3,
+    "train.ema_decay": 0.995,
+    "train.validate_every": 1200,
+    "train.checkpoint_every": 300,
+}
 
 
 def small_network(dataset: str) -> list[dict[str, object]]:
     """Returns the one point that the sweeps vary: a VGG16 U-Net of quarter width."""
     if dataset in ("mnfinder", "synthetic"):
         return [{"config": f"quickstart:dataset={dataset}"}]
-    return [{"config": f"semantic:dataset={dataset}", **SMALL}]
+    return [{"config": f"semantic:dataset={dataset}", **(MIXED if dataset == "bbbc038" else SMALL)}]
 
 
 def detector(method: str, dataset: str, backbone: str = "vgg16_fpn") -> list[dict[str, object]]:

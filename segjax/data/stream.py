@@ -67,7 +67,7 @@ class StreamConfig(Settings):
     margin: Annotated[float, Range(1, 4)] = 1.0
     max_instances: Count | None = None
     max_proposals: Count = 1000
-    cache_bytes: NonNegativeInt = 2**30
+    cache_bytes: NonNegativeInt = 4 * 2**30
 
     def __post_init__(self) -> None:
         super().__post_init__()
