@@ -1,12 +1,21 @@
 """What the sweeps have in common: networks that train in minutes on two CPU cores, and three seeds."""
 
 import operator
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
 
 from segjax.ablation.sweeps import sweep
 from segjax.configs import datasets, nuclei, quickstart
 
 DATASET = tuple(datasets.DATASETS)
 SEEDS = sweep("seed", (0, 1, 2))
+
+
+def _values(config: ConfigDict, fields: Iterable[str]) -> dict[str, object]:
+    return {field: operator.attrgetter(field)(config) for field in fields}
+
+
 # The settings of the quickstart that do not depend on the data set.
 _FIELDS = (
     "steps",
@@ -23,7 +32,7 @@ _FIELDS = (
     "train.checkpoint_every",
     "predict.flips",
 )
-SMALL = {field: operator.attrgetter(field)(quickstart.get_config()) for field in _FIELDS}
+SMALL = _values(quickstart.get_config(), _FIELDS)
 # Settings of `nuclei`, for images of all kinds. With those of the quickstart (900 steps, images not scaled),
 # the AP at 0.5 on BBBC038 is 0.616, that of the watershed 0.705.
 _MIXED_FIELDS = (
@@ -35,18 +44,16 @@ _MIXED_FIELDS = (
     *(f"augment.{field}" for field in nuclei.AUGMENT),
     "task.instances",
     "model.output_stride",
+    "optimizer.learning_rate",
     "optimizer.weight_decay",
 )
+_SIZES = ("batch_size", "data.patch_size", "model.width", "train.checkpoint_every")
 MIXED = {
-    **{field: operator.attrgetter(field)(nuclei.get_config()) for field in _MIXED_FIELDS},
-    "steps": 2400,
-    "batch_size": 4,
-    "data.patch_size": 128,
-    "model.width": 0.25,
-    "optimizer.learning_rate": 2e-3,
+    **_values(nuclei.get_config(), _MIXED_FIELDS),
+    **{field: SMALL[field] for field in _SIZES},
+    "steps": 2400,  # as many as those of the detectors
     "train.ema_decay": 0.995,
     "train.validate_every": 1200,
-    "train.checkpoint_every": 300,
 }
 
 
