@@ -83,6 +83,8 @@ def get_config(variant: str = "") -> ConfigDict:
     if method == "r_cnn":
         # Each RoI costs one encoder pass.
         config.task.rois.batch_size = 64
+        # Unlike the paper's R-CNN, this one sees how large a box is: nuclei and micronuclei differ in size.
+        config.model.size_unit = 16.0
         # After training, "svm" replaces the classifier by one linear SVM per class and the box regression by
         # ridge regression, as in the paper; "softmax" keeps the trained layers.
         config.task.classifier = "svm"

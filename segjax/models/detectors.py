@@ -54,6 +54,8 @@ class DetectorConfig(Settings):
       mask_channels: channels of the convolutions in the mask head and in the box head.
       crop_side: side of the warped crops that R-CNN encodes, pixels.
       crop_context: width of the border of context in these crops, pixels.
+      size_unit: the logarithms of the height and width of a box, divided by this number of pixels, are added
+        to its feature vector. A warped crop does not show how large the box is. None adds nothing.
       dtype: dtype of the computation, `float32` or `bfloat16`.
       remat: recompute the encoder's activations in the backward pass.
     """
@@ -78,6 +80,7 @@ class DetectorConfig(Settings):
     mask_channels: Count = 256
     crop_side: Count = 224
     crop_context: NonNegativeInt = 16
+    size_unit: Positive | None = None
     dtype: str = "float32"
     remat: bool = False
 
@@ -115,7 +118,14 @@ def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int
         aligned=config.aligned,
         canonical_size=config.canonical_size,
     )
-    detector = RCNN(head, predictor, pool(bins=config.bins), backbone, aligned=config.aligned)
+    detector = RCNN(
+        head,
+        predictor,
+        pool(bins=config.bins),
+        backbone,
+        aligned=config.aligned,
+        size_unit=config.size_unit,
+    )
     if config.method == "fast_r_cnn":
         return detector
     anchor_sizes = _anchor_sizes(config, backbone.levels + (backbone.pyramid is not None))
@@ -157,7 +167,8 @@ def _r_cnn(config: DetectorConfig, head: BoxFeatures, predictor: BoxPredictor) -
         )
     # ResNets end in a feature vector; VGG's fully connected layers are the head.
     features = CropFeatures(_encoder(config), head if config.backbone.startswith("vgg") else None)
-    return RCNN(features, predictor, partial(warp_crops, side=side, context=context), aligned=config.aligned)
+    warp = partial(warp_crops, side=side, context=context)
+    return RCNN(features, predictor, warp, aligned=config.aligned, size_unit=config.size_unit)
 
 
 def _backbone(config: DetectorConfig) -> Backbone:

@@ -48,6 +48,7 @@ class RCNN(nn.Module):
       mask_pool: like `pool`, for the mask head.
       mask_head: predicts masks; None for a detector of boxes.
       aligned: whether RoIs are pooled with the half-pixel correction, see `roi_align`.
+      size_unit: see `DetectorConfig`.
     """
 
     box_features: BoxFeatures | CropFeatures
@@ -61,6 +62,7 @@ class RCNN(nn.Module):
     mask_pool: Any = None
     mask_head: Any = None
     aligned: bool = True
+    size_unit: float | None = None
 
     @property
     def stride(self) -> int:
@@ -110,7 +112,12 @@ class RCNN(nn.Module):
         """Returns the feature vectors [B, T, D] of boxes [B, T, 4]."""
         pooled = jax.vmap(self.pool)(features, boxes)
         vectors = self.box_features(pooled.reshape(-1, *pooled.shape[2:]))
-        return vectors.reshape(*boxes.shape[:2], -1)
+        vectors = vectors.reshape(*boxes.shape[:2], -1)
+        if self.size_unit is None:
+            return vectors
+        # The boxes of padding are empty.
+        sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 1.0)
+        return jnp.concatenate([vectors, jnp.log(sides / self.size_unit).astype(vectors.dtype)], axis=-1)
 
     def predict_boxes(self, features: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Returns class logits [B, T, K] and deltas [B, T, K, 4] of boxes [B, T, 4], float32."""

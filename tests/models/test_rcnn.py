@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +53,33 @@ def test_the_table_of_the_family(method):
     assert (model.rpn is not None) == ("rpn" in params) == (method in ("faster_r_cnn", "mask_r_cnn"))
     assert (model.mask_head is not None) == ("mask_head" in params) == (method == "mask_r_cnn")
     assert (model.backbone is not None) == ("backbone" in params) == (method != "r_cnn")
+
+
+class Means(nn.Module):
+    """The mean of each channel, instead of an encoder that takes long to compile."""
+
+    def __call__(self, crops):
+        return crops.mean((1, 2))
+
+
+@pytest.mark.parametrize("method", ["r_cnn", "fast_r_cnn"])
+def test_a_size_unit_adds_two_inputs_to_the_predictor(method):
+    inputs = [
+        shapes(method, size_unit=unit)[1]["box_predictor"]["logits"]["kernel"].shape[0]
+        for unit in (None, 16.0)
+    ]
+    assert inputs[1] == inputs[0] + 2
+
+
+def test_sizes_of_boxes_follow_the_features():
+    detector = create_detector(**{**TINY, "method": "r_cnn", "size_unit": 16.0}).clone(box_features=Means())
+    images = 3 * jnp.ones((1, 56, 56, 2))
+    # (x0, y0, x1, y1): 8 x 32 pixels, 16 x 16, and an empty box of padding.
+    boxes = jnp.array([[[12.0, 12, 20, 44], [12, 12, 28, 28], [0, 0, 0, 0]]])
+    vectors = detector.apply({}, [images], boxes, method="roi_features")[0]
+    np.testing.assert_allclose(vectors[:2, :2], 3, rtol=1e-6)
+    expected = [[np.log(0.5), np.log(2)], [0, 0], [np.log(1 / 16)] * 2]
+    np.testing.assert_allclose(vectors[:, 2:], expected, rtol=1e-6)
 
 
 def test_proposals_are_as_many_as_anchors():
