@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cachetools import LRUCache, cached
 from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import local_maxima
@@ -26,6 +29,8 @@ POINTS, SIDE = 2**13, 128
 # Points that have come to the same place are merged after so many steps, and whenever the number of steps has
 # doubled.
 FIRST_STEPS = 32
+# Memory for ends that are kept, in bytes: a fit of the decoder decodes each map with many settings.
+KEPT = 2**27
 
 
 class Flows:
@@ -58,13 +63,9 @@ class Flows:
         pixels. Pixels that end beside all peaks become background.
         """
         result = np.zeros(foreground.shape, np.int32)
-        pixels = np.argwhere(foreground)
-        if not len(pixels):
+        if not foreground.any():
             return result
-        flow = np.where(foreground[..., None], values, 0).astype(np.float32)
-        ends = np.ravel_multi_index(
-            tuple(np.rint(follow_merged(flow, pixels, steps=config.steps)).astype(int).T), foreground.shape
-        )
+        ends = ends_of(foreground, values, config.steps)
         counts = np.bincount(ends, minlength=foreground.size).reshape(foreground.shape).astype(float)
         density = ndimage.gaussian_filter(counts, config.smoothing, mode="constant")
         peaks = label(local_maxima(density) & (density > config.density), connectivity=2)
@@ -100,6 +101,32 @@ def flow_of(diffusion: Array, labels: Array) -> jax.Array:
     gradient = jnp.where((labels > 0)[..., None], jnp.stack(slopes, -1), 0)
     length = jnp.sqrt(jnp.square(gradient).sum(-1, keepdims=True))
     return jnp.where(length > 1e-6, gradient / jnp.maximum(length, 1e-6), 0)
+
+
+def _key(foreground: np.ndarray, values: np.ndarray, steps: int) -> tuple[object, ...]:
+    digest = hashlib.blake2b(np.packbits(foreground).tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.digest(), values.shape, str(values.dtype), steps
+
+
+@cached(LRUCache(KEPT, getsizeof=lambda ends: ends.nbytes), key=_key, lock=threading.Lock())
+def ends_of(foreground: np.ndarray, values: np.ndarray, steps: int) -> np.ndarray:
+    """Follows the flow from each pixel of a foreground; the results for the last maps are kept.
+
+    Args:
+      foreground: [H, W] bool.
+      values: [H, W, 2] float, the flow.
+      steps: number of steps.
+
+    Returns:
+      [P] int32, the index in the flattened image of the pixel where each pixel of the foreground ends.
+      The array is read-only.
+    """
+    flow = np.where(foreground[..., None], values, 0).astype(np.float32)
+    rows, columns = np.rint(follow_merged(flow, np.argwhere(foreground), steps=steps)).astype(np.int32).T
+    ends = (rows * foreground.shape[1] + columns).astype(np.int32)
+    ends.flags.writeable = False
+    return ends
 
 
 def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:

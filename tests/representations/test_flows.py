@@ -67,6 +67,32 @@ def test_images_of_any_size_are_followed(shape):
     np.testing.assert_array_equal(follow(np.zeros((*shape, 2)), points, steps=3), points)
 
 
+def test_a_map_is_followed_once_for_all_settings_of_the_clustering(monkeypatch):
+    labels = touching()
+    calls = []
+
+    def counted(flow, points, *, steps):
+        calls.append(steps)
+        return follow_merged(flow, points, steps=steps)
+
+    monkeypatch.setattr(module, "follow_merged", counted)
+    module.ends_of.cache.clear()
+    flows, values = REPRESENTATIONS["flows"], REPRESENTATIONS["flows"].encode(labels)
+    first = flows.decode(labels > 0, values, DecoderConfig(steps=50))
+    again = flows.decode(labels > 0, values.copy(), DecoderConfig(steps=50, smoothing=3.0))
+    assert calls == [50]
+    # Other steps, another foreground and another map are followed.
+    flows.decode(labels > 0, values, DecoderConfig(steps=20))
+    flows.decode(labels > 1, values, DecoderConfig(steps=50))
+    np.testing.assert_array_equal(flows.decode(labels > 0, values, DecoderConfig(steps=50)), first)
+    assert calls == [50, 20, 50]
+    flows.decode(labels > 0, -values, DecoderConfig(steps=50))
+    assert calls == [50, 20, 50, 50]
+    module.ends_of.cache.clear()
+    smooth = flows.decode(labels > 0, values, DecoderConfig(steps=50, smoothing=3.0))
+    np.testing.assert_array_equal(smooth, again)
+
+
 def test_no_point_is_followed_to_nowhere():
     assert follow(np.zeros((4, 4, 2)), np.zeros((0, 2)), steps=5).shape == (0, 2)
 
