@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from segjax.data.records import Source
+from segjax.data.records import Record, Source
 from segjax.evaluation.evaluate import Predict, evaluate_records
 from segjax.evaluation.perturbations import PERTURBATIONS, PerturbedSource
 from segjax.evaluation.uncertainty import image_ratios
 from segjax.experiment.methods import OpenedMethod
 from segjax.inference.dense import DensePredictor
 from segjax.segmentation import Segmentation
+from segjax.segmentation.resize import resize_segmentation
 from segjax.tasks.semantic import SemanticTask
 from segjax.train.processes import spread
 
@@ -57,7 +58,7 @@ def worst_perturbation(
 
 
 def ceiling(opened: OpenedMethod, source: Source, headline: str | None) -> Ratios | None:
-    """Decodes the maps that a perfect network would predict at the resolution of the images.
+    """Decodes the maps that a perfect network would predict at the resolution of its input.
 
     Args:
       opened: a method.
@@ -67,10 +68,16 @@ def ceiling(opened: OpenedMethod, source: Source, headline: str | None) -> Ratio
     Returns:
       The ratios of AP at 0.5, which the decoder limits; None if the method is no segmenter.
     """
-    task = opened.method.task if isinstance(opened.method, DensePredictor) else None
-    if not isinstance(task, SemanticTask):
+    predictor = opened.method
+    task = predictor.task if isinstance(predictor, DensePredictor) else None
+    if not isinstance(predictor, DensePredictor) or not isinstance(task, SemanticTask):
         return None
-    return _ratios(lambda record: task.segment(perfect_maps(task, record.truth)), source, headline, "AP 0.5")
+
+    def decode(record: Record) -> Segmentation:
+        truth = resize_segmentation(record.truth, predictor.input_shape(record.image, record.truth))
+        return resize_segmentation(task.segment(perfect_maps(task, truth)), record.truth.shape)
+
+    return _ratios(decode, source, headline, "AP 0.5")
 
 
 def perfect_maps(task: SemanticTask, truth: Segmentation) -> dict[str, np.ndarray]:

@@ -69,7 +69,7 @@ def resize_image(image: np.ndarray, factor: float) -> np.ndarray:
     """
     if factor == 1:
         return image
-    shape = (*_resized(image.shape[:2], factor), image.shape[2])
+    shape = (*resized_shape(image.shape[:2], factor), image.shape[2])
     return resize(image, shape, order=1, mode="reflect", anti_aliasing=factor < 1).astype(np.float32)
 
 
@@ -83,7 +83,7 @@ def resize_labels(labels: np.ndarray, factor: float) -> np.ndarray:
     Returns:
       [round(factor * H), round(factor * W)] int32, at least one pixel.
     """
-    height, width = _resized(labels.shape, factor)
+    height, width = resized_shape(labels.shape, factor)
     return labels if factor == 1 else resize_label_map(labels, (height, width))
 
 
@@ -178,5 +178,7 @@ def preprocess_example(
     return example | {name: TARGETS[name](labels) for name in TARGETS if name in targets}
 
 
-def _resized(shape: tuple[int, ...], factor: float) -> tuple[int, ...]:
-    return tuple(max(1, round(factor * size)) for size in shape)
+def resized_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+    """Returns the shape of an image `(H, W)` after `resize_image`."""
+    height, width = (max(1, round(factor * size)) for size in shape)
+    return height, width

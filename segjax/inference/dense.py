@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 from skimage.transform import resize
 
-from segjax.data.preprocess import DIAMETER_SCALES, resize_image
+from segjax.data.preprocess import DIAMETER_SCALES, resize_image, resized_shape
 from segjax.errors import InputError
 from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
@@ -92,6 +92,16 @@ class DensePredictor:
         Without a known diameter, the instances of a first prediction give the scale of a second one.
         """
         return self._predict_at_scale(image)[0]
+
+    def input_shape(self, image: np.ndarray, truth: Segmentation) -> tuple[int, int]:
+        """Returns `(h, w)` of the network's input for an image [H, W, C] whose instances are known."""
+        height, width = self.prepare(image).shape[:2]
+        trained = self.config.trained_diameter
+        typical = typical_diameter(truth.labels) * np.sqrt(height * width / truth.labels.size)
+        diameter = self.config.diameter or typical
+        if trained is None or not diameter > 0:  # NaN without an instance
+            return height, width
+        return resized_shape((height, width), float(np.clip(trained / diameter, *DIAMETER_SCALES)))
 
     def segment_prepared(self, prepared: np.ndarray) -> Segmentation:
         """Segments an input of the network [h, w, C] at its resolution."""

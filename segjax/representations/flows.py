@@ -54,7 +54,7 @@ class Flows:
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """Returns the flow [H, W, 2] float32."""
-        return np.asarray(flow_of(instance_diffusion(labels), labels))
+        return np.asarray(jax.jit(flow_of)(instance_diffusion(labels), labels))
 
     def decode(self, foreground: np.ndarray, values: np.ndarray, config: DecoderConfig) -> np.ndarray:
         """Follows the flow from each pixel and clusters the ends, [H, W] int32.

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,10 +40,13 @@ from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.setup import open_split
 from segjax.experiment.training import train
 from segjax.files import write_json
+from segjax.inference.dense import DensePredictor
+from segjax.inference.settings import PredictConfig
 from segjax.report import ablation_page
 from segjax.report.table import OVERALL
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import connected_parts
+from segjax.tasks.semantic import SemanticConfig, SemanticTask
 from tests.experiment.tiny import shrink
 
 
@@ -447,6 +451,22 @@ def test_the_worst_perturbation_is_that_of_the_lowest_f1(tmp_path):
 
 def test_a_method_without_maps_has_no_ceiling():
     assert ceiling(OpenedMethod(lambda image: Segmentation.empty(image.shape[:2])), Records([]), None) is None
+
+
+def test_perfect_maps_have_the_size_that_the_network_sees():
+    cells = np.zeros((40, 40), np.int32)
+    cells[5:9, 5:9], cells[20:24, 20:24] = 1, 2  # 16 pixels each
+    truth = Segmentation.from_labels(cells)
+    source = Records([Record("image", "group", np.zeros((40, 40, 1), np.uint8), truth)])
+    task = SemanticTask(SimpleNamespace(stride=1), 2, SemanticConfig(instances="components", min_area=(20,)))
+
+    def score(trained_diameter):
+        config = PredictConfig(trained_diameter=trained_diameter)
+        predictor = DensePredictor(task, {}, prepare=lambda image: image, config=config)
+        return ceiling(OpenedMethod(predictor), source, None)["image"]
+
+    assert score(None) == (0.0, 2.0)
+    assert score(9.0) == (2.0, 2.0)  # 64 pixels each
 
 
 def test_robustness_adds_the_worst_perturbation_to_rows_that_are_done(tmp_path, monkeypatch, caplog):

@@ -72,6 +72,32 @@ def test_an_image_without_instances_keeps_its_size():
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (100, 80)),
+        ({"trained_diameter": 20.0}, (50, 40)),
+        # A known diameter decides, whatever the annotation shows.
+        ({"trained_diameter": 20.0, "diameter": 10.0}, (200, 160)),
+        ({"trained_diameter": 1000.0}, (400, 320)),  # the largest factor
+    ],
+)
+def test_the_size_of_the_input_follows_from_the_annotation(settings, expected):
+    predictor = create_predictor(
+        recording_task(),
+        jnp.float32(0),
+        prepare=lambda image: np.repeat(np.repeat(image, 2, 0), 2, 1),
+        config=PredictConfig(tile=2048, **settings),
+    )
+    labels = np.zeros((50, 40), np.int32)
+    labels[10:30, 10:26] = 1  # the area of a disc of 20 pixels, 40 after `prepare`
+    image = np.zeros((50, 40, 1), np.float32)
+    assert predictor.input_shape(image, Segmentation.from_labels(labels)) == expected
+    assert predictor.input_shape(image, Segmentation.empty((50, 40))) == (
+        (200, 160) if "diameter" in settings else (100, 80)
+    )
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"diameter": -3.0}, "diameter is -3.0"),
