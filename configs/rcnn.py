@@ -88,6 +88,8 @@ def get_config(variant: str = "") -> ConfigDict:
         # After training, "svm" replaces the classifier by one linear SVM per class and the box regression by
         # ridge regression, as in the paper; "softmax" keeps the trained layers.
         config.task.classifier = "svm"
+        # Where the margin of an SVM is 0.
+        config.task.detect.score_threshold = 0.5
 
     config.optimizer.learning_rate = 3e-4
     config.optimizer.weight_decay = 1e-2
