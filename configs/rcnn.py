@@ -122,7 +122,7 @@ def _as_torchvision(config: ConfigDict, arch: str) -> None:
 def _shrink(config: ConfigDict) -> None:
     """Shrinks a config to train for 10 to 20 minutes on two CPU cores."""
     # Each proposal of R-CNN costs one pass of the encoder.
-    config.steps = 500 if config.model.method == "r_cnn" else 2400
+    config.steps = 1000 if config.model.method == "r_cnn" else 2400
     config.batch_size = 4
     config.data.patch_size = 128
     config.data.foreground_fraction = 0.8
