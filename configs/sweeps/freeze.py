@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from segjax.ablation.sweeps import Overrides, product, sweep
-from segjax.configs.sweeps.budget import SEEDS
+from segjax.configs.sweeps.budget import SEEDS, SMALL
 from segjax.configs.variants import parse
 
 # Images that `nuclei` was not trained on, in colour as its own.
@@ -23,9 +23,12 @@ def get_sweep(variant: str = "") -> Iterator[Overrides]:
     base = {
         "config": "nuclei",
         "dataset.name": dataset,
-        "steps": 500,
+        # Patches and batches of the small networks.
+        "batch_size": SMALL["batch_size"],
+        "data.patch_size": SMALL["data.patch_size"],
+        "steps": 250,
         "optimizer.warmup": 20,
-        "train.validate_every": 250,
+        "train.validate_every": 125,
     }
     for images in (5, 10, 20):
         starts = [{**start, "name": f"{start['name']}, {images} images"} for start in STARTS]
