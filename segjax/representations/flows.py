@@ -124,7 +124,7 @@ def ends_of(foreground: np.ndarray, values: np.ndarray, steps: int) -> np.ndarra
     """
     flow = np.where(foreground[..., None], values, 0).astype(np.float32)
     rows, columns = np.rint(follow_merged(flow, np.argwhere(foreground), steps=steps)).astype(np.int32).T
-    ends = (rows * foreground.shape[1] + columns).astype(np.int32)
+    ends: np.ndarray = rows * foreground.shape[1] + columns
     ends.flags.writeable = False
     return ends
 
