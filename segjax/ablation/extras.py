@@ -69,9 +69,9 @@ def ceiling(opened: OpenedMethod, source: Source, headline: str | None) -> Ratio
       The ratios of AP at 0.5, which the decoder limits; None if the method is no segmenter.
     """
     predictor = opened.method
-    task = predictor.task if isinstance(predictor, DensePredictor) else None
-    if not isinstance(predictor, DensePredictor) or not isinstance(task, SemanticTask):
+    if not isinstance(predictor, DensePredictor) or not isinstance(predictor.task, SemanticTask):
         return None
+    task = predictor.task
 
     def decode(record: Record) -> Segmentation:
         truth = resize_segmentation(record.truth, predictor.input_shape(record.image, record.truth))
