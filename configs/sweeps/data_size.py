@@ -10,4 +10,6 @@ from segjax.configs.variants import parse
 def get_sweep(variant: str = "") -> Iterator[Overrides]:
     """Yields numbers of training images, None for all; each of three seeds draws other images."""
     dataset = parse(variant, {"dataset": DATASET})["dataset"]
-    return product(small_network(dataset), sweep("dataset.train_images", (None, 5, 10, 20, 50)), SEEDS)
+    # MNFinder has 30 training images.
+    sizes = (None, 5, 10, 20) if dataset == "mnfinder" else (None, 5, 10, 20, 50)
+    return product(small_network(dataset), sweep("dataset.train_images", sizes), SEEDS)

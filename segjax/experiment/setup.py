@@ -71,7 +71,11 @@ class TrainSetup(NamedTuple):
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
-    """Opens the "train", "validation" or "test" split of a config; names joined by "+" are mixed."""
+    """Opens the "train", "validation" or "test" split of a config; names joined by "+" are mixed.
+
+    Raises:
+      InputError: if the data cannot be read or do not fit the config; the message names the field.
+    """
     from segjax.datasets.catalog import open_source  # slow to import: TFDS
 
     choose(SPLITS, "--split", split)
@@ -86,9 +90,15 @@ def open_split(config: ConfigDict, split: str) -> Source:
             source = MixedSource(sources, classes, channels=channels)
     if config.dataset.get("headline") is not None:
         choose(source.class_names[1:], "config.dataset.headline", config.dataset.headline)
-    if split == "train" and config.dataset.get("train_images") is not None:
-        return random_images(source, config.dataset.train_images, seed=config.seed)
-    return source
+    count = config.dataset.get("train_images") if split == "train" else None
+    if count is None:
+        return source
+    if count > len(source):
+        raise InputError(
+            f"config.dataset.train_images={count}, but the training split of {config.dataset.name} has"
+            f" {len(source)} images: give a smaller number, or None for all"
+        )
+    return random_images(source, count, seed=config.seed)
 
 
 def preprocessing_settings(config: ConfigDict) -> dict[str, Any]:

@@ -238,6 +238,17 @@ def test_names_joined_by_plus_are_one_data_set_with_the_classes_of_the_config():
     assert make_stream(config, few, make_task(config, ModelMetadata(few.class_names, 1))).channels == 1
 
 
+def test_train_images_cannot_be_more_than_there_are():
+    config = semantic.get_config("dataset=synthetic")
+    total = len(open_split(config, "train"))
+    config.dataset.train_images = total
+    assert len(open_split(config, "train")) == total
+    config.dataset.train_images = total + 1
+    assert len(open_split(config, "validation")) > 0
+    with pytest.raises(InputError, match=rf"train_images={total + 1}, but .* synthetic has {total} images"):
+        open_split(config, "train")
+
+
 def test_a_class_that_no_data_set_has_is_named_with_its_field():
     config = semantic.get_config("dataset=synthetic")
     config.dataset.classes = ("background", "yeast")
