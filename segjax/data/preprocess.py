@@ -13,6 +13,7 @@ from segjax.data.records import Record
 from segjax.data.stain import normalise_stain
 from segjax.data.targets import TARGETS
 from segjax.errors import InputError
+from segjax.segmentation.masks import typical_diameter
 from segjax.segmentation.resize import resize_label_map
 from segjax.typing import IGNORE
 
@@ -55,6 +56,18 @@ def percentile_normalise(
     for start in range(0, len(image), rows):
         result[start : start + rows] = (image[start : start + rows] - bottom) / spread
     return result
+
+
+def factor_to_diameter(labels: np.ndarray, diameter: float) -> float:
+    """Returns the factor by which the sides of an image are scaled to a typical diameter of its instances.
+
+    The factor is within `DIAMETER_SCALES`; without an instance it is 1.
+
+    >>> round(factor_to_diameter(np.ones((20, 20), int), 45.14), 2)
+    2.0
+    """
+    factor = np.nan_to_num(diameter / typical_diameter(labels), nan=1.0)
+    return float(np.clip(factor, *DIAMETER_SCALES))
 
 
 def resize_image(image: np.ndarray, factor: float) -> np.ndarray:

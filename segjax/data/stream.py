@@ -16,12 +16,11 @@ from cachetools import LRUCache
 from scipy import ndimage
 
 from segjax.data.kinds import repeated
-from segjax.data.preprocess import DIAMETER_SCALES, check_percentiles, preprocess_example
+from segjax.data.preprocess import check_percentiles, factor_to_diameter, preprocess_example
 from segjax.data.records import Source
 from segjax.data.stain import METHODS
 from segjax.data.windows import boxes_in_window, cut_window, pad_boxes, renumber
 from segjax.errors import InputError, choose
-from segjax.segmentation.masks import typical_diameter
 from segjax.settings import Count, Fraction, NonNegativeInt, Positive, Range, Settings
 
 # Random-number domains: image order, patch positions and box sampling use independent streams.
@@ -40,8 +39,8 @@ class StreamConfig(Settings):
       batch_size: B, over all processes.
       patch_size: side of a patch in pixels, after scaling.
       scale: scale factor of each image side, as in `resize_image`.
-      diameter: if not None, each image is first scaled such that the median diameter of its instances has
-        this number of pixels, by a factor from 1/4 to 4. Images smaller than a patch are then allowed.
+      diameter: if not None, each image is scaled such that the median diameter of its instances has this
+        number of pixels, by a factor from 1/4 to 4. Images smaller than a patch are then allowed.
       percentiles: intensity percentiles that become 0 and 1, as in `percentile_normalise`.
       stain: stain normalisation method, as in `normalise_stain`.
       foreground_fraction: fraction of patches centred on an instance, or as close to it as the image border
@@ -74,6 +73,9 @@ class StreamConfig(Settings):
         check_percentiles(self.percentiles)
         if self.stain is not None:
             choose(METHODS, "stain", self.stain)
+        if self.diameter is not None and self.scale != 1:
+            message = f"scale={self.scale:g} and diameter={self.diameter:g} are both given: set only one"
+            raise InputError(message, field="scale")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -267,9 +269,7 @@ class Stream:
         config, record = self._config, self._source[index]
         scale = config.scale
         if config.diameter is not None:
-            # An image without instances keeps its size.
-            factor = np.nan_to_num(config.diameter / typical_diameter(record.truth.labels), nan=1.0)
-            scale *= float(np.clip(factor, *DIAMETER_SCALES))
+            scale = factor_to_diameter(record.truth.labels, config.diameter)
         maps = preprocess_example(
             record,
             num_classes=len(self._source.class_names),

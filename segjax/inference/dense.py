@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 from skimage.transform import resize
 
-from segjax.data.preprocess import DIAMETER_SCALES, resize_image, resized_shape
+from segjax.data.preprocess import DIAMETER_SCALES, factor_to_diameter, resize_image, resized_shape
 from segjax.errors import InputError
 from segjax.inference.replicas import Replicas
 from segjax.inference.settings import PredictConfig
@@ -95,13 +95,12 @@ class DensePredictor:
 
     def input_shape(self, image: np.ndarray, truth: Segmentation) -> tuple[int, int]:
         """Returns `(h, w)` of the network's input for an image [H, W, C] whose instances are known."""
+        trained, diameter = self.config.trained_diameter, self.config.diameter
         height, width = self.prepare(image).shape[:2]
-        trained = self.config.trained_diameter
-        typical = typical_diameter(truth.labels) * np.sqrt(height * width / truth.labels.size)
-        diameter = self.config.diameter or typical
-        if trained is None or not diameter > 0:  # NaN without an instance
+        if trained is None:
             return height, width
-        return resized_shape((height, width), float(np.clip(trained / diameter, *DIAMETER_SCALES)))
+        factor = trained / diameter if diameter else factor_to_diameter(truth.labels, trained)
+        return resized_shape((height, width), factor)
 
     def segment_prepared(self, prepared: np.ndarray) -> Segmentation:
         """Segments an input of the network [h, w, C] at its resolution."""

@@ -279,6 +279,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for(work
         ({"balance": 1.5}, r"balance is 1\.5"),
         ({"balance": -0.1}, r"balance is -0\.1"),
         ({"diameter": 0.0}, r"diameter is 0\.0"),
+        ({"diameter": 20.0, "scale": 0.5}, r"scale=0\.5 and diameter=20 are both given: set only one"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -437,14 +438,6 @@ def test_images_are_scaled_to_a_common_diameter(diameter, common, result):
     side = round(96 * np.clip(common / before, 1 / 4, 4))
     assert maps["image"].shape[:2] == maps["labels"].shape == (side, side)
     assert typical_diameter(maps["labels"]) == pytest.approx(result, rel=0.06)
-
-
-def test_scale_applies_after_the_diameter():
-    record = discs(20)
-    stream = make_stream(
-        Listed([record], ("a", "b")), seed=0, batch_size=1, patch_size=16, diameter=20.0, scale=0.5
-    )
-    assert typical_diameter(stream._example(0).maps["labels"]) == pytest.approx(10, rel=0.1)
 
 
 def test_an_image_without_instances_keeps_its_size():

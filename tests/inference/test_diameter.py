@@ -82,19 +82,25 @@ def test_an_image_without_instances_keeps_its_size():
     ],
 )
 def test_the_size_of_the_input_follows_from_the_annotation(settings, expected):
+    config = PredictConfig(tile=2048, **settings)
+    predictor = create_predictor(recording_task(), jnp.float32(0), prepare=np.asarray, config=config)
+    labels = np.zeros((100, 80), np.int32)
+    labels[20:60, 20:52] = 1  # the area of a disc of 40 pixels
+    image = np.zeros((100, 80, 1), np.float32)
+    assert predictor.input_shape(image, Segmentation.from_labels(labels)) == expected
+    assert predictor.input_shape(image, Segmentation.empty((100, 80))) == (
+        (200, 160) if "diameter" in settings else (100, 80)
+    )
+
+
+def test_the_size_of_the_input_follows_from_the_scale_of_the_images():
     predictor = create_predictor(
         recording_task(),
         jnp.float32(0),
-        prepare=lambda image: np.repeat(np.repeat(image, 2, 0), 2, 1),
-        config=PredictConfig(tile=2048, **settings),
+        prepare=lambda image: image[::2, ::2],
+        config=PredictConfig(tile=2048),
     )
-    labels = np.zeros((50, 40), np.int32)
-    labels[10:30, 10:26] = 1  # the area of a disc of 20 pixels, 40 after `prepare`
-    image = np.zeros((50, 40, 1), np.float32)
-    assert predictor.input_shape(image, Segmentation.from_labels(labels)) == expected
-    assert predictor.input_shape(image, Segmentation.empty((50, 40))) == (
-        (200, 160) if "diameter" in settings else (100, 80)
-    )
+    assert predictor.input_shape(np.zeros((50, 40, 1)), Segmentation.empty((50, 40))) == (25, 20)
 
 
 @pytest.mark.parametrize(
