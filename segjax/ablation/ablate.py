@@ -13,7 +13,7 @@ from segjax.ablation.halving import Halving, describe_waiting
 from segjax.ablation.measure import SCORES, Advance, Evaluating, Measure, advance, measure
 from segjax.ablation.pictures import write_rows
 from segjax.ablation.plan import Plan
-from segjax.ablation.points import Point, describe, expand, seeds_first
+from segjax.ablation.points import Point, expand, seeds_first
 from segjax.ablation.robustness import add_robustness
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
@@ -166,5 +166,5 @@ def failures_of(points: Iterable[Point], sweep: SweepFolder) -> dict[str, str]:
     for point in points:
         entry = read_entry(sweep.folder(point) / FAILURE)
         if entry is not None:
-            failures[point.folder] = f"{describe(point.overrides)}: {entry.get('reason')}"
+            failures[point.folder] = f"{point.name}: {entry.get('reason')}"
     return failures

@@ -12,7 +12,7 @@ import numpy as np
 from segjax.ablation.ablate import AblationRequest
 from segjax.ablation.halving import Halving
 from segjax.ablation.measure import Evaluating, open_images
-from segjax.ablation.points import Point, describe
+from segjax.ablation.points import Point
 from segjax.ablation.runs import RESULT, SweepFolder, read_entry, state_of
 from segjax.data.prefetch import prefetch
 from segjax.experiment.methods import make_classical, make_proposer
@@ -45,7 +45,7 @@ def list_points(request: AblationRequest, *, timed: int = 0) -> str:
             seconds = known[point.row]
         left += [] if result is not None or state == "stopped" else [seconds]
         duration = f"{_minutes(seconds):>14}  " if seconds is not None else ""
-        lines.append(f"{state:12}{duration}{describe(point.overrides)}")
+        lines.append(f"{state:12}{duration}{point.name}")
     summary = _summary(len(points), left, done)
     if isinstance(plan, Halving):
         lines.append(plan.describe())

@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax.ablation.measure import Advance, advance, best_score
 from segjax.ablation.plan import Goal, Plan
-from segjax.ablation.points import Point, describe
+from segjax.ablation.points import Point
 from segjax.ablation.runs import FAILURE, RESULT, RUNNING, SweepFolder, read_entry, read_rungs
 from segjax.errors import InputError
 from segjax.experiment.results_folder import join_first
@@ -84,7 +84,7 @@ class Halving(Plan):
             if not rungs[point]:
                 raise InputError(
                     f"--halving needs a validation before step {fit.steps}, the last one, and the point"
-                    f" {describe(point.overrides)} has none: give config.train.validate_every, which is"
+                    f" {point.name} has none: give config.train.validate_every, which is"
                     f" {fit.validate_every}, a value above 0 and below config.steps"
                 )
         count = min(map(len, rungs.values()))
@@ -151,8 +151,8 @@ def describe_waiting(waiting: Mapping[Point, Sequence[Point]], sweep: SweepFolde
     for other in (other for others in waiting.values() for other in others):
         running = read_entry(sweep.folder(other) / RUNNING)
         owner = f"process {running['process']} on {running['host']}" if running else "no process runs it"
-        awaited[other.folder] = f"{describe(other.overrides)} ({owner})"
-    names = {point.folder: describe(point.overrides) for point in waiting}
+        awaited[other.folder] = f"{other.name} ({owner})"
+    names = {point.folder: point.name for point in waiting}
     verb = "waits" if len(names) == 1 else "wait"
     return (
         f"{join_first(names)} {verb} for the validation scores of {join_first(awaited)}: give the same"

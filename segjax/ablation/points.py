@@ -25,6 +25,8 @@ from segjax.tasks.semantic import SemanticConfig
 CONFIG, NAME, SEED = "config", "name", "seed"
 # Fields that have no effect on the result.
 WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "ensemble", "train.log_every")
+# Label of points that differ in the seed only.
+ALL = "all"
 # Maximum length of the readable part of the name of a folder.
 MAX_SLUG = 80
 
@@ -44,6 +46,14 @@ class Point:
     overrides: Overrides
     config: ConfigDict
     key: str
+
+    @property
+    def name(self) -> str:
+        """What distinguishes it from the other points of its sweep, the seed included."""
+        if SEED not in self.overrides:
+            return self.label
+        seed = f"seed={self.overrides[SEED]}"
+        return seed if self.label == ALL else f"{self.label}, {seed}"
 
     @property
     def folder(self) -> str:
@@ -159,7 +169,7 @@ def labels(points: Iterable[Overrides]) -> list[str]:
     return [
         str(point[NAME])
         if NAME in point
-        else ", ".join(_label(field, point) for field in varying if field in point) or "all"
+        else ", ".join(_label(field, point) for field in varying if field in point) or ALL
         for point in points
     ]
 

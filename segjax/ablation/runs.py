@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from segjax.ablation.measure import Evaluating, Measure
 from segjax.ablation.plan import Goal, Plan
-from segjax.ablation.points import Point, describe
+from segjax.ablation.points import Point
 from segjax.errors import InputError, Interrupted, first_line
 from segjax.files import TEMPORARY, read_json_object, write_json
 
@@ -256,7 +256,7 @@ def _run(
             raise full from error
         reason = first_line(error)
         reason = reason if isinstance(error, InputError) else f"{type(error).__name__}: {reason}"
-        logging.warning("the point %s failed: %s", describe(point.overrides), reason)
+        logging.warning("the point %s failed: %s", point.name, reason)
         write_json(folder / FAILURE, {"reason": reason, "traceback": traceback.format_exc()})
     finally:
         (folder / RUNNING).unlink(missing_ok=True)

@@ -371,7 +371,7 @@ def test_methods_on_other_images_are_not_compared(tmp_path):
 
 def test_a_dry_run_lists_the_points_and_writes_nothing(tmp_path):
     lines = list_points(request(tmp_path)).splitlines()
-    assert lines[0] == "not run     methods.watershed.h=0.5"
+    assert lines[0] == "not run     h=0.5"
     assert lines[-1] == "3 points, 3 left"
     assert not (tmp_path / "sweep").exists()
     ablate(request(tmp_path, shard=(0, 3)), FakeMeasure())

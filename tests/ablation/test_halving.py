@@ -188,8 +188,8 @@ def test_a_process_that_cannot_decide_says_for_whom_it_waits(tmp_path):
         said = fake.run(asked)
         assert fake.seen == [(digit, 100) for digit in range(1, 10) if digit != 5]
         last = said.splitlines()[-1]
-        assert last.startswith("optimizer.learning_rate=0.001; optimizer.learning_rate=0.002; ")
-        assert "scores of optimizer.learning_rate=0.005 (process 7 on node3): give the same command" in last
+        assert last.startswith("learning_rate=0.001; learning_rate=0.002; ")
+        assert "scores of learning_rate=0.005 (process 7 on node3): give the same command" in last
         assert states(tmp_path)["5"] == "running"
         assert states(tmp_path)["4"] == "paused at step 100 with the validation score 0.400"
     said = fake.run(asked)
