@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from segjax.classical.settings import REFERENCE_DIAMETER
 
-# The watershed for MNFinder, whose images have one magnification, and whose micronuclei are far smaller than
-# the nuclei. Tuned with segjax ablate on training images only.
+# The watershed for MNFinder, whose micronuclei are far smaller than its nuclei; images are not scaled. Tuned
+# with segjax ablate on training images only.
 MNFINDER = {
     "diameter": REFERENCE_DIAMETER,
     "min_area": 5,
@@ -19,7 +19,7 @@ MNFINDER = {
 }
 # How the distance that a network predicts for MNFinder is flooded. Its three validation images are too few
 # for a fit; chosen on training and validation images with three networks. With the defaults, chance decides
-# which networks divide large nuclei.
+# which networks split large nuclei.
 MNFINDER_DECODER = {"smoothing": 3.0, "h": 0.2}
 
 
