@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -19,11 +19,15 @@ from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
 from segjax.ablation.table import make_report
 from segjax.errors import InputError, choose
+from segjax.experiment.leaks import data_digests
 from segjax.experiment.results_folder import join_first
+from segjax.experiment.setup import SPLITS, open_split
 from segjax.report.ablation_page import make_columns, markdown, write_ablation
 
 # Seconds between two versions of the table of a sweep that goes on.
 REPORT_EVERY = 20.0
+# Name of data sets that the config finds by their folder.
+OWN_DATA = "folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +74,24 @@ class AblationRequest:
     def load(self) -> tuple[list[Overrides], str]:
         """Returns the overrides of all points, and the question of the sweep."""
         loaded = [load_sweep(text) for text in self.sweeps]
-        return [*product(*(points for points, _ in loaded))], next((text for _, text in loaded if text), "")
+        points = [*product(*(points for points, _ in loaded))]
+        if len(loaded) > 1:  # a field of a later sweep makes points of an earlier one equal
+            points = [*{repr(sorted(point.items())): point for point in points}.values()]
+        return points, next((text for _, text in loaded if text), "")
 
     def expand(self, sweep: Iterable[Overrides]) -> list[Point]:
         """Makes the points of a sweep, see `expand`."""
-        return expand(sweep, self.base, about=self.evaluating._asdict())
+        known: dict[str, Mapping[str, str]] = {}
+
+        def digests_of(config: ConfigDict) -> Mapping[str, str]:
+            if OWN_DATA not in config.dataset.name.split("+"):
+                return {}
+            key = repr(config.dataset)
+            if key not in known:
+                known[key] = data_digests({split: open_split(config, split) for split in SPLITS})
+            return known[key]
+
+        return expand(sweep, self.base, about=self.evaluating._asdict(), digests_of=digests_of)
 
     def plan(self, points: Iterable[Point], advance: Advance = advance) -> Plan:
         """Returns how far each point runs.
@@ -126,6 +143,7 @@ def ablate(request: AblationRequest, measure: Measure = measure, advance: Advanc
             points,
             sweep,
             score=request.score,
+            evaluating=request.evaluating,
             title=" x ".join(request.sweeps),
             question=question,
             command=request.command,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -23,7 +23,8 @@ from segjax.tasks.semantic import SemanticConfig
 
 # Fields of points that are no fields of a config.
 CONFIG, NAME, SEED = "config", "name", "seed"
-# Fields that have no effect on the result.
+# Fields that have no effect on the result. The folder of a public data set has none; for others, the digests
+# of the data count.
 WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "ensemble", "train.log_every")
 # Label of points that differ in the seed only.
 ALL = "all"
@@ -74,7 +75,11 @@ class Point:
 
 
 def expand(
-    sweep: Iterable[Overrides], base: ConfigDict | None = None, *, about: Mapping[str, Any]
+    sweep: Iterable[Overrides],
+    base: ConfigDict | None = None,
+    *,
+    about: Mapping[str, Any],
+    digests_of: Callable[[ConfigDict], Mapping[str, str]] | None = None,
 ) -> list[Point]:
     """Makes the points of a sweep, and checks them all before the first one runs.
 
@@ -82,6 +87,7 @@ def expand(
       sweep: the overrides of each point.
       base: the config that points without `config` change.
       about: what else determines the result of a point, such as the split that is evaluated.
+      digests_of: returns the digests of the data of a config, if its name does not determine them.
 
     Raises:
       InputError: if there is no point, two points are the same, or a field or value of a config is invalid.
@@ -97,7 +103,8 @@ def expand(
             for name, value in flat_config(config).items()
             if value is not None and name not in WITHOUT_EFFECT
         }
-        content = json.dumps([facts, dict(about)], sort_keys=True, default=str)
+        what = {**about, **(digests_of(config) if digests_of else {})}
+        content = json.dumps([facts, what], sort_keys=True, default=str)
         point = Point(label, overrides, config, hashlib.sha256(content.encode()).hexdigest()[:10])
         if point.key in points:
             raise InputError(
@@ -124,8 +131,12 @@ def describe(overrides: Overrides) -> str:
     return ", ".join(f"{field}={value}" for field, value in overrides.items())
 
 
-def command_of(overrides: Overrides) -> str:
+def command_of(overrides: Overrides, split: str = "test") -> str:
     """Returns the command that trains, or evaluates, one point; "" if flags cannot say it.
+
+    Args:
+      overrides: the fields of the point.
+      split: the split that is evaluated.
 
     >>> command_of({"config": "quickstart", "steps": 100, "model.encoder": "resnet50", "seed": 1})
     'segjax train --config=quickstart --config.steps=100 --config.model.encoder=resnet50 --config.seed=1'
@@ -134,14 +145,20 @@ def command_of(overrides: Overrides) -> str:
     fields = {
         field: value
         for field, value in overrides.items()
-        if field not in (CONFIG, NAME, *WITHOUT_EFFECT) and value is not None
+        if field not in (CONFIG, NAME, *WITHOUT_EFFECT[1:]) and value is not None
     }
     spec = str(overrides.get(CONFIG) or "")
+    is_classical = spec.startswith("classical")
+    # A training is evaluated on the test split.
+    if not (is_classical or split == "test"):
+        return ""
     if not spec or any(isinstance(value, Mapping) for value in fields.values()):
         return ""
     flags = {"config": spec} | {f"config.{field}": str(value) for field, value in fields.items()}
+    if split != "test":
+        flags["split"] = split
     words = (f"--{name}={_quoted(value)}" for name, value in flags.items())
-    return f"segjax {'evaluate' if spec.startswith('classical') else 'train'} {' '.join(words)}"
+    return f"segjax {'evaluate' if is_classical else 'train'} {' '.join(words)}"
 
 
 def _quoted(text: str) -> str:
@@ -155,27 +172,41 @@ def without_seed(overrides: Overrides) -> Overrides:
 
 
 def labels(points: Iterable[Overrides]) -> list[str]:
-    """Returns what distinguishes each point from the others: its name, or the fields that vary.
+    """Returns what distinguishes each point from the others: its name, and the fields that vary.
 
     Points that differ in the seed only have the same label.
 
     >>> labels([{"a.x": 1, "b": 2, "seed": 0}, {"a.x": 2, "b": 2, "seed": 0}])
     ['x=1', 'x=2']
+    >>> labels([{"name": "wide", "x": 1}, {"name": "wide", "x": 2}, {"name": "narrow", "x": 1}])
+    ['wide, x=1', 'wide, x=2', 'narrow']
     """
     points = list(points)
+    # A name stands for the fields that all points of this name have in common.
+    alike: dict[Any, list[Overrides]] = {}
+    for point in points:
+        alike.setdefault(point.get(NAME), []).append(point)
+    varying = {name: varying_fields(points if name is None else same) for name, same in alike.items()}
+    return [_label(point, varying[point.get(NAME)]) for point in points]
+
+
+def varying_fields(points: Collection[Overrides]) -> list[str]:
+    """Returns the fields that differ between points, without name and seed."""
     fields = dict.fromkeys(field for point in points for field in point)
-    values = {field: {repr(point.get(field)) for point in points} for field in fields}
-    varying = [field for field in fields if len(values[field]) > 1 and field != SEED]
     return [
-        str(point[NAME])
-        if NAME in point
-        else ", ".join(_label(field, point) for field in varying if field in point) or ALL
-        for point in points
+        field
+        for field in fields
+        if field not in (NAME, SEED) and len({repr(point.get(field)) for point in points}) > 1
     ]
 
 
-def _label(field: str, point: Overrides) -> str:
-    return str(point[field]) if field == CONFIG else f"{field.rpartition('.')[2]}={point[field]}"
+def _label(point: Overrides, fields: Iterable[str]) -> str:
+    parts = [str(point[NAME])] if NAME in point else []
+    for field in fields:
+        if field in point:
+            value = point[field]
+            parts.append(str(value) if field == CONFIG else f"{field.rpartition('.')[2]}={value}")
+    return ", ".join(parts) or ALL
 
 
 def _make_config(overrides: Overrides, base: ConfigDict | None, configs: dict[str, ConfigDict]) -> ConfigDict:
@@ -225,7 +256,8 @@ def _set(config: ConfigDict, field: str, value: Any) -> None:
             f"config.{field} cannot be {value!r}: a section and a value do not replace each other"
         )
     try:
-        section[name] = ConfigDict(value) if isinstance(value, Mapping) else value
+        with section.unlocked():
+            section[name] = ConfigDict(value) if isinstance(value, Mapping) else value
     except (TypeError, ValueError) as error:
         kind = section.get_type(name).__name__
         raise InputError(f"config.{field} is {value!r}; it must be of the type {kind}") from error

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.ablation.points import NAME, SEED, WITHOUT_EFFECT, Point, command_of, labels, without_seed
+from segjax.ablation.measure import Evaluating
+from segjax.ablation.points import Point, command_of, labels, varying_fields, without_seed
 from segjax.ablation.robustness import read_result
 from segjax.ablation.runs import ABOUT, FAILURE, SweepFolder, read_entry, read_rungs, state_of
 from segjax.ablation.sweeps import Overrides
@@ -51,13 +52,16 @@ class Counts(NamedTuple):
     scores: Mapping[str, np.ndarray] = {}
 
 
-def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tuple[list[Row], list[Result]]:
+def make_rows(
+    points: Sequence[Point], sweep: SweepFolder, *, score: str, evaluating: Evaluating
+) -> tuple[list[Row], list[Result]]:
     """Makes a row of all points that differ in the seed only; those that are not done have a state.
 
     Args:
       points: the points; the first is the baseline.
       sweep: the folder of the sweep.
       score: name of the score that ranks the rows.
+      evaluating: the images that are evaluated.
 
     Returns:
       The rows, and the results of the finished points.
@@ -67,7 +71,7 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
         overrides = (read_entry(folder / ABOUT) or {}).get("overrides")
         if isinstance(overrides, dict) and state_of(folder) == "done":
             entries.append(Entry(overrides, folder, is_present=False))
-    fields = _varying([entry.overrides for entry in entries])
+    fields = varying_fields([entry.overrides for entry in entries])
     groups: dict[str, list[Entry]] = {}
     names = labels(entry.overrides for entry in entries)
     name_of: dict[str, str] = {}
@@ -99,7 +103,8 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
                     sorted({r["worst_perturbation"] for r in results if "worst_perturbation" in r})
                 ),
                 is_stopped=is_stopped,
-                command=command_of(values),
+                # No command evaluates a part of a split.
+                command=command_of(values, evaluating.split) if evaluating.images is None else "",
             )
         )
         finished += results
@@ -109,22 +114,19 @@ def make_rows(points: Sequence[Point], sweep: SweepFolder, *, score: str) -> tup
 
 
 def make_report(
-    points: Sequence[Point], sweep: SweepFolder, *, score: str, title: str, question: str, command: str
+    points: Sequence[Point],
+    sweep: SweepFolder,
+    *,
+    score: str,
+    evaluating: Evaluating,
+    title: str,
+    question: str,
+    command: str,
 ) -> AblationReport:
     """Makes the report of a sweep; the arguments are those of `make_rows` and `AblationReport`."""
-    rows, results = make_rows(points, sweep, score=score)
-    return AblationReport(title, question, rows, score, _images(results), command, _environment(results))
-
-
-def _varying(overrides: Sequence[Overrides]) -> list[str]:
-    """Returns the fields that differ between points."""
-    fields = dict.fromkeys(field for point in overrides for field in point)
-    return [
-        field
-        for field in fields
-        if field not in (NAME, SEED, *WITHOUT_EFFECT)
-        and len({repr(point.get(field)) for point in overrides}) > 1
-    ]
+    rows, results = make_rows(points, sweep, score=score, evaluating=evaluating)
+    images = _images(results, evaluating.split)
+    return AblationReport(title, question, rows, score, images, command, _environment(results))
 
 
 def _status(entries: Sequence[Entry]) -> str:
@@ -206,10 +208,10 @@ def _curve(folder: Path) -> list[tuple[float, float]]:
     return points[:: max(1, -(-len(points) // CURVE))]
 
 
-def _images(results: Iterable[Result]) -> str:
-    """Returns what was evaluated, such as "15 images in 6 groups"."""
+def _images(results: Iterable[Result], split: str) -> str:
+    """Returns what was evaluated, such as "15 images of the test split in 6 groups"."""
     kinds = {
-        f"{len(result['groups'])} images"
+        f"{len(result['groups'])} images of the {split} split"
         + (
             f" in {groups} groups"
             if (groups := len(set(result["groups"].values()))) < len(result["groups"])

@@ -50,7 +50,7 @@ class EvaluationReport:
       split: name of the split.
       source: the images with their truth.
       evaluations: evaluation of each method, by its name, with predictions; the most important method
-        first. One may be named "reference": the others are compared with it.
+        first.
       environment: hardware and versions.
       config: config of the run.
       baseline: the method that the others are compared with; None for the first one.

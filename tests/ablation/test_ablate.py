@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from filelock import FileLock
 from ml_collections import ConfigDict
 from PIL import Image
 
+from segjax.ablation import ablate as ablation
 from segjax.ablation import estimate as ablation_estimate
 from segjax.ablation import robustness
 from segjax.ablation.ablate import AblationRequest, ablate
@@ -323,6 +325,26 @@ def test_a_row_has_the_command_of_its_first_seed(tmp_path):
     assert row["command"] == f"segjax evaluate --config=classical:dataset=synthetic --config.{H}=0.5"
 
 
+def test_the_command_of_a_row_evaluates_the_same_images(tmp_path):
+    naive = {"config": "classical:method=naive"}
+    assert command_of(naive, "validation") == (
+        "segjax evaluate --config=classical:method=naive --split=validation"
+    )
+    assert command_of({"config": "quickstart"}, "validation") == ""  # a training is evaluated on test images
+
+    for images, expected in ((None, ["--split=train"]), (2, [])):
+        asked = request(
+            tmp_path / str(images),
+            "config=classical:dataset=synthetic",
+            f"{H}=0.5",
+            evaluating=Evaluating("train", images),
+        )
+        said = ablate(asked, FakeMeasure())
+        (row,) = json.loads((tmp_path / str(images) / "sweep/table.json").read_text())["rows"]
+        assert row["command"].split()[-1:] == expected
+        assert "images of the train split" in said
+
+
 def test_rows_are_named_by_what_varies():
     points = [
         {"config": "quickstart", "model.decoder": "upsample", "steps": 5, "seed": 0},
@@ -340,6 +362,42 @@ def test_seeds_are_one_row_with_mean_and_deviation(tmp_path):
     assert float(row["AP 0.5 std"]) == pytest.approx(0.1)
     assert float(row["AP 0.5 difference"]) == pytest.approx(-0.25)
     assert table(tmp_path)["h=0.5"]["AP 0.5 difference"] == ""
+
+
+def test_a_later_sweep_decides_a_field_of_an_earlier_one_and_leaves_no_point_twice(tmp_path):
+    fake = FakeMeasure()
+    ablate(request(tmp_path, "methods.watershed.h=0.5,0.25", "seed=0,1,2", "seed=4"), fake)
+    assert fake.seen == [0.5, 0.25]
+    with pytest.raises(InputError, match="two points of the sweep are the same config"):
+        ablate(request(tmp_path / "other", "methods.watershed.h=0.5,0.5"), fake)
+
+
+def test_other_data_in_a_folder_are_other_points(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "open_split", lambda config, split: config.dataset.data_dir)
+    monkeypatch.setattr(ablation, "data_digests", lambda splits: {"files": Path(splits["test"]).read_text()})
+    config = copy.deepcopy(CLASSICAL)
+    config.dataset.name = "folder"
+    paths = {name: tmp_path / name for name in ("one", "equal", "other")}
+    for path, content in zip(paths.values(), ("a", "a", "b"), strict=True):
+        path.write_text(content)
+    fake = FakeMeasure()
+
+    def run(name):
+        config.dataset.data_dir = str(paths[name])
+        ablate(AblationRequest((f"{H}=0.5",), tmp_path / "sweep", config, "classical"), fake)
+        return len(fake.seen)
+
+    assert [run("one"), run("one"), run("equal"), run("other")] == [1, 1, 1, 2]
+    paths["one"].write_text("c")
+    assert run("one") == 3
+
+
+def test_a_config_of_the_command_line_takes_every_field_that_exists(tmp_path):
+    config = semantic.get_config("dataset=synthetic").lock()
+    (point,) = expand([{"data.cache_bytes": 1000}], config, about={})
+    assert point.config.data.cache_bytes == 1000
+    with pytest.raises(InputError, match=r"the point model\.foo=1 is invalid: config\.model\.foo is unknown"):
+        expand([{"model.foo": 1}], config, about={})
 
 
 def test_a_row_of_which_seeds_are_missing_says_so(tmp_path):
