@@ -12,7 +12,7 @@ from segjax.errors import InputError
 from segjax.experiment.evaluation_folders import PredictionFolder
 from segjax.segmentation import Segmentation
 
-# The classes of formats without classes.
+# The classes of formats without classes, and of files with no other class.
 NO_CLASSES = ("background", "cell")
 
 
@@ -41,7 +41,9 @@ def in_one_class(segmentation: Segmentation) -> Segmentation:
     )
 
 
-def common_classes(class_names: Sequence[str], predictions: Sequence[PredictionFolder]) -> tuple[str, ...]:
+def common_classes(
+    class_names: Sequence[str], predictions: Sequence[PredictionFolder], *, has_classless: bool = False
+) -> tuple[str, ...]:
     """Returns the classes in which predictions can be compared with a truth: its own, or one class.
 
     If the truth has one class, or a prediction has none, all instances are of one class.
@@ -49,21 +51,20 @@ def common_classes(class_names: Sequence[str], predictions: Sequence[PredictionF
     Args:
       class_names: classes of the truth, background first.
       predictions: the predictions.
+      has_classless: whether a method without classes is compared as well.
 
     Raises:
       InputError: if a prediction has a class that the truth does not have.
     """
     names = tuple(class_names)
+    if len(names) > 2 and (has_classless or any(one.class_names == NO_CLASSES for one in predictions)):
+        names = NO_CLASSES
     for one in predictions:
         unknown = [name for name in one.class_names[1:] if name not in names]
-        if not unknown or len(names) == 2:
-            continue
-        if one.class_names != NO_CLASSES:
+        if unknown and len(names) > 2:
             raise InputError(
                 f"{one.path} has the class {unknown[0]!r}, but the truth has {', '.join(names[1:])}: give"
                 " them the same names"
             )
-        names = NO_CLASSES
-    for one in predictions:
         one.use_classes(names)
     return names

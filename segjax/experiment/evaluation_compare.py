@@ -17,7 +17,7 @@ from segjax.experiment.evaluation import evaluate_all, of_record, write_results
 from segjax.experiment.evaluation_classes import OneClassSource, common_classes, in_one_class
 from segjax.experiment.evaluation_folders import PredictionFolder, TruthFolder
 from segjax.experiment.leaks import split_facts
-from segjax.experiment.methods import open_method
+from segjax.experiment.methods import OpenedMethod, open_method
 from segjax.experiment.remembering import FOLDER, Memory
 from segjax.experiment.results_folder import open_results, writing
 from segjax.experiment.setup import open_split, read_run
@@ -73,9 +73,13 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
         if files.truth is not None and files.images is None and len(stored) < len(names):
             method = next(name for name in names if name not in stored)
             raise InputError(f"{method} segments images: give --images=FOLDER beside --truth")
-        classes = common_classes(source.class_names, list(stored.values()))
+        opened = {
+            name: memory.opened(open_method(path)) for name, path in names.items() if name not in stored
+        }
+        classless = any(one.class_names is None for one in opened.values())
+        classes = common_classes(source.class_names, list(stored.values()), has_classless=classless)
         methods = {
-            name: stored[name].predict if name in stored else _open(path, classes, memory)
+            name: stored[name].predict if name in stored else _predict_in(opened[name], path, classes)
             for name, path in names.items()
         }
     merged = OneClassSource(source, classes) if len(classes) < len(source.class_names) else source
@@ -126,9 +130,8 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
     }
 
 
-def _open(path: str, classes: Sequence[str], memory: Memory) -> Predict:
-    """Opens a run, a network or a method; with one class, all instances are of this class."""
-    opened = memory.opened(open_method(path))
+def _predict_in(opened: OpenedMethod, path: str, classes: Sequence[str]) -> Predict:
+    """Returns the predictions of a run, a network or a method; with one class, all instances are of it."""
     if len(classes) == 2:
         return lambda record: in_one_class(opened(record.image))
     if opened.class_names is not None and tuple(opened.class_names) != tuple(classes):

@@ -92,6 +92,23 @@ def test_classes_are_compared_by_their_names(tmp_path):
     assert "A prediction has no classes: all instances are of one class." in plain.warnings
 
 
+@pytest.mark.parametrize("names", [CLASSES, ("background", "debris", "cell")])
+def test_predictions_and_methods_without_classes_are_compared_in_one_class(tmp_path, names):
+    truth = drawn(0, 3)
+    path = write_dataset("coco", tmp_path / "truth", truth, names)
+    plain = scored(path, write_dataset("labels", tmp_path / "labels", truth))
+    (tmp_path / "images").mkdir()
+    images = {key.removeprefix("plate/"): 200 * (labels > 0) for key, (labels, _) in truth.items()}
+    save(tmp_path / "images/plate", **{name: image.astype(np.uint8) for name, image in images.items()})
+    files = Files(str(path), images=str(tmp_path / "images"))
+    method = compare(["watershed"], files, "test", Memory(tmp_path))
+    for report, least in ((plain, 1), (method, 0.3)):
+        (scores,) = report.scores.values()
+        assert list(scores.per_class) == ["cell"]
+        assert scores.pq >= least
+        assert "A prediction has no classes: all instances are of one class." in report.warnings
+
+
 def test_scores_of_coco_predictions_count_also_as_a_list_of_results(tmp_path):
     truth = drawn(0)
     path = write_dataset("coco", tmp_path / "truth", truth)
