@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from segjax.segmentation import Segmentation
 from segjax.settings import Count, NonNegativeInt, broken_rule
 
 FOLDER = ".segjax"
+# Formats whose files have the same names in a series, by the flag of the series, and in a plain prediction.
+SHARED, SERIES = ("overlay", "ctc"), ("--frames", "--stack")
 ARRAYS = ("labels", "classes", "scores", "semantic")
 ABOUT = b"segjax"
 
@@ -166,6 +168,23 @@ class FinishedImages:
     def forget(self, key: str) -> None:
         """Marks an image as not finished, before its results are replaced."""
         self._path(key).unlink(missing_ok=True)
+
+    def release(self, key: str, formats: Collection[str]) -> None:
+        """Marks formats of an image as not written, before their files are replaced."""
+        image = self.read(key)
+        if image is not None and not image.exports.keys().isdisjoint(formats):
+            left = {name: value for name, value in image.exports.items() if name not in formats}
+            self.write(key, image._replace(exports=left))
+
+    def forget_series(self, folder: str) -> None:
+        """Marks the series of a folder as not finished, before files of them are replaced."""
+        for flag in SERIES:
+            self.forget(f"{folder} {flag}")
+
+    def release_series(self, key: str, formats: Collection[str]) -> None:
+        """Marks the series of an image as not finished, if formats replace files of them."""
+        if not set(SHARED).isdisjoint(formats):
+            self.forget_series(key.rpartition("/")[0])
 
     def _path(self, key: str, suffix: str = ".parquet") -> Path:
         # A digest, because the name of an image may already be as long as a name can be.

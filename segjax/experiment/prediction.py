@@ -221,10 +221,9 @@ class Prediction:
             self._finished.write_predicted(key, predicted)
             segmentation = predicted.segmentation
             before = Finished(digest, segmentation.num_instances, segmentation.shape, None, {}, None)
-        elif any(name in before.exports for name in missing):
-            # These formats are not finished until they are replaced.
-            left = {name: value for name, value in before.exports.items() if name not in missing}
-            self._finished.write(key, before._replace(exports=left))
+        else:
+            self._finished.release(key, missing)
+        self._finished.release_series(key, missing)
         finished = self._write(key, self._cells(image, predicted, path), predicted, before, missing)
         self._finished.write(key, finished)
         return Outcome(finished)
@@ -236,14 +235,16 @@ class Prediction:
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
         self.exports.check_overwritten(self.out / key, self._frames[key], missing)
+        if before is None:
+            self._finished.forget(key)
+        self._finished.release(key, missing)
         asked = dataclasses.replace(exports, formats=missing)
         request = prediction_large.LargeRequest(
             self.selected, path, self.inputs.name(path), asked, self.reading
         )
-        folder = self._finished.folder_of(key)
         with self._large:
             shape, count = prediction_large.predict_large(
-                request, self.out / key, folder, digest, is_stopped=self._is_stopped
+                request, self.out / key, self._finished.folder_of(key), digest, is_stopped=self._is_stopped
             )
         written = ({} if before is None else {**before.exports}) | exports.all_settings(missing, 0)
         finished = Finished(digest, count, shape, None, written, None)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from segjax.data.pixel_size import read_pixel_size
 from segjax.errors import InputError
 from segjax.experiment.export_formats import check_pixel_size
-from segjax.experiment.finished_images import Finished, FinishedImages, input_digest
+from segjax.experiment.finished_images import SHARED, Finished, FinishedImages, input_digest
 from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction_inputs import Inputs, Reading, describe, find_inputs, number_of
 from segjax.experiment.prediction_methods import predict_image
@@ -206,6 +206,9 @@ class SeriesPrediction:
         tracks = tracker.finish()
         all_classes = np.concatenate(classes)
         size = self.request.pixel_size
+        self._finished.forget_series(series.key)
+        for part in series.parts:
+            self._finished.release(part.key, SHARED)
         SeriesResults(
             series=series,
             kind=kind,

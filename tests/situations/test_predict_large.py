@@ -425,3 +425,20 @@ def test_an_image_without_cells_has_empty_files(image, tmp_path):
     table = parquet.read_table(tmp_path / "out/slide_cells.parquet")
     assert (table.num_rows, table["area_px"].type) == (0, "double")
     assert "area_px" in (tmp_path / "out/slide_measurements.csv").read_text()
+
+
+def test_files_that_a_failed_prediction_replaced_are_made_again(image, tmp_path):
+    path, _, labels = image
+    out = tmp_path / "out"
+    run(path, out)
+
+    def failing(part):
+        raise InputError("too dark")
+
+    other = OpenedMethod(failing, ("background", "cell"), digest="failing")
+    with pytest.raises(InputError, match="1 of 1"):
+        run(path, out, other)
+    assert not ids(out).any()
+    again = run(path, out)
+    assert "finished before" not in again.summary
+    assert same(ids(out).astype(np.int32), labels)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from segjax.data.readers import StackAxis, find_stack_axis
 from segjax.errors import InputError, Interrupted
+from segjax.experiment.export_formats import Exports
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_inputs import Reading
 from segjax.experiment.series_inputs import FRAMES, STACK
@@ -119,6 +120,38 @@ def test_a_stack_becomes_cells_in_3d(tmp_path):
         np.testing.assert_array_equal(tiff.asarray(), expected)
     table = parquet.read_table(out / "stack/cells.parquet").to_pydict()
     assert (table["volume"], table["first_slice"]) == ([72, 96], [0, 1])
+
+
+def test_a_series_and_a_prediction_of_its_images_replace_files_of_each_other(tmp_path):
+    write_frames(tmp_path / "in", movie())
+    out = tmp_path / "out"
+    exports = Exports(("ctc", "overlay"))
+
+    def contents():
+        return {path.name: path.read_bytes() for path in [*out.glob("*_overlay.png"), *out.glob("01_RES/m*")]}
+
+    def plain():
+        made = predict(labelling(), tmp_path / "in", out, exports=exports)
+        assert len(list(made)) == 4
+        return made.summary
+
+    def series():
+        made = predict_series(labelling(), tmp_path / "in", out, request())
+        assert len(list(made)) == 1
+        return made.summary
+
+    plain()
+    single = contents()
+    series()
+    tracked = contents()
+    assert all(single[name] != tracked[name] for name in single if name.endswith(".png"))
+    assert "finished before" in series()
+    assert contents() == tracked
+    plain()
+    assert contents() == single
+    assert "(4 of them finished before)" in plain()
+    series()
+    assert contents() == tracked
 
 
 def test_the_same_command_repeats_nothing_and_goes_on_after_a_stop(tmp_path):
