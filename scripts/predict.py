@@ -178,6 +178,7 @@ def main() -> None:
         tuple(dict.fromkeys([*EXPORT.value, *(name for name, is_asked in added.items() if is_asked)])),
         PIXEL_SIZE.value,
         None if NEIGHBOURS.value is None else Radius.parse(NEIGHBOURS.value),
+        are_chosen=bool(EXPORT.present),
     )
     request = _series_request(exports, reading)
     if WORKDIR.present and not WORKDIR.value:
@@ -228,11 +229,7 @@ def _series_request(exports: Exports, reading: Reading) -> SeriesRequest | None:
     if reading.view.is_asked:
         raise InputError(f"--level, --mpp and --region cannot be combined with --{asked[0]}: leave them out")
     kind = series_inputs.FRAMES if FRAMES.value else series_inputs.STACK
-    formats = exports.formats
-    if not EXPORT.present:
-        formats = tuple(
-            dict.fromkeys([*kind.standard, *(name for name in formats if name not in EXPORT.default)])
-        )
+    formats = exports.with_standard(kind.standard).formats
     try:
         tracking = TrackingConfig(**settings)
     except InputError as error:

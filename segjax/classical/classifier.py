@@ -18,7 +18,8 @@ from segjax.settings import broken_rule
 
 KIND = "segjax instance classifier, version 1"
 ARRAYS = ("mean", "scale", "weights", "bias")
-# Input features, all independent of magnification and exposure.
+# Input features. None depends on the exposure. Gradient, homogeneity and neighbours depend on the
+# magnification, because they are measured between adjacent pixels, or within a distance in pixels.
 DESCRIPTORS = (
     "log area",
     "log area squared",

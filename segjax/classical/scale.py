@@ -19,6 +19,8 @@ EXPONENTS = {
     **dict.fromkeys(("sigma", "smoothing", "h", "window", "min_radius", "merge"), 1),
     **dict.fromkeys(("max_hole", "min_area", "min_core"), 2),
 }
+# Numbers of pixels: they stay integers, and do not become 0.
+WHOLE = ("window", "max_hole", "min_area", "min_core")
 # The smallest and the largest factor.
 FACTORS = (0.25, 4.0)
 # Settings of the estimate; blurs of the contrast and of the distance map, and the smallest circle, in pixels.
@@ -39,11 +41,12 @@ def at_scale(settings: S, intensity: np.ndarray) -> S:
     """
     diameter = settings.diameter or estimate_diameter(intensity)
     factor = float(np.clip(diameter / REFERENCE_DIAMETER, *FACTORS))
-    values: dict[str, Any] = {
-        field.name: _scaled(getattr(settings, field.name), factor ** EXPONENTS[field.name])
-        for field in dataclasses.fields(settings)
-        if field.name in EXPONENTS
-    }
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        if field.name in EXPONENTS:
+            value, scale = getattr(settings, field.name), factor ** EXPONENTS[field.name]
+            is_whole = field.name in WHOLE
+            values[field.name] = max(round(value * scale), min(value, 1)) if is_whole else value * scale
     return dataclasses.replace(settings, **values)
 
 
@@ -68,7 +71,3 @@ def estimate_diameter(intensity: np.ndarray) -> float:
     distance = smooth_distance(foreground, SMOOTHING)
     radii = distance[circle_centres(distance, min_radius=MIN_RADIUS)]
     return 2 * RATIO * weighted_median(radii, radii**2) or REFERENCE_DIAMETER
-
-
-def _scaled(value: float, factor: float) -> float:
-    return max(round(value * factor), min(value, 1)) if isinstance(value, int) else value * factor

@@ -134,9 +134,10 @@ class MeanShift(PeakSplitting, Foreground):
     Attributes:
       space: "grid" or "colour".
       sigma: standard deviation of the Gaussian before the threshold or the clustering, pixels.
-      bandwidth: "grid": standard deviation of the kernel, pixels; None is `bandwidth_fraction` times the
-        typical radius, the weighted median radius of the inscribed circles. "colour": radius of the kernel,
-        in units in which the longer side of the image is 6 and the range of contrast is 12; None is 1.5.
+      bandwidth: "grid": standard deviation of the kernel, pixels, whatever the diameter of the cells; None
+        is `bandwidth_fraction` times the typical radius, the weighted median radius of the inscribed circles.
+        "colour": radius of the kernel, in units in which the longer side of the image is 6 and the range of
+        contrast is 12; None is 1.5.
       bandwidth_fraction: default bandwidth of "grid", as a fraction of the typical radius.
       merge: largest distance between modes of one cell, pixels; "grid" only.
       steps: maximum number of mean-shift steps.

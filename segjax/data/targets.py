@@ -64,8 +64,12 @@ def coarse_if_large(target: Target) -> Target:
         for index in large:
             inside = labels == index
             factor = math.ceil(math.sqrt(areas[index] / LARGEST))
-            coarse = target(inside[::factor, ::factor].astype(np.int32))
-            fine = resize(coarse, labels.shape, order=1, mode="edge", anti_aliasing=False)
+            height, width = (-(-side // factor) for side in labels.shape)
+            full = np.pad(inside, [(0, factor * height - len(inside)), (0, factor * width - inside.shape[1])])
+            blocks = full.reshape(height, factor, width, factor).mean((1, 3)) >= 0.5
+            coarse = target(blocks.astype(np.int32))
+            fine = resize(coarse, full.shape, order=1, mode="edge", anti_aliasing=False)
+            fine = fine[: len(inside), : inside.shape[1]]
             result[inside] = np.maximum(fine[inside], coarse[coarse > 0].min(initial=1))
         return result
 

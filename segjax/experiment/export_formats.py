@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,7 @@ class Exports:
       formats: names in `FORMATS`.
       pixel_size: side of a pixel in micrometres; that of each file if None.
       radius: radius within which the tables count neighbours; None for no such column.
+      are_chosen: whether the user chose the formats. If not, other formats may take the place of `STANDARD`.
 
     Raises:
       InputError: if a format is unknown.
@@ -79,6 +80,7 @@ class Exports:
     formats: tuple[str, ...] = STANDARD
     pixel_size: float | None = None
     radius: Radius | None = None
+    are_chosen: bool = True
 
     def __post_init__(self) -> None:
         if not self.formats:
@@ -118,6 +120,13 @@ class Exports:
             if not all(exist) or written.get(name) != self.settings(name, frame):
                 missing.append(name)
         return tuple(missing)
+
+    def with_standard(self, standard: Sequence[str]) -> Exports:
+        """Returns the formats with others in the place of `STANDARD`, unless the user chose them."""
+        if self.are_chosen:
+            return self
+        added = (name for name in self.formats if name not in STANDARD)
+        return dataclasses.replace(self, formats=tuple(dict.fromkeys((*standard, *added))))
 
     def check_overwritten(self, stem: Path, frame: int, formats: Iterable[str]) -> None:
         """Refuses to replace a file that was not written by a prediction, such as an annotation."""

@@ -44,7 +44,7 @@ from segjax.inference.ordered import in_order
 from segjax.report.overlays import colour_of, to_display_rgb
 from segjax.train.interruption import interruption
 
-STANDARD_EXPORTS, AS_STORED = Exports(), Reading()
+STANDARD_EXPORTS, AS_STORED = Exports(are_chosen=False), Reading()
 
 
 def predict(

@@ -16,7 +16,7 @@ from segjax.data.preprocess import Preprocessing
 from segjax.data.readers import TIFF_SUFFIXES
 from segjax.data.readers.lazy import Pyramid, is_lazy_only, open_lazily
 from segjax.errors import InputError
-from segjax.experiment.export_formats import STANDARD, Exports
+from segjax.experiment.export_formats import Exports
 from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction_inputs import Reading, with_flags
 from segjax.experiment.prediction_tables import default_names
@@ -103,8 +103,7 @@ def formats_of(exports: Exports, name: str) -> Exports:
     Raises:
       InputError: if one of the formats cannot be written in parts.
     """
-    if exports.formats == STANDARD:
-        return dataclasses.replace(exports, formats=LARGE_STANDARD)
+    exports = exports.with_standard(LARGE_STANDARD)
     if others := [one for one in exports.formats if one not in WRITERS]:
         raise InputError(
             f"{name} is segmented in parts, but --export={others[0]} cannot be written in parts: choose among"

@@ -25,7 +25,8 @@ class PredictConfig(Settings):
         the maps depend on them, as with the norm `group`.
 
     Raises:
-      InputError: if a tile, its overlap or a diameter is out of range.
+      InputError: if a tile, its overlap or a diameter is out of range, or there is a diameter, but none that
+        images are scaled to.
     """
 
     tile: Count = 512
@@ -39,3 +40,9 @@ class PredictConfig(Settings):
         super().__post_init__()
         if self.overlap >= self.tile:
             raise InputError(f"overlap is {self.overlap}; it must be below tile={self.tile}", field="overlap")
+        if self.diameter and self.trained_diameter is None:
+            raise InputError(
+                f"diameter is {self.diameter:g}, but the network was trained without data.diameter, so that"
+                " images are not scaled: leave it at 0",
+                field="diameter",
+            )

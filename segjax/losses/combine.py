@@ -41,12 +41,11 @@ def _focal(logits: Array, batch: Batch, **options: Any) -> jax.Array:
 
 
 def _boundary(logits: Array, batch: Batch, *, width: int = 2, **options: Any) -> jax.Array:
-    def near(labels: Array) -> Array:
-        return boundaries(labels, width=width) | near_two_instances(labels, radius=width)
+    def near(labels: Array, ignored: Array) -> Array:
+        return boundaries(labels, width=width, ignored=ignored) | near_two_instances(labels, radius=width)
 
-    values = pixel.boundary_weighted_cross_entropy(
-        logits, batch["semantic"], jax.vmap(near)(batch["labels"]), **options
-    )
+    is_near = jax.vmap(near)(batch["labels"], batch["semantic"] == IGNORE)
+    values = pixel.boundary_weighted_cross_entropy(logits, batch["semantic"], is_near, **options)
     return _mean_of_pixels(values, batch)
 
 

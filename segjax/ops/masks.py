@@ -8,23 +8,21 @@ import numpy as np
 
 from segjax.typing import Array
 
-# Pixel neighbourhoods by connectivity: shared edge (1), or shared edge or corner (2).
-NEIGHBOURS = {
-    1: ((-1, 0), (0, -1), (0, 1), (1, 0)),
-    2: ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)),
-}
+# The neighbours of a pixel that share an edge or a corner with it.
+NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
-def boundaries(labels: Array, *, connectivity: int = 2, width: int = 1) -> Array:
+def boundaries(labels: Array, *, width: int = 1, ignored: Array | None = None) -> Array:
     """Marks the inner boundary of every instance.
 
     A pixel of an instance is on the boundary if a pixel of another instance or of the background lies within
-    `width` steps of it. The image border is not a boundary: an instance may continue beyond it.
+    `width` steps of it; steps may be diagonal. The image border is not a boundary: an instance may continue
+    beyond it.
 
     Args:
       labels: [H, W] int, 0 is background.
-      connectivity: 1 for edge neighbours, 2 for edge and corner neighbours.
       width: width of the boundary, pixels.
+      ignored: [H, W] bool, pixels that are unknown, as those beyond the image border; None for none.
 
     Returns:
       [H, W] bool.
@@ -33,17 +31,19 @@ def boundaries(labels: Array, *, connectivity: int = 2, width: int = 1) -> Array
       skimage.segmentation.find_boundaries with mode "inner", which corresponds to width 1.
     """
     inside = jnp.asarray(labels)
+    known = jnp.ones(inside.shape, bool) if ignored is None else ~jnp.asarray(ignored)
     for _ in range(width):  # erode every instance by one layer
-        inside = jnp.where(_differs_from_a_neighbour(inside, connectivity), 0, inside)
+        inside = jnp.where(_differs_from_a_neighbour(inside, known), 0, inside)
     return (labels != 0) & (inside == 0)
 
 
-def _differs_from_a_neighbour(labels: Array, connectivity: int) -> Array:
+def _differs_from_a_neighbour(labels: Array, known: Array) -> Array:
     height, width = labels.shape
-    padded = jnp.pad(labels, 1, mode="edge")
+    padded, known = jnp.pad(labels, 1, mode="edge"), jnp.pad(known, 1)
     differs = jnp.zeros(labels.shape, bool)
-    for down, right in NEIGHBOURS[connectivity]:
-        differs |= padded[1 + down : 1 + down + height, 1 + right : 1 + right + width] != labels
+    for down, right in NEIGHBOURS:
+        window = np.s_[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        differs |= (padded[window] != labels) & known[window]
     return differs
 
 

@@ -14,7 +14,7 @@ from segjax.losses.pixel import bounded
 from segjax.ops.masks import boundaries
 from segjax.representations.base import DecoderConfig
 from segjax.segmentation.split_touching import split_touching
-from segjax.typing import Array, Batch
+from segjax.typing import IGNORE, Array, Batch
 
 
 class Boundary:
@@ -27,7 +27,9 @@ class Boundary:
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Returns the binary cross-entropy [B, H, W]."""
-        logits, is_boundary = bounded(outputs[..., 0]), jax.vmap(boundaries)(batch["labels"])
+        marked = jax.vmap(lambda labels, ignored: boundaries(labels, ignored=ignored))
+        is_boundary = marked(batch["labels"], batch["semantic"] == IGNORE)
+        logits = bounded(outputs[..., 0])
         return jnp.logaddexp(0, jnp.where(is_boundary, -logits, logits))
 
     def activate(self, outputs: Array) -> Array:

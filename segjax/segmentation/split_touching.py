@@ -20,7 +20,6 @@ def split_touching(
     smoothing: float = 1.0,
     h: float = 0.75,
     min_area: int = 20,
-    max_hole: int = 0,
 ) -> np.ndarray:
     """Splits a foreground into its instances, one for each peak of the distance map.
 
@@ -37,7 +36,6 @@ def split_touching(
       smoothing: standard deviation of the Gaussian that smooths the distance, pixels. 0 for none.
       h: how far a peak must rise, in units of `distance`; above 0.
       min_area: instances of fewer pixels are removed.
-      max_hole: holes of up to this many pixels are filled first, unless `distance` is given.
 
     Returns:
       [H, W] int32 labels 1..N, 0 for background.
@@ -50,7 +48,6 @@ def split_touching(
     """
     foreground = np.asarray(foreground, bool)
     if distance is None:
-        foreground = fill_holes(foreground, max_hole)
         distance = background_distance(foreground)
     distance = np.asarray(distance, np.float64)
     for name, value in (("distance", distance), ("seeds", seeds)):

@@ -81,6 +81,15 @@ class DetectionTask:
         """The class of each instance, and the proposals of detectors without an RPN."""
         return frozenset({"classes", "proposals"} if self.proposals else {"classes"})
 
+    def _check_patch(self, side: int) -> None:
+        """Refuses patches whose feature maps are rounded up, because their anchors are misplaced."""
+        stride = self.model.stride
+        if side % stride and stride % side:
+            raise InputError(
+                f"config.data.patch_size={side} is no multiple of {stride}, the stride of the network: its"
+                f" anchors would not lie on the feature maps; give {-(-side // stride) * stride}"
+            )
+
     def init(self, key: Array, batch: Batch) -> Params:
         """Returns initial parameters."""
         return self.model.init(jnp.asarray(key), batch["image"])["params"]
@@ -97,6 +106,7 @@ class DetectionTask:
         if self.proposals:
             proposals = jax.vmap(_external_proposals)(batch["proposals"], batch["proposals_valid"])
         else:
+            self._check_patch(shape[0])
             rpn = network.rpn_outputs(features, shape)
             terms |= rpn_losses(rpn, targets, jax.random.split(rpn_key, len(images)), config.anchors)
             proposals = jax.lax.stop_gradient(self._select_proposals(rpn, shape))

@@ -22,7 +22,8 @@ class OptimizerConfig(Settings):
       learning_rate: peak learning rate.
       warmup: number of steps with a linearly increasing learning rate; the first one is above 0.
       end_lr_fraction: learning rate of the last step of the cosine, as a fraction of the peak.
-      weight_decay: decoupled weight decay; on kernels only, not on biases and norms.
+      weight_decay: weight decay, on kernels only, not on biases and norms. That of `adamw` is decoupled from
+        the gradient; that of `sgd` is added to the gradient, and thus to the momentum, as in torch.
       momentum: momentum of SGD, or the first beta of AdamW.
       clip: global norm to which larger gradients are scaled down; 0 for no clipping.
     """

@@ -36,6 +36,13 @@ def test_lengths_grow_with_the_diameter_and_areas_with_its_square():
     assert at_scale(KMeans(diameter=1e-3, min_area=0), cells).min_area == 0
 
 
+def test_integers_are_lengths_as_floats_are():
+    cells, diameter = discs(8), REFERENCE_DIAMETER / 3
+    whole = at_scale(Watershed(diameter=diameter, sigma=1, smoothing=2, h=1), cells)
+    assert whole == at_scale(Watershed(diameter=diameter, sigma=1.0, smoothing=2.0, h=1.0), cells)
+    assert whole.sigma == pytest.approx(1 / 3)
+
+
 def test_the_factor_is_limited():
     assert at_scale(Naive(diameter=1e6, smoothing=1.0), discs(8)).smoothing == 4
     assert at_scale(Naive(diameter=1e-6, smoothing=1.0), discs(8)).smoothing == 0.25

@@ -3,7 +3,7 @@ import pytest
 
 from segjax.classical import make_method
 from segjax.errors import InputError
-from segjax.segmentation.split_touching import split_touching
+from segjax.segmentation.split_touching import fill_holes, split_touching
 from tests.classical.cells import discs, fluorescence
 
 # scikit-image 0.26 sets the shape of an array in place, which NumPy 2.5 deprecates.
@@ -90,7 +90,7 @@ def test_small_ones_go_and_ids_have_no_gaps():
 def test_small_holes_are_filled_and_rings_are_not():
     foreground = discs((60, 60), (30, 30, 28)) & ~discs((60, 60), (30, 30, 20))
     foreground[30, 5:8] = False
-    labels = split_touching(foreground, max_hole=10)
+    labels = split_touching(fill_holes(foreground, 10))
     assert (labels[30, 5:8] > 0).all()
     assert not labels[30, 30]
     assert not split_touching(foreground)[30, 5:8].any()

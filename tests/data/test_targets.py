@@ -119,6 +119,17 @@ def test_every_target_says_how_it_is_resampled():
     assert RESAMPLING.keys() == TARGETS.keys()
 
 
+# The diffusion starts at a pixel, which is the centre up to half a coarse pixel.
+@pytest.mark.parametrize(("name", "accuracy"), [("poisson", 0.05), ("diffusion", 0.2)])
+def test_a_coarser_grid_shifts_nothing(name, accuracy, monkeypatch):
+    y, x = np.mgrid[:60, :74]
+    labels = (((y - 29.5) / 24) ** 2 + ((x - 36.5) / 30) ** 2 <= 1).astype(np.int32)
+    monkeypatch.setattr(targets, "LARGEST", 600)
+    values = TARGETS[name](labels).astype(np.float64)
+    centre = [(values * axis).sum() / values.sum() for axis in (y, x)]
+    np.testing.assert_allclose(centre, (29.5, 36.5), atol=accuracy)
+
+
 @pytest.mark.parametrize("name", ["poisson", "diffusion"])
 def test_a_large_instance_is_solved_on_a_coarser_grid(name, monkeypatch):
     y, x = np.mgrid[:100, :120]

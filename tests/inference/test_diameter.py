@@ -108,6 +108,7 @@ def test_the_size_of_the_input_follows_from_the_scale_of_the_images():
     [
         ({"diameter": -3.0}, "diameter is -3.0"),
         ({"trained_diameter": 0.0}, "trained_diameter is 0.0; it must be above 0"),
+        ({"diameter": 30.0}, "diameter is 30, but the network was trained without data.diameter"),
     ],
 )
 def test_refuses_impossible_diameters(settings, message):

@@ -14,20 +14,33 @@ def patchwork(seed, shape=(14, 17)):
     return np.kron(blocks, np.ones((5, 5), np.int32))[: shape[0], : shape[1]]
 
 
-@pytest.mark.parametrize("width", [1, 2, 3])
-@pytest.mark.parametrize("connectivity", [1, 2])
-def test_boundaries_agree_with_one_pixel_at_a_time(connectivity, width):
+@pytest.mark.parametrize(("width", "with_ignored"), [(1, False), (2, False), (3, False), (1, True)])
+def test_boundaries_agree_with_one_pixel_at_a_time(width, with_ignored):
     labels = patchwork(width)
-    expected = oracle.boundaries(labels, connectivity=connectivity, width=width)
+    ignored = np.zeros(labels.shape, bool)
+    if with_ignored:
+        ignored[:, :6] = ignored[9:12, 11:] = True
+        labels[ignored] = 0
+    expected = oracle.boundaries(labels, ignored, width=width)
     assert 0 < expected.sum() < (labels > 0).sum()
-    np.testing.assert_array_equal(boundaries(labels, connectivity=connectivity, width=width), expected)
+    np.testing.assert_array_equal(boundaries(labels, width=width, ignored=ignored), expected)
+    if not with_ignored:
+        np.testing.assert_array_equal(boundaries(labels, width=width), expected)
 
 
-@pytest.mark.parametrize("connectivity", [1, 2])
-def test_boundaries_of_width_one_are_scikit_images_inner_boundaries(connectivity):
+def test_boundaries_of_width_one_are_scikit_images_inner_boundaries():
     labels = patchwork(7)
-    expected = find_boundaries(labels, connectivity=connectivity, mode="inner")
-    np.testing.assert_array_equal(boundaries(labels, connectivity=connectivity), expected)
+    expected = find_boundaries(labels, connectivity=2, mode="inner")
+    np.testing.assert_array_equal(boundaries(labels), expected)
+
+
+def test_a_cell_that_the_image_border_cuts_has_no_boundary_there():
+    """A window reaches beyond the image: its first row is ignored."""
+    labels = np.array([[0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]], np.int32)
+    expected = np.array([[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]], bool)
+    ignored = np.repeat([[True], [False], [False], [False]], 4, axis=1)
+    np.testing.assert_array_equal(boundaries(labels, ignored=ignored), expected)
+    assert boundaries(labels)[1].sum() == 3
 
 
 def test_two_cells_that_touch_have_a_boundary_but_the_edge_of_the_image_is_none():

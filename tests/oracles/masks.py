@@ -3,13 +3,12 @@
 import numpy as np
 
 
-def boundaries(labels, *, connectivity, width):
+def boundaries(labels, ignored, *, width):
     marked = np.zeros(labels.shape, bool)
     for y, x in np.ndindex(labels.shape):
         for v, u in np.ndindex(labels.shape):
-            down, right = abs(v - y), abs(u - x)
-            steps = down + right if connectivity == 1 else max(down, right)
-            if labels[y, x] != 0 and steps <= width and labels[v, u] != labels[y, x]:
+            is_other = labels[v, u] != labels[y, x] and not ignored[v, u]
+            if labels[y, x] != 0 and max(abs(v - y), abs(u - x)) <= width and is_other:
                 marked[y, x] = True
     return marked
 

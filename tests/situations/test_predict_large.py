@@ -427,6 +427,16 @@ def test_an_image_without_cells_has_empty_files(image, tmp_path):
     assert "area_px" in (tmp_path / "out/slide_measurements.csv").read_text()
 
 
+def test_measurements_are_added_to_the_formats_of_large_images(image, tmp_path):
+    path, *_ = image
+    standard = Exports(("labels", "overlay", "csv", "parquet"), are_chosen=False)
+    assert len(list(predict(PLAIN, path, tmp_path / "out", exports=standard))) == 1
+    written = {file.name for file in (tmp_path / "out").glob("slide*")}
+    assert written == {"slide_cells.ome.tif", "slide_measurements.csv", "slide_cells.parquet"}
+    with pytest.raises(InputError, match="--export=labels cannot be written in parts"):
+        run(path, tmp_path / "chosen", formats=("labels", "overlay"))
+
+
 def test_files_that_a_failed_prediction_replaced_are_made_again(image, tmp_path):
     path, _, labels = image
     out = tmp_path / "out"

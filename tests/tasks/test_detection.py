@@ -12,7 +12,7 @@ from segjax.tasks.detection import DetectionTask
 from segjax.tasks.detection_config import DetectionConfig, SamplingConfig
 from tests.models import quick
 
-SIDE = 48
+SIDE = 64
 CAPACITY = 6
 CONFIG = DetectionConfig(
     propose=ProposeConfig(pre_nms=20, post_nms=16),
@@ -303,3 +303,14 @@ def test_losses_are_torchvisions():
     }
     for ours, theirs in pairs.items():
         assert float(terms[ours]) == pytest.approx(float(expected[theirs]), rel=2e-3), ours
+
+
+@pytest.mark.parametrize("method", ["mask_r_cnn", "fast_r_cnn"])
+def test_patches_on_which_anchors_would_be_misplaced_are_refused(method):
+    odd = jax.tree.map(lambda x: x[:, :56, :56] if x.shape[1:3] == (SIDE, SIDE) else x, batch())
+    loss = functools.partial(task(method).loss, params(method), odd, jax.random.key(0))
+    if method == "fast_r_cnn":  # no anchors
+        jax.eval_shape(loss)
+        return
+    with pytest.raises(InputError, match=r"patch_size=56 is no multiple of 32.*; give 64"):
+        jax.eval_shape(loss)

@@ -109,10 +109,12 @@ const ACTIONS = {
   },
   async open({file}) {
     const image = await readImage(file);
-    engine.image = image;
-    engine.prepared = resizeImage(
+    const prepared = resizeImage(
       normaliseImage(matchChannels(image, engine.network.channels), engine.network.percentiles), engine.network.scale);
-    return {width: image.width, height: image.height, picture: displayedPixels(image)};
+    const picture = displayedPixels(image);
+    // A refused image leaves the one before as it is.
+    Object.assign(engine, {image, prepared});
+    return {width: image.width, height: image.height, picture};
   },
   async predict({diameter, settings}) {
     await predictAtScale(diameter);

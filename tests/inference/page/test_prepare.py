@@ -8,7 +8,7 @@ from segjax.data.preprocess import percentile_normalise, resize_image
 from segjax.inference.dense import _mirrored
 from segjax.inference.tiling import STEP, Windows, predict_tiled
 from segjax.segmentation.resize import resize_label_map
-from tests.inference.page.scripts import needs_node, run
+from tests.inference.page.scripts import FOLDER, needs_node, run
 
 pytestmark = needs_node
 SCRIPTS = ("grid.js", "prepare.js")
@@ -90,3 +90,19 @@ def test_mirror_images_turn_vectors():
     for axes, (plain, turned) in zip([(1,), (2,), (1, 2)], run(SCRIPTS, body, flow=flow), strict=True):
         np.testing.assert_array_equal(np.reshape(plain, flow.shape), np.flip(flow, axes))
         np.testing.assert_array_equal(np.reshape(turned, flow.shape), _mirrored("flows", flow, axes))
+
+
+def test_a_refused_image_leaves_the_one_before():
+    body = """
+    const self = {}, names = ["self", "readImage", "displayedPixels", "matchChannels", "normaliseImage"];
+    const load = new Function(...names, "resizeImage", input.script + "; return [ACTIONS, engine];");
+    const refusing = (image) => { if (image.channels > 1) throw new Error("too many"); return image; };
+    const [actions, engine] = load(self, (file) => file, () => [], refusing, (x) => x, (x) => x);
+    engine.network = {channels: 1, percentiles: [1, 99], scale: 1};
+    const [good, bad] = [{width: 3, height: 2, channels: 1}, {width: 7, height: 5, channels: 4}];
+    const opened = await actions.open({file: good});
+    let refused = "";
+    await actions.open({file: bad}).catch((error) => { refused = error.message; });
+    return [opened.width, refused, engine.image.width, engine.prepared.width];"""
+    result = run((), body, script=(FOLDER / "engine.js").read_text())
+    assert result == [3, "too many", 3, 3]
