@@ -132,7 +132,8 @@ def fit(
             reporter.previous = done, metrics, len(placed["image"])
             validating = is_validating(done)
             stopping = _is_asked_to_stop(asked) and (validating or done < config.steps)
-            if validating or stopping or _is_due(done, config.checkpoint_every, config.steps):
+            saving = done == config.pause or _is_due(done, config.checkpoint_every, config.steps)
+            if validating or stopping or saving:
                 observer.pause()
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
                 reporter.report_previous()

@@ -167,6 +167,20 @@ def test_ome_zarr_of_both_versions(tmp_path, version, opened):
         opened(tmp_path / "missing.zarr")
 
 
+def test_levels_that_have_other_planes_are_not_used(tmp_path, opened, caplog):
+    path, full = tmp_path / "a.zarr", pixels(16, 128, 128)
+    group = zarr.open_group(path, mode="w")
+    for name, part in (("0", full), ("1", full[:, ::2, ::2]), ("2", full[::2, ::4, ::4])):
+        group.create_array(name, shape=part.shape, chunks=(1, 64, 64), dtype=part.dtype)[:] = part
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    about = {"version": "0.5", "axes": axes, "datasets": [{"path": name} for name in "012"]}
+    group.attrs.update({"ome": {"multiscales": [about]}})
+    image = opened(path, planes={"Z": 12})
+    assert [level.shape[:2] for level in image.levels] == [(128, 128), (64, 64)]
+    np.testing.assert_array_equal(image.levels[1].read(0, 0, 64, 64)[..., 0], full[12, ::2, ::2])
+    assert "other planes than the first are not used (1)" in caplog.text
+
+
 def test_slides_are_rgb_with_pixel_size_and_levels(tmp_path, opened):
     path, full = tmp_path / "a.svs", pixels(512, 640, 3)
     options = {"tile": (128, 128), "photometric": "rgb", "metadata": None}

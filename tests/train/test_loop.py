@@ -114,6 +114,15 @@ def test_a_run_that_pauses_ends_as_if_it_had_not(tmp_path):
     assert ends[0].progress(STEPS)["best"] == ends[1].progress(STEPS)["best"] == {"step": 6, "score": 0.4}
 
 
+def test_a_pause_between_checkpoints_is_saved(tmp_path):
+    train(tmp_path, scores=[0.1], pause=5)
+    assert max(CheckpointReader(tmp_path / "checkpoints").steps()) == 5
+    assert fingerprint(train(tmp_path, scores=[0.4, 0.3, 0.2]).state) == fingerprint(
+        train(tmp_path / "whole", scores=[0.1, 0.4, 0.3, 0.2]).state
+    )
+    assert losses(tmp_path) == losses(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("moment", [4, 5], ids=["just after a checkpoint", "between checkpoints"])
 def test_a_run_that_broke_has_every_step_once_in_the_log(tmp_path, moment):
     def fail(step):

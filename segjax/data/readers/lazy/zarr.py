@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from segjax.data.pixel_size import micrometres
 from segjax.data.readers.axes import find_layout
@@ -35,6 +36,7 @@ def open_zarr_pyramid(path: Path, request: Request) -> Pyramid:
             axis["name"] if isinstance(axis, dict) else axis for axis in scales.get("axes", "tczyx")
         )
         arrays = [group[one["path"]] for one in scales["datasets"]]
+        arrays = _with_planes_of_the_first(path, arrays, axes)
         levels = [ZarrLevel(path, array, axes.upper(), request) for array in arrays]
         return Pyramid(path, consistent_levels(path, levels), _pixel_size(scales), lambda: None)
     except InputError:
@@ -86,6 +88,19 @@ class ZarrLevel:
         except Exception as error:  # codecs raise many types
             raise damaged(self._path, top, left, error) from error
         return pixels.transpose(self._order) if len(self._order) == 3 else pixels[..., None]
+
+
+def _with_planes_of_the_first(path: Path, arrays: Sequence[Any], axes: str) -> list[Any]:
+    """Leaves out arrays whose planes are fewer than those of the first: their plane 3 is another one."""
+
+    def planes(array: Any) -> dict[str, int]:
+        return {axis: size for axis, size in zip(axes, array.shape, strict=True) if axis not in "yx"}
+
+    kept = [array for array in arrays if planes(array) == planes(arrays[0])]
+    if len(kept) < len(arrays):
+        left_out = len(arrays) - len(kept)
+        logging.warning("%s: levels with other planes than the first are not used (%d)", path, left_out)
+    return kept
 
 
 def _pixel_size(scales: Mapping[str, Any]) -> float | None:
