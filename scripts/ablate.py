@@ -100,6 +100,11 @@ def main() -> None:
         SCORE.value,
         f"segjax ablate {shlex.join(sys.argv[1:])}",
     )
+    for holder in (SHARD, ROBUSTNESS):
+        if SEARCH.value and holder.present:
+            raise InputError(f"--{holder.name} has no effect with --search: leave it out")
+    if TIMED.value and not DRY_RUN.value:
+        raise InputError("--timed is a setting of --dry_run: add --dry_run, or leave --timed out")
     if DRY_RUN.value:
         print(list_points(request, timed=TIMED.value))
     else:

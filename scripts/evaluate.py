@@ -54,6 +54,25 @@ METADATA = flags.DEFINE_string(
 )
 
 
+# The flags that an evaluation uses, by the flag that chooses its kind; the first one that is given chooses.
+FILES = ("prediction", "truth_format", "prediction_format", "json", "out")
+USED = {
+    "truth": ("truth", "compare", "images", "metadata", *FILES),
+    "compare": ("compare", "split", *FILES),
+    "workdir": ("workdir", "model", "fit", "split", "out"),
+    "model": ("model", "config", "split", "out"),
+    "config": ("config", "split", "out"),
+}
+
+
+def check_flags() -> None:
+    """Refuses flags that have no effect."""
+    kind = next((name for name in USED if flags.FLAGS[name].value), None)
+    for name in dict.fromkeys(name for names in USED.values() for name in names):
+        if kind is not None and flags.FLAGS[name].present and name not in USED[kind]:
+            raise InputError(f"--{name} has no effect with --{kind}: leave it out")
+
+
 def main(paths: Sequence[str]) -> None:
     """Checks the flags, connects the processes if there are several, and evaluates."""
     if paths and not COMPARE.value:
@@ -76,6 +95,7 @@ def main(paths: Sequence[str]) -> None:
         raise InputError("--config names a network, which has to be trained first: give --workdir=RUN")
     elif CONFIG.value is not None and not OUT.value:
         raise InputError("give --out=FOLDER: where to write the report")
+    check_flags()
     with connected_processes():
         cli.print_once(evaluate(paths))
 

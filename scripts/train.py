@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from segjax import cli
+from segjax.errors import InputError
 
 CONFIG = cli.define_config()
 connected_processes = cli.define_processes()
@@ -49,6 +50,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Connects the processes if there are several, and trains; again after a crash."""
+    if "methods" in (CONFIG.value or ()):
+        raise InputError("--config has classical methods, which are not trained: give it to segjax evaluate")
     with connected_processes(restarts=RESTARTS.value):
         train_and_evaluate()
 
