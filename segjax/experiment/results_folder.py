@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +46,40 @@ def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
       out: the folder of results.
       folders: `out` and its subfolders to which the results are written; they need not exist.
     """
-    lock = FileLock(out / FOLDER / LOCK, timeout=0)
-    try:
+    own: FileLock | None = None
+    with suppress(OSError):  # disks without locks
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (Timeout, OSError):
-        yield
-        return
-    with lock:
-        try:
+        with FileLock(out / FOLDER / LOCK):  # while files are removed, no other prediction begins
+            own, is_alone = _lock_one(out / FOLDER)
             written = set(folders)
             for folder in {out / FOLDER, *written, *(folder / FRAMES for folder in written)}:
-                if folder.is_dir():
+                if is_alone and folder.is_dir():
                     remove_temporary(folder)
-            yield
-        finally:
+    try:
+        yield
+    finally:
+        if own is not None:
+            own.release()
+
+
+def _lock_one(folder: Path) -> tuple[FileLock, bool]:
+    """Takes one of the numbered locks of running predictions; also returns whether all others are free."""
+    own, is_alone = None, True
+    for number in itertools.count():
+        path = folder / f"{number}_{LOCK}"
+        if own is not None and not path.exists():
+            return own, is_alone
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            is_alone = False
+            continue
+        if own is None:
+            own = lock
+        else:
             lock.release()
+    raise AssertionError
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from segjax.experiment.export_formats import FORMATS, STANDARD, Exports
 from segjax.experiment.methods import OpenedMethod, make_predictor, open_method
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_inputs import Reading, find_inputs
+from segjax.experiment.results_folder import without_temporary
 from segjax.experiment.training import train
 from segjax.files import atomic_write
 from segjax.inference.exports.marks import PARQUET
@@ -856,9 +857,17 @@ def test_temporary_files_of_killed_processes_are_removed_unless_another_predicti
     (out / ".segjax").mkdir(parents=True)
     for path in (*left, *others):
         path.write_bytes(b"cut off")
-    with FileLock(out / ".segjax" / "prediction.lock"):
+    with FileLock(out / ".segjax" / "0_prediction.lock"):
         list(predict(thresholding(), images, out))
         assert all(path.exists() for path in left)
+    # The first of two predictions has ended when a third one begins.
+    first, second, third = (without_temporary(out, [out]) for _ in range(3))
+    with first:
+        second.__enter__()
+        (out / left[0].name).write_bytes(b"being written")
+    with third:
+        assert (out / left[0].name).exists()
+    second.__exit__(None, None, None)
     list(predict(thresholding(), images, out))
     assert not any(path.exists() for path in left)
     assert not (out / f".{'3d' * 16}.zarr").exists()
