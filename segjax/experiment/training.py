@@ -272,10 +272,7 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
         return earlier
     with config_section("config.predict"):
         result = fit_decoder(
-            cast(Predictor, opened.method),
-            validation,
-            step=opened.step or 0,
-            fixed=config.predict.get("fixed", ()),
+            cast(Predictor, opened.method), validation, step=opened.step or 0, fixed=how.get("fixed", ())
         )
     with all_or_none("the file of the decoder"):
         if jax.process_index() == 0:

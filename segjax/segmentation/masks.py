@@ -160,7 +160,11 @@ def typical_diameter(labels: np.ndarray) -> float:
     >>> round(typical_diameter(np.ones((20, 20), int)), 2)
     22.57
     """
-    areas = np.bincount(labels.ravel())[1:]
+    return median_diameter(np.bincount(labels.ravel())[1:])
+
+
+def median_diameter(areas: np.ndarray) -> float:
+    """Returns the median diameter, pixels, of circles with the areas [N] that are above 0; NaN without one."""
     areas = areas[areas > 0]
     return float(np.median(np.sqrt(areas * 4 / np.pi))) if len(areas) else float("nan")
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
+from segjax.segmentation.masks import median_diameter
+
 
 class FrameCells(NamedTuple):
     """The N cells of a label image with the ids 1 to N.
@@ -78,6 +80,6 @@ def near(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
     return np.column_stack(columns).astype(np.int64)
 
 
-def typical_diameter(areas: np.ndarray) -> float:
-    """Returns the median diameter, in pixels, of circles with areas [N]; 1 if there is none."""
-    return float(np.median(np.sqrt(4 / np.pi * areas))) if len(areas) else 1.0
+def move_radius(areas: np.ndarray, max_move: float) -> float:
+    """Returns how far cells of areas [N] move at most, pixels: `max_move` median diameters."""
+    return max_move * float(np.nan_to_num(median_diameter(areas), nan=1.0))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import fft
 
 from segjax.tracking.assignment import assign
-from segjax.tracking.cells import FrameCells, near, overlap, shift_labels, typical_diameter
+from segjax.tracking.cells import FrameCells, move_radius, near, overlap, shift_labels
 
 # The gain of a pair is this minus its cost, to which distance and overlap each contribute at most 1.
 LIMIT = 2.0
@@ -38,7 +38,7 @@ def link_frames(
     # A cell that the motion takes out of the frame has no pixel, but a centroid.
     moved = shift_labels(before, motion)
     cells, others = FrameCells.of(before), FrameCells.of(after)
-    radius = max_move * typical_diameter(np.concatenate([cells.areas, others.areas]))
+    radius = move_radius(np.concatenate([cells.areas, others.areas]), max_move)
     centroids = cells.centroids + motion
     pairs, ious = overlap(moved, after)
     close = near(centroids, others.centroids, radius)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segjax.tracking.assignment import assign
-from segjax.tracking.cells import near, typical_diameter
+from segjax.tracking.cells import move_radius, near
 from segjax.tracking.settings import TrackingConfig
 from segjax.tracking.tracks import APPEARS, DIVISION, GAP, AllCells
 
@@ -35,7 +35,7 @@ def find_origins(
       Three arrays [n] int: `previous`, but -1 for daughters; the cell that a new track comes from, -1 for
       none; and how it begins, see `Tracks`.
     """
-    radius = config.max_move * typical_diameter(cells.areas)
+    radius = move_radius(cells.areas, config.max_move)
     following = np.full(len(previous), -1)
     linked = np.flatnonzero(previous >= 0)
     following[previous[linked]] = linked

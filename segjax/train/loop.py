@@ -132,8 +132,7 @@ def fit(
             reporter.previous = done, metrics, len(placed["image"])
             validating = is_validating(done)
             stopping = _is_asked_to_stop(asked) and (validating or done < config.steps)
-            saving = done == config.pause or _is_due(done, config.checkpoint_every, config.steps)
-            if validating or stopping or saving:
+            if validating or stopping or _is_due(done, config.checkpoint_every, config.steps, config.pause):
                 observer.pause()
                 # The log is written before the checkpoint, so a run that resumes here does not repeat it.
                 reporter.report_previous()
@@ -174,9 +173,9 @@ def _are_finite(params: Params) -> Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
 
 
-def _is_due(step: int, every: int, last: int) -> bool:
-    """Returns whether something happens after a step: it does after the last one."""
-    return step == last or (every > 0 and step % every == 0)
+def _is_due(step: int, every: int, *always: int) -> bool:
+    """Returns whether something happens after a step: at regular intervals, and after certain steps."""
+    return step in always or (every > 0 and step % every == 0)
 
 
 def _put(batch: Mapping[str, Any], mesh: jax.sharding.Mesh) -> Batch:

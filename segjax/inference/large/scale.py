@@ -13,6 +13,7 @@ from segjax.inference.dense import PASSES, TOLERANCE, DensePredictor
 from segjax.inference.large.grid import Box
 from segjax.inference.large.intensities import Intensities
 from segjax.inference.large.methods import Scale, network_input
+from segjax.segmentation.masks import median_diameter
 
 # Side and number of the measured windows: those with most contrast, of this many candidates.
 SIDE, COUNT, CANDIDATES = 512, 8, 64
@@ -80,9 +81,7 @@ def _factor(
             pixels = source.read(top, left, max(bottom - top, 1), max(right - left, 1))
             labels = predictor.segment_prepared(pixels).labels
             areas.append(np.bincount(labels.ravel())[1:])
-        every = np.concatenate([np.zeros(0), *areas])
-        every = every[every > 0]
-        diameter = float(np.median(np.sqrt(every * 4 / np.pi))) if len(every) else 0.0
+        diameter = median_diameter(np.concatenate([np.zeros(0), *areas]))
         change = np.clip(trained / diameter, 0.5, 2) if diameter > 0 else 1.0
         if abs(np.log(change)) < np.log(TOLERANCE):
             break

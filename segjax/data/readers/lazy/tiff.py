@@ -17,7 +17,14 @@ from segjax.data.readers.axes import find_layout
 from segjax.data.readers.lazy.pyramid import Pyramid, check_window, consistent_levels, damaged
 from segjax.data.readers.limits import Request
 from segjax.data.readers.orientation import ORIENTATION
-from segjax.data.readers.tiff import as_shown, check_data, largest_series, open_tiff, stacked_axes
+from segjax.data.readers.tiff import (
+    as_shown,
+    check_data,
+    largest_series,
+    long_axes,
+    open_tiff,
+    stacked_axes,
+)
 from segjax.errors import InputError
 
 # Decoded size of a tile or strip above which a file is not read in parts.
@@ -52,11 +59,7 @@ class TiffLevel:
         self, path: Path, tiff: TiffFile, series: TiffPageSeries, request: Request, descriptor: int
     ) -> None:
         self._path, self._tiff, self._page, self._descriptor = path, tiff, series.keyframe, descriptor
-        pairs = [
-            (axis, size)
-            for axis, size in zip(series.axes, series.shape, strict=True)
-            if axis in "YX" or size > 1
-        ]
+        pairs = long_axes(series)
         axes, stored = "".join(axis for axis, _ in pairs), tuple(size for _, size in pairs)
         layout = find_layout(path, axes, stored, request)
         self._order, selection = layout.order, layout.selection or (slice(None),) * len(stored)
