@@ -164,7 +164,7 @@ def typical_diameter(labels: np.ndarray) -> float:
 
 
 def median_diameter(areas: np.ndarray) -> float:
-    """Returns the median diameter, pixels, of circles with the areas [N] that are above 0; NaN without one."""
+    """Returns the median diameter, pixels, of circles with the areas [N] above 0; NaN without one."""
     areas = areas[areas > 0]
     return float(np.median(np.sqrt(areas * 4 / np.pi))) if len(areas) else float("nan")
 
