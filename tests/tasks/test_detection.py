@@ -254,8 +254,8 @@ def test_losses_are_torchvisions():
     net = conversion.torch_model(name)
     model, weights, _ = conversion.segjax_model(name)
     rng = np.random.default_rng(0)
-    image = rng.random((96, 128, 3), np.float32)
-    labels = np.zeros((96, 128), np.int32)
+    image = rng.random((128, 192, 3), np.float32)
+    labels = np.zeros((128, 192), np.int32)
     for index, (top, left, high, wide) in enumerate([(5, 8, 40, 30), (50, 60, 30, 50), (60, 5, 20, 30)], 1):
         labels[top : top + high, left : left + wide] = index
     masks = torch.tensor(np.stack([labels == i for i in (1, 2, 3)]).astype(np.uint8))
@@ -274,11 +274,13 @@ def test_losses_are_torchvisions():
     net.roi_heads.fg_bg_sampler.batch_size_per_image = everything
     net.rpn._pre_nms_top_n = {"training": 300, "testing": 1000}
     net.rpn._post_nms_top_n = {"training": 200, "testing": 1000}
+    net.transform.min_size = (128,)
     try:
         with torch.no_grad():
             expected = net([torch.tensor(image).permute(2, 0, 1)], [target])
     finally:
         net.eval()
+        net.transform.min_size = (96,)
         net.rpn._pre_nms_top_n = {"training": 2000, "testing": 1000}
         net.rpn._post_nms_top_n = {"training": 2000, "testing": 1000}
     config = DetectionConfig(
