@@ -23,9 +23,10 @@ from segjax.tasks.semantic import SemanticConfig
 
 # Fields of points that are no fields of a config.
 CONFIG, NAME, SEED = "config", "name", "seed"
-# Fields that have no effect on the result. The folder of a public data set has none; for others, the digests
-# of the data count.
-WITHOUT_EFFECT = ("dataset.data_dir", "data.workers", "ensemble", "train.log_every")
+# Fields that have no effect on the result.
+WITHOUT_EFFECT = ("data.workers", "ensemble", "train.log_every")
+# The folder of the data does not count, but their digests do, see `expand`.
+DATA_DIR = "dataset.data_dir"
 # Label of points that differ in the seed only.
 ALL = "all"
 # Maximum length of the readable part of the name of a folder.
@@ -101,7 +102,7 @@ def expand(
         facts = {
             name: value
             for name, value in flat_config(config).items()
-            if value is not None and name not in WITHOUT_EFFECT
+            if value is not None and name not in (DATA_DIR, *WITHOUT_EFFECT)
         }
         what = {**about, **(digests_of(config) if digests_of else {})}
         content = json.dumps([facts, what], sort_keys=True, default=str)
@@ -145,7 +146,7 @@ def command_of(overrides: Overrides, split: str = "test") -> str:
     fields = {
         field: value
         for field, value in overrides.items()
-        if field not in (CONFIG, NAME, *WITHOUT_EFFECT[1:]) and value is not None
+        if field not in (CONFIG, NAME, *WITHOUT_EFFECT) and value is not None
     }
     spec = str(overrides.get(CONFIG) or "")
     is_classical = spec.startswith("classical")

@@ -327,6 +327,9 @@ def test_a_row_has_the_command_of_its_first_seed(tmp_path):
 
 def test_the_command_of_a_row_evaluates_the_same_images(tmp_path):
     naive = {"config": "classical:method=naive"}
+    assert command_of({**naive, "dataset.data_dir": "my_data", "data.workers": 3}).endswith(
+        "method=naive --config.dataset.data_dir=my_data"
+    )
     assert command_of(naive, "validation") == (
         "segjax evaluate --config=classical:method=naive --split=validation"
     )
