@@ -1,4 +1,11 @@
-"""Which method segments cells best for its time, and does training pay against the watershed?"""
+"""Which method segments cells best for its time, and does training pay against the watershed?
+
+On MNFinder, training pays for U-Nets and Mask R-CNN: with three seeds, their PQ is 0.850 ± 0.008, 0.850 ±
+0.005 and 0.828 ± 0.003, that of the watershed 0.777, and the intervals of the differences exclude 0. Fast,
+Faster and plain R-CNN do not differ from it significantly. naive, which needs no training, has a PQ of
+0.827 and the highest AP at 0.5, 0.877. Two cores of an Intel Xeon beside another sweep, 4 hours, 27
+November 2026.
+"""
 
 from collections.abc import Iterator
 
