@@ -59,7 +59,7 @@ FILES = ("prediction", "truth_format", "prediction_format", "json", "out")
 USED = {
     "truth": ("truth", "compare", "images", "metadata", *FILES),
     "compare": ("compare", "split", *FILES),
-    "workdir": ("workdir", "model", "fit", "split", "out"),
+    "workdir": ("workdir", "fit", "split", "out"),
     "model": ("model", "config", "split", "out"),
     "config": ("config", "split", "out"),
 }

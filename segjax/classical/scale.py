@@ -19,8 +19,6 @@ EXPONENTS = {
     **dict.fromkeys(("sigma", "smoothing", "h", "window", "min_radius", "merge"), 1),
     **dict.fromkeys(("max_hole", "min_area", "min_core"), 2),
 }
-# Numbers of pixels: they stay integers, and do not become 0.
-WHOLE = ("window", "max_hole", "min_area", "min_core")
 # The smallest and the largest factor.
 FACTORS = (0.25, 4.0)
 # Settings of the estimate; blurs of the contrast and of the distance map, and the smallest circle, in pixels.
@@ -45,7 +43,8 @@ def at_scale(settings: S, intensity: np.ndarray) -> S:
     for field in dataclasses.fields(settings):
         if field.name in EXPONENTS:
             value, scale = getattr(settings, field.name), factor ** EXPONENTS[field.name]
-            is_whole = field.name in WHOLE
+            # Numbers of pixels stay integers, and do not become 0.
+            is_whole = isinstance(field.default, int)
             values[field.name] = max(round(value * scale), min(value, 1)) if is_whole else value * scale
     return dataclasses.replace(settings, **values)
 
