@@ -23,10 +23,8 @@ DIAMETER_SCALES = (0.25, 4.0)
 BLOCK = 2**20
 
 
-def percentile_normalise(
-    image: np.ndarray, *, low: float = 1.0, high: float = 99.8, per_channel: bool = True
-) -> np.ndarray:
-    """Maps two percentiles of the intensities to 0 and 1, which removes exposure and bit depth.
+def percentile_normalise(image: np.ndarray, *, low: float = 1.0, high: float = 99.8) -> np.ndarray:
+    """Maps two percentiles of each channel to 0 and 1, which removes exposure and bit depth.
 
     The result is `(x - p_low) / (p_high - p_low)`, not clipped. If the two percentiles are equal, as in an
     image that is nearly all background, minimum and maximum replace them. A constant channel becomes 0.
@@ -35,7 +33,6 @@ def percentile_normalise(
       image: [H, W, C] of any real type, finite.
       low: percentile mapped to 0.
       high: percentile mapped to 1.
-      per_channel: whether each channel has its own percentiles, rather than all channels the same.
 
     Returns:
       [H, W, C] float32.
@@ -43,12 +40,11 @@ def percentile_normalise(
     References:
       The normalisation of StarDist and CSBDeep (https://arxiv.org/abs/1806.03535).
     """
-    axes = (0, 1) if per_channel else (0, 1, 2)
     # Percentiles are float64, so even the difference of two extreme floats does not overflow.
-    bottom, top = np.percentile(image, [low, high], axis=axes, keepdims=True)
+    bottom, top = np.percentile(image, [low, high], axis=(0, 1))
     flat = top <= bottom
-    bottom = np.where(flat, image.min(axis=axes, keepdims=True), bottom)
-    top = np.where(flat, image.max(axis=axes, keepdims=True), top)
+    bottom = np.where(flat, image.min(axis=(0, 1)), bottom)
+    top = np.where(flat, image.max(axis=(0, 1)), top)
     spread = np.where(top > bottom, top - bottom, 1)
     # In parts, because the intermediate results are float64.
     result = np.empty(image.shape, np.float32)

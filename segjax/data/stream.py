@@ -126,8 +126,6 @@ class Stream:
     Attributes:
       window_size: side of the maps of a batch in pixels.
       channels: number of channels of every image.
-      overfull: for each image with more than `max_instances` instances in a window, the largest number of
-        instances removed.
 
     Raises:
       InputError: if there is no record, or `process_count` does not divide `batch_size`.
@@ -157,7 +155,8 @@ class Stream:
         self._lock = threading.Lock()
         self._propose = propose
         self._targets = targets
-        self.overfull: dict[str, int] = {}
+        # Images of which a window has had too many instances.
+        self._overfull: set[str] = set()
         # Cache two permutations: threads may work on two epochs at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
         self._images = repeated(source, config.balance)
@@ -235,16 +234,16 @@ class Stream:
         return int(corner[0] + smaller[0]), int(corner[1] + smaller[1])
 
     def _warn(self, name: str, excess: int) -> None:
-        if name not in self.overfull:
+        if name not in self._overfull:
             logging.warning(
                 "%s has %d instances more than max_instances=%d in one window: the smallest are"
                 " left out and their pixels ignored; so far in %d images",
                 name,
                 excess,
                 self._config.max_instances,
-                len(self.overfull) + 1,
+                len(self._overfull) + 1,
             )
-        self.overfull[name] = max(excess, self.overfull.get(name, 0))
+        self._overfull.add(name)
 
     def _proposals(self, boxes: np.ndarray, top: int, left: int, rng: np.random.Generator) -> HostBatch:
         """Returns the padded proposals with more than half their area in a window, in window pixels."""

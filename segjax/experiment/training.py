@@ -76,21 +76,10 @@ class _Run(NamedTuple):
     provenance: Provenance
 
 
-def train(
-    config: ConfigDict,
-    workdir: Path,
-    *,
-    accept_changes: bool = False,
-    profile: int = 0,
-    track: str = "",
-    pause: int = 0,
-) -> Result:
+def train(config: ConfigDict, workdir: Path, *, accept_changes: bool = False, pause: int = 0) -> Result:
     """Trains one seed of a config in a folder; arguments and errors are those of `train_seeds`."""
     refuse_ensemble(config, "a training in one folder")
-    results = train_seeds(
-        config, workdir, accept_changes=accept_changes, profile=profile, track=track, pause=pause
-    )
-    return results[workdir]
+    return train_seeds(config, workdir, accept_changes=accept_changes, pause=pause)[workdir]
 
 
 def train_seeds(

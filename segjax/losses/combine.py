@@ -1,7 +1,8 @@
 """Scalar losses, reduced from the values per pixel and per class, and their weighted sum."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,28 @@ import numpy as np
 from segjax.errors import InputError, choose
 from segjax.losses import pixel, region
 from segjax.ops.masks import boundaries, near_two_instances
+from segjax.settings import Count, NonNegative, Range, Settings
 from segjax.typing import IGNORE, Array, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions(Settings):
+    """Settings of the losses; those of a loss that is not in the sum have no effect.
+
+    Attributes:
+      label_smoothing: fraction of the true class that is spread over all classes, for `cross_entropy` and
+        `boundary_cross_entropy`.
+      focal_gamma: exponent of the focal loss; 0 is cross-entropy.
+      boundary_strength: extra weight of pixels near boundaries, for `boundary_cross_entropy`.
+      boundary_width: distance in pixels up to which a pixel is near a boundary.
+      dice_smooth: additive smoothing of the Dice loss, in pixels.
+    """
+
+    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
+    focal_gamma: NonNegative = 2.0
+    boundary_strength: NonNegative = 5.0
+    boundary_width: Count = 2
+    dice_smooth: NonNegative = 1.0
 
 
 def mean_where(values: Array, where: Array) -> jax.Array:
@@ -32,33 +54,45 @@ def _mean_of_pixels(values: Array, batch: Batch) -> jax.Array:
     return mean_where(values, batch["semantic"] != IGNORE)
 
 
-def _cross_entropy(logits: Array, batch: Batch, **options: Any) -> jax.Array:
-    return _mean_of_pixels(pixel.cross_entropy(logits, batch["semantic"], **options), batch)
-
-
-def _focal(logits: Array, batch: Batch, **options: Any) -> jax.Array:
-    return _mean_of_pixels(pixel.focal(logits, batch["semantic"], **options), batch)
-
-
-def _boundary(logits: Array, batch: Batch, *, width: int = 2, **options: Any) -> jax.Array:
-    def near(labels: Array, ignored: Array) -> Array:
-        return boundaries(labels, width=width, ignored=ignored) | near_two_instances(labels, radius=width)
-
-    is_near = jax.vmap(near)(batch["labels"], batch["semantic"] == IGNORE)
-    values = pixel.boundary_weighted_cross_entropy(logits, batch["semantic"], is_near, **options)
+def _cross_entropy(logits: Array, batch: Batch, weights: Array | None, options: LossOptions) -> jax.Array:
+    smoothing = options.label_smoothing
+    values = pixel.cross_entropy(logits, batch["semantic"], class_weights=weights, label_smoothing=smoothing)
     return _mean_of_pixels(values, batch)
 
 
-def _dice(logits: Array, batch: Batch, *, class_weights: Array | None = None, **options: Any) -> jax.Array:
-    values = region.dice(logits, batch["semantic"], **options)  # over the full batch
-    return _mean_of_classes(values, region.present_classes(batch["semantic"], len(values)), class_weights)
+def _focal(logits: Array, batch: Batch, weights: Array | None, options: LossOptions) -> jax.Array:
+    gamma = options.focal_gamma
+    return _mean_of_pixels(pixel.focal(logits, batch["semantic"], gamma=gamma, class_weights=weights), batch)
 
 
-def _lovasz(logits: Array, batch: Batch, *, class_weights: Array | None = None) -> jax.Array:
+def _boundary(logits: Array, batch: Batch, weights: Array | None, options: LossOptions) -> jax.Array:
+    width = options.boundary_width
+
+    def near(labels: Array, ignored: Array) -> Array:
+        return boundaries(labels, width=width, ignored=ignored) | near_two_instances(labels, radius=width)
+
+    values = pixel.boundary_weighted_cross_entropy(
+        logits,
+        batch["semantic"],
+        jax.vmap(near)(batch["labels"], batch["semantic"] == IGNORE),
+        strength=options.boundary_strength,
+        class_weights=weights,
+        label_smoothing=options.label_smoothing,
+    )
+    return _mean_of_pixels(values, batch)
+
+
+def _dice(logits: Array, batch: Batch, weights: Array | None, options: LossOptions) -> jax.Array:
+    values = region.dice(logits, batch["semantic"], smooth=options.dice_smooth)  # over the full batch
+    return _mean_of_classes(values, region.present_classes(batch["semantic"], len(values)), weights)
+
+
+def _lovasz(logits: Array, batch: Batch, weights: Array | None, options: LossOptions) -> jax.Array:
+    del options
     num_classes = logits.shape[-1]
     values = jax.vmap(region.lovasz_softmax)(logits, batch["semantic"])  # [B, K]
     present = jax.vmap(lambda targets: region.present_classes(targets, num_classes))(batch["semantic"])
-    return _mean_of_classes(values, present, class_weights)
+    return _mean_of_classes(values, present, weights)
 
 
 def _mean_of_classes(values: Array, present: Array, class_weights: Array | None) -> jax.Array:
@@ -66,13 +100,13 @@ def _mean_of_classes(values: Array, present: Array, class_weights: Array | None)
     return mean_where(values, jnp.einsum("...k,k->...k", present.astype(jnp.float32), weights))
 
 
-# Each maps (logits [B, H, W, K], batch, *, class_weights [K] or None, its own options) to a scalar: a mean
-# over the pixels that are not ignored, or over the classes present.
+# Each maps (logits [B, H, W, K], batch, class weights [K] or None, options) to a scalar: a mean over the
+# pixels that are not ignored, or over the classes present.
 LOSSES: dict[str, Callable[..., jax.Array]] = {
-    "cross_entropy": _cross_entropy,  # label_smoothing
-    "focal": _focal,  # gamma
-    "boundary_cross_entropy": _boundary,  # strength, width, label_smoothing
-    "dice": _dice,  # smooth
+    "cross_entropy": _cross_entropy,
+    "focal": _focal,
+    "boundary_cross_entropy": _boundary,
+    "dice": _dice,
     "lovasz": _lovasz,
 }
 
@@ -81,7 +115,7 @@ def weighted_sum(
     weights: Mapping[str, float],
     *,
     class_weights: Sequence[float] | None = None,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    options: LossOptions = LossOptions(),
 ) -> Callable[[Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
     """Combines losses into a weighted sum.
 
@@ -95,7 +129,7 @@ def weighted_sum(
       weights: weight of each loss, by its name in `LOSSES`.
       class_weights: [K], weight of each class in every term; equal if None. Per-pixel losses are multiplied
         by them (and still divided by the number of pixels); per-class losses become a weighted mean.
-      options: further keyword arguments per loss, such as `{"focal": {"gamma": 2.0}}`.
+      options: settings of the losses.
 
     Returns:
       A function of logits [B, H, W, K] and a batch with `semantic` [B, H, W] and `labels` [B, H, W] to the
@@ -105,24 +139,16 @@ def weighted_sum(
       InputError: if a name is not in `LOSSES`, there is no term, or (when called) the number of class weights
         is not that of the classes.
     """
-    options = options or {}
-    for name in (*weights, *options):
+    for name in weights:
         choose(LOSSES, "loss", name)
     if not weights:
         raise InputError(f"the loss has no term: give at least one of {', '.join(LOSSES)} a weight")
-    if unused := set(options) - set(weights):
-        raise InputError(
-            f"options are given for {', '.join(sorted(unused))}, which have no weight in the loss"
-        )
     per_class = None if class_weights is None else np.asarray(class_weights, np.float32)
 
     def loss(logits: Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         if per_class is not None and per_class.shape != logits.shape[-1:]:
             raise InputError(f"{per_class.size} class weights are given for {logits.shape[-1]} classes")
-        terms = {
-            name: LOSSES[name](logits, batch, class_weights=per_class, **options.get(name, {}))
-            for name in weights
-        }
+        terms = {name: LOSSES[name](logits, batch, per_class, options) for name in weights}
         return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(())), terms
 
     return loss

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from segjax.errors import InputError, choose
-from segjax.losses.combine import mean_where, weighted_sum
+from segjax.losses.combine import LossOptions, mean_where, weighted_sum
 from segjax.representations import REPRESENTATIONS, DecoderConfig, Representation
 from segjax.segmentation import Segmentation
 from segjax.segmentation.masks import remove_small, typical_area
@@ -24,6 +24,7 @@ class SemanticConfig(Settings):
     Attributes:
       instances: how touching cells are separated, a name in `segjax.representations.REPRESENTATIONS`.
       losses: weight of each loss on the classes, see `segjax.losses.combine`.
+      loss_options: settings of these losses.
       class_weights: weight of each class in these losses; None for 1.
       instance_weight: weight of the loss on the second output.
       decoder: settings that turn the second output into instances.
@@ -38,6 +39,7 @@ class SemanticConfig(Settings):
     losses: Mapping[str, NonNegative] = dataclasses.field(
         default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0}
     )
+    loss_options: LossOptions = LossOptions()
     class_weights: tuple[NonNegative, ...] | None = None
     instance_weight: NonNegative = 1.0
     decoder: DecoderConfig = DecoderConfig()
@@ -75,7 +77,7 @@ class SemanticTask:
     def __post_init__(self) -> None:
         output_channels(self.config, self.num_classes)
         # Checks the names of the losses.
-        weighted_sum(self.config.losses, class_weights=self.config.class_weights)
+        weighted_sum(self.config.losses)
         weights = self.config.class_weights
         if weights is not None and (len(weights) != self.num_classes or not any(weights)):
             raise InputError(
@@ -109,7 +111,9 @@ class SemanticTask:
         del key
         config = self.config
         outputs = self.model.apply({"params": params}, batch["image"])
-        class_loss = weighted_sum(config.losses, class_weights=config.class_weights)
+        class_loss = weighted_sum(
+            config.losses, class_weights=config.class_weights, options=config.loss_options
+        )
         total, terms = class_loss(outputs["classes"], batch)
         if config.representation.channels:
             values = config.representation.loss(outputs[config.instances], batch)

@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from segjax.errors import InputError
-from segjax.losses.combine import LOSSES, mean_where, weighted_sum
+from segjax.losses.combine import LOSSES, LossOptions, mean_where, weighted_sum
 from segjax.losses.pixel import cross_entropy
 from segjax.losses.region import dice, lovasz_softmax
 from segjax.typing import IGNORE
@@ -62,12 +62,22 @@ def test_class_weights_reach_every_term():
 def test_options_reach_their_loss():
     logits, batch = batch_of(2)
     weights = dict.fromkeys(["cross_entropy", "focal", "boundary_cross_entropy"], 1.0)
-    options = {"focal": {"gamma": 0.0}, "boundary_cross_entropy": {"strength": 0.0}}
+    options = LossOptions(focal_gamma=0.0, boundary_strength=0.0)
     _, terms = evaluate(weights, logits, batch, options=options)
     np.testing.assert_allclose(terms["focal"], terms["cross_entropy"], rtol=1e-5)
     np.testing.assert_allclose(terms["boundary_cross_entropy"], terms["cross_entropy"], rtol=1e-6)
     _, terms = evaluate(weights, logits, batch)
     assert terms["focal"] < terms["cross_entropy"] < terms["boundary_cross_entropy"]
+    options = LossOptions(boundary_width=1, dice_smooth=1e6)
+    _, others = evaluate({**weights, "dice": 1.0}, logits, batch, options=options)
+    assert others["focal"] == terms["focal"]
+    # Fewer pixels are near a boundary.
+    assert others["boundary_cross_entropy"] < terms["boundary_cross_entropy"]
+    assert others["dice"] < 1e-3
+    _, others = evaluate(weights, logits, batch, options=LossOptions(label_smoothing=0.2))
+    smoothed = cross_entropy(logits, batch["semantic"], label_smoothing=0.2)
+    judged = batch["semantic"] != IGNORE
+    np.testing.assert_allclose(others["cross_entropy"], smoothed.sum() / judged.sum(), rtol=1e-6)
 
 
 def test_a_batch_that_is_ignored_whole_costs_nothing():
@@ -101,8 +111,6 @@ def test_a_miss_lists_the_losses():
         weighted_sum({"dise": 1.0})
     with pytest.raises(InputError, match="at least one of cross_entropy"):
         weighted_sum({})
-    with pytest.raises(InputError, match="options are given for focal"):
-        weighted_sum({"dice": 1.0}, options={"focal": {"gamma": 1.0}})
     logits, batch = batch_of(1)
     with pytest.raises(InputError, match="2 class weights are given for 3 classes"):
         weighted_sum({"dice": 1.0}, class_weights=[1.0, 2.0])(logits, batch)

@@ -63,6 +63,8 @@ WRONG = [
     ("semantic", "model.output_stride", 3, "1, 2 or 4"),
     ("semantic", "task.instance_weight", -1.0, "at least 0"),
     ("semantic", "task.losses.dice", NAN, "a finite number"),
+    ("semantic", "task.loss_options.label_smoothing", 1.0, "at least 0 and below 1"),
+    ("semantic", "task.loss_options.boundary_width", 0, "at least 1"),
     ("semantic", "task.class_weights", (1.0, 1.0), "give 3 weights, one for each class"),
     ("semantic", "task.class_weights", (0.0, 0.0, 0.0), "one or more are above 0"),
     ("semantic", "task.class_weights", (1.0, -1.0, 1.0), "at least 0"),

@@ -12,7 +12,7 @@ from segjax.data.preprocess import resize_image, resize_labels
 from segjax.data.targets import TARGETS
 from segjax.inference.dense import DensePredictor
 from segjax.inference.settings import PredictConfig
-from segjax.losses.combine import weighted_sum
+from segjax.losses.combine import LossOptions, weighted_sum
 from segjax.models.layers import Convolutions
 from segjax.models.segmenters import create_segmenter
 from segjax.representations import REPRESENTATIONS
@@ -107,12 +107,12 @@ SITUATIONS = {
 TERMS = [
     ("cross_entropy", {}),
     ("cross_entropy", {"label_smoothing": 0.1}),
-    ("focal", {"gamma": 2.0}),
-    ("focal", {"gamma": 0.5}),
-    ("focal", {"gamma": 0.0}),
+    ("focal", {"focal_gamma": 2.0}),
+    ("focal", {"focal_gamma": 0.5}),
+    ("focal", {"focal_gamma": 0.0}),
     ("boundary_cross_entropy", {}),
-    ("dice", {"smooth": 1.0}),
-    ("dice", {"smooth": 0.0}),
+    ("dice", {"dice_smooth": 1.0}),
+    ("dice", {"dice_smooth": 0.0}),
     ("lovasz", {}),
 ]
 
@@ -120,7 +120,7 @@ TERMS = [
 @pytest.mark.parametrize("class_weights", [None, (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)], ids=str)
 @pytest.mark.parametrize(("name", "options"), TERMS, ids=str)
 def test_losses_are_finite(name, options, class_weights):
-    term = weighted_sum({name: 1.0}, class_weights=class_weights, options={name: options})
+    term = weighted_sum({name: 1.0}, class_weights=class_weights, options=LossOptions(**options))
     value_and_gradient = jax.jit(jax.value_and_grad(lambda logits, batch: term(logits, batch)[0]))
     for situation, (logits, semantic) in SITUATIONS.items():
         batch = {"semantic": semantic, "labels": np.maximum(semantic, 0)}
