@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from segjax.errors import InputError
 from segjax.serving.guard import LOOPBACK, Guard
-from segjax.serving.server import NotFoundError, Server
+from segjax.serving.server import ConflictError, NotFoundError, Server
 
 PAGE = {
     "/": ("page.html", "text/html"),
@@ -70,8 +70,8 @@ def _endpoint(handle: Handler, limit: int = MAX_JSON) -> Callable[[Request], Awa
     """Returns an endpoint that answers in a thread; errors are one sentence in JSON.
 
     Args:
-      handle: function of the token of the user, the path parameters, the query and the body; it returns a
-        token, and bytes with their type or an object for JSON.
+      handle: function of the token of the user, the query, the body, and the path parameters by name; it
+        returns a token, and bytes with their type or an object for JSON.
       limit: largest body, bytes.
     """
 
@@ -84,7 +84,7 @@ def _endpoint(handle: Handler, limit: int = MAX_JSON) -> Callable[[Request], Awa
             query = dict(request.query_params)
             new_token, content = await run_in_threadpool(handle, token, query, body, **request.path_params)
         except InputError as error:
-            status = {NotFoundError: 404, TooLargeError: 413}.get(type(error), 400)
+            status = {NotFoundError: 404, ConflictError: 409, TooLargeError: 413}.get(type(error), 400)
             return JSONResponse({"error": str(error)}, status)
         except Exception as error:  # a failed request does not stop the server
             logging.exception("a request failed")

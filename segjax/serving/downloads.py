@@ -36,7 +36,7 @@ def export_files(picture: Picture, formats: Sequence[str]) -> bytes:
     Raises:
       InputError: if there is no segmentation, or a format is unknown.
     """
-    segmentation = _segmentation(picture)
+    segmentation, class_names = picture.segmented()
     for name in formats:
         if name not in OFFERED:
             raise InputError(f"the parameter formats names {name!r}: choose among {', '.join(OFFERED)}")
@@ -45,7 +45,7 @@ def export_files(picture: Picture, formats: Sequence[str]) -> bytes:
         name=picture.name,
         image=picture.image,
         segmentation=segmentation,
-        class_names=picture.class_names,
+        class_names=class_names,
         display=to_display_rgb,
         colour_of=colour_of,
         pixel_size=picture.pixel_size,
@@ -63,7 +63,7 @@ def export_files(picture: Picture, formats: Sequence[str]) -> bytes:
             if path.is_file():
                 archive.write(path, path.relative_to(folder))
         if "coco" in exports.formats:
-            archive.writestr("predictions.json", _coco([picture], [picture.name]))
+            archive.writestr("predictions.json", _coco([segmentation], [picture.name], class_names))
     return buffer.getvalue()
 
 
@@ -76,39 +76,44 @@ def export_data_set(pictures: Iterable[Picture]) -> bytes:
     pictures = [picture for picture in pictures if picture.segmentation is not None]
     if not pictures:
         raise InputError("no image is segmented: segment one first")
-    for picture in pictures:
-        if picture.class_names != pictures[0].class_names:
+    segmentations, class_names = zip(*(picture.segmented() for picture in pictures), strict=True)
+    for picture, others in zip(pictures, class_names, strict=True):
+        if others != class_names[0]:
             raise InputError(
-                f"{pictures[0].name} has the classes {', '.join(pictures[0].class_names[1:])}, and"
-                f" {picture.name} has {', '.join(picture.class_names[1:])}: segment all images by methods"
-                " with the same classes"
+                f"{pictures[0].name} has the classes {', '.join(class_names[0][1:])}, and {picture.name} has"
+                f" {', '.join(others[1:])}: segment all images by methods with the same classes"
             )
-    names: list[str] = []
-    for picture in pictures:
-        path, number = PurePath(picture.name), 2
-        name = path.name
-        while name in names:
-            name, number = f"{path.stem}_{number}{path.suffix}", number + 1
-        names.append(name)
+    names = _unique(picture.name for picture in pictures)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, picture in zip(names, pictures, strict=True):
             archive.writestr(f"images/{name}", picture.content)
-        archive.writestr("annotations.json", _coco(pictures, names))
+        archive.writestr("annotations.json", _coco(segmentations, names, class_names[0]))
         archive.writestr("README.txt", ABOUT)
     return buffer.getvalue()
 
 
-def _coco(pictures: Sequence[Picture], names: Sequence[str]) -> str:
-    images = []
-    for name, picture in zip(names, pictures, strict=True):
-        segmentation = _segmentation(picture)
-        annotations = coco.segmentation_annotations(segmentation)
-        images.append(coco.Image(name, segmentation.shape, annotations))
-    return json.dumps(coco.data_set(images, pictures[0].class_names))
+def _unique(names: Iterable[str]) -> list[str]:
+    """Numbers names that differ only in suffix or case, which `segjax prepare` and some disks refuse.
+
+    >>> _unique(["a.png", "A.tif", "b.png"])
+    ['a.png', 'A_2.tif', 'b.png']
+    """
+    stems: set[str] = set()
+    unique = []
+    for name in names:
+        path, number = PurePath(name), 2
+        stem = path.stem
+        while stem.casefold() in stems:
+            stem, number = f"{path.stem}_{number}", number + 1
+        stems.add(stem.casefold())
+        unique.append(f"{stem}{path.suffix}")
+    return unique
 
 
-def _segmentation(picture: Picture) -> Segmentation:
-    if picture.segmentation is None:
-        raise InputError(f"{picture.name} is not segmented: segment it first")
-    return picture.segmentation
+def _coco(segmentations: Iterable[Segmentation], names: Iterable[str], class_names: Sequence[str]) -> str:
+    images = [
+        coco.Image(name, segmentation.shape, coco.segmentation_annotations(segmentation))
+        for name, segmentation in zip(names, segmentations, strict=True)
+    ]
+    return json.dumps(coco.data_set(images, class_names))

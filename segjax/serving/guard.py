@@ -37,8 +37,11 @@ class Guard:
         """Answers a request, or refuses it."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        name = urlsplit(f"//{host}").hostname
-        is_foreign = origin is not None and urlsplit(origin).netloc != host
+        try:
+            name = urlsplit(f"//{host}").hostname
+            is_foreign = origin is not None and urlsplit(origin).netloc != host
+        except ValueError:  # no address, such as "["
+            name, is_foreign = None, True
         if is_foreign or (self.hosts is not None and name not in self.hosts):
             await PlainTextResponse("this server answers only its own page", 403)(scope, receive, send)
             return

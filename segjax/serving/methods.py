@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from segjax.inference.dense import DensePredictor
 from segjax.inference.objects import ObjectPredictor
 from segjax.segmentation import Segmentation
 from segjax.segmentation.resize import resize_segmentation
+from segjax.settings import broken_rule
 
 CLASSICAL_SLIDERS = {
     "threshold_fraction": Bounds("Threshold, fraction of Otsu's", 0, 2, 0.05),
@@ -75,8 +75,7 @@ class ServedMethod:
         for name, value in values.items():
             if name not in known:
                 raise InputError(f"{self.name} has no setting {name!r}: choose among {', '.join(known)}")
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not math.isfinite(value):
+            if broken_rule(value, float) is not None:
                 raise InputError(f"{name} is {value!r}: give a number")
             old = settings[name]
             if isinstance(old, tuple):

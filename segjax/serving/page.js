@@ -7,7 +7,7 @@ const state = {
   images: [], current: null, picture: null, ids: null, cells: null, selected: new Set(), tool: "select", outline: [],
   moved: {}, sliders: [], maxUpload: Infinity,
 };
-let pending = null, wait = null;
+let pending = null, wait = null, isCorrecting = false;
 
 async function ask(address, options = {}) {
   const response = await fetch(address, options);
@@ -164,7 +164,8 @@ function refresh() {
     box.style.background = one.colour;
     return element("li", {}, box, `${one.name}: ${one.count}`);
   }));
-  if (cells && $("class").length !== cells.classes.length) {
+  const names = [...$("class").options].map((option) => option.textContent);
+  if (cells && cells.classes.map((one) => one.name).join("\n") !== names.join("\n")) {
     $("class").replaceChildren(...cells.classes.map((one, index) => element("option", {value: index + 1, textContent: one.name})));
   }
   $("class").hidden = !cells || cells.classes.length < 2;
@@ -190,12 +191,19 @@ function redraw() {
 
 // Corrections.
 
+// Ids are those of the cells that are shown: a correction before the next ones are shown is dropped.
 const correct = guarded(async (fields) => {
-  const about = state.current;
-  const cells = await send(address("correct"), fields);
-  if (about !== state.current) return;
-  await show(cells);
-  say(numberOf(cells.count));
+  if (isCorrecting) return;
+  isCorrecting = true;
+  try {
+    const about = state.current;
+    const cells = await send(address("correct"), {...fields, version: state.cells.version});
+    if (about !== state.current) return;
+    await show(cells);
+    say(numberOf(cells.count));
+  } finally {
+    isCorrecting = false;
+  }
 });
 
 function pixel(event) {
@@ -252,6 +260,7 @@ $("merge").onclick = () => correct({merge: [...state.selected]});
 $("undo").onclick = () => correct({undo: true});
 document.onkeydown = (event) => {
   if (event.target.tagName === "INPUT" && event.target.type === "number") return;
+  if (event.repeat) return;
   if (event.key === "Delete" || event.key === "Backspace") removeSelected();
   else if (event.key === "z" && (event.ctrlKey || event.metaKey) && state.cells?.can_undo) correct({undo: true});
 };

@@ -34,6 +34,10 @@ class NotFoundError(InputError):
     """The image is not, or no longer, among those of the user."""
 
 
+class ConflictError(InputError):
+    """The request is about a segmentation that is no longer the current one."""
+
+
 class Server:
     """Makes answers. A method is opened when it is first used, and networks run one after the other.
 
@@ -84,8 +88,9 @@ class Server:
     def list_images(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Returns the images of the user."""
         del query, body
-        token, workspace = self._workspaces.open(token)
-        return token, [_about(key, picture) for key, picture in [*workspace.pictures.items()]]
+        workspace = self._workspaces.find(token)
+        pictures = [] if workspace is None else [*workspace.pictures.items()]
+        return token, [_about(key, picture) for key, picture in pictures]
 
     def upload(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Adds the image in the body, whose name is the parameter `name`."""
@@ -97,9 +102,8 @@ class Server:
     def remove(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
         """Removes an image."""
         del query, body
-        token, workspace = self._workspaces.open(token)
         self._picture(token, key)
-        self._workspaces.remove(workspace, key)
+        self._workspaces.remove(token, key)
         return token, {}
 
     def picture(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
@@ -108,12 +112,15 @@ class Server:
         return token, (_png(to_display_rgb(self._picture(token, key).image)), "image/png")
 
     def labels(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
-        """Returns the ids of the cells: red + 256 green + 65,536 blue."""
-        del query, body
+        """Returns the ids of the cells: red + 256 green + 65,536 blue; of the `version`, if one is given."""
+        del body
         picture = self._picture(token, key)
-        if picture.segmentation is None:
+        version, segmentation = picture.version, picture.segmentation
+        if segmentation is None:
             raise NotFoundError(f"{picture.name} is not segmented: segment it first")
-        labels = picture.segmentation.labels
+        if query.get("version", str(version)) != str(version):
+            raise _changed(picture)
+        labels = segmentation.labels
         return token, (_png(np.stack([labels >> shift & 255 for shift in (0, 8, 16)], -1)), "image/png")
 
     def segment(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
@@ -128,17 +135,26 @@ class Server:
             start = time.perf_counter()
             ran = picture.segment(method, read_diameter(fields.get("diameter")), values, self._compute)
             seconds = time.perf_counter() - start
+            self._workspaces.forget_steps(picture)
             self._store(picture)
             return token, _cells(picture) | {"seconds": seconds, "network_ran": ran}
 
     def correct(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
-        """Corrects cells by one of the fields `delete`, `merge`, `draw` (with `class`) or `undo`."""
+        """Corrects cells by one of the fields `delete`, `merge`, `draw` (with `class`) or `undo`.
+
+        Ids change with each correction. `delete` and `merge` need the field `version`, that of the
+        segmentation to which their ids belong.
+        """
         del query
         picture, fields = self._picture(token, key), read_object(body)
         with picture.lock:
             before = picture.segmentation
             if before is None:
                 raise InputError(f"{picture.name} is not segmented: segment it first")
+            if fields.get("version", picture.version) != picture.version:
+                raise _changed(picture)
+            if ("delete" in fields or "merge" in fields) and "version" not in fields:
+                raise InputError(f"version is missing: give that of the ids, now {picture.version}")
             if "delete" in fields:
                 picture.change(corrections.delete(before, read_ids(fields["delete"])))
             elif "merge" in fields:
@@ -151,7 +167,8 @@ class Server:
             elif "undo" in fields:
                 picture.undo()
             else:
-                raise InputError("a correction needs one of the fields delete, merge, draw and undo")
+                raise InputError("a correction needs one of the fields delete, merge, draw or undo")
+            self._workspaces.forget_steps(picture)
             return token, _cells(picture)
 
     def exports(self, token: str | None, query: Mapping[str, str], body: bytes, key: str) -> Answer:
@@ -163,8 +180,9 @@ class Server:
     def data_set(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Returns a zip archive of all segmented images, as `segjax prepare` takes it."""
         del query, body
-        token, workspace = self._workspaces.open(token)
-        return token, (export_data_set(workspace.pictures.values()), "application/zip")
+        workspace = self._workspaces.find(token)
+        pictures = [] if workspace is None else [*workspace.pictures.values()]
+        return token, (export_data_set(pictures), "application/zip")
 
     def _method(self, name: Any) -> ServedMethod:
         with self._opening:
@@ -186,6 +204,10 @@ class Server:
         if workspace is None or key not in workspace.pictures:
             raise NotFoundError("there is no such image: upload it again")
         return workspace.pictures[key]
+
+
+def _changed(picture: Picture) -> ConflictError:
+    return ConflictError(f"the cells of {picture.name} have changed in the meantime: load them again")
 
 
 def _about(key: str, picture: Picture) -> dict[str, Any]:

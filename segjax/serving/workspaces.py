@@ -24,6 +24,10 @@ from segjax.serving.methods import ServedMethod
 
 # Largest number of steps that can be undone, and of bytes that they need for one image.
 STEPS, STEP_BYTES = 20, 2**28
+# Number of steps that each image may have, whatever the others need: the last change can be undone.
+FEWEST_STEPS = 2
+# Longest name of a file without its suffix, in bytes of UTF-8: exports add a suffix of their own.
+MAX_STEM = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,8 @@ def read_upload(name: str, content: bytes, max_pixels: int) -> tuple[str, np.nda
     Raises:
       InputError: if it cannot be read as an image.
     """
-    name = printable(PureWindowsPath(PurePosixPath(name).name).name) or "image"
+    file = PurePosixPath(printable(PureWindowsPath(PurePosixPath(name).name).name) or "image")
+    name = f"{file.stem.encode()[:MAX_STEM].decode(errors='ignore')}{file.suffix}"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo(name), content)
@@ -98,8 +103,13 @@ class Picture:
     @property
     def nbytes(self) -> int:
         """The number of bytes of the file, the image, and its segmentations, without outputs of networks."""
-        pixels = self.image.shape[0] * self.image.shape[1]
-        return len(self.content) + self.image.nbytes + 8 * pixels * len(self._steps)
+        steps = max(FEWEST_STEPS, len(self._steps))
+        return len(self.content) + self.image.nbytes + steps * self.step_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """The number of bytes of one segmentation."""
+        return 8 * self.image.shape[0] * self.image.shape[1]
 
     @property
     def segmentation(self) -> Segmentation | None:
@@ -110,6 +120,17 @@ class Picture:
     def class_names(self) -> Sequence[str]:
         """The K names of the classes of the segmentation, background first."""
         return self._steps[-1][1] if self._steps else default_names(1)
+
+    def segmented(self) -> tuple[Segmentation, Sequence[str]]:
+        """Returns the segmentation with the names of its classes.
+
+        Raises:
+          InputError: if there is none.
+        """
+        steps = self._steps
+        if not steps:
+            raise InputError(f"{self.name} is not segmented: segment it first")
+        return steps[-1]
 
     @property
     def can_undo(self) -> bool:
@@ -157,9 +178,13 @@ class Picture:
           segmentation: the new one.
           class_names: K names of its classes; those of the one before if None.
         """
-        allowed = max(2, min(STEPS, STEP_BYTES // (8 * max(segmentation.labels.size, 1))))
-        self._steps = [*self._steps, (segmentation, class_names or self.class_names)][-allowed:]
+        self._steps = [*self._steps, (segmentation, class_names or self.class_names)]
+        self.forget(max(0, len(self._steps) - max(FEWEST_STEPS, min(STEPS, STEP_BYTES // self.step_bytes))))
         self.version += 1
+
+    def forget(self, count: int) -> None:
+        """Forgets the oldest steps, but not the last `FEWEST_STEPS`."""
+        self._steps = self._steps[min(count, max(0, len(self._steps) - FEWEST_STEPS)) :]
 
     def undo(self) -> None:
         """Restores the segmentation before the last change.
@@ -182,7 +207,7 @@ class Workspace:
 
 
 class Workspaces:
-    """The images of all users; a secret token identifies each user.
+    """The images of all users; a secret token identifies each user, from the first upload on.
 
     Args:
       limits: largest sizes and numbers for users.
@@ -196,22 +221,20 @@ class Workspaces:
     def open(self, token: str | None) -> tuple[str, Workspace]:
         """Returns the workspace of a token, or a new one with a new token."""
         with self._lock:
-            now = time.monotonic()
-            for other, workspace in list(self._by_token.items()):
-                if now - workspace.last_used > self.limits.idle:
-                    del self._by_token[other]
+            self._forget_idle()
             if token is None or token not in self._by_token:
                 token = secrets.token_urlsafe(32)
                 if len(self._by_token) >= self.limits.users:
                     oldest = min(self._by_token, key=lambda one: self._by_token[one].last_used)
                     del self._by_token[oldest]
                 self._by_token[token] = Workspace()
-            self._by_token[token].last_used = now
+            self._by_token[token].last_used = time.monotonic()
             return token, self._by_token[token]
 
     def find(self, token: str | None) -> Workspace | None:
         """Returns the workspace of a token, None if there is none."""
         with self._lock:
+            self._forget_idle()
             workspace = self._by_token.get(token or "")
             if workspace is not None:
                 workspace.last_used = time.monotonic()
@@ -228,14 +251,30 @@ class Workspaces:
                 raise InputError(
                     f"there are {len(workspace.pictures)} images, the most allowed: remove some first"
                 )
-            used = sum(one.nbytes for each in self._by_token.values() for one in each.pictures.values())
-            if used + picture.nbytes > self.limits.memory:
+            if self._used() + picture.nbytes > self.limits.memory:
                 raise InputError("the images of all users fill the memory of the server: remove some first")
             key = secrets.token_urlsafe(8)
             workspace.pictures[key] = picture
             return key
 
-    def remove(self, workspace: Workspace, key: str) -> None:
+    def forget_steps(self, picture: Picture) -> None:
+        """Forgets the oldest steps of an image that has changed, until all images fit in the memory."""
+        with self._lock:
+            excess = self._used() - self.limits.memory
+            picture.forget(max(0, -(-excess // picture.step_bytes)))
+
+    def remove(self, token: str | None, key: str) -> None:
         """Removes an image; does nothing if it is gone already."""
         with self._lock:
-            workspace.pictures.pop(key, None)
+            workspace = self._by_token.get(token or "")
+            if workspace is not None:
+                workspace.pictures.pop(key, None)
+
+    def _used(self) -> int:
+        return sum(one.nbytes for each in self._by_token.values() for one in each.pictures.values())
+
+    def _forget_idle(self) -> None:
+        now = time.monotonic()
+        for token, workspace in list(self._by_token.items()):
+            if now - workspace.last_used > self.limits.idle:
+                del self._by_token[token]

@@ -161,8 +161,8 @@ def test_cells_are_corrected_and_corrections_undone(user):
     user.ask("POST", f"{image}/segment", {"method": "tiny"})
     for fields, areas in (
         ({"draw": [[40, 2], [44, 2], [44, 4], [40, 4]], "class": 1}, [16, 36, 15]),
-        ({"merge": [1, 3]}, [31, 36]),
-        ({"delete": [2]}, [31]),
+        ({"merge": [1, 3], "version": 2}, [31, 36]),
+        ({"delete": [2], "version": 3}, [31]),
         ({"undo": True}, [31, 36]),
         ({"undo": True}, [16, 36, 15]),
         ({"undo": True}, [16, 36]),
@@ -170,8 +170,23 @@ def test_cells_are_corrected_and_corrections_undone(user):
         status, made = user.ask("POST", f"{image}/correct", fields)
         assert (status, made["areas"]) == (200, areas)
     assert not made["can_undo"]
+    assert made["version"] == 7
     status, made = user.ask("POST", f"{image}/correct", {"undo": True})
     assert (status, made) == (400, {"error": "there is no earlier segmentation to go back to"})
+
+
+def test_ids_of_an_earlier_segmentation_are_refused(user):
+    image = user.upload()
+    user.ask("POST", f"{image}/segment", {"method": "tiny"})
+    changed = {"error": "the cells of a.png have changed in the meantime: load them again"}
+    correction = {"delete": [1], "version": 1}
+    assert user.ask("POST", f"{image}/correct", correction)[1]["areas"] == [36]
+    # A second page, or a key that is held.
+    assert user.ask("POST", f"{image}/correct", correction) == (409, changed)
+    status, content = user.ask("POST", f"{image}/correct", {"merge": [1, 2]})
+    assert (status, content) == (400, {"error": "version is missing: give that of the ids, now 2"})
+    assert user.ask("GET", f"{image}/labels.png?version=1") == (409, changed)
+    assert labels(user.ask("GET", f"{image}/labels.png?version=2")[1]).max() == 1
 
 
 def test_undo_restores_the_classes():
@@ -189,10 +204,10 @@ def test_undo_restores_the_classes():
 
 def test_an_image_is_removed_once_only():
     workspaces = Workspaces(Limits())
-    _, workspace = workspaces.open(None)
+    token, workspace = workspaces.open(None)
     key = workspaces.add(workspace, Picture("a.png", b"", np.zeros((4, 4, 1), np.uint8), None))
     for _ in range(2):
-        workspaces.remove(workspace, key)
+        workspaces.remove(token, key)
     assert not workspace.pictures
 
 
@@ -209,18 +224,18 @@ def test_exports_are_those_of_predict(user):
 
 
 def test_the_data_set_has_the_files_and_the_corrected_cells(user):
-    for _ in range(2):
-        image = user.upload()
+    for name in ("a.png", "A.PNG"):
+        image = user.upload(name=name)
         user.ask("POST", f"{image}/segment", {"method": "tiny"})
-    user.ask("POST", f"{image}/correct", {"delete": [1]})
+    user.ask("POST", f"{image}/correct", {"delete": [1], "version": 1})
     user.upload()  # not segmented
     status, content = user.ask("GET", "/api/dataset.zip")
     archive = zipfile.ZipFile(io.BytesIO(content))
     assert status == 200
-    assert archive.namelist() == ["images/a.png", "images/a_2.png", "annotations.json", "README.txt"]
-    assert archive.read("images/a_2.png") == png(cells())
+    assert archive.namelist() == ["images/a.png", "images/A_2.PNG", "annotations.json", "README.txt"]
+    assert archive.read("images/A_2.PNG") == png(cells())
     content = json.loads(archive.read("annotations.json"))
-    assert [one["file_name"] for one in content["images"]] == ["a.png", "a_2.png"]
+    assert [one["file_name"] for one in content["images"]] == ["a.png", "A_2.PNG"]
     assert content["categories"] == [{"id": 1, "name": "nucleus"}]
     assert [one["image_id"] for one in content["annotations"]] == [1, 1, 2]
     decoded = coco_mask.decode(content["annotations"][2]["segmentation"])
@@ -273,6 +288,14 @@ def test_users_do_not_see_each_other(port):
     assert first.ask("GET", f"{image}/picture.png")[0] == 404
 
 
+def test_long_names_are_shortened(user):
+    image = user.upload(name=f"{'x' * 150}%C3%A4{'y' * 150}.png")
+    user.ask("POST", f"{image}/segment", {"method": "tiny"})
+    status, content = user.ask("GET", f"{image}/exports.zip?formats=labels")
+    assert status == 200
+    assert f"{'x' * 150}_labels.tif" in zipfile.ZipFile(io.BytesIO(content)).namelist()
+
+
 def test_uploads_are_bounded(user):
     status, content = user.ask("POST", "/api/images?name=a.png", b"x" * 60_000)
     assert (status, content) == (413, {"error": "the body is larger than 0.0476837 MiB: give a smaller file"})
@@ -289,8 +312,8 @@ WRONG = {
     # Path, body, and words of the error.
     "a text": ("/api/images?name=a.txt", b"text", "a.txt is of an unknown type"),
     "a damaged image": ("/api/images?name=a.png", b"\x89PNG", "a.png cannot be read"),
-    "no JSON": ("IMAGE/segment", b"{", "the body is no JSON"),
-    "a list": ("IMAGE/segment", b"[]", "no JSON object"),
+    "no JSON": ("IMAGE/segment", b"{", "the body is not JSON"),
+    "a list": ("IMAGE/segment", b"[]", "not a JSON object"),
     "a method": (
         "IMAGE/segment",
         {"method": "magic"},
@@ -304,16 +327,20 @@ WRONG = {
     ),
     "a value": ("IMAGE/segment", {"settings": {"min_area": "x"}}, "min_area is 'x': give a number"),
     "no value": ("IMAGE/segment", b'{"settings": {"min_area": NaN}}', "min_area is nan: give a number"),
-    "an endless number": ("/api/segment?min_area=inf", png(cells()), "min_area=inf is no number"),
+    "an endless number": ("/api/segment?min_area=inf", png(cells()), "min_area=inf is not a number"),
     "a range": ("IMAGE/segment", {"settings": {"foreground_threshold": 3}}, "between 0 and 1"),
     "a diameter": ("IMAGE/segment", {"diameter": "wide"}, "diameter is 'wide': give pixels, or auto"),
     "a diameter for a network without": ("IMAGE/segment", {"diameter": 30}, "--diameter is for networks"),
-    "ids": ("IMAGE/correct", {"delete": ["1"]}, "a list of integers"),
+    "a huge value": ("IMAGE/segment", {"settings": {"min_area": 10**400}}, "give a number"),
+    "a huge diameter": ("IMAGE/segment", {"diameter": 10**400}, "give pixels, or auto"),
+    "a truth value for a diameter": ("IMAGE/segment", {"diameter": True}, "give pixels, or auto"),
+    "a huge outline": ("IMAGE/correct", {"draw": [[10**400, 1], [2, 1], [3, 1]]}, "a list of points"),
+    "ids": ("IMAGE/correct", {"delete": ["1"], "version": 1}, "a list of integers"),
     "an outline": ("IMAGE/correct", {"draw": [[1], [2]]}, "a list of points"),
     "an endless outline": ("IMAGE/correct", b'{"draw": [[1, NaN], [2, 1], [3, 1]]}', "a list of points"),
     "a class": ("IMAGE/correct", {"draw": [[1, 1], [5, 1], [5, 5]], "class": 2}, "class is 2: give 1 to 1"),
-    "nothing": ("IMAGE/correct", {}, "one of the fields delete, merge, draw and undo"),
-    "a number": ("/api/segment?min_area=x", png(cells()), "min_area=x is no number"),
+    "nothing": ("IMAGE/correct", {}, "one of the fields delete, merge, draw or undo"),
+    "a number": ("/api/segment?min_area=x", png(cells()), "min_area=x is not a number"),
     "a format": ("/api/segment?formats=ctc", png(cells()), "formats names 'ctc': choose among labels"),
 }
 
@@ -331,6 +358,8 @@ def test_wrong_requests_are_one_sentence(name, user):
 def test_other_sites_are_refused_and_the_page_loads_nothing_from_elsewhere(user, port):
     assert user.ask("GET", "/", host="evil.example")[0] == 403
     assert user.ask("POST", "/api/segment", png(cells()), origin="http://evil.example")[0] == 403
+    assert user.ask("GET", "/", host="[")[0] == 403
+    assert user.ask("GET", "/", origin="http://[x")[0] == 403
     assert user.ask("GET", "/", origin=f"http://127.0.0.1:{port}")[0] == 200
     for path in ("/", "/page.js", "/drawing.js", "/page.css"):
         status, content = user.ask("GET", path)
@@ -338,7 +367,7 @@ def test_other_sites_are_refused_and_the_page_loads_nothing_from_elsewhere(user,
         assert b"http://" not in content
         assert b"https://" not in content
         assert "default-src 'none'" in user.headers["content-security-policy"]
-    user.ask("GET", "/api/images")
+    user.upload()
     assert "HttpOnly" in user.headers["set-cookie"]
 
 
@@ -359,10 +388,28 @@ def test_idle_users_are_forgotten_and_the_oldest_makes_room(monkeypatch):
     assert [users.find(token) is None for token in (first, third)] == [True, True]
 
 
+def test_only_an_upload_makes_a_user(port):
+    first = User(port)
+    image = first.upload()
+    # Programs without a cookie: each of so many users would replace the one that was idle for longest.
+    for _ in range(LIMITS.users + 1):
+        other = User(port)
+        assert other.ask("GET", "/api/images") == (200, [])
+        assert other.ask("GET", "/api/dataset.zip")[0] == 400
+        assert other.cookie == ""
+    assert first.ask("GET", f"{image}/picture.png")[0] == 200
+
+
 def test_all_images_together_are_bounded():
-    users = workspaces.Workspaces(Limits(memory=3000))
+    # Each image needs 2,000 bytes, and 16,000 for each of two segmentations.
+    users = workspaces.Workspaces(Limits(memory=60_000))
     picture = workspaces.Picture("a", b"", np.zeros((40, 50, 1), np.uint8), None)
     users.add(users.open(None)[1], picture)
+    for _ in range(5):
+        picture.change(Segmentation.empty((40, 50)))
+        users.forget_steps(picture)
+    assert picture.nbytes == 2000 + 3 * 16_000
+    picture.undo()
     with pytest.raises(ValueError, match="fill the memory of the server"):
         users.add(users.open(None)[1], picture)
 
