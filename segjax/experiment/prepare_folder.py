@@ -6,11 +6,12 @@ import contextlib
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from segjax.datasets.checks.findings import KINDS
@@ -28,6 +29,8 @@ from segjax.experiment.results_folder import FAILED, join_first, open_results, w
 from segjax.files import printable, remove_temporary, write_json
 from segjax.report.dataset_page import format_counts, write_quality
 
+# Held by the process that prepares the folder; hidden, so that it is never an input.
+LOCK = ".preparation.lock"
 # Number of reasons that the message names if no image can be used.
 NAMED = 3
 
@@ -49,17 +52,36 @@ def prepare_folder(
       The message for the user.
 
     Raises:
-      InputError: if the request or its files are invalid, the results cannot be written, or no image can be
-        used; then the report is written, but no data set.
+      InputError: if the request or its files are invalid, another process prepares the folder, the results
+        cannot be written, or no image can be used; then the report is written, but no data set.
     """
     out = Path(request.out)
     inputs = open_inputs(request)
+    finished = printable(f"{out} is prepared already: {out / REPORT / 'index.html'}")
     if _is_finished(out, request, inputs.state):
-        return printable(f"{out} is prepared already: {out / REPORT / 'index.html'}")
+        return finished
     check_location(out)
     open_results(out)
-    with writing(out):
+    with writing(out), _alone(out):
+        if _is_finished(out, request, inputs.state):  # by a process that ended meanwhile
+            return finished
         return printable(_prepare(out, request, inputs, workers, previews, beam))
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Lets one process at a time prepare a folder; the lock ends with its process."""
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another process prepares {out}: wait for its end, stop it, or choose another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(
@@ -129,13 +151,12 @@ def _check_images(
         Options(
             inputs.class_names,
             image_classes=any(item.class_name is not None for item in inputs.items),
-            crowds=request.crowds,
             channel_axis=request.channel_axis,
             planes=request.axis,
             accept=frozenset(request.accept),
         ),
         out / STAGING,
-        annotations_digest=inputs.state["annotations"],
+        annotations_digest=inputs.annotations_digest,
     )
     if beam is not None:
         pipeline.check_all(checker, inputs.items, beam)

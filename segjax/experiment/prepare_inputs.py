@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,7 @@ class Inputs:
       annotations: the opened masks.
       class_names: background first.
       written: what an earlier preparation has written, files and folders.
+      options: keyword arguments of `open_annotations` on which the content of the masks depends.
     """
 
     root: Path
@@ -84,6 +85,13 @@ class Inputs:
     annotations: Annotations
     class_names: tuple[str, ...]
     written: tuple[Path, ...]
+    options: Mapping[str, Any]
+
+    @cached_property
+    def annotations_digest(self) -> str:
+        """Digest of the files of the masks, and of the options with which they were opened."""
+        content = repr((self.state["annotations"], sorted(self.options.items())))
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def state(self) -> dict[str, str]:
@@ -133,16 +141,15 @@ def open_inputs(request: Request) -> Inputs:
     )
     if among_masks:
         written += predicted
-    annotations = open_annotations(
-        request.masks,
-        format=request.mask_format,
-        class_names=("background", *request.classes) if request.classes else None,
-        images={item.key: item.path for item in items},
-        crowds_are_cells=request.crowds == "cells",
-        without=written,
-    )
+    options: dict[str, Any] = {
+        "format": request.mask_format,
+        "class_names": ("background", *request.classes) if request.classes else None,
+        "images": {item.key: item.path for item in items},
+        "crowds_are_cells": request.crowds == "cells",
+    }
+    annotations = open_annotations(request.masks, **options, without=written)
     class_names = _class_names(request, annotations, items)
-    return Inputs(root, items, masks, annotations, class_names, written)
+    return Inputs(root, items, masks, annotations, class_names, written, options)
 
 
 def _check_readable(folder: Path) -> None:

@@ -17,6 +17,7 @@ from segjax.datasets.checks.findings import KINDS
 from segjax.datasets.formats import FORMATS
 from segjax.datasets.sources import FolderSource, PreparedSource
 from segjax.errors import InputError
+from segjax.experiment import prepare_folder as prepare_module
 from segjax.experiment.dataset_report import inspect_public
 from segjax.experiment.prepare_folder import Request, prepare_folder
 from tests.data import tiny
@@ -234,6 +235,53 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
     os.utime(tmp_path / "images" / "plate 0" / "image.00.png", (1, 1))
     with pytest.raises(InputError, match="the files have changed"):
         prepare_folder(request(tmp_path), workers=0, previews=False)
+
+
+def test_checks_of_another_mask_format_are_not_used(tmp_path):
+    annotations = drawn(6)
+    write_images(tmp_path / "images", annotations)
+    masks = write_dataset("labels", tmp_path / "masks", annotations)
+    for path in sorted(path for path in masks.rglob("*") if path.is_file())[1:]:
+        with Image.open(path) as mask:
+            Image.fromarray(np.uint8(255) * (np.asarray(mask) > 0)).save(path)
+    with pytest.raises(InputError, match=r"1 group.* cannot fill .*5 for binary_mask"):
+        prepare_folder(request(tmp_path), workers=0, previews=False)
+    said = prepare_folder(request(tmp_path, mask_format="binary"), workers=0, previews=False)
+    assert said.startswith(
+        "5 kept, 1 quarantined of 6 images"
+    )  # that with several ids is no mask of two values
+
+
+def test_one_process_at_a_time_prepares_a_folder(tmp_path, monkeypatch):
+    """The first to finish would remove the staged entries of the other."""
+    annotations = drawn(6)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
+    check, said = prepare_module._check_images, []
+
+    def check_while_another_begins(*arguments):
+        with pytest.raises(InputError, match=r"another process prepares .*out: wait for its end, stop it"):
+            prepare_folder(request(tmp_path), workers=0, previews=False)
+        said.append("refused")
+        return check(*arguments)
+
+    monkeypatch.setattr(prepare_module, "_check_images", check_while_another_begins)
+    assert "6 kept" in prepare_folder(request(tmp_path), workers=0, previews=False)
+    assert said == ["refused"]
+
+
+def test_a_folder_that_another_process_finishes_meanwhile_is_not_prepared_again(tmp_path, monkeypatch):
+    annotations = drawn(6)
+    write_images(tmp_path / "images", annotations)
+    write_dataset("labels", tmp_path / "masks", annotations)
+    open_results = prepare_module.open_results
+
+    def open_after_another_has_finished(out):
+        monkeypatch.setattr(prepare_module, "open_results", open_results)
+        prepare_folder(request(tmp_path), workers=0, previews=False)
+
+    monkeypatch.setattr(prepare_module, "open_results", open_after_another_has_finished)
+    assert "is prepared already" in prepare_folder(request(tmp_path), workers=0, previews=False)
 
 
 def test_the_report_shows_findings_splits_and_sheets(tmp_path):

@@ -33,7 +33,7 @@ from segjax.errors import InputError
 from segjax.files import printable
 
 # Part of the names of staged entries. Increase it when the result of a check changes.
-VERSION = 4
+VERSION = 5
 # Images queued per process; more would only occupy memory.
 QUEUED = 4
 
@@ -45,7 +45,6 @@ class Options:
     Attributes:
       class_names: background first.
       image_classes: whether the class of the instances of an image is in the table, not in the annotation.
-      crowds: the value of `--crowds`. The annotations apply it; it is here because `key` must depend on it.
       channel_axis: axis of channels, as in `read_image`.
       planes: name and position of each axis along which a stack is cut to one plane, see `choose_plane`.
       max_pixels: larger images are not decoded.
@@ -55,7 +54,6 @@ class Options:
 
     class_names: tuple[str, ...]
     image_classes: bool = False
-    crowds: str = "ignore"
     channel_axis: int | None = None
     planes: tuple[tuple[str, int], ...] = ()
     max_pixels: int = MAX_PIXELS
@@ -76,7 +74,8 @@ class Checker:
       annotations: all annotations of the folder.
       options: how images are read.
       folder: folder of the staged entries.
-      annotations_digest: digest of the annotation files, part of the names of the entries.
+      annotations_digest: digest of the annotation files and of the options with which they were opened, part
+        of the names of the entries.
     """
 
     annotations: Annotations
