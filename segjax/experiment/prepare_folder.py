@@ -81,6 +81,7 @@ def _alone(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        (out / LOCK).unlink(missing_ok=True)
         lock.release()
 
 

@@ -144,6 +144,25 @@ def test_a_stack_needs_a_plane(tmp_path, opened):
     np.testing.assert_array_equal(level.read(9, 8, 70, 60)[..., 0], stack[3, 9:79, 8:68])
 
 
+def test_a_stack_that_ends_before_its_last_page_is_refused(tmp_path, opened):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in pixels(5, 64, 64):
+            file.write(page, tile=(32, 32), compression="zlib", metadata=None, contiguous=False)
+    with tifffile.TiffFile(tmp_path / "a.tif") as stack:
+        cut = min(stack.pages[3].offset, stack.pages[3].dataoffsets[0])
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:cut])
+    with pytest.raises(InputError, match="ends before its page 3"):
+        opened(tmp_path / "a.tif", planes={"0": 1})
+
+
+def test_a_tile_that_was_never_written_is_zero(tmp_path, opened):
+    tiles = [np.full((16, 16), 7, np.uint8), None]
+    options = {"shape": (16, 32), "dtype": np.uint8, "tile": (16, 16), "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "a.tif", iter(tiles), **options)
+    read = opened(tmp_path / "a.tif").levels[0].read(0, 0, 16, 32)[..., 0]
+    np.testing.assert_array_equal(read, np.repeat([7, 0], 16)[None].repeat(16, axis=0))
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_ome_zarr_of_both_versions(tmp_path, version, opened):
     path, full = tmp_path / "a.zarr", pixels(1, 2, 1, 300, 400, dtype=np.uint16)

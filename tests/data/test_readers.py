@@ -268,3 +268,26 @@ def test_a_tiff_that_lies_about_its_size_is_refused(tmp_path):
             InputError, match=r"a\.tif declares 10000 x 10000 pixels, but holds data for fewer"
         ):
             read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels])
+def test_tiles_that_were_never_written_are_no_zeros(tmp_path, read):
+    tiles = [np.full((16, 16), 7, np.uint8), None, None, np.full((16, 16), 8, np.uint8)]
+    options = {"shape": (32, 32), "dtype": np.uint8, "tile": (16, 16), "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "a.tif", iter(tiles), **options)
+    with pytest.raises(InputError, match=r"a\.tif holds no data for 2 of its 4 strips or tiles") as error:
+        read(tmp_path / "a.tif")
+    assert error.value.kind == "truncated"
+
+
+def test_a_tiff_that_ends_inside_a_strip_of_jpeg_is_refused(tmp_path):
+    blocks = np.kron(RNG.integers(0, 255, (16, 16, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    path = write(tmp_path / "a.tif", blocks, compression="jpeg", rowsperstrip=64)
+    assert read_image(path).shape == (128, 128, 3)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        cut = page.dataoffsets[1] + page.databytecounts[1] // 4
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(InputError, match=r"a\.tif ends inside a strip or tile of JPEG") as error:
+        read_image(path)
+    assert error.value.kind == "truncated"

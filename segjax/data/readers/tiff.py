@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ def read_tiff(path: File, request: Request) -> np.ndarray:
     with open_tiff(path) as tiff:
         series = largest_series(tiff)
         page = series.keyframe
-        _check_pages(path, tiff)
+        check_pages(path, tiff)
         if others := other_images(tiff):
             logging.warning("%s holds %s", path, others)
         sizes = long_axes(series)
@@ -118,7 +119,7 @@ def _sides(series: TiffPageSeries) -> tuple[int, int]:
     return lengths.get("Y", 1), lengths.get("X", 1)
 
 
-def _check_pages(path: File, tiff: TiffFile) -> None:
+def check_pages(path: File, tiff: TiffFile) -> None:
     """Refuses a file whose next page lies beyond its end: tifffile leaves out such pages."""
     file, number = tiff.filehandle, len(tiff.pages)
     position = tiff.pages.next_page_offset
@@ -143,7 +144,9 @@ def _read_pages(
     page = series.keyframe
     stacked, num_pages = stacked_axes(stored, len(series.pages))
     numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
-    check_data(path, page, [series.pages[number] for number in numbers.flat] if stacked else series.pages)
+    pages = [series.pages[number] for number in numbers.flat] if stacked else series.pages
+    check_data(path, page, pages)
+    _check_segments(path, tiff, pages)
     item_size = 1 if page.dtype is None else page.dtype.itemsize
     check_memory(path, numbers.size * math.prod(stored[stacked:]) * item_size)
     key = None if numbers.size == num_pages else numbers.ravel().tolist()
@@ -176,6 +179,26 @@ def check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame 
             or (page.compression == 1 and sum(stored.databytecounts) < num_bytes)
         ):
             raise fewer_pixels(path, page.imagelength, page.imagewidth)
+
+
+def _check_segments(path: File, tiff: TiffFile, pages: Sequence[TiffPage | TiffFrame | None]) -> None:
+    """Refuses strips and tiles that were never written, and cut ones of JPEG, both of which decode to pixels."""
+    for page in pages:
+        if page is None:
+            continue
+        offsets, sizes = page.dataoffsets, page.databytecounts
+        if missing := sum(not size for size in sizes):
+            raise InputError(
+                f"{path} holds no data for {missing} of its {len(sizes)} strips or tiles, which would be read"
+                " as zeros: it was never written completely, or is sparse (write it with SPARSE_OK=FALSE)",
+                kind="truncated",
+            )
+        ends = map(operator.add, offsets, sizes)
+        if page.keyframe.compression in JPEG and max(ends) > tiff.filehandle.size:
+            raise InputError(
+                f"{path} ends inside a strip or tile of JPEG; copy the file again from its source",
+                kind="truncated",
+            )
 
 
 def as_shown(path: File, pixels: np.ndarray, tiff: TiffFile, page: TiffPage, as_labels: bool) -> np.ndarray:

@@ -20,6 +20,7 @@ from segjax.data.readers.orientation import ORIENTATION
 from segjax.data.readers.tiff import (
     as_shown,
     check_data,
+    check_pages,
     largest_series,
     long_axes,
     open_tiff,
@@ -36,6 +37,7 @@ def open_tiff_pyramid(path: Path, request: Request) -> Pyramid:
     with ExitStack() as stack:
         tiff = stack.enter_context(open_tiff(path))
         series = largest_series(tiff)
+        check_pages(path, tiff)
         if series.keyframe.tags.valueof(ORIENTATION) not in (None, 1):
             raise InputError(f"{path} is stored rotated, and too large to be rotated here: save it upright")
         file = stack.enter_context(path.open("rb"))
