@@ -9,22 +9,22 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from segjax.ablation.named_files import content_digests
 from segjax.ablation.sweeps import Overrides, import_file
 from segjax.errors import InputError, first_line
 from segjax.experiment.ensembles import refuse_ensemble
 from segjax.experiment.sections import check_classical_settings, check_settings, read_task
 from segjax.experiment.setup import make_task
-from segjax.experiment.workdir import ModelMetadata, flat_config
+from segjax.experiment.workdir import WITHOUT_EFFECT, ModelMetadata, flat_config
 from segjax.tasks.semantic import SemanticConfig
 
 # Fields of points that are no fields of a config.
 CONFIG, NAME, SEED = "config", "name", "seed"
-# Fields that have no effect on the result.
-WITHOUT_EFFECT = ("data.workers", "ensemble", "train.log_every")
 # The folder of the data does not count, but their digests do, see `expand`.
 DATA_DIR = "dataset.data_dir"
 # Label of points that differ in the seed only.
@@ -41,7 +41,8 @@ class Point:
       label: what distinguishes it from the other points of its sweep, the seed excluded.
       overrides: its fields and their values.
       config: the config with these values.
-      key: digest of the config, split and number of images; equal for points with equal results.
+      key: digest of the config, of the files that it names, and of split and number of images; equal for
+        points with equal results.
     """
 
     label: str
@@ -95,6 +96,7 @@ def expand(
     """
     points: dict[str, Point] = {}
     configs: dict[str, ConfigDict] = {}
+    known: dict[Path, str] = {}
     sweep = list(sweep)
     for label, overrides in zip(labels(sweep), sweep, strict=True):
         config = _make_config(overrides, base, configs)
@@ -104,7 +106,7 @@ def expand(
             for name, value in flat_config(config).items()
             if value is not None and name not in (DATA_DIR, *WITHOUT_EFFECT)
         }
-        what = {**about, **(digests_of(config) if digests_of else {})}
+        what = {**about, **(digests_of(config) if digests_of else {}), **content_digests(config, known)}
         content = json.dumps([facts, what], sort_keys=True, default=str)
         point = Point(label, overrides, config, hashlib.sha256(content.encode()).hexdigest()[:10])
         if point.key in points:

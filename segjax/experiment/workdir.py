@@ -18,14 +18,15 @@ from segjax.errors import InputError, first_line
 from segjax.files import read_json_object, write_json
 from segjax.settings import Count, broken_rule
 
-# Fields that change how a network is trained or used, not what it learns.
+# Fields that have no effect on any result: neither on what a network learns nor on what it predicts.
+WITHOUT_EFFECT = ("data.workers", "ensemble", "train.log_every")
+# Fields that change how a network is trained or used, not what it learns. Those of `train` have an effect on
+# runs that diverge: these go back to a checkpoint, or fail.
 FREE = (
-    "data.workers",
+    *WITHOUT_EFFECT,
     "dataset.data_dir",
     "dataset.test",
-    "ensemble",
     "train.checkpoint_every",
-    "train.log_every",
     "train.max_consecutive_skips",
     "train.rollback",
 )

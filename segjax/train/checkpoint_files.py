@@ -79,6 +79,17 @@ class CheckpointReader:
         """Returns the step with the highest score, or the latest step if none has a score."""
         return next(iter(self.ranking()), None)
 
+    def digest(self, *, latest: bool = False) -> str:
+        """Returns the digest of the state that `restore_params` prefers; "" if there is none."""
+        step = max(self.steps(), default=None) if latest else self.best()
+        if step is None:
+            return ""
+        try:
+            state = self._digests(step)
+        except Unusable:
+            return ""
+        return json_digest({name: value for name, value in state.items() if name != "progress"})
+
     def progress(self, step: int) -> dict[str, Any]:
         """Returns the `progress` that was saved with a step, after its validation if it has one.
 

@@ -1,0 +1,79 @@
+"""Points of a sweep: which have equal keys, and what is refused before the first one runs."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from segjax.ablation.points import expand
+from segjax.configs import classical, rcnn, synthetic
+from segjax.experiment.workdir import FREE, WITHOUT_EFFECT
+from segjax.train.checkpoint import Checkpoints
+from tests.train.test_checkpoint import save, states
+
+
+def key_of(overrides, base=None):
+    return expand([overrides], base or synthetic.get_config(), about={})[0].key
+
+
+def write_run(folder, *, first, checkpoint="best"):
+    """Writes what prediction needs of a run with two checkpoints, of which the first one is better.
+
+    `first` is the number of the state that the first one has.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = synthetic.get_config()
+    config.predict.checkpoint = checkpoint
+    (folder / "config.json").write_text(config.to_json())
+    _, history = states(3)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        for state, step, score in ((history[first], 1, 0.9), (history[3], 2, 0.5)):
+            save(checkpoints, dataclasses.replace(state, step=jnp.full_like(state.step, step)), score)
+
+
+def test_fields_without_effect_are_free_and_change_no_key():
+    assert set(WITHOUT_EFFECT) < set(FREE)
+    assert key_of({"data.workers": 5, "train.log_every": 3}) == key_of({})
+    # What is predicted depends on these, or whether a run that diverges is saved.
+    for changed in ({"dataset.test": "test[:3]"}, {"predict.flips": True}, {"train.rollback": 1}):
+        assert key_of(changed) != key_of({})
+
+
+@pytest.mark.parametrize(("field", "base"), [("model.weights", synthetic), ("classifier.file", classical)])
+def test_another_content_of_a_file_is_another_point(tmp_path, field, base):
+    base = base.get_config("method=kmeans") if base is classical else base.get_config()
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    before = key_of({field: str(file)}, base)
+    assert key_of({field: str(file)}, base) == before
+    file.write_bytes(b"two")
+    assert key_of({field: str(file)}, base) != before
+    file.write_bytes(b"one")
+    assert key_of({field: str(file)}, base) == before
+
+
+@pytest.mark.parametrize("field", ["model.weights", "proposals.workdir"])
+def test_another_network_in_the_folder_of_a_run_is_another_point(tmp_path, field):
+    config = rcnn.get_config("method=fast_r_cnn,size=small,dataset=synthetic")
+    run = tmp_path / "run"
+
+    def key(**options):
+        write_run(run, **options)
+        return key_of({field: str(run)}, config)
+
+    # The digest is that of the checkpoint which is used; nothing else in the folder counts.
+    before = key(first=1)
+    (run / "report").mkdir()
+    assert key_of({field: str(run)}, config) == before == key(first=1)
+    assert key(first=2) != before
+    assert key(first=1, checkpoint="latest") == key(first=2, checkpoint="latest") != before
+
+
+def test_the_name_of_a_network_in_the_package_is_its_content(tmp_path, monkeypatch):
+    before = key_of({"model.weights": "nuclei"})
+    monkeypatch.chdir(tmp_path)
+    Path("nuclei").write_bytes(b"a file of the same name, which is not used")
+    assert key_of({"model.weights": "nuclei"}) == before
