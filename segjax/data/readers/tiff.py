@@ -146,7 +146,7 @@ def _read_pages(
     numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
     pages = [series.pages[number] for number in numbers.flat] if stacked else series.pages
     check_data(path, page, pages)
-    _check_segments(path, tiff, pages)
+    _check_segments(path, tiff, page, pages)
     item_size = 1 if page.dtype is None else page.dtype.itemsize
     check_memory(path, numbers.size * math.prod(stored[stacked:]) * item_size)
     key = None if numbers.size == num_pages else numbers.ravel().tolist()
@@ -181,12 +181,14 @@ def check_data(path: File, page: TiffPage, pages: Sequence[TiffPage | TiffFrame 
             raise fewer_pixels(path, page.imagelength, page.imagewidth)
 
 
-def _check_segments(path: File, tiff: TiffFile, pages: Sequence[TiffPage | TiffFrame | None]) -> None:
-    """Refuses strips and tiles that were never written, and cut ones of JPEG, both of which decode to pixels."""
-    for page in pages:
-        if page is None:
+def _check_segments(
+    path: File, tiff: TiffFile, page: TiffPage, pages: Sequence[TiffPage | TiffFrame | None]
+) -> None:
+    """Refuses strips and tiles that were never written, and cut ones of JPEG: both would be false pixels."""
+    for stored in pages:
+        if stored is None:
             continue
-        offsets, sizes = page.dataoffsets, page.databytecounts
+        offsets, sizes = stored.dataoffsets, stored.databytecounts
         if missing := sum(not size for size in sizes):
             raise InputError(
                 f"{path} holds no data for {missing} of its {len(sizes)} strips or tiles, which would be read"
@@ -194,7 +196,7 @@ def _check_segments(path: File, tiff: TiffFile, pages: Sequence[TiffPage | TiffF
                 kind="truncated",
             )
         ends = map(operator.add, offsets, sizes)
-        if page.keyframe.compression in JPEG and max(ends) > tiff.filehandle.size:
+        if page.compression in JPEG and max(ends) > tiff.filehandle.size:
             raise InputError(
                 f"{path} ends inside a strip or tile of JPEG; copy the file again from its source",
                 kind="truncated",
