@@ -43,8 +43,10 @@ def contrast(
       Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution (2001).
     """
     image = np.asarray(image)
-    if image.ndim != 3 or not image.size or not np.isfinite(image).all():
-        raise InputError(f"the image must be finite numbers of [H, W, C], not {image.dtype} {image.shape}")
+    if image.ndim != 3 or not image.size:
+        raise InputError(f"the image has the shape {image.shape}: give [H, W, C] with at least one pixel")
+    if not np.isfinite(image).all():
+        raise InputError("the image has pixels that are NaN or infinite: replace them by numbers")
     if stained is None:
         stained = is_stained(image)
     elif stained and image.shape[-1] != 3:

@@ -33,7 +33,7 @@ SHAPES = {
     "solidity": "solidity",
 }
 STATISTICS = ("mean", "std", "min", "max", "median", "gradient", "contrast", "homogeneity")
-METRIC = ("area", "perimeter", "diameter", "major_axis", "minor_axis", "nearest")
+LENGTHS = ("perimeter", "diameter", "major_axis", "minor_axis", "nearest")
 
 
 def measure(
@@ -107,12 +107,21 @@ def measure(
     boxes = segmentation.boxes
     table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == labels.shape[::-1]).any(1)
     table["neighbours"] = _neighbours(labels, count)
-    table["nearest_px"] = _nearest(np.column_stack([table["centroid_y_px"], table["centroid_x_px"]]))
+    table["nearest_px"] = nearest_distances(np.column_stack([table["centroid_y_px"], table["centroid_x_px"]]))
     if pixel_size is not None:
-        for name in METRIC:
-            power = 2 if name == "area" else 1
-            table[f"{name}_um{'2' if power == 2 else ''}"] = table[f"{name}_px"] * pixel_size**power
+        table |= in_micrometres(table, pixel_size)
     return table
+
+
+def in_micrometres(table: Table, pixel_size: float) -> Table:
+    """Returns the columns in micrometres, or square micrometres, of a table in pixels.
+
+    Args:
+      table: the measurements.
+      pixel_size: side of a pixel in micrometres.
+    """
+    lengths = {f"{name}_um": table[f"{name}_px"] * pixel_size for name in LENGTHS}
+    return {"area_um2": table["area_px"] * pixel_size**2, **lengths}
 
 
 def _intensities(
@@ -187,7 +196,7 @@ def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(joined.ravel(), minlength=count + 1)[1:]
 
 
-def _nearest(centroids: np.ndarray) -> np.ndarray:
+def nearest_distances(centroids: np.ndarray) -> np.ndarray:
     """Returns the distance from each of [N, 2] points to its nearest neighbour."""
     if len(centroids) < 2:
         return np.full(len(centroids), np.inf)

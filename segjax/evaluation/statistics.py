@@ -1,4 +1,4 @@
-"""How sure a score is, and its difference from a baseline: bootstrap over groups, and a paired test."""
+"""How certain a score is, and its difference from a baseline: bootstrap over groups, and a paired test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from scipy import stats
 RESAMPLES = 2000
 # Standard errors of the smallest difference that a two-sided test at 5 % sees with a power of 80 %.
 DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+# Smaller differences are displayed as 0.
+SMALLEST = 0.0005
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Difference:
     def is_clear(self) -> bool:
         """Whether the interval excludes 0."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    @property
+    def is_better(self) -> bool:
+        """See `is_better`."""
+        return is_better(self.value, self.interval)
+
+
+def is_better(difference: float, interval: tuple[float, float] | None) -> bool:
+    """Returns whether a score is better than the baseline: as displayed, and the interval excludes 0."""
+    return interval is not None and interval[0] > 0 and difference >= SMALLEST
 
 
 def by_group(ratios: np.ndarray, groups: Sequence[str]) -> np.ndarray:

@@ -104,3 +104,19 @@ def to_segmentation(raw: RawAnnotation, classes: Sequence[int], where: str, note
     if raw.ignore is not None:
         segmentation.semantic[raw.ignore & (segmentation.labels == 0)] = IGNORE
     return segmentation
+
+
+def without_ignored(segmentation: Segmentation, where: str, notes: Notes) -> Segmentation:
+    """Makes pixels to ignore background, as a prediction has a class everywhere; a note says so.
+
+    Args:
+      segmentation: a prediction, which is changed.
+      where: path and image, see `to_segmentation`.
+      notes: the note is added to it.
+    """
+    ignored = segmentation.semantic == IGNORE
+    if ignored.any():
+        what, _, image = where.partition(": ")
+        notes.add(f"{what} has regions to ignore, which count as background in a prediction", image)
+        segmentation.semantic[ignored] = 0
+    return segmentation

@@ -19,7 +19,13 @@ from segjax.datasets.formats.documents import JsonField, load_json
 from segjax.datasets.formats.layout import AnnotationSource, absolute
 from segjax.datasets.formats.remapping import RemappedKeys
 from segjax.errors import InputError
-from segjax.experiment.annotation_segmentation import Notes, named, stated_shape, to_segmentation
+from segjax.experiment.annotation_segmentation import (
+    Notes,
+    named,
+    stated_shape,
+    to_segmentation,
+    without_ignored,
+)
 from segjax.experiment.prediction_tables import PREDICTIONS
 from segjax.files import walk
 from segjax.inference.exports.marks import LABELS, is_result
@@ -153,7 +159,8 @@ class PredictionFolder(Mapping[str, Segmentation]):
         if name not in self._shapes:  # another process has scored it
             self._shapes[name] = self._source[list(self._keys).index(name)].truth.shape
         raw = self._annotations.read(self._keys[name], self._shapes[name])
-        return to_segmentation(raw, self._classes, f"{self.path}: {self._keys[name]}", self.notes)
+        where = f"{self.path}: {self._keys[name]}"
+        return without_ignored(to_segmentation(raw, self._classes, where, self.notes), where, self.notes)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

@@ -57,5 +57,6 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
 
 def _with_unit(field: pa.Field) -> pa.Field:
-    unit = field.name.rpartition("_")[2]
+    # The length in `neighbours_within_20_um` is the radius; the column is a count.
+    unit = "" if field.name.startswith("neighbours_") else field.name.rpartition("_")[2]
     return field.with_metadata({"unit": UNITS[unit]}) if unit in UNITS else field

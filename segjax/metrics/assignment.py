@@ -8,7 +8,9 @@ from segjax.metrics.overlaps import Overlaps
 
 
 def match(overlaps: Overlaps, threshold: float, *, strict: bool = False) -> np.ndarray:
-    """Returns the indices of the pairs that pass, of an assignment with most of them, and then most IoU.
+    """Returns the indices of the pairs that pass, in the assignment with the most such pairs.
+
+    Among several, it has the largest sum of IoU.
 
     Args:
       overlaps: P pairs of instances.

@@ -11,7 +11,7 @@ class Counts:
     Numbers and arrays are added. A tuple has one entry per image, and tuples are concatenated.
 
     Attributes:
-      SAME: names of the fields that state how was counted; counts that differ in them do not add up.
+      SAME: names of the fields that state how to count; counts that differ in them do not add up.
     """
 
     SAME: ClassVar[tuple[str, ...]] = ()

@@ -39,7 +39,7 @@ class ImageDetails:
     """Counts of one image.
 
     Attributes:
-      options: how was counted.
+      options: how the images were counted.
       surface: counts of the boundaries of each foreground class, by name.
       masks: matched predictions of each foreground class, by the IoU of masks.
       boxes: the same by the IoU of boxes.

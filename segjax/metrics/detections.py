@@ -72,13 +72,16 @@ class DetectionCounts:
         is_visible = ~_is_hidden(detections.boxes, ignored)
         detections = detections[is_visible]
         true = Detections(truth.boxes.astype(float), truth.classes, truth.scores)
-        true = true[~_is_hidden(true.boxes, ignored)]
+        areas = np.bincount(truth.labels.ravel(), minlength=truth.num_instances + 1)[1:]
+        is_visible = ~_is_hidden(true.boxes, ignored)
+        true, areas = true[is_visible], areas[is_visible]
         coco = {}
         for index, title in enumerate(class_names[1:], start=1):
             present, detected = true[true.classes == index], detections[detections.classes == index]
             coco[title] = CocoStatistics.of(
                 box_pairs(present.boxes, detected.boxes),
-                _areas(present.boxes),
+                # As in COCO, the size of an object is that of its mask.
+                areas[true.classes == index],
                 _areas(detected.boxes),
                 detected.scores,
                 name=name,

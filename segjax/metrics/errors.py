@@ -85,7 +85,9 @@ def kinds_of(overlaps: Overlaps) -> Kinds:
 
 
 def _partners(overlaps: Overlaps) -> np.ndarray:
-    """Returns the indices of the pairs of most instances, then of most with equal classes, then of most IoU.
+    """Returns the indices of the pairs of the assignment with the most pairs.
+
+    Among several, it has the most pairs with equal classes; among these, the largest sum of IoU.
 
     Boxes overlap, so that several may have an IoU of at least 0.5 with one.
     """
@@ -155,7 +157,7 @@ class ErrorStatistics(Counts):
         Repairs are those of TIDE: a missed instance is no longer in the truth, a spurious or double one no
         longer in the prediction, and others become true positives: with their IoU if only the class was
         wrong, else with an IoU of 1. The parts of a split instance, and a prediction that merges several,
-        disappear.
+        disappear. If nothing is left, AP and PQ are 1.
 
         Args:
           class_names: K names, background first.
@@ -184,7 +186,8 @@ class ErrorStatistics(Counts):
         result = {"all": _costs(Kinds(truth, prediction, iou))}
         for index, name in enumerate(class_names[1:], start=1):
             result[name] = among(true_classes == index, classes == index)
-        for index in range(len(edges) + 1):
+        # Without true instances, no quarter has a limit.
+        for index in range(len(edges) + 1 if true_areas.size else 0):
             result[f"q{index + 1}"] = among(true_quarter == index, quarter == index)
         return result
 
@@ -195,7 +198,8 @@ def _costs(kinds: Kinds) -> dict[str, ErrorScores]:
     right, wrong_true = int(is_right.sum()), int((~is_right).sum())
     wrong = int((kinds.prediction != CORRECT).sum())
     sum_iou = math.fsum(kinds.iou[is_right])
-    before = _ap_and_pq(right, wrong_true, wrong, sum_iou)
+    has_any = right + wrong_true + wrong > 0
+    before = _ap_and_pq(right, wrong_true, wrong, sum_iou) if has_any else (math.nan, math.nan)
     result = {}
     for kind, name in enumerate(KINDS[1:], start=1):
         is_kind = kinds.truth == kind
@@ -208,6 +212,7 @@ def _costs(kinds: Kinds) -> dict[str, ErrorScores]:
 
 
 def _ap_and_pq(right: int, missed: int, spurious: int, sum_iou: float) -> tuple[float, float]:
+    """Returns AP and PQ; 1 if nothing is left, as nothing is wrong."""
     if right + missed + spurious == 0:
-        return math.nan, math.nan
+        return 1.0, 1.0
     return right / (right + missed + spurious), sum_iou / (right + missed / 2 + spurious / 2)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from segjax.errors import InputError
 from segjax.metrics.averages import average
 from segjax.metrics.counting import CountScores, count_scores
 from segjax.metrics.counts import pooled
@@ -18,6 +19,9 @@ from segjax.metrics.overlaps import Overlaps
 from segjax.metrics.pixel import PixelScores, PixelStatistics
 from segjax.metrics.published import InnerCounts, published_scores
 from segjax.segmentation import Segmentation
+
+# Keys of the scores beside the names of the classes, see `detail_scores`.
+RESERVED = frozenset({"all", "mean", "options", "q1", "q2", "q3", "q4"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,9 +144,11 @@ class Statistics:
           headline: a foreground class; the first one if None.
 
         Raises:
-          ValueError: if there is no such class, or names repeat.
+          ValueError: if there is no such class, names repeat, or a name is one of `RESERVED`.
         """
         names = tuple(class_names)
+        if reserved := sorted(set(names[1:]) & RESERVED):
+            raise InputError(f"a class is called {reserved[0]!r}, as a part of the scores: rename it")
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"class_names must be the background and at least one other, not {names}")
         headline = names[1] if headline is None else headline

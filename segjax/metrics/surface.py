@@ -32,7 +32,7 @@ class SurfaceScores:
     Attributes:
       hausdorff_95: mean of the larger of the two 95th percentiles of the distances from one boundary to the
         other, over the images with both, pixels.
-      one_sided: number of images with only one of both boundaries, which have no distance.
+      one_sided: number of images with only one of the two boundaries, which have no distance.
       surface_dice: fraction of the pixels of both boundaries within the tolerance of the other.
       boundary_precision: fraction of the predicted boundary within the tolerance of the true one.
       boundary_recall: fraction of the true boundary within the tolerance of the predicted one.
@@ -57,7 +57,7 @@ class SurfaceStatistics(Counts):
       predicted: pixels of the predicted boundary.
       true_near: pixels of the true boundary within the tolerance of the predicted one.
       predicted_near: the same the other way round.
-      hausdorff_95: for each image with a boundary, the distance, infinite if it has only one of both.
+      hausdorff_95: for each image with a boundary, the distance, infinite if it has only one of the two.
     """
 
     SAME: ClassVar[tuple[str, ...]] = ("options",)
@@ -79,8 +79,9 @@ class SurfaceStatistics(Counts):
     ) -> SurfaceStatistics:
         """Counts one class of one image.
 
-        The boundary of a class are its pixels with a neighbour of four outside, as in MONAI; the edge of the
-        image is no boundary where it cuts the class. Pixels with an ignored neighbour are not counted.
+        The boundary of a class is the set of its pixels with at least one of four neighbours outside, as in
+        MONAI; the edge of the image is no boundary where it cuts the class. Pixels with an ignored neighbour
+        are not counted.
 
         Args:
           truth: [H, W] int, the class of each pixel, `IGNORE` where it is not evaluated.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from segjax.evaluation.statistics import is_better
+
 
 @dataclasses.dataclass(frozen=True)
 class RowScore:
@@ -31,8 +33,7 @@ class RowScore:
     @property
     def is_better(self) -> bool:
         """Whether it is better than the baseline, as displayed, and the interval excludes 0."""
-        ends = self.difference_interval
-        return ends is not None and ends[0] > 0 and (self.difference or 0) >= 0.0005
+        return is_better(self.difference or 0, self.difference_interval)
 
 
 @dataclasses.dataclass(frozen=True)

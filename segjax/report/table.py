@@ -112,7 +112,7 @@ def comparison(methods: Mapping[str, Scores], uncertainty: Uncertainty) -> Table
         return Cell(
             value,
             None if estimate is None else estimate.interval,
-            difference is not None and difference.is_clear and difference.value > 0,
+            difference is not None and difference.is_better,
         )
 
     return Table(

@@ -155,8 +155,10 @@ def test_a_spot_too_small_for_the_percentiles_is_found():
 
 
 def test_says_what_it_cannot_use():
-    for broken in (np.full((8, 8, 1), np.nan), np.zeros((8, 8)), np.zeros((0, 8, 1))):
-        with pytest.raises(InputError, match="finite numbers of"):
+    with pytest.raises(InputError, match="NaN or infinite: replace them"):
+        watershed(np.full((8, 8, 1), np.nan))
+    for broken in (np.zeros((8, 8)), np.zeros((0, 8, 1))):
+        with pytest.raises(InputError, match=r"has the shape \(.*\): give \[H, W, C\]"):
             watershed(broken)
     with pytest.raises(InputError, match="h is the height"):
         split_touching(PAIR, h=0)

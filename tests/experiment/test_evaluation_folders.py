@@ -238,6 +238,12 @@ def test_pixels_to_ignore_and_hidden_outlines(tmp_path):
     prediction = save(tmp_path / "p", a=squares((2, 2), (10, 20)))
     scores = scored(truth, prediction).scores["p"]
     assert (scores.pq, scores.n_pred) == (1, 1)
+    # A prediction has a class everywhere.
+    report = scored(truth, write_coco(tmp_path / "crowd.json", ((2, 2, 6, 6), {}), crowd))
+    assert report.scores["crowd.json"].pq == 1
+    assert "regions to ignore, which count as background in a prediction: a" in " ".join(report.warnings)
+    report = scored(prediction, write_coco(tmp_path / "crowd.json", ((2, 2, 6, 6), {}), crowd))
+    assert report.scores["crowd.json"].n_pred == 1
     both = write_coco(tmp_path / "hidden.json", ((2, 2, 6, 6), {}), ((2, 2, 6, 6), {}))
     report = scored(truth, both)
     assert "outlines that cover no pixel or are covered by others, which are not scored: a" in " ".join(

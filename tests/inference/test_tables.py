@@ -6,6 +6,7 @@ import pytest
 
 from segjax.classical.measurements import measure
 from segjax.errors import InputError
+from segjax.inference.neighbours import Radius
 from segjax.inference.tables import write_table
 from segjax.segmentation import Segmentation
 
@@ -37,6 +38,14 @@ def test_parquet_knows_types_and_units(tmp_path):
     assert read.schema.field("area_um2").metadata == {b"unit": b"square micrometre"}
     assert read.schema.field("perimeter_px").metadata == {b"unit": b"pixel"}
     assert not read.schema.field("mean_0").metadata
+
+
+def test_a_count_has_no_unit(tmp_path):
+    columns = {Radius.parse(text).column: np.zeros(2, np.int32) for text in ("20um", "40px")}
+    write_table([{**TABLE, **columns}], tmp_path / "table.parquet")
+    read = pyarrow.parquet.read_table(tmp_path / "table.parquet")
+    assert len(columns) == 2
+    assert not any(read.schema.field(name).metadata for name in columns)
 
 
 def test_tables_with_other_channels_stand_below_each_other(tmp_path):

@@ -112,3 +112,14 @@ def test_ignored_pixels_beside_a_box_do_not_hide_it():
         counts = counted(((10, 20, 20, 30), 1, 0.9), ignored=[window])
         assert len(counts.errors.prediction[0]) == 1
     assert len(counted(((10, 20, 20, 30), 1, 0.9), ignored=[box]).errors.prediction[0]) == 0
+
+
+def test_the_size_of_an_object_is_that_of_its_mask():
+    y, x = np.mgrid[:60, :60]
+    disc = Segmentation.from_labels(((y - 30) ** 2 + (x - 30) ** 2 <= 16**2).astype(np.int32))
+    box = detections((disc.boxes[0], 1, 0.9))
+    result = detection_scores([DetectionCounts.of(disc, box, NAMES)], NAMES)["coco"]["box"]["nucleus"]
+    # 797 pixels are small, the 1,089 of the box would not be.
+    assert disc.labels.sum() == 797
+    assert result.ap_small == pytest.approx(1)
+    assert np.isnan(result.ap_medium)

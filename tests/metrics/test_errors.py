@@ -171,3 +171,14 @@ def test_a_prediction_of_the_area_of_a_quartile_counts_for_the_smaller_quarter()
     truth, prediction = blocks((*left, 1)), blocks((*left, 1), ((8, 12), (8, 12), 2))
     scores = ErrorStatistics.of(overlaps_of(truth, prediction)).compute(NAMES)
     assert [scores[f"q{index}"]["spurious"].predictions for index in (1, 2, 3, 4)] == [1, 0, 0, 0]
+
+
+def test_without_any_hit_the_cost_is_all():
+    labels = blocks((*left, 1), ((8, 12), (8, 12), 2))
+    nothing = np.zeros_like(labels)
+    for truth, prediction, kind in ((labels, nothing, "missed"), (nothing, labels, "spurious")):
+        scores = ErrorStatistics.of(overlaps_of(truth, prediction)).compute(NAMES)
+        assert (scores["all"][kind].d_ap, scores["all"][kind].d_pq) == (1, 1)
+        assert scores["all"]["merged"].d_ap == 0
+        # Quarters are those of the true instances.
+        assert ("q1" in scores) == (kind == "missed")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from segjax.errors import InputError
 from segjax.metrics import published
 from segjax.metrics.averages import average
 from segjax.metrics.details import DetailOptions
@@ -101,6 +102,9 @@ def test_names_what_does_not_fit():
     truth, prediction = example()
     with pytest.raises(ValueError, match="instance of class 2, but only 2 names"):
         Statistics.of(truth, prediction, NAMES[:2])
+    for name in ("all", "q1"):
+        with pytest.raises(InputError, match=f"a class is called '{name}', as a part of the scores: rename"):
+            Statistics.empty(("background", name))
     with pytest.raises(ValueError, match="headline class 'background' is none of nucleus, micronucleus"):
         Statistics.empty(NAMES, headline="background")
     with pytest.raises(ValueError, match="class_names"):

@@ -211,9 +211,8 @@ def test_the_interval_of_the_count_and_the_boxes_of_a_detector_have_a_place(tmp_
     )
     text = " ".join("".join(page.text).split())
     assert "n ± 1.500" in text
-    assert (
-        "with a probability of 90 %, fitted to validation images. It is true for 100 % of the images" in text
-    )
+    assert "with a probability of 90 %, fitted to validation images." in text
+    assert "The true number lies in this interval for 100 % of the images" in text
     assert page.cells.count(("boxes of the detector", False)) > 8
     assert "A single image has no interval." in text
     metrics = json.loads((tmp_path / "metrics.json").read_text())

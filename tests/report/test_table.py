@@ -1,5 +1,6 @@
 import math
 
+from segjax.evaluation.statistics import Difference
 from segjax.evaluation.uncertainty import Uncertainty
 from segjax.metrics.scores import Statistics
 from segjax.report.table import Cell, Table, comparison, differences, per_class, summary
@@ -54,6 +55,9 @@ def test_bold_is_only_what_is_better_beyond_chance():
     # Worse beyond chance is no reason for bold.
     worse = comparison(every, Uncertainty.of(every, "high"))
     assert not any(row[column].is_bold for row in worse.cells)
+    # Nor is a difference that is displayed as +0.000.
+    assert Difference(0.001, (0.0004, 0.002), 0.01, 0.001).is_better
+    assert not Difference(0.0002, (0.0001, 0.0003), 0.01, 0.001).is_better
     one = {"a": scored([2]), "b": scored([9])}
     assert not any(map(any, bold(comparison(one, Uncertainty.of(one, "a")))))
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial import KDTree
 
-from segjax.classical.measurements import METRIC, Table, measure
+from segjax.classical.measurements import Table, in_micrometres, measure, nearest_distances
 from segjax.data.readers.lazy import Level
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Box, Tile
@@ -128,8 +127,7 @@ class LargeCells:
         stored = self._stored(index)
         chosen = stitched.owner[start:end, 1]
         table = {name: values[chosen] for name, values in stored.table.items()}
-        # A joined cell has another area if tiles disagree about it, or the window of the tile cuts it.
-        for cell in np.flatnonzero(table["area_px"] != stitched.areas[start:end]):
+        for cell in np.flatnonzero(~self._is_complete(index, start, end)):
             self._measure_again(table, int(cell), start + int(cell))
         table["id"] = np.arange(start + 1, end + 1)
         height, width = self.composition.grid.shape
@@ -140,9 +138,7 @@ class LargeCells:
         table["nearest_px"] = self._nearest[start:end]
         pixel_size = self.measuring.pixel_size
         if pixel_size is not None:
-            for name in METRIC:
-                power, unit = (2, "um2") if name == "area" else (1, "um")
-                table[f"{name}_{unit}"] = table[f"{name}_px"] * pixel_size**power
+            table |= in_micrometres(table, pixel_size)
         if self.radius is not None:
             table[self.radius.column] = self._within[start:end]
         return table
@@ -163,13 +159,12 @@ class LargeCells:
     def _outlines(self, index: int, start: int, end: int) -> list[tuple[int, list[Polygon]]]:
         stitched, stored = self.composition.stitched, self._stored(index)
         window, chosen = self.composition.tiles[index].window, stitched.owner[start:end, 1]
-        areas = np.bincount(stored.labels.ravel(), minlength=len(stored.classes) + 1)[1:]
-        # Cells that this tile sees completely; the outlines of the others are read from all of their tiles.
-        is_seen = areas[chosen] == stitched.areas[start:end]
-        numbers = np.zeros(len(areas) + 1, np.int32)
-        numbers[chosen[is_seen] + 1] = np.arange(1, is_seen.sum() + 1)
+        # The outlines of the other cells are read from all of their tiles.
+        is_complete = self._is_complete(index, start, end)
+        numbers = np.zeros(len(stored.classes) + 1, np.int32)
+        numbers[chosen[is_complete] + 1] = np.arange(1, is_complete.sum() + 1)
         corner = np.array([window.left, window.top], np.int32)
-        traced = dict(zip(np.flatnonzero(is_seen).tolist(), trace(numbers[stored.labels]), strict=True))
+        traced = dict(zip(np.flatnonzero(is_complete).tolist(), trace(numbers[stored.labels]), strict=True))
         return [
             (
                 start + cell,
@@ -180,6 +175,22 @@ class LargeCells:
             for cell in range(end - start)
         ]
 
+    def _is_complete(self, index: int, start: int, end: int) -> np.ndarray:
+        """Returns which cells of a tile have the same pixels in the tile as in the image.
+
+        The others have parts beyond its window, or other tiles see other pixels.
+        """
+        stitched, stored = self.composition.stitched, self._stored(index)
+        window, chosen = self.composition.tiles[index].window, stitched.owner[start:end, 1]
+        areas = np.bincount(stored.labels.ravel(), minlength=len(stored.classes) + 1)[1:]
+        is_complete = areas[chosen] == stitched.areas[start:end]
+        for cell in np.flatnonzero(is_complete & stitched.is_joined[start:end]).tolist():
+            box = _box(stitched.boxes[start + cell])
+            is_cell = self.composition.read(box).labels == start + cell + 1
+            seen = window.common(box) == box and stored.labels[box.within(window)] == chosen[cell] + 1
+            is_complete[cell] = np.array_equal(is_cell, seen)
+        return is_complete
+
     def _stored(self, index: int) -> StoredTile:
         stored = self.composition.tile(index)
         if stored is None:
@@ -187,23 +198,24 @@ class LargeCells:
         return stored
 
     def _outline(self, cell: int) -> list[Polygon]:
-        left, top, right, bottom = self.composition.stitched.boxes[cell].tolist()
-        labels = self.composition.read(Box(top, left, bottom, right)).labels
-        polygons = trace((labels == cell + 1).astype(np.int32))[0]
-        return [[ring + np.array([left, top], np.int32) for ring in polygon] for polygon in polygons]
+        box = _box(self.composition.stitched.boxes[cell])
+        polygons = trace((self.composition.read(box).labels == cell + 1).astype(np.int32))[0]
+        return [[ring + np.array([box.left, box.top], np.int32) for ring in polygon] for polygon in polygons]
 
     @cached_property
     def _nearest(self) -> np.ndarray:
-        centroids = self.composition.stitched.centroids
-        if len(centroids) < 2:
-            return np.full(len(centroids), np.inf)
-        return KDTree(centroids).query(centroids, k=2)[0][:, 1]
+        return nearest_distances(self.composition.stitched.centroids)
 
     @cached_property
     def _within(self) -> np.ndarray:
         assert self.radius is not None
         radius = self.radius.in_pixels(self.measuring.pixel_size, self.name)
         return count_neighbours(self.composition.stitched.centroids, radius)
+
+
+def _box(sides: np.ndarray) -> Box:
+    left, top, right, bottom = sides.tolist()
+    return Box(top, left, bottom, right)
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -62,6 +62,8 @@ class Composition:
                     part = self.tiles[index].core.common(box)
                     inside = part.within(self.tiles[index].window)
                     ids = np.append(np.int32(0), self.stitched.ids[index])
-                    labels[part.within(box)] = ids[stored.labels[inside]]
-                    semantic[part.within(box)] = stored.semantic[inside]
+                    composed = ids[stored.labels[inside]]
+                    is_dropped = (stored.labels[inside] > 0) & (composed == 0)
+                    labels[part.within(box)] = composed
+                    semantic[part.within(box)] = np.where(is_dropped, 0, stored.semantic[inside])
         return Composed(labels, semantic)

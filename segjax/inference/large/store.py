@@ -117,7 +117,8 @@ class TileStore:
                 pieces = Pieces(**{name: stored[name] for name in Pieces._fields})
                 names = set(StoredTile._fields) - {"pieces", "table"}
                 return StoredTile(**{name: stored[name] for name in names}, pieces=pieces, table=table)
-        except (OSError, ValueError, KeyError, EOFError, imagecodecs.ZstdError):
+        # A damaged file may raise anything, such as an error of a zip archive or of the header's syntax.
+        except Exception:
             return None
 
     def _path(self, tile: Tile) -> Path:

@@ -70,8 +70,9 @@ const guarded = (action) => async (...values) => {
 const openFile = guarded(async (file) => {
   if (!file || $("file").disabled) return;
   say(`Reading ${file.name} …`);
-  state.hasMaps = false;
+  // A file that is refused leaves the image before, and its sliders, as they are.
   const {width, height, picture} = await call("open", {file});
+  state.hasMaps = false;
   Object.assign(state, {name: file.name, size: {width, height}, labels: null, cells: []});
   state.picture = new ImageData(picture, width, height);
   Object.assign($("canvas"), {width, height});

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from segjax.inference.large.cells import LargeCells, Measuring
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Box, Grid
 from segjax.inference.large.stitching import stitch
 from segjax.inference.large.store import Pieces, StoredTile, TileStore, pieces_of
+from segjax.inference.polygons import trace
+from segjax.report.overlays import colour_of
 from tests.oracles.stitching import pieces_by_loops
 
 GRID = Grid((500, 620), 256, 40)
@@ -129,8 +132,27 @@ def test_small_cells_and_those_outside_of_a_region_are_dropped(tmp_path):
     assert np.unique(full(composed(tmp_path, **read, min_fraction=0.1))).tolist() == [0, 1, 2]
     right = composed(tmp_path, **read, contains=lambda points: points[:, 0] > 200)
     np.testing.assert_array_equal(full(right) > 0, labels > 1)
+    # Pixels without a cell have no class.
+    classes = right.read(Box(0, 0, *GRID.shape)).semantic
+    np.testing.assert_array_equal(classes > 0, labels > 1)
     nothing = composed(tmp_path, **read, contains=lambda points: points[:, 0] > 900)
     assert not full(nothing).any()
+
+
+def test_outlines_are_those_of_the_label_image_where_tiles_see_different_pixels(tmp_path):
+    # Both tiles see a cell of 20 x 40 pixels, one row apart.
+    left, right = np.zeros(GRID.shape, np.int32), np.zeros(GRID.shape, np.int32)
+    left[100:120, 230:270], right[101:121, 230:270] = 1, 1
+    image = Box(0, 0, *GRID.shape)
+    composition = composed(tmp_path, lambda tile: (right if tile.column else left)[tile.window.within(image)])
+    assert composition.stitched.num_cells == 1
+    measuring = Measuring(None, np.zeros((2, 1)), ("background", "cell"), None)
+    ((index, polygons),) = LargeCells("a", composition, measuring, colour_of).outlines()
+    ((ring,),) = polygons
+    assert index == 0
+    ((traced,),) = trace(full(composition))[0]
+    np.testing.assert_array_equal(ring, traced)
+    assert ring[:, 1].max() == 121
 
 
 def test_missing_tiles_leave_a_hole(tmp_path):
@@ -168,8 +190,13 @@ def test_a_store_returns_what_was_written_and_only_that(tmp_path):
     assert isinstance(read.pieces, Pieces)
     assert read.table["area_px"].tolist() == [0, 1, 2]
     path = next((tmp_path / "a").glob("*.tile"))
-    path.write_bytes(path.read_bytes()[:-9])
+    intact = path.read_bytes()
+    path.write_bytes(intact[:-9])
     assert store.read(tile) is None
+    # Whatever a damaged byte makes the reader raise.
+    for position in range(0, len(intact), 97):
+        path.write_bytes(intact[:position] + bytes([intact[position] ^ 8]) + intact[position + 1 :])
+        store.read(tile)
     store.write(tile, written)
     assert store.open({"digest": "b"}) == {}
     assert store.read(tile) is None
