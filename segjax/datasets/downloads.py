@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import http.client
 import re
 import urllib.error
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from segjax.errors import InputError
+from segjax.files import file_digest
 
 BLOCK_BYTES = 2**18
 TIMEOUT_SECONDS = 60
@@ -148,8 +148,7 @@ class Download:
     def _verify(self, part: Path, folder: Path) -> None:
         if self.sha256 is None:
             return
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(part)
         if digest != self.sha256:
             part.unlink()
             raise self._failed(f"it has the sha256 {digest}, not {self.sha256}", folder)
@@ -197,5 +196,5 @@ def _span(response: Any) -> tuple[int, int | None]:
 
 def _where(folder: Path, filename: str) -> str:
     path = folder / "manual" / filename
-    unpacked = f", or what is in it as a folder {path.stem}," if path.suffix == ".zip" else ""
+    unpacked = f", or its unpacked folder {path.stem}," if path.suffix == ".zip" else ""
     return f"put {path.name}{unpacked} into {path.parent}"

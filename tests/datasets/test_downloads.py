@@ -128,7 +128,7 @@ def test_an_error_of_the_server_says_what_to_put_where(tmp_path, server):
     said = str(caught.value)
     assert "refused" in said
     assert said.endswith(
-        "run again to resume, or get it yourself and put file.zip, or what is in it as a folder file, into"
+        "run again to resume, or get it yourself and put file.zip, or its unpacked folder file, into"
         f" {tmp_path}/manual/set"
     )
 

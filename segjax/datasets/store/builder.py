@@ -135,12 +135,8 @@ def prepare(
             # Another process may have prepared the data set meanwhile.
             builder = _make(builder_class, data_dir, options)
             if not Path(builder.data_dir).exists():
-                for folder, pattern in (
-                    (Path(builder.data_dir).parent, "incomplete.*"),
-                    (downloads_of(builder), ".pip-*"),
-                ):
-                    for abandoned in folder.glob(pattern):
-                        shutil.rmtree(abandoned)
+                for abandoned in Path(builder.data_dir).parent.glob("incomplete.*"):
+                    shutil.rmtree(abandoned)
                 # TFDS prints messages; the standard output belongs to the script.
                 with redirect_stdout(sys.stderr):
                     builder.download_and_prepare(download_config=config)
@@ -178,7 +174,9 @@ def repair_of(folder: Path) -> str:
     others = sorted(path for path in folder.rglob("*") if path.is_file() and not WRITTEN.fullmatch(path.name))
     if others:
         other = others[0].relative_to(folder)
-        return f"the folder also holds {other}, which is not of the data set: choose another data_dir"
+        return (
+            f"the folder also holds {other}, which does not belong to the data set: choose another data_dir"
+        )
     return "delete that folder and run again to prepare the data set"
 
 

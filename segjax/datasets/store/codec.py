@@ -64,10 +64,10 @@ def decode(example: Mapping[str, Any]) -> Record:
     labels = decode_tiff(example["labels"])[..., 0]
     classes = np.asarray(example["classes"], np.int32)
     semantic = example["semantic"]
-    pixel_size = _text(example["pixel_size"])
+    pixel_size = as_text(example["pixel_size"])
     return Record(
-        name=_text(example["name"]),
-        group=_text(example["group"]),
+        name=as_text(example["name"]),
+        group=as_text(example["group"]),
         image=decode_tiff(example["image"]),
         truth=Segmentation(
             labels,
@@ -126,6 +126,6 @@ def _read_tags(content: bytes) -> dict[int, tuple[int, int]]:
     return {tag: (length, value) for tag, _, length, value in entries}
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
     """TFDS returns text features as bytes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -50,6 +50,14 @@ def test_what_is_prepared_is_not_prepared_again(tmp_path, monkeypatch):
     assert len(PreparedSource(tiny.Fragile, "train", data_dir=tmp_path)) == 5
 
 
+def test_the_download_of_another_data_set_is_left_alone(tmp_path):
+    running = tmp_path / "downloads" / ".pip-other.whl-running" / "other.whl"
+    running.parent.mkdir(parents=True)
+    running.touch()
+    prepare(tiny.Fragile, tmp_path)
+    assert running.exists()
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
