@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from absl import logging
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from segjax.ablation.measure import Evaluating, Measure
+from segjax.ablation.measure import LOG, Evaluating, Measure
 from segjax.ablation.plan import Goal, Plan
 from segjax.ablation.points import Point
 from segjax.errors import InputError, Interrupted, first_line
 from segjax.files import TEMPORARY, read_json_object, write_json
+from segjax.train.log import read_log
 
 RESULT, FAILURE, RUNNING, RUNGS, ABOUT, LOCK = (
     "result.json",
@@ -37,6 +38,8 @@ RESULT, FAILURE, RUNNING, RUNGS, ABOUT, LOCK = (
     "point.lock",
 )
 POINTS = "points"
+# Seconds that a process waits for the lock of a point, as others take it for a moment to see the state.
+PATIENCE = 0.2
 # A process that dies this often at the same point counts as a failure.
 MAX_DEATHS = 3
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -95,18 +98,19 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def state_of(folder: Path, *, is_claimed: bool = False) -> str:
+def state_of(folder: Path, *, is_claimed: bool = False, rungs: Mapping[str, Any] | None = None) -> str:
     """Returns "done", "failed", "stopped", "paused", "running", "interrupted" or "not run".
 
     Args:
       folder: the folder of a point.
       is_claimed: whether this process has its lock.
+      rungs: from `read_rungs`, if they were read before.
     """
     if read_entry(folder / RESULT) is not None:
         return "done"
     if (folder / FAILURE).exists():
         return "failed"
-    if (state := read_rungs(folder)["state"]) != "running":
+    if (state := (rungs or read_rungs(folder))["state"]) != "running":
         return state
     if not (folder / ABOUT).exists():
         return "not run"
@@ -206,9 +210,9 @@ def _forget_ends(folders: Iterable[Path]) -> None:
 def claimed(folder: Path) -> Iterator[bool]:
     """Yields whether this process may work in the folder of a point; the lock dies with its process."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=PATIENCE / 20)
     except Timeout:
         yield False
         return
@@ -232,7 +236,7 @@ def _run(
     if goal.stop is not None:
         _mark(folder, "stopped", step=goal.stop)
         return
-    deaths = _deaths(folder)
+    deaths, progress = _deaths(folder)
     _mark(folder, "running")
     write_json(folder / ABOUT, json.loads(json.dumps({"overrides": dict(point.overrides)}, default=str)))
     try:
@@ -242,7 +246,7 @@ def _run(
                 " network, patch size or batch size"
             )
         process = {"process": os.getpid(), "host": platform.node()}
-        write_json(folder / RUNNING, process | {"deaths": deaths, "progress": _progress(folder)})
+        write_json(folder / RUNNING, process | {"deaths": deaths, "progress": progress})
         score = None if goal.pause is None else plan.advance(point, folder, goal.pause)
         if score is None:
             write_json(folder / RESULT, measure(point, folder, evaluating))
@@ -263,17 +267,16 @@ def _run(
 
 
 def _progress(folder: Path) -> int:
-    """Returns a number that grows while a network is trained."""
-    log = folder / "log.jsonl"
-    return log.stat().st_size if log.exists() else 0
+    """Returns the last step in the log of a network."""
+    return max((entry["step"] for entry in read_log(folder / LOG)), default=0)
 
 
-def _deaths(folder: Path) -> int:
-    """Returns how many processes in a row have died at a point without progress."""
-    running = read_entry(folder / RUNNING)
-    if running is None:
-        return 0
-    return int(running["deaths"]) + 1 if running.get("progress") == _progress(folder) else 0
+def _deaths(folder: Path) -> tuple[int, int]:
+    """Returns how many processes in a row have died at a point without progress, and that progress."""
+    running, progress = read_entry(folder / RUNNING), _progress(folder)
+    if running is None or progress > running["progress"]:
+        return 0, progress
+    return int(running["deaths"]) + 1, int(running["progress"])
 
 
 def _full_disk(error: BaseException | None) -> OSError | None:

@@ -85,7 +85,10 @@ def make_rows(
     for key, members in groups.items():
         results = [done for entry in members if (done := read_result(entry.folder)) is not None]
         counts = _counts(results)
-        is_stopped = "stopped" in map(state_of, [entry.folder for entry in members])
+        # Each file is read once: another process may resume a point that pauses at any moment.
+        rungs = [read_rungs(entry.folder) for entry in members]
+        states = [state_of(entry.folder, rungs=read) for entry, read in zip(members, rungs, strict=True)]
+        is_stopped = "stopped" in states
         compared = baseline if rows and not is_stopped else None
         scores = {name: _row_score(name, counts, compared) for name in counts.scores}
         baseline = baseline if rows else counts
@@ -94,7 +97,7 @@ def make_rows(
             Row(
                 name_of[key],
                 {field: str(values[field]) for field in fields if field in values},
-                _status(members),
+                _status(members, states, rungs),
                 len(results),
                 scores,
                 costs=Costs(**{cost: _mean(results, cost) for cost in COSTS}),
@@ -129,9 +132,8 @@ def make_report(
     return AblationReport(title, question, rows, score, images, command, _environment(results))
 
 
-def _status(entries: Sequence[Entry]) -> str:
+def _status(entries: Sequence[Entry], states: Sequence[str], rungs: Sequence[Mapping[str, Any]]) -> str:
     """Returns "done", or what is missing and why."""
-    states = [state_of(entry.folder) for entry in entries]
     parts = [] if entries[0].is_present else ["no longer in the sweep"]
     if len(states) > 1 and set(states) != {"done"}:
         parts.append(f"{states.count('done')} of {len(states)} done")
@@ -140,18 +142,18 @@ def _status(entries: Sequence[Entry]) -> str:
             folder = entries[states.index(state)].folder
             parts.append(f"failed: {(read_entry(folder / FAILURE) or {}).get('reason', 'without a reason')}")
         elif state in ("stopped", "paused"):
-            parts.append(_at_rung(state, [entry.folder for entry in entries]))
+            same = [read for own, read in zip(states, rungs, strict=True) if own == state]
+            parts.append(f"{state} {_at_rung(same)}")
         elif state != "done":
             parts.append(state)
     return "; ".join(parts) or "done"
 
 
-def _at_rung(state: str, folders: Sequence[Path]) -> str:
+def _at_rung(rungs: Sequence[Mapping[str, Any]]) -> str:
     """Returns where seeds stopped or pause, with the mean of their scores."""
-    rungs = [entry for folder in folders if (entry := read_rungs(folder))["state"] == state]
     step = max(entry["step"] for entry in rungs)
     score = float(np.mean([entry["scores"][str(entry["step"])] for entry in rungs]))
-    return f"{state} at step {step} with the validation score {format_score(score)}"
+    return f"at step {step} with the validation score {format_score(score)}"
 
 
 def _counts(results: Sequence[Result]) -> Counts:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 2000
+# Digits of differences: equal scores of several seeds have means that differ by rounding.
+DIGITS = 12
 # Standard errors of the smallest difference that a two-sided test at 5 % sees with a power of 80 %.
 DETECTABLE = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
 # Smaller differences are displayed as 0.
@@ -24,7 +26,7 @@ class Difference:
       value: score minus score of the baseline.
       interval: its bootstrap interval of 95 %, None with a single group.
       p_value: of the Wilcoxon signed-rank test on the groups, None if it is undefined.
-      detectable: smallest difference that would have been seen in 4 of 5 such comparisons.
+      detectable: smallest true difference that such a comparison detects with a probability of 80 %.
     """
 
     value: float
@@ -90,7 +92,7 @@ def interval(
     draws = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
     values = _ratio(draws @ counts).mean(axis=0)
     if baseline is not None:
-        values = values - _ratio(draws @ baseline).mean(axis=0)
+        values = _rounded(values - _ratio(draws @ baseline).mean(axis=0))
     values = values[np.isfinite(values)]  # a draw may miss the only groups with instances
     if not len(values):
         return None
@@ -103,6 +105,11 @@ def _ratio(counts: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
+def _rounded(differences: np.ndarray) -> np.ndarray:
+    """Returns differences of means without the noise of their rounding."""
+    return np.round(differences, DIGITS) + 0.0  # -0.0 becomes 0
+
+
 def compare(counts: np.ndarray, baseline: np.ndarray) -> Difference:
     """Compares a score with that of the baseline.
 
@@ -110,14 +117,14 @@ def compare(counts: np.ndarray, baseline: np.ndarray) -> Difference:
       counts: [S, G, 2].
       baseline: [S', G, 2] of the same groups.
     """
-    differences = _ratio(counts).mean(axis=0) - _ratio(baseline).mean(axis=0)
+    differences = _rounded(_ratio(counts).mean(axis=0) - _ratio(baseline).mean(axis=0))
     differences = differences[np.isfinite(differences)]
     p_value = None
     if len(differences) > 1:
         p_value = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
     bounds = interval(counts, baseline)
     return Difference(
-        float(pooled(counts).mean() - pooled(baseline).mean()),
+        float(_rounded(pooled(counts).mean() - pooled(baseline).mean())),
         None if bounds is None else bounds[0],
         p_value,
         None if bounds is None else DETECTABLE * bounds[1],

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
 from segjax.ablation.points import command_of, expand, labels, seeds_first
 from segjax.ablation.robustness import read_result
-from segjax.ablation.runs import LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
+from segjax.ablation.runs import LOCK, MAX_DEATHS, PATIENCE, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
 from segjax.classical import make_method
 from segjax.configs import classical, semantic
@@ -226,6 +227,44 @@ def test_a_process_that_dies_after_some_progress_is_no_failure(tmp_path):
     fake = FakeMeasure()
     ablate(asked, fake)
     assert fake.seen == [0.5, 0.25, 0.75]
+
+
+def test_a_process_that_dies_at_the_same_step_makes_no_progress(tmp_path):
+    """Each start writes the log from the last checkpoint on again, with other digits."""
+    asked = request(tmp_path, f"{H}=0.5")
+    asked.open()
+    (point,) = asked.expand(asked.load()[0])
+    folder = SweepFolder(asked.workdir).folder(point)
+
+    def dies(point, folder, evaluating):
+        steps = (20, 40) if dies.count % 2 else (20,)
+        dies.count += 1
+        lines = [json.dumps({"step": step, "train/loss": 0.1**dies.count}) for step in steps]
+        (folder / "log.jsonl").write_text("\n".join(lines))
+        dies.running = (folder / RUNNING).read_text()
+        raise Interrupted("killed")
+
+    dies.count = 0
+    for _ in range(2 + MAX_DEATHS):
+        with pytest.raises(Interrupted):
+            ablate(asked, dies)
+        (folder / RUNNING).write_text(dies.running)
+    with pytest.raises(InputError, match=f"died {MAX_DEATHS} times without progress"):
+        ablate(asked, dies)
+    assert dies.count == 2 + MAX_DEATHS
+
+
+def test_a_point_whose_state_another_process_looks_at_is_run(tmp_path):
+    asked = request(tmp_path, f"{H}=0.5")
+    asked.open()
+    (point,) = asked.expand(asked.load()[0])
+    folder = SweepFolder(asked.workdir).folder(point)
+    write_json(folder / "point.json", {"overrides": dict(point.overrides)})
+    lock, fake = FileLock(folder / LOCK, thread_local=False), FakeMeasure()
+    lock.acquire()
+    threading.Timer(PATIENCE / 3, lock.release).start()
+    ablate(asked, fake)
+    assert fake.seen == [0.5]
 
 
 def test_a_sweep_that_changes_gets_new_points_and_keeps_the_old_ones_marked(tmp_path):

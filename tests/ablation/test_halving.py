@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from segjax.ablation import measure as ablation_measure
 from segjax.ablation import runs
+from segjax.ablation import table as ablation_table
 from segjax.ablation.ablate import AblationRequest, ablate
 from segjax.ablation.estimate import list_points
 from segjax.ablation.measure import advance, best_score
@@ -195,6 +196,28 @@ def test_a_process_that_cannot_decide_says_for_whom_it_waits(tmp_path):
     said = fake.run(asked)
     assert fake.seen == [(5, 100), (7, 300), (8, 300), (9, 300), (9, None)]
     assert "give the same command" not in said
+
+
+def test_a_table_is_made_while_another_process_resumes_a_point(tmp_path, monkeypatch):
+    """The file says that a point pauses when it is read first, and later that it goes on."""
+    asked = request(tmp_path, "optimizer.learning_rate=0.001,0.002,0.003")
+    (point, *_) = points = asked.expand(asked.load()[0])
+    folder = asked.open().folder(point)
+    paused = {"state": "paused", "step": 300, "scores": {"300": 0.4}}
+    write_json(folder / "point.json", {"overrides": dict(point.overrides)})
+    write_json(folder / runs.RUNGS, paused)
+    read_rungs = runs.read_rungs
+
+    def resumed(path):
+        content = read_rungs(path)
+        if path == folder:
+            write_json(folder / runs.RUNGS, paused | {"state": "running"})
+        return content
+
+    for module in (runs, ablation_table):
+        monkeypatch.setattr(module, "read_rungs", resumed)
+    rows, _ = ablation_table.make_rows(points, asked.open(), score="F1", evaluating=asked.evaluating)
+    assert rows[0].status == "paused at step 300 with the validation score 0.400"
 
 
 def test_processes_that_share_a_sweep_decide_the_same(tmp_path):

@@ -57,6 +57,22 @@ def test_seeds_are_averaged_and_equal_methods_do_not_differ():
     assert not difference.is_clear
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 7])
+def test_equal_scores_of_another_number_of_seeds_do_not_differ(seeds):
+    """The means of 0.8 over one and over three seeds differ in the last bit."""
+    one = counts_of([8.0] * 12)
+    difference = compare(np.repeat(one, seeds, axis=0), one)
+    assert (difference.value, difference.interval, difference.p_value) == (0, (0, 0), 1.0)
+    assert not difference.is_clear
+
+
+def test_groups_that_are_equal_up_to_rounding_do_not_count_in_the_test():
+    one = counts_of([8.0, 7.0, 6.0, 3.0, 9.0, 8.0, 1.0])
+    better = one + np.array([1.0, 0.0])
+    three = np.concatenate([np.repeat(one, 3, axis=0)[:, :4], np.repeat(better, 3, axis=0)[:, 4:]], axis=1)
+    assert compare(three, one).p_value == stats.wilcoxon([0, 0, 0, 0, 0.1, 0.1, 0.1]).pvalue
+
+
 def test_an_undefined_score_has_no_interval_and_no_test():
     difference = compare(np.zeros((1, 4, 2)), counts_of([1.0, 2.0, 3.0, 4.0]))
     assert math.isnan(difference.value)
