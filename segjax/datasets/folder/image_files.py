@@ -6,11 +6,14 @@ import dataclasses
 import glob
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from absl import logging
+
 from segjax.data.readers import SUFFIXES
-from segjax.datasets.folder.table import FIELDS, GROUPS, read_table
+from segjax.datasets.folder.table import FIELDS, find_groups, read_table
 from segjax.datasets.formats import SUFFIXES as MASK_SUFFIXES
 from segjax.datasets.formats import annotations_among
 from segjax.datasets.formats.layout import is_below
@@ -22,6 +25,12 @@ SPLITS = {
     **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# Images of microscopes, scanners and cameras that are not read.
+OTHER_SUFFIXES = (
+    *(".czi", ".dcm", ".dv", ".h5", ".hdf5", ".ics", ".ids", ".ims", ".lif", ".lsm", ".mrc", ".nd2", ".oib"),
+    *(".oif", ".oir", ".sld", ".stk", ".vsi", ".zvi", ".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide"),
+    *(".avif", ".dng", ".gif", ".heic", ".jfif", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".psd", ".tga"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +99,9 @@ def list_items(
             taken[what] = path
     known = {} if metadata is None else read_table(Path(metadata), keys)
     by_name = {} if pattern is None else _match(pattern, keys)
-    items = []
-    for key in sorted(keys):
-        fields = {**by_name.get(key, {}), **known.get(key, {})}
-        items.append(_item(key, keys[key], fields))
-    return root, items
+    fields = {key: {**by_name.get(key, {}), **known.get(key, {})} for key in sorted(keys)}
+    groups = find_groups(fields)
+    return root, [_item(key, keys[key], fields[key], groups.get(key)) for key in fields]
 
 
 def root_of(images: str | Path) -> Path:
@@ -118,16 +125,24 @@ def _find(images: str, without: set[Path]) -> tuple[Path, list[Path]]:
     # Below the first wildcard, too, brackets may belong to names.
     patterns = [pattern, pattern.replace("[", "[[]")]
     paths = walk(root) if pattern == "." else {path for one in patterns for path in root.glob(one)}
-    files = [
+    pictures = [
         path
         for path in paths
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES)
         and path.is_file()
         and not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
         and not is_below(path.resolve(), without)
     ]
+    files = [path for path in pictures if path.suffix.lower() in SUFFIXES]
+    others = Counter(path.suffix.lower() for path in pictures) - Counter(
+        path.suffix.lower() for path in files
+    )
+    named = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if not files:
-        raise InputError(f"--images={images} holds no image; files end in {', '.join(SUFFIXES)}")
+        what = f"no image but {named}, which are not read: save them as TIFF" if others else "no image"
+        raise InputError(f"--images={images} holds {what}; files end in {', '.join(SUFFIXES)}")
+    if others:
+        logging.warning("--images=%s: files that are not read: %s; save them as TIFF", images, named)
     return root, sorted(files)
 
 
@@ -154,7 +169,7 @@ def _match(pattern: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return fields
 
 
-def _item(key: str, path: Path, fields: Mapping[str, str]) -> ImageFile:
+def _item(key: str, path: Path, fields: Mapping[str, str], group: str | None) -> ImageFile:
     split = fields.get("split")
     if split is not None and split.lower() not in SPLITS:
         raise InputError(f"{key} has the split {split!r}: choose one of {', '.join(SPLITS)}")
@@ -169,7 +184,7 @@ def _item(key: str, path: Path, fields: Mapping[str, str]) -> ImageFile:
     return ImageFile(
         key,
         path,
-        group=next((fields[name] for name in GROUPS if name in fields), None),
+        group=group,
         split=None if split is None else SPLITS[split.lower()],
         class_name=fields.get("class"),
         pixel_size=pixel_size,

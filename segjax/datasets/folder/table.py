@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import logging
 
-from segjax.data.readers import unreadable
+from segjax.data.readers import SUFFIXES, unreadable
 from segjax.errors import InputError
 
 # Columns that name a group, the widest first. The first one present is the group of an image.
@@ -30,13 +30,16 @@ HEADERS: dict[str, tuple[str, ...]] = {
 }
 DELIMITERS = (",", ";", "\t")
 MAX_ROWS = 10_000_000
+# Number of images without a row that a warning names.
+NAMED = 3
 
 
 def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Reads the fields of each image in the table.
 
     Headers are compared without case, spaces and punctuation, and have the usual synonyms, see `HEADERS`. The
-    delimiter is a comma, a semicolon or a tab.
+    delimiter is a comma, a semicolon or a tab. Names of images are compared without suffix and case where no
+    image has the very name. A warning names images without a row.
 
     Args:
       path: a CSV file in UTF-8 with a column `image`: paths relative to the folder of the images, or names of
@@ -50,11 +53,9 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
       InputError: if the table cannot be read, has no column that is known, names no image, or contradicts
         itself.
     """
-    by_word: dict[str, list[str]] = {}
-    for key, file in keys.items():
-        for word in {key, f"{key}{file.suffix}", Path(key).name, file.name}:
-            by_word.setdefault(unicodedata.normalize("NFC", word), []).append(key)
-    known: dict[str, dict[str, str]] = {}
+    index = _Index(keys)
+    # How exactly the name of its row is that of the image, 0 for the same path, and the fields.
+    known: dict[str, tuple[int, dict[str, str]]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             header = lines.readline()
@@ -65,7 +66,7 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                     raise InputError(f"{path} has more than {MAX_ROWS} rows: give the table of these images")
                 values = {name: row[index].strip() for name, index in columns.items() if index < len(row)}
                 word = values.pop("image", "").replace("\\", "/").removeprefix("./")
-                matches = by_word.get(unicodedata.normalize("NFC", word), [])
+                level, matches = index.find(word)
                 if len(matches) > 1:
                     raise InputError(
                         f"{path}, row {number}: {word!r} may be {matches[0]} or {matches[1]}; give the path"
@@ -75,9 +76,11 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                 fields = {name: value for name, value in values.items() if value}
                 if delimiter == ";" and "pixel_size" in fields:  # written with decimal commas
                     fields["pixel_size"] = fields["pixel_size"].replace(",", ".")
-                if known.get(matches[0], fields) != fields:
+                before = known.get(matches[0])
+                if before is not None and before[0] == level and before[1] != fields:
                     raise InputError(f"{path}, row {number}: {word!r} had other values in an earlier row")
-                known[matches[0]] = fields
+                if before is None or level < before[0]:
+                    known[matches[0]] = level, fields
     except OSError as error:
         raise unreadable(f"--metadata={path}", error) from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -89,7 +92,75 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
             f"{path} names none of the {len(keys)} images, such as {next(iter(keys))}: its column `image`"
             " holds paths relative to --images"
         )
-    return known
+    if missing := [key for key in keys if key not in known]:
+        logging.warning(
+            "%s has no row for %d of %d images, such as %s: they have no patient, class or pixel size of it",
+            *(path, len(missing), len(keys), ", ".join(missing[:NAMED])),
+        )
+    return {key: fields for key, (_, fields) in known.items()}
+
+
+class _Index:
+    """Images by what a row may call them.
+
+    Each level is less exact than the one before: the path and the name of the file as they are, then without
+    suffix, then without case, too.
+
+    Args:
+      keys: path of each image, by its key.
+    """
+
+    def __init__(self, keys: Mapping[str, Path]) -> None:
+        self._levels: list[dict[str, list[str]]] = [{} for _ in range(6)]
+        for key, file in keys.items():
+            name = Path(key).name
+            words: list[set[str]] = [{key, f"{key}{file.suffix}"}, {name, file.name}]
+            words += [{key}, {name}, {key.casefold()}, {name.casefold()}]
+            for level, of_level in zip(self._levels, words, strict=True):
+                for word in of_level:
+                    level.setdefault(unicodedata.normalize("NFC", word), []).append(key)
+
+    def find(self, word: str) -> tuple[int, list[str]]:
+        """Returns the first level that knows a word, and the keys of the images that it may be."""
+        word = unicodedata.normalize("NFC", word)
+        stem = word.removesuffix(suffix) if (suffix := Path(word).suffix).lower() in SUFFIXES else word
+        words = (word, word, stem, stem, *(2 * (unicodedata.normalize("NFC", stem.casefold()),)))
+        for number, (level, text) in enumerate(zip(self._levels, words, strict=True)):
+            if text in level:
+                return number, level[text]
+        return len(words), []
+
+
+def find_groups(fields: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Returns the group of each image that has one: the value of its first column of `GROUPS`.
+
+    Where the first column of one image is a later one of others, as the slide of an image without patient,
+    all of them are one group: they may be of one patient.
+
+    Args:
+      fields: fields by name of each image, by its key.
+
+    >>> find_groups({"a": {"patient": "p", "slide": "1"}, "b": {"slide": "1"}, "c": {"slide": "2"}})
+    {'a': 'p', 'b': 'p', 'c': '2'}
+    """
+    own = {
+        key: next((name, values[name]) for name in GROUPS if name in values)
+        for key, values in fields.items()
+        if not values.keys().isdisjoint(GROUPS)
+    }
+    # A forest: each pair of column and value leads to a wider one of the same group, or to itself.
+    wider = {pair: pair for pair in own.values()}
+
+    def root(pair: tuple[str, str]) -> tuple[str, str]:
+        while wider[pair] != pair:
+            wider[pair] = pair = wider[wider[pair]]
+        return pair
+
+    for key in own:
+        roots = {root(pair) for pair in fields[key].items() if pair in wider}
+        widest = min(roots, key=lambda pair: (GROUPS.index(pair[0]), pair[1]))
+        wider.update(dict.fromkeys(roots, widest))
+    return {key: root(pair)[1] for key, pair in own.items()}
 
 
 def _delimiter(header: str) -> str:

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from segjax.datasets.folder.image_files import ImageFile, list_items
+from segjax.datasets.folder.table import find_groups
 from segjax.errors import InputError
 
 
@@ -98,6 +99,52 @@ def test_names_of_files_say_it_by_a_pattern_and_the_table_wins(root):
     (root / "p1" / "img_P012.png").write_bytes((root / "p1" / "s1_a.png").read_bytes())
     _, items = list_items(root / "p1", pattern="{}_{patient}")
     assert [item.group for item in items] == ["P012", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["P1/S1_A.png", "p1/s1_a.tif", "p1/s1_a.TIFF", "P1/s1_a.Tiff"])
+def test_case_and_the_spelling_of_the_suffix_do_not_matter(root, name):
+    (root / "table.csv").write_text(f"image,patient\n{name},anna\np1/s2_b.tif,bert\n")
+    _, items = list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+    assert [item.group for item in items] == ["anna", "bert", None]
+
+
+def test_the_exact_name_wins(root, caplog):
+    (root / "table.csv").write_text("image,patient\nS2_B.tif,x\ns2_b.tif,anna\ns2_b.tiff,y\n")
+    _, items = list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+    assert [item.group for item in items] == [None, "anna", None]
+    assert "has no row for 2 of 3 images, such as p1/s1_a, p2/s1_a" in caplog.text
+
+
+def test_a_path_is_not_taken_for_the_name_of_another_file(root):
+    (root / "s2_b.tif").write_bytes((root / "p1" / "s2_b.tif").read_bytes())
+    (root / "table.csv").write_text("image,patient\ns2_b.tif,anna\np1/s2_b.tif,bert\n")
+    _, items = list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+    assert {item.key: item.group for item in items if item.group} == {"s2_b": "anna", "p1/s2_b": "bert"}
+
+
+def test_a_slide_is_not_torn_where_a_patient_is_missing(root):
+    rows = ["p1/s1_a,anna,s1,w", "p1/s2_b,,s1,w", "p2/s1_a,bert,s2,w"]
+    (root / "table.csv").write_text("\n".join(["image,patient,slide,well", *rows]))
+    _, items = list_items(root, metadata=root / "table.csv", without=[root / "masks"])
+    assert [item.group for item in items] == ["anna", "anna", "bert"]
+
+
+def test_groups_that_share_the_value_of_an_image_without_the_wider_column_are_one():
+    fields = {"a": {"patient": "p", "slide": "1"}, "b": {"patient": "q", "slide": "1"}, "c": {"well": "w"}}
+    assert find_groups(fields) == {"a": "p", "b": "q", "c": "w"}
+    assert find_groups(fields | {"d": {"slide": "1"}}) == {"a": "p", "b": "p", "c": "w", "d": "p"}
+    assert find_groups({"a": {"split": "test"}}) == {}
+
+
+def test_images_of_types_that_are_not_read_are_named(root, caplog):
+    for name in ("a.czi", "b.GIF", "p1/c.gif", "masks/d.gif", ".e.gif"):
+        (root / name).write_bytes(b"x")
+    list_items(root, without=[root / "masks"])
+    assert "files that are not read: 1 .czi, 2 .gif; save them as TIFF" in caplog.text
+    with pytest.raises(
+        InputError, match=r"holds no image but 1 \.gif, which are not read: save them as TIFF"
+    ):
+        list_items(f"{root}/*.GIF")
 
 
 @pytest.mark.parametrize(
