@@ -68,7 +68,7 @@ class Point:
     @property
     def row(self) -> str:
         """What it shares with the points that differ in the seed only."""
-        return repr(without_seed(self.overrides))
+        return text_of(without_seed(self.overrides))
 
     @property
     def is_classical(self) -> bool:
@@ -169,6 +169,11 @@ def _quoted(text: str) -> str:
     return shlex.quote(text) if shlex.quote(text) == text or re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
+def text_of(value: Any) -> str:
+    """Returns a text that is the same for equal values, also if one was stored as JSON."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
 def without_seed(overrides: Overrides) -> Overrides:
     """Returns all fields but the seed."""
     return {field: value for field, value in overrides.items() if field != SEED}
@@ -199,7 +204,7 @@ def varying_fields(points: Collection[Overrides]) -> list[str]:
     return [
         field
         for field in fields
-        if field not in (NAME, SEED) and len({repr(point.get(field)) for point in points}) > 1
+        if field not in (NAME, SEED) and len({text_of(point.get(field)) for point in points}) > 1
     ]
 
 

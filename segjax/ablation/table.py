@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segjax.ablation.measure import Evaluating
-from segjax.ablation.points import Point, command_of, labels, varying_fields, without_seed
+from segjax.ablation.points import Point, command_of, labels, text_of, varying_fields, without_seed
 from segjax.ablation.robustness import read_result
 from segjax.ablation.runs import ABOUT, FAILURE, SweepFolder, read_entry, read_rungs, state_of
 from segjax.ablation.sweeps import Overrides
 from segjax.evaluation.statistics import by_group, compare, interval, pooled, ranks
+from segjax.experiment.figures import ABSENT
 from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
 from segjax.report.table import format_score
 from segjax.train.log import read_log
@@ -76,7 +77,7 @@ def make_rows(
     names = labels(entry.overrides for entry in entries)
     name_of: dict[str, str] = {}
     for name, entry in zip(names, entries, strict=True):
-        key = repr((entry.is_present, without_seed(entry.overrides)))
+        key = f"{entry.is_present} {text_of(without_seed(entry.overrides))}"
         groups.setdefault(key, []).append(entry)
         name_of[key] = name
     rows: list[Row] = []
@@ -134,7 +135,7 @@ def make_report(
 
 def _status(entries: Sequence[Entry], states: Sequence[str], rungs: Sequence[Mapping[str, Any]]) -> str:
     """Returns "done", or what is missing and why."""
-    parts = [] if entries[0].is_present else ["no longer in the sweep"]
+    parts = [] if entries[0].is_present else [ABSENT]
     if len(states) > 1 and set(states) != {"done"}:
         parts.append(f"{states.count('done')} of {len(states)} done")
     for state in dict.fromkeys(states):

@@ -27,6 +27,8 @@ COMMENT = re.compile(r"<!-- verify: (.*?)-->", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 # Where commands write their results, below the folder that `--out` or `--workdir` names.
 RESULTS = ("metrics.json", "report/metrics.json", "table.json")
+# Start of the status of a row that only an earlier version of the sweep had.
+ABSENT = "no longer in the sweep"
 
 
 class Figure(NamedTuple):
@@ -160,6 +162,11 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def present_rows(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the rows of the table of a sweep that it still has; none for other results."""
+    return [row for row in results.get("rows", ()) if not row.get("status", "").startswith(ABSENT)]
+
+
 def find_score(results: Mapping[str, Any], figure: Figure) -> Score:
     """Finds the value of a figure in the results of its command.
 
@@ -167,7 +174,7 @@ def find_score(results: Mapping[str, Any], figure: Figure) -> Score:
       InputError: if the results do not have it.
     """
     if "rows" in results:
-        scores = {row["label"]: row["scores"] for row in results["rows"]}
+        scores = {row["label"]: row["scores"] for row in present_rows(results)}
         value = scores.get(figure.method, {}).get(figure.score, {}).get("mean")
         interval = scores.get(figure.method, {}).get(figure.score, {}).get("interval")
     else:

@@ -14,6 +14,7 @@ from segjax.experiment.figures import (
     Compared,
     Figure,
     find_score,
+    present_rows,
     read_results,
     results_folder,
 )
@@ -50,4 +51,4 @@ def verify(command: str, figures: Sequence[Figure], workdir: Path) -> Iterator[C
 
 def _is_complete(results: Mapping[str, Any] | None) -> bool:
     """Returns whether there are results; those of a sweep may have rows that are not done."""
-    return results is not None and all(row["status"] == "done" for row in results.get("rows", ()))
+    return results is not None and all(row["status"] == "done" for row in present_rows(results))

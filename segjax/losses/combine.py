@@ -136,13 +136,16 @@ def weighted_sum(
       sum and, for logging, the unweighted terms by name.
 
     Raises:
-      InputError: if a name is not in `LOSSES`, there is no term, or (when called) the number of class weights
-        is not that of the classes.
+      InputError: if a name is not in `LOSSES`, no weight is above 0, or (when called) the number of class
+        weights is not that of the classes.
     """
     for name in weights:
-        choose(LOSSES, "loss", name)
-    if not weights:
-        raise InputError(f"the loss has no term: give at least one of {', '.join(LOSSES)} a weight")
+        choose(LOSSES, "losses", name)
+    if not any(weights.values()):
+        what = "weights of 0 only" if weights else "no term"
+        raise InputError(
+            f"losses has {what}: give at least one of {', '.join(LOSSES)} a weight above 0", field="losses"
+        )
     per_class = None if class_weights is None else np.asarray(class_weights, np.float32)
 
     def loss(logits: Array, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -129,6 +129,10 @@ def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int
     if config.method == "fast_r_cnn":
         return detector
     anchor_sizes = _anchor_sizes(config, backbone.levels + (backbone.pyramid is not None))
+    if not config.anchor_ratios:
+        raise InputError(
+            "anchor_ratios has no value: give one or more, such as (1.0,)", field="anchor_ratios"
+        )
     num_anchors = len(anchor_sizes[0]) * len(config.anchor_ratios)
     detector = detector.clone(
         rpn=RegionProposals(num_anchors, config.rpn_convolutions, DTYPES[config.dtype]),
@@ -183,10 +187,11 @@ def _backbone(config: DetectorConfig) -> Backbone:
 
 def _anchor_sizes(config: DetectorConfig, num_maps: int) -> tuple[tuple[float, ...], ...]:
     sizes = ANCHOR_SIZES.get(num_maps, ()) if config.anchor_sizes is None else config.anchor_sizes
-    if len(sizes) != num_maps or len({len(sizes_of_map) for sizes_of_map in sizes}) != 1:
+    lengths = {len(sizes_of_map) for sizes_of_map in sizes}
+    if len(sizes) != num_maps or len(lengths) != 1 or lengths == {0}:
         raise InputError(
             f"anchor_sizes must be {num_maps} lists of equal length for {config.backbone}, one for each"
-            f" feature map, not {sizes}",
+            f" feature map, each with one or more sizes, not {sizes}",
             field="anchor_sizes",
         )
     return tuple(map(tuple, sizes))

@@ -109,7 +109,8 @@ class SegmenterConfig(Settings):
         of the image. The finer levels cost most of the time of a network.
       norm: norm of the encoder, `weight`, `layer`, `group`, `frozen_batch` or `none`. The first three are
         for training from scratch; with `group`, predictions depend on the window of the image.
-        Published weights of VGG need `none`, those of ResNets, and of VGGs called `bn`, `frozen_batch`.
+        Published weights of VGG need `none`; those of ResNets, and of VGGs with `bn` in the name, need
+        `frozen_batch`.
       decoder_norm: norm of the decoder.
       dtype: dtype of the computation, `float32` or `bfloat16`; parameters and outputs are float32.
       remat: recompute the activations of each stage in the backward pass: less memory, more time.
@@ -184,7 +185,8 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
     count = len(strides) - 1 + (strides[0] > 1) - (config.output_stride.bit_length() - 1)
     if channels is not None and (len(channels) != count or min(channels) < 1):
         raise InputError(
-            f"channels must be {count} positive numbers for the decoder of {config.encoder}, not {channels}"
+            f"channels must be {count} positive numbers for the decoder of {config.encoder}, not {channels}",
+            field="channels",
         )
     dtype = choose(DTYPES, "dtype", config.dtype)
     return Decoder(

@@ -68,20 +68,25 @@ def paste_masks(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: i
     return jnp.einsum("dhy,dyx,dwx->dhw", rows, masks, columns)
 
 
-def pairwise_mask_iou(masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 2) -> jax.Array:
+def pairwise_mask_iou(
+    masks: Array, boxes: Array, *, shape: tuple[int, int], stride: int = 2, threshold: float = 0.5
+) -> jax.Array:
     """Returns the intersection over union of every pair of masks, computed on every `stride`-th pixel.
 
     Args:
-      masks: [D, M, M] float, probabilities; pixels of at least 0.5 are inside.
+      masks: [D, M, M] float, probabilities.
       boxes: [D, 4] float, pixels.
       shape: `(height, width)` of the image.
       stride: see `paste_masks`; memory and time fall with its square.
+      threshold: minimum probability of the pixels that are inside.
 
     Returns:
       [D, D] float in [0, 1]; 0 where both masks are empty.
     """
-    pasted = (paste_masks(masks, boxes, shape=shape, stride=stride) >= 0.5).astype(jnp.float32)
-    flat = pasted.reshape(len(masks), -1)
+    pasted = paste_masks(masks, boxes, shape=shape, stride=stride)
+    # Outside of the boxes, it is 0.
+    inside = (pasted >= threshold) & (pasted > 0)
+    flat = inside.astype(jnp.float32).reshape(len(masks), -1)
     intersection = jnp.einsum("ip,jp->ij", flat, flat)
     areas = jnp.sum(flat, axis=1)
     union = areas[:, None] + areas[None, :] - intersection

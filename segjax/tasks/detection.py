@@ -65,6 +65,11 @@ class DetectionTask:
             raise InputError(
                 "suppression='masks' needs masks: choose boxes, or method=mask_r_cnn", field="suppression"
             )
+        if self.config.classifier == "svm" and self.model.rpn is not None:
+            raise InputError(
+                "classifier='svm' needs external proposals: choose softmax, or method=r_cnn or fast_r_cnn",
+                field="classifier",
+            )
 
     @property
     def proposals(self) -> bool:
@@ -229,7 +234,8 @@ class DetectionTask:
         return join(outputs[0]), join(outputs[1])
 
     def _mask_nms(self, masks: Array, detections: Detections, *, shape: tuple[int, int]) -> Array:
-        overlap = pairwise_mask_iou(masks, detections.boxes, shape=shape)
+        threshold = self.config.mask_threshold
+        overlap = pairwise_mask_iou(masks, detections.boxes, shape=shape, threshold=threshold)
         return suppress(overlap > self.config.mask_nms, detections.valid)
 
 

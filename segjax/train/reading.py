@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ DELAYS = (0.1, 0.5)
 # What a run stores with a checkpoint.
 PROGRESS = {
     "seconds": NonNegative,
-    "best": Mapping[str, float] | None,
+    "best": Mapping[str, object] | None,
     "since_best": NonNegativeInt,
     "stopped": bool,
     "rollbacks": NonNegativeInt,
@@ -63,8 +64,15 @@ def check_progress(progress: Any) -> None:
         if rule := broken_rule(progress[name], PROGRESS[name]):
             raise Unusable(f"{name} in its progress must be {rule}")
     best = progress.get("best")
-    if best is not None and not best.keys() >= {"step", "score"}:
+    if best is None:
+        return
+    if not best.keys() >= {"step", "score"}:
         raise Unusable("best in its progress must have a step and a score")
+    # The score of a network may be NaN.
+    score = 0.0 if isinstance(best["score"], float) and math.isnan(best["score"]) else best["score"]
+    for name, value, kind in (("step", best["step"], NonNegativeInt), ("score", score, float)):
+        if rule := broken_rule(value, kind):
+            raise Unusable(f"the {name} of best in its progress must be {rule}")
 
 
 def json_digest(content: Any) -> str:

@@ -1,13 +1,14 @@
 """Points of a sweep: which have equal keys, and what is refused before the first one runs."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
-from segjax.ablation.points import expand
+from segjax.ablation.points import expand, labels
 from segjax.configs import classical, rcnn, synthetic
 from segjax.experiment.workdir import FREE, WITHOUT_EFFECT
 from segjax.train.checkpoint import Checkpoints
@@ -40,6 +41,17 @@ def test_fields_without_effect_are_free_and_change_no_key():
     # What is predicted depends on these, or whether a run that diverges is saved.
     for changed in ({"dataset.test": "test[:3]"}, {"predict.flips": True}, {"train.rollback": 1}):
         assert key_of(changed) != key_of({})
+
+
+def test_rows_do_not_depend_on_the_order_of_fields_nor_on_lists():
+    first = {"augment.policy": ("flip", "noise"), "steps": 300, "name": "a", "seed": 0}
+    later = {"name": "a", "seed": 1, "steps": 300, "augment.policy": ["flip", "noise"]}
+    one, two, three = expand(
+        [first, later, {**first, "seed": 2, "steps": 400}], synthetic.get_config(), about={}
+    )
+    assert one.row == two.row != three.row
+    assert labels([first, json.loads(json.dumps(first))]) == ["a", "a"]
+    assert labels([first, later, {**first, "steps": 400}]) == ["a, steps=300"] * 2 + ["a, steps=400"]
 
 
 @pytest.mark.parametrize(("field", "base"), [("model.weights", synthetic), ("classifier.file", classical)])

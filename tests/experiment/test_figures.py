@@ -79,6 +79,12 @@ def test_a_score_comes_from_the_results_with_its_interval(figures):
     assert find_score(RESULTS, figures[1]) == Score(0.9161)
     rows = {"rows": [{"label": "a", "scores": {"AP 0.5": {"mean": 0.25, "interval": [0.1, 0.3]}}}]}
     assert find_score(rows, figures[3]) == Score(0.25, (0.1, 0.3))
+    stale = {
+        "label": "a",
+        "status": "no longer in the sweep; 1 of 3 done",
+        "scores": {"AP 0.5": {"mean": 0.9}},
+    }
+    assert find_score({"rows": [*rows["rows"], stale]}, figures[3]) == Score(0.25, (0.1, 0.3))
     with pytest.raises(InputError, match=r"line 11: the results have no 'AP 0.5' of 'naive'"):
         find_score(RESULTS, figures[2])
 
@@ -155,11 +161,12 @@ def test_a_sweep_that_is_not_done_goes_on(tmp_path, monkeypatch):
 
     def run(program, **_):
         ran.append(program)
-        (tmp_path / "table.json").write_text(json.dumps({"rows": [row | {"status": "done"}]}))
+        (tmp_path / "table.json").write_text(json.dumps({"rows": [row | {"status": "done"}, stale]}))
         return subprocess.CompletedProcess(program, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
     (tmp_path / "table.json").write_text(json.dumps({"rows": [row]}))
+    stale = {"label": "unet", "status": "no longer in the sweep", "scores": {"PQ": {"mean": 0.9}}}
     figure = Figure(1, "unet", "PQ", "0.50", "segjax ablate --sweep=a --workdir=.", "unet", "PQ")
     for _ in range(2):
         (compared,) = verify(figure.command, [figure], tmp_path)

@@ -106,11 +106,14 @@ def test_the_mean_of_nothing_is_zero():
 
 def test_a_miss_lists_the_losses():
     with pytest.raises(
-        InputError, match=r"loss='dise' is unknown: choose one of cross_entropy, .*dice, lovasz"
+        InputError, match=r"^losses='dise' is unknown: choose one of cross_entropy, .*dice, lovasz"
     ):
         weighted_sum({"dise": 1.0})
-    with pytest.raises(InputError, match="at least one of cross_entropy"):
+    with pytest.raises(InputError, match=r"^losses has no term: give at least one of cross_entropy"):
         weighted_sum({})
+    with pytest.raises(InputError, match=r"^losses has weights of 0 only: give at least one") as raised:
+        weighted_sum({"dice": 0.0, "focal": 0.0})
+    assert raised.value.field == "losses"
     logits, batch = batch_of(1)
     with pytest.raises(InputError, match="2 class weights are given for 3 classes"):
         weighted_sum({"dice": 1.0}, class_weights=[1.0, 2.0])(logits, batch)

@@ -62,6 +62,14 @@ def test_overlap_of_masks_by_hand():
         np.testing.assert_allclose(actual, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], atol=1e-6)
 
 
+def test_the_threshold_decides_which_pixels_overlap():
+    masks = np.full((2, 4, 4), 0.4, np.float32)
+    boxes = np.array([[0, 0, 16, 16], [0, 0, 8, 16]], np.float32)
+    for threshold, expected in ((0.5, 0), (0.4, 0.5), (0.0, 0.5)):
+        actual = pairwise_mask_iou(masks, boxes, shape=(32, 32), threshold=threshold)
+        assert actual[0, 1] == pytest.approx(expected)
+
+
 def test_empty_masks_do_not_overlap():
     assert not pairwise_mask_iou(np.zeros((2, 4, 4)), np.zeros((2, 4)), shape=(8, 8)).any()
 

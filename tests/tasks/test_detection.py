@@ -221,11 +221,30 @@ def test_masks_suppress_masks():
     assert 0 < few < every
 
 
+def test_masks_are_suppressed_as_they_are_shown():
+    """All pixels have the probability 0.4: at the threshold 0.5, no mask has a pixel."""
+    detect = dataclasses.replace(CONFIG.detect, score_threshold=0.0, iou_threshold=0.99)
+    weights = params("mask_r_cnn")
+    bias = np.full(3, np.log(0.4 / 0.6), np.float32)
+    head = jax.tree.map(np.zeros_like, weights["mask_head"]) | {"bias": bias}
+    counts = []
+    for threshold in (0.5, 0.3):
+        strict = task("mask_r_cnn", detect, suppression="masks", mask_nms=0.1, mask_threshold=threshold)
+        outputs = quick.jit(strict.predict)(weights | {"mask_head": head}, batch()["image"])
+        counts.append(outputs["valid"].sum())
+    assert 0 < counts[1] < counts[0]
+
+
 def test_what_is_impossible_is_named():
     with pytest.raises(InputError, match="choose one of boxes, masks"):
         task("mask_r_cnn", suppression="soft")
     with pytest.raises(InputError, match="needs masks"):
         task("faster_r_cnn", suppression="masks")
+    with pytest.raises(
+        InputError, match=r"^classifier='svm' needs external proposals: choose softmax, or"
+    ) as raised:
+        task("faster_r_cnn", classifier="svm")
+    assert raised.value.field == "classifier"
     with pytest.raises(InputError, match="no RPN: give proposals"):
         jax.eval_shape(task("fast_r_cnn").predict, params("fast_r_cnn"), batch()["image"])
 

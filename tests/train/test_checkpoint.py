@@ -73,6 +73,19 @@ def save(checkpoints, state, score=None):
         checkpoints.record_validation(step, {"best": None, "step": step, "validated": True}, score)
 
 
+def test_a_checkpoint_of_a_network_whose_best_score_is_nan_is_intact(tmp_path):
+    mesh, history = states(2)
+    progress = {"best": {"step": 1, "score": float("nan")}}
+    with Checkpoints(tmp_path) as checkpoints:
+        for state in history[1:]:
+            checkpoints.save(state, progress)
+            checkpoints.record_validation(int(state.step), progress, float("nan"))
+    with Checkpoints(tmp_path) as checkpoints:
+        state, restored = checkpoints.restore(history[0], mesh)
+    assert (int(state.step), restored["best"]["step"]) == (2, 1)
+    assert np.isnan(restored["best"]["score"])
+
+
 def saved(folder, scores):
     """Saves a step for each score, from step 1 on; returns the mesh and the states of all steps."""
     mesh, history = states(len(scores))
