@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 
 from segjax.tracking.assignment import assign
 from segjax.tracking.cells import FrameCells, move_radius, near, overlap, shift_labels
@@ -53,8 +53,9 @@ def link_frames(
 def find_common_motion(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """Estimates by how many rows and columns all cells moved together, as by a drift of the stage.
 
-    It is the shift with which most foreground pixels coincide. They must be at least `MOTION_GAIN` times as
-    many as without a shift: otherwise only single cells moved, and the result is `(0, 0)`.
+    It is the shift with which most foreground pixels coincide; of several that touch, their centre, and of
+    several centres the one nearest to 0. They must be at least `MOTION_GAIN` times as many as without a
+    shift: otherwise only single cells moved, and the result is `(0, 0)`.
 
     Args:
       before: [H, W] int, 0 for background.
@@ -72,7 +73,10 @@ def find_common_motion(before: np.ndarray, after: np.ndarray) -> tuple[int, int]
     limits = [int(MAX_MOTION * length) for length in first.shape]
     rows, columns = (np.arange(-limit, limit + 1) for limit in limits)
     window = shared[np.ix_(rows, columns)]
-    row, column = np.unravel_index(np.argmax(window), window.shape)
-    if window[row, column] < MOTION_GAIN * max(shared[0, 0], 1):
+    if window.max() < MOTION_GAIN * max(shared[0, 0], 1):
         return 0, 0
-    return int(rows[row]) * step, int(columns[column]) * step
+    # Of cells that grow or shrink, several shifts are equally good; their centre is the motion.
+    regions, count = ndimage.label(window == window.max(), structure=np.ones((3, 3)))
+    centres = np.array(ndimage.center_of_mass(regions > 0, regions, range(1, count + 1))) - limits
+    row, column = np.round(min(centres, key=np.linalg.norm)).astype(int).tolist()
+    return row * step, column * step

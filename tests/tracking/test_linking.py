@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from segjax.segmentation import Segmentation
 from segjax.tracking.assignment import assign
@@ -81,3 +82,19 @@ def test_cells_that_move_on_their_own_have_no_drift():
 def test_the_drift_of_large_frames_is_recognised_in_steps():
     labels = np.kron(scattered(0, count=12, side=80), np.ones((8, 8), int))
     assert find_common_motion(labels, shift_labels(labels, (56, -40))) == (56, -40)
+
+
+@pytest.mark.parametrize("shift", [(7, -5), (-8, 9)])
+@pytest.mark.parametrize("growth", [1, 2])
+def test_growth_does_not_move_the_centre_of_the_drift(shift, growth):
+    small = np.pad(scattered(0, count=12, side=80), 20)  # no cell leaves the frame
+    large = ndimage.binary_dilation(small > 0, np.ones((3, 3)), iterations=growth).astype(int)
+    assert find_common_motion(small, shift_labels(large, shift)) == shift
+    assert find_common_motion(large, shift_labels(small, shift)) == shift
+
+
+def test_of_drifts_that_are_equally_good_the_shortest_is_taken():
+    before, after = np.zeros((2, 40, 40), int)
+    before[18:22, 18:22] = 1
+    after[18:22, 9:13], after[18:22, 26:30] = 1, 2
+    assert find_common_motion(before, after) == (0, 8)
