@@ -23,7 +23,7 @@ class MixedSource:
       sources: at least one.
       class_names: names of the classes of the mixture, the background first. Instances of other classes
         become background. None or empty for the classes of the sources, which then must be the same.
-      channels: 3 to make colour images of grey ones in any case.
+      channels: 3 if grey images always become colour images.
 
     Attributes:
       class_names: names of class 0 (background), 1, ...
@@ -64,7 +64,7 @@ class MixedSource:
         self.sources = tuple(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
         present = [source[0].image.shape[-1] for source in sources if len(source)]
-        self._channels = channels or max(present, default=1)
+        self._is_colour = channels == COLOUR or COLOUR in present
         self.leaks = tuple(leak for source in sources for leak in getattr(source, "leaks", ()))
 
     def __len__(self) -> int:
@@ -79,8 +79,8 @@ class MixedSource:
         if tuple(source.class_names) != self.class_names:
             truth = select_classes(truth, source.class_names, self.class_names)
         image = record.image
-        if image.shape[-1] == 1 < self._channels:
-            image = np.repeat(image, self._channels, axis=-1)
+        if image.shape[-1] == 1 and self._is_colour:
+            image = np.repeat(image, COLOUR, axis=-1)
         return dataclasses.replace(record, image=image, truth=truth)
 
 

@@ -124,3 +124,13 @@ def test_leaks_of_all_sources_are_reported():
 
 def test_sources_without_records_make_an_empty_mixture():
     assert len(MixedSource([Listed([]), Listed([])])) == 0
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_grey_images_become_no_images_of_other_channels(channels):
+    mixed = MixedSource([Listed([record("a")]), Listed([record("b", channels=channels)])])
+    assert [one.image.shape[-1] for one in mixed] == [1, channels]
+    mixed = MixedSource([Listed([record("a")]), Listed([record("b", channels=c) for c in (3,)])])
+    assert [one.image.shape[-1] for one in mixed] == [3, 3]
+    mixed = MixedSource([Listed([record("a", c)]) for c in (1, 3, channels)])
+    assert [one.image.shape[-1] for one in mixed] == [3, 3, channels]
