@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -53,9 +54,11 @@ def open_coco(source: AnnotationSource) -> Annotations:
 
 def parse_coco(document: JsonField, source: AnnotationSource) -> Coco:
     """Reads a JSON document with images, categories and annotations in COCO's format; see `open_coco`."""
-    categories = {
-        entry.get("id", int): entry.get("name", str) for entry in _entries(document, "categories", "category")
-    }
+    categories: dict[int, str] = {}
+    for entry in _entries(document, "categories", "category"):
+        if entry.get("id", int) in categories:
+            raise entry.error("id", "is used twice")
+        categories[entry.get("id", int)] = entry.get("name", str)
     images: dict[str, JsonField] = {}
     annotations: dict[str, list[JsonField]] = {}
     for image, entries in annotations_by_image(document):
@@ -161,7 +164,7 @@ class Coco:
     categories: Mapping[int, str]
     crowds_are_cells: bool = False
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str]:
         """Keys of all listed images; one without annotations has no instances."""
         return frozenset(self.images)
@@ -220,8 +223,10 @@ def _key(image: JsonField) -> str:
     """
     text = image.get("file_name", str).replace("\\", "/")
     if "?d=" in text or "://" in text:
-        url = urlsplit(text)
-        text = unquote(dict(parse_qsl(url.query)).get("d", url.path))
+        # Only addresses of the web have fragments; elsewhere `#` is part of a name.
+        url = urlsplit(text, allow_fragments=text.lower().startswith(("http://", "https://")))
+        query = dict(field.partition("=")[::2] for field in url.query.split("&"))
+        text = unquote(query.get("d", url.path))
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         parts = parts[len(parts) - parts[::-1].index("..") :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,7 +87,7 @@ class JsonField:
         value = self.fields.get(name)
         fits = isinstance(value, kind)
         if kind is float:
-            fits = isinstance(value, int | float) and math.isfinite(value)
+            fits = isinstance(value, int | float) and abs(value) <= sys.float_info.max
         # In Python bool is a subclass of int.
         if not fits or (isinstance(value, bool) and kind in (int, float)):
             shown = "is missing" if name not in self.fields else f"is {_shorten(value)}"

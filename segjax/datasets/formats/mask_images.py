@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ class Instances:
     class_names: tuple[str, ...]
     max_pixels: int
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str]:
         """Keys of the annotated images."""
         return frozenset(self.folders)

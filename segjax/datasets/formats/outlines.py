@@ -154,22 +154,23 @@ def check_most_inside(boxes: Sequence[np.ndarray], shape: tuple[int, int], where
     """Refuses outlines that were drawn on an image of another size or origin.
 
     Args:
-      boxes: bounding boxes [4] of the outlines, `(x0, y0, x1, y1)` in pixels.
+      boxes: bounding boxes [4] of the outlines, `(x0, y0, x1, y1)` in pixels; one without area does not
+        count.
       shape: `(H, W)` of the image.
       where: the file, for errors.
 
     Raises:
       InputError: if more than `MAX_OUTSIDE` of the boxes lie outside by more than half of their area.
     """
-    if not len(boxes):
-        return
-    low, high = np.split(np.asarray(boxes, np.float64), 2, axis=1)
+    low, high = np.split(np.asarray(boxes, np.float64).reshape(-1, 4), 2, axis=1)
+    has_area = (high > low).all(axis=1)
+    low, high = low[has_area], high[has_area]
     clipped = [np.clip(corner, 0, [shape[1], shape[0]]) for corner in (low, high)]
-    inside = np.prod(clipped[1] - clipped[0], axis=1) / np.maximum(np.prod(high - low, axis=1), 1e-9)
+    inside = np.prod(clipped[1] - clipped[0], axis=1) / np.prod(high - low, axis=1)
     outside = int((inside < 0.5).sum())
-    if outside > MAX_OUTSIDE * len(boxes):
+    if outside > MAX_OUTSIDE * len(low):
         raise InputError(
-            f"{where}: {outside} of {len(boxes)} outlines lie outside the image of {shape[0]} x {shape[1]}"
+            f"{where}: {outside} of {len(low)} outlines lie outside the image of {shape[0]} x {shape[1]}"
             " pixels; export them from this image, at its full resolution and without an offset",
             kind="size_mismatch",
         )

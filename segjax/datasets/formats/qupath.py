@@ -34,7 +34,8 @@ def open_qupath(source: AnnotationSource) -> Annotations:
     """Classes are the classifications in alphabetical order; where two overlap the smaller is on top.
 
     The file does not contain the size of its image. An outline that leaves the image by more than the size of
-    the image is an error; one that lies outside counts as hidden.
+    the image is an error; one that lies outside counts as hidden. Outlines on
+    several planes of a stack are refused.
     """
     names = source.class_names or source.names(names_in(source.files(SUFFIXES), _classifications))
     return OneFilePerImage(source.index(SUFFIXES), names, partial(_read_file, class_names=names))
@@ -114,13 +115,18 @@ def _read_file(path: Path, shape: tuple[int, int], class_names: tuple[str, ...])
     outlines, invalid = read_valid(
         features, lambda feature: _Outline(*_geometry(feature), _class_of(feature, class_names))
     )
+    if len({outline.plane for outline in outlines}) > 1:
+        raise InputError(
+            f"{path} has outlines on several planes of a stack; export one file for each plane", kind=INVALID
+        )
     return rasterize_outlines(outlines, shape, path, invalid=invalid)
 
 
 class _Outline(NamedTuple):
-    """The geometry of a feature, its polygons, each a list of rings [V, 2], and its class."""
+    """The geometry of a feature, its plane, its polygons, each a list of rings [V, 2], and its class."""
 
     geometry: JsonField
+    plane: tuple[int, int]
     polygons: list[list[np.ndarray]]
     class_index: int
 
@@ -134,8 +140,8 @@ class _Outline(NamedTuple):
         return union([fill(polygon, shape) for polygon in self.polygons])
 
 
-def _geometry(feature: JsonField) -> tuple[JsonField, list[list[np.ndarray]]]:
-    """Returns the geometry of a feature and its polygons, each a list of rings [V, 2]."""
+def _geometry(feature: JsonField) -> tuple[JsonField, tuple[int, int], list[list[np.ndarray]]]:
+    """Returns the geometry of a feature, its depth and time, and its polygons, lists of rings [V, 2]."""
     if not is_feature(feature.fields):
         raise feature.error("type", "is not Feature")
     feature.optional("properties", dict)
@@ -146,7 +152,8 @@ def _geometry(feature: JsonField) -> tuple[JsonField, list[list[np.ndarray]]]:
     shortest = min(len(ring) for rings in polygons for ring in rings)
     if shortest < 3:
         raise geometry.error("coordinates", f"has a ring of {shortest} points")
-    return geometry, polygons
+    plane = JsonField(f"{geometry.where}: plane", geometry.optional("plane", dict) or {})
+    return geometry, (plane.optional("z", int) or 0, plane.optional("t", int) or 0), polygons
 
 
 def _polygons(geometry: JsonField) -> list[Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 
 from absl import logging
 
@@ -30,7 +31,7 @@ class RemappedKeys:
         """Background first."""
         return self.annotations.class_names
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str]:
         """Keys of the annotated images."""
         return self.annotations.keys - set(self.names.values()) | set(self.names)
@@ -81,6 +82,16 @@ def _name_before_upload(key: str) -> str:
     return re.sub(r"^[0-9a-f]{8}-", "", _name(key))
 
 
+def _ends(path: str) -> list[str]:
+    """Returns a path, and the path without its first folder, first two folders, and so on.
+
+    >>> _ends("a/b/c")
+    ['a/b/c', 'b/c', 'c']
+    """
+    parts = path.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
+
+
 def _match(
     images: Iterable[str], unmatched: Collection[str], names: Iterable[str], plain: Callable[[str], str]
 ) -> dict[str, str]:
@@ -88,14 +99,15 @@ def _match(
 
     An image has a match only if no other of all names ends alike.
     """
-    by_end = defaultdict(list)
+    by_path: dict[str, list[str]] = defaultdict(list)
+    by_end: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        by_end[plain(name).rsplit("/", 1)[-1]].append((name, f"/{plain(name)}"))
+        for number, end in enumerate(_ends(plain(name))):
+            (by_path if number == 0 else by_end)[end].append(name)
     keys_by_name: dict[str, list[str]] = defaultdict(list)
     for key in images:
-        end = f"/{plain(key)}"
-        candidates = by_end[end.rsplit("/", 1)[-1]]
-        matches = [name for name, other in candidates if other.endswith(end) or end.endswith(other)]
+        ends = _ends(plain(key))
+        matches = [*by_end.get(ends[0], ()), *(name for end in ends for name in by_path.get(end, ()))]
         if len(matches) == 1 and matches[0] in unmatched:
             keys_by_name[matches[0]].append(key)
     return {keys[0]: name for name, keys in keys_by_name.items() if len(keys) == 1}

@@ -29,6 +29,7 @@ def open_voc(source: AnnotationSource) -> Annotations:
     The colours of classes are those of the list next to the folders if it has any, as that of CVAT. Class
     names come from the user or a list next to the folders; otherwise they are `class 1`, `class 2`, ...
     A pixel of class 255, of a class without an object, or of an object without a class is a pixel to ignore.
+    So is one of object 255, unless there are objects 1 to 254, too.
     """
     folders = [source.path / OBJECTS, source.path / CLASSES]
     for folder in folders:
@@ -97,7 +98,10 @@ def _read_file(
     for file, pixels in ((path, labels), (class_path, semantic)):
         check_shape(file, pixels.shape, shape)
     void = semantic == VOID
-    num_objects = len(np.unique(labels[(labels > 0) & (labels != VOID)]))
+    if set(range(1, VOID)) - set(np.unique(labels).tolist()):
+        # No object, unless all numbers below it are.
+        void, labels = void | (labels == VOID), np.where(labels == VOID, 0, labels)
+    num_objects = len(np.unique(labels[labels > 0]))
     labels = np.where(void, 0, labels)
     ignore = (void | (semantic > 0)) & (labels == 0)
     objects = np.unique(labels[labels > 0]).tolist()
@@ -108,8 +112,7 @@ def _read_file(
         if not classes[index]:
             # A cell or background: the two pictures contradict each other.
             ignore |= pixels
-            if index != VOID:
-                invalid.append(f"{class_path}: object {index} has no class")
+            invalid.append(f"{class_path}: object {index} has no class")
         elif classes[index] >= num_classes:
             raise InputError(
                 f"{class_path} has object {index} on class {classes[index]}; classes of objects are 1 to"

@@ -306,3 +306,32 @@ def test_of_several_files_one_must_be_named(tmp_path):
         (tmp_path / name).write_text(json.dumps(GOOD))
     with pytest.raises(InputError, match="holds 2 JSON files"):
         open_annotations(tmp_path)
+
+
+def test_categories_of_one_id_are_refused(tmp_path):
+    document = GOOD | {"categories": [{"id": 5, "name": "nucleus"}, {"id": 5, "name": "debris"}]}
+    with pytest.raises(InputError, match="category 5: id is used twice"):
+        opened(tmp_path, document)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "key"),
+    [
+        ("s3://bucket/a%20b#1+2.png", "bucket/a b#1+2"),
+        ("/data/local-files/?d=x/a#1+2.png", "x/a#1+2"),
+        ("/data/local-files/?d=x/a%231.png", "x/a#1"),
+        ("https://server.org/x/a+b.png?size=1#top", "x/a+b"),
+        ("x/a#1.png", "x/a#1"),
+    ],
+)
+def test_only_addresses_of_the_web_have_fragments(tmp_path, file_name, key):
+    (found,) = opened(tmp_path, changed("images", "file_name", file_name)).keys
+    assert found == key.removeprefix("bucket/")
+
+
+def test_a_number_of_hundreds_of_digits_is_named(tmp_path):
+    said = fault(
+        lambda value: opened(tmp_path, changed("annotations", "score", value)).read("a", SHAPE), 10**400
+    )
+    assert "annotation 7: score is 1000" in said
+    assert "not a number" in said

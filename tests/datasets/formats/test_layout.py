@@ -3,6 +3,8 @@ import pytest
 from PIL import Image
 
 from segjax.datasets.formats import open_annotations, without_masks
+from segjax.datasets.formats.mask_images import Instances
+from segjax.datasets.formats.remapping import match_by_path_end
 from segjax.errors import InputError
 
 CELLS = np.array([[0, 1, 2], [0, 0, 2]], np.uint8)
@@ -127,3 +129,27 @@ def test_says_what_is_missing(tmp_path):
     for names in (("background",), ("background", "a", "a")):
         with pytest.raises(InputError, match="must be background and the different names"):
             open_annotations(tmp_path, class_names=names)
+
+
+def test_keys_and_ends_of_paths_are_looked_up_once(tmp_path):
+    """With one set of keys for each image, or one bucket for all names, this would take minutes."""
+    names = [f"{number:05}" for number in range(20_000)]
+    folders = {f"set/{name}/image": tmp_path for name in names}
+    annotations = match_by_path_end(
+        Instances(folders, ("background", "cell"), {}), {f"{name}/image" for name in names}
+    )
+    assert annotations.keys == {f"{name}/image" for name in names}
+    assert all(annotations.keys is annotations.keys for _ in names)
+
+
+def test_a_path_matches_the_end_of_another_if_it_is_the_only_one(tmp_path):
+    for names, images, expected in (
+        (["x/a", "x/b"], ["a", "b"], {"a", "b"}),
+        (["a"], ["x/a"], {"x/a"}),
+        (["a"], ["x/a", "y/a"], {"a"}),
+        (["x/a", "y/a"], ["a"], {"x/a", "y/a"}),
+        (["x/a", "a"], ["y/x/a"], {"x/a", "a"}),
+        (["xa"], ["a"], {"xa"}),
+    ):
+        annotations = Instances(dict.fromkeys(names, tmp_path), ("background", "cell"), {})
+        assert match_by_path_end(annotations, images).keys == expected

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from segjax.datasets.formats.documents import JsonField
-from segjax.datasets.formats.outlines import check_inside, fill, fill_ellipse, union
+from segjax.datasets.formats.outlines import check_inside, check_most_inside, fill, fill_ellipse, union
 from segjax.errors import InputError
 from segjax.segmentation import Cutout
 from tests.datasets.formats.written import outlines
@@ -92,3 +92,12 @@ def test_parts_are_joined_where_they_are():
     assert drawn[1:3, 2:4].all()
     assert drawn[3, 5]
     assert union([]).mask.size == 0
+
+
+def test_lines_do_not_count_as_outlines_outside():
+    inside, line, outside = (2, 2, 6, 6), (3, 3, 9, 3), (20, 20, 26, 26)
+    check_most_inside([np.array(box) for box in (inside, inside, line, line)], (10, 10), "a")
+    check_most_inside([np.array(line)], (10, 10), "a")
+    check_most_inside([], (10, 10), "a")
+    with pytest.raises(InputError, match="a: 1 of 2 outlines lie outside the image of 10 x 10"):
+        check_most_inside([np.array(box) for box in (inside, outside, line, line)], (10, 10), "a")

@@ -141,3 +141,17 @@ def test_outlines_of_another_magnification_or_origin_are_refused(tmp_path, scale
     with pytest.raises(InputError, match="of 6 outlines lie outside the image of 20 x 30") as error:
         read(tmp_path, *features)
     assert error.value.kind == "size_mismatch"
+
+
+def test_outlines_on_several_planes_are_refused(tmp_path):
+    planes = [{"c": -1, "z": 0, "t": 0}, {"c": 2, "z": 0, "t": 0}, {"c": -1, "z": 7, "t": 0}, None]
+    features = [feature([square(2 + 5 * index, 2, 4)]) for index in range(4)]
+    for one, plane in zip(features, planes, strict=True):
+        one["geometry"]["plane"] = plane
+    assert read(tmp_path, *features[:2], features[3]).labels.max() == 3
+    assert read(tmp_path, features[2]).labels.max() == 1
+    with pytest.raises(InputError, match="has outlines on several planes of a stack; export one file"):
+        read(tmp_path, *features)
+    del features[1]
+    features[2]["geometry"]["plane"] = "all"
+    assert "plane is 'all', not an object" in fault(read, tmp_path, features[0], features[2])

@@ -102,3 +102,18 @@ def test_broken_pairs_are_named(tmp_path):
     (tmp_path / "SegmentationClass" / "a.png").rename(tmp_path / "SegmentationClass" / "b.png")
     with pytest.raises(InputError, match=r"SegmentationClass.a\.png does not exist"):
         open_annotations(tmp_path).read("a", (3, 5))
+
+
+def test_void_in_the_picture_of_objects_alone_is_no_cell(tmp_path):
+    objects = np.array([[255, 255, 255, 255], [255, 1, 2, 255]], np.uint8)
+    drawing = open_annotations(write(tmp_path, objects, np.ones((2, 4), np.uint8))).read("a", (2, 4))
+    np.testing.assert_array_equal(drawing.labels, [[0, 0, 0, 0], [0, 1, 2, 0]])
+    np.testing.assert_array_equal(drawing.ignore, drawing.labels == 0)
+    assert drawing.num_hidden == 0
+
+
+def test_255_is_an_object_where_all_numbers_below_are(tmp_path):
+    objects = np.arange(256, dtype=np.uint8)[None]
+    drawing = open_annotations(write(tmp_path, objects, np.ones_like(objects))).read("a", (1, 256))
+    np.testing.assert_array_equal(drawing.labels, objects)
+    assert drawing.num_hidden == 0
