@@ -48,7 +48,7 @@ AXIS = flags.DEFINE_list(
     "axis",
     [],
     "Plane of a stack: the position along each axis, by its letter or number, counted from 0, such as Z=12 or"
-    " T=0,Z=12.",
+    " T=0,Z=12. Masks that are stacks are cut to it, too.",
 )
 OUT = flags.DEFINE_string("out", None, "Folder for the data set and the report.")
 FRACTIONS = flags.DEFINE_list(

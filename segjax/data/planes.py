@@ -9,6 +9,8 @@ from segjax.errors import InputError
 
 # Letters of tifffile for axes that never hold channels: depth, time, tile, angle, phase, event.
 PLANES = frozenset("ZTRAPV")
+# Those of rows, columns and samples.
+PIXELS = frozenset("YXS")
 
 
 class Plane(NamedTuple):
@@ -37,7 +39,8 @@ def choose_plane(
       axes: a letter for each axis.
       shape: the length of each axis.
       planes: position along an axis, by its letter in upper case, or by its number in the stored array. Axes
-        that the array does not have are ignored, so that one choice works for a folder of stacks and images.
+        that the array does not have are ignored, so that one choice works for a folder of stacks and images;
+        a number never chooses a row, column or sample of a TIFF.
       channel_axis: number of the axis of the channels in the stored array.
 
     Raises:
@@ -49,7 +52,7 @@ def choose_plane(
     chosen: dict[int, int] = {}
     if len(shape) > 2:
         for number, letter in enumerate(axes):
-            for key in (letter, str(number)):
+            for key in (letter, *(() if letter in PIXELS else (str(number),))):
                 if key in planes:
                     chosen[number] = planes[key]
     for number, position in chosen.items():
@@ -75,16 +78,20 @@ def parse_planes(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
     """Returns axes and positions of texts such as `Z=12`, for `choose_plane`.
 
     Raises:
-      InputError: if a text is not an axis with a position.
+      InputError: if a text is not an axis with a position, or an axis is named twice.
 
     >>> parse_planes(["t=0", "Z=12"])
     (('T', 0), ('Z', 12))
     """
     try:
         pairs = [text.split("=") for text in texts]
-        return tuple((name.upper(), int(position)) for name, position in pairs)
+        planes = tuple((name.strip().upper(), int(position)) for name, position in pairs)
     except ValueError:
         raise InputError(f"--axis={','.join(texts)} is not a plane such as Z=12 or T=0,Z=12") from None
+    names = [name for name, _ in planes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--axis={','.join(texts)} names the axis {twice[0]} twice: choose one plane of it")
+    return planes
 
 
 def unclear_axes(path: object, axes: str, shape: tuple[int, ...]) -> InputError:
@@ -93,6 +100,8 @@ def unclear_axes(path: object, axes: str, shape: tuple[int, ...]) -> InputError:
     along, remedy = "", "give channel_axis if one axis holds channels; else "
     if others and PLANES.issuperset(others):
         along, remedy = f" along {' and '.join(others)}", ""
+    if len(shape) < 2:
+        return InputError(f"{path} holds an array of shape {shape}, not an image", kind="unclear_axes")
     names = "whose axes have no names" if axes.isdigit() else f"with the axes {axes}"
     return InputError(
         f"{path} is a stack of shape {shape} {names}, not an image: {remedy}choose one plane{along}, or save"

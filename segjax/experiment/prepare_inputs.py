@@ -146,6 +146,7 @@ def open_inputs(request: Request) -> Inputs:
         "class_names": ("background", *request.classes) if request.classes else None,
         "images": {item.key: item.path for item in items},
         "crowds_are_cells": request.crowds == "cells",
+        "planes": dict(request.axis),
     }
     annotations = open_annotations(request.masks, **options, without=written)
     class_names = _class_names(request, annotations, items)

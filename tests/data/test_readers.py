@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from segjax.data.planes import parse_planes
 from segjax.data.readers import read_image, read_labels
 from segjax.errors import InputError
 
@@ -291,3 +292,15 @@ def test_a_tiff_that_ends_inside_a_strip_of_jpeg_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.tif ends inside a strip or tile of JPEG") as error:
         read_image(path)
     assert error.value.kind == "truncated"
+
+
+def test_one_plane_for_each_axis():
+    with pytest.raises(InputError, match="--axis=Z=1,t=0,z=2 names the axis Z twice: choose one plane of it"):
+        parse_planes(["Z=1", "t=0", "z=2"])
+
+
+def test_an_array_of_fewer_than_two_axes_is_no_image(tmp_path):
+    for shape in ((), (7,)):
+        np.save(tmp_path / "a.npy", np.zeros(shape))
+        with pytest.raises(InputError, match=r"a\.npy holds an array of shape \(.*\), not an image$"):
+            read_image(tmp_path / "a.npy")

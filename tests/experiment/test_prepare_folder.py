@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 
@@ -250,6 +251,18 @@ def test_checks_of_another_mask_format_are_not_used(tmp_path):
     assert said.startswith(
         "5 kept, 1 quarantined of 6 images"
     )  # that with several ids is no mask of two values
+
+
+def test_masks_may_be_stacks_like_their_images(tmp_path):
+    annotations = drawn(6)
+    for index, (key, (labels, _)) in enumerate(annotations.items()):
+        for folder, plane in (("images", picture(labels, index)), ("masks", labels.astype(np.uint16))):
+            path = tmp_path / folder / f"{key}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack = np.stack([0 * plane, plane, 0 * plane])
+            tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"})
+    said = prepare_folder(request(tmp_path, axis=(("Z", 1),)), workers=0, previews=False)
+    assert said.startswith("6 kept of 6 images")
 
 
 def test_one_process_at_a_time_prepares_a_folder(tmp_path, monkeypatch):

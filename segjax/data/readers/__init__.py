@@ -4,6 +4,7 @@ from segjax.data.readers.image import describe_other_images, is_lossy, read_imag
 from segjax.data.readers.limits import (
     JPEG_SUFFIXES,
     MAX_PIXELS,
+    NO_PLANES,
     PILLOW_SUFFIXES,
     SUFFIXES,
     TIFF_SUFFIXES,
@@ -11,13 +12,14 @@ from segjax.data.readers.limits import (
     kind_of_damage,
     unreadable,
 )
-from segjax.data.readers.raster import open_picture
+from segjax.data.readers.raster import open_picture, palette_alpha
 from segjax.data.readers.stacks import StackAxis, find_stack_axis
 from segjax.data.readers.tiff import has_palette
 
 __all__ = [
     "JPEG_SUFFIXES",
     "MAX_PIXELS",
+    "NO_PLANES",
     "PILLOW_SUFFIXES",
     "SUFFIXES",
     "TIFF_SUFFIXES",
@@ -29,6 +31,7 @@ __all__ = [
     "is_lossy",
     "kind_of_damage",
     "open_picture",
+    "palette_alpha",
     "read_image",
     "read_labels",
     "unreadable",

@@ -72,7 +72,9 @@ def read_image(
     return pixels
 
 
-def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_labels(
+    path: str | File, *, planes: Mapping[str, int] = NO_PLANES, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Reads a label map: one integer for each pixel, or one colour for each instance.
 
     Orientation and several images in one file are handled as in `read_image`.
@@ -80,6 +82,7 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Args:
       path: .tif, .png, .bmp, lossless .webp or .npy of integers. The ids of a palette image are its indices;
         those of an RGB or RGBA image come from `colour_ids`.
+      planes: plane to read along each axis of a stack, see `choose_plane`.
       max_pixels: larger maps are refused before decoding.
 
     Returns:
@@ -95,7 +98,7 @@ def read_labels(path: str | File, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
                 f"{path} is a JPEG or lossy WebP, which alters ids; save the labels as TIFF or PNG",
                 kind="lossy_mask",
             )
-        labels = _read(path, Request(max_pixels=max_pixels, as_labels=True))
+        labels = _read(path, Request(planes=planes, max_pixels=max_pixels, as_labels=True))
         if labels.shape[-1] in (3, 4) and labels.dtype == np.uint8 and path.suffix.lower() != ".npy":
             return colour_ids(labels)
     except InputError:

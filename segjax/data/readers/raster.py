@@ -65,7 +65,9 @@ def read_picture(path: File, request: Request) -> np.ndarray:
         elif picture.mode in PLAIN_MODES or (request.as_labels and picture.mode == "P"):
             pixels = np.asarray(picture)
         else:  # palettes, CMYK, YCbCr and the like
-            pixels = np.asarray(picture.convert("RGB"))
+            # Pillow warns where it drops the alpha of several indices itself.
+            mode = "RGBA" if isinstance(picture.info.get("transparency"), bytes) else "RGB"
+            pixels = np.asarray(picture.convert(mode))[..., :3]
         orientation = _orientation(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[-1] in (2, 4):
@@ -79,6 +81,20 @@ def _orientation(picture: Image.Image) -> object:
         return picture.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF data do not make the image unusable
         return None
+
+
+def palette_alpha(path: File) -> np.ndarray | None:
+    """Returns the alpha of each index of a palette picture, [256] uint8; None if it states none."""
+    with open_picture(path) as picture:
+        transparent = picture.info.get("transparency")
+    if transparent is None:
+        return None
+    alpha = np.full(256, 255, np.uint8)
+    if isinstance(transparent, bytes):
+        alpha[: len(transparent)] = list(transparent)
+    else:
+        alpha[transparent] = 0
+    return alpha
 
 
 def further_frames(picture: Image.Image) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from segjax.data.readers import MAX_PIXELS
+from segjax.data.readers import MAX_PIXELS, NO_PLANES
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation
 from segjax.datasets.formats.auto_format import detect_format
 from segjax.datasets.formats.coco import open_coco
@@ -59,6 +59,7 @@ def open_annotations(
     images: Mapping[str, Path] | None = None,
     crowds_are_cells: bool = False,
     without: tuple[Path, ...] = (),
+    planes: Mapping[str, int] = NO_PLANES,
 ) -> Annotations:
     """Opens the annotations of a folder of images.
 
@@ -75,6 +76,7 @@ def open_annotations(
       crowds_are_cells: whether annotations of COCO with `iscrowd: 1` are instances. If False, their pixels
         are ignored, as COCO does.
       without: absolute paths of files and folders to ignore, such as a report in the same folder.
+      planes: plane to read along each axis of masks that are stacks, see `choose_plane`.
 
     Returns:
       The annotations by key, the path of an image relative to the folder of images, without suffix. They can
@@ -92,6 +94,8 @@ def open_annotations(
             f"class_names {class_names} must be background and the different names of one class or more"
         )
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
-    source = AnnotationSource(path, class_names, suffixes, max_pixels, known, crowds_are_cells, without)
+    source = AnnotationSource(
+        path, class_names, suffixes, max_pixels, known, crowds_are_cells, without, dict(planes)
+    )
     name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
     return match_by_path_end(FORMATS[name](source), source.images, by_name=name == "coco")

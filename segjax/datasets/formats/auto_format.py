@@ -109,7 +109,11 @@ def _picture_format(source: AnnotationSource, pictures: list[Path], formats: tup
     if all(_is_of_one_image(source, folder) for folder in first):
         return "instances"
     sample = list(first.values())[:NUM_SAMPLES]
-    if source.path not in first and len(pictures) > len(first) and all(map(_is_mask, sample)):
+    if (
+        source.path not in first
+        and len(pictures) > len(first)
+        and all(_is_mask(path, source) for path in sample)
+    ):
         raise InputError(
             f"{sample[0]} may be the mask of one instance or of all cells; name the format:"
             f" {', '.join(formats)}"
@@ -127,9 +131,9 @@ def _is_of_one_image(source: AnnotationSource, folder: Path) -> bool:
     return folder.name in MASK_FOLDERS and images == [folder.parent.name]
 
 
-def _is_mask(path: Path) -> bool:
+def _is_mask(path: Path, source: AnnotationSource) -> bool:
     try:
-        read_foreground(path, max_pixels=2**26)
+        read_foreground(path, max_pixels=2**26, planes=source.planes)
     except InputError:
         return False
     return True

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class AnnotationSource:
       images: absolute paths of the images by key, if known; an image is never its own annotation.
       crowds_are_cells: whether COCO's crowds are instances, not regions to ignore.
       without: absolute paths of files and folders to ignore.
+      planes: plane to read along each axis of masks that are stacks.
     """
 
     path: Path
@@ -58,6 +60,12 @@ class AnnotationSource:
     images: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     crowds_are_cells: bool = False
     without: tuple[Path, ...] = ()
+    planes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keyword arguments of `read_labels` and `read_image`."""
+        return {"max_pixels": self.max_pixels, "planes": self.planes}
 
     @cached_property
     def root(self) -> Path:

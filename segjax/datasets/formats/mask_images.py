@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,7 @@ from segjax.data.readers import (
     has_palette,
     is_lossy,
     open_picture,
+    palette_alpha,
     read_image,
     read_labels,
 )
@@ -63,7 +65,7 @@ def open_classes(source: AnnotationSource) -> Annotations:
     """
     index = source.index(SUFFIXES)
     paths = [path for paths in index.files.values() for path in paths]
-    values = sorted(set().union(*(_values(path, source.max_pixels) for path in paths)))
+    values = sorted(set().union(*(_values(path, source.reading) for path in paths)))
     names = source.class_names
     if names is None:
         is_colour = bool(values) and values[-1] >= 2**16
@@ -72,9 +74,8 @@ def open_classes(source: AnnotationSource) -> Annotations:
     class_of = dict(zip(values, range(1, len(names)), strict=False))
     if len(values) != len(names) - 1:
         class_of = {value: value for value in range(1, len(names))}
-    return OneFilePerImage(
-        index, names, partial(_read_classes, class_of=class_of, max_pixels=source.max_pixels)
-    )
+    read_file = partial(_read_classes, class_of=class_of, reading=source.reading)
+    return OneFilePerImage(index, names, read_file)
 
 
 def open_instances(source: AnnotationSource) -> Annotations:
@@ -93,7 +94,7 @@ def open_instances(source: AnnotationSource) -> Annotations:
         raise InputError(
             f"{source.path} holds no folder of masks; instances lie in one folder for each image"
         )
-    return Instances(folders, source.names(), source.max_pixels)
+    return Instances(folders, source.names(), source.reading)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +104,12 @@ class Instances:
     Attributes:
       folders: folder of the masks of each image, by key.
       class_names: background first.
-      max_pixels: limit for one mask.
+      reading: keyword arguments of `read_image`.
     """
 
     folders: Mapping[str, Path]
     class_names: tuple[str, ...]
-    max_pixels: int
+    reading: Mapping[str, Any]
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -125,7 +126,7 @@ class Instances:
         paths = _list_pictures(self.folders[key])
 
         def read(path: Path) -> Cutout:
-            mask = read_foreground(path, max_pixels=self.max_pixels)
+            mask = read_foreground(path, **self.reading)
             check_shape(path, mask.shape, shape)
             return Cutout.of(mask)
 
@@ -150,8 +151,12 @@ def pillow_mode(path: Path) -> str | None:
         return picture.mode
 
 
-def read_foreground(path: Path, *, max_pixels: int) -> np.ndarray:
+def read_foreground(path: Path, **reading: Any) -> np.ndarray:
     """Reads a mask of two values, 0 for background; a JPEG is thresholded at 128.
+
+    Args:
+      path: the mask.
+      **reading: keyword arguments of `read_image`.
 
     Returns:
       [H, W] bool.
@@ -159,7 +164,7 @@ def read_foreground(path: Path, *, max_pixels: int) -> np.ndarray:
     Raises:
       InputError: if the file holds more values, or two values without 0.
     """
-    pixels = read_image(path, max_pixels=max_pixels).max(axis=-1)
+    pixels = read_image(path, **reading).max(axis=-1)
     if is_lossy(path):
         return pixels >= JPEG_THRESHOLD
     values = np.unique(pixels)
@@ -173,30 +178,24 @@ def read_foreground(path: Path, *, max_pixels: int) -> np.ndarray:
     return pixels != 0
 
 
-def _open_pictures(
-    source: AnnotationSource, read: Callable[[Path, int], tuple[np.ndarray, bool]]
-) -> Annotations:
-    """Opens one picture for each image; `(path, max_pixels) -> (labels [H, W], binary)` reads it."""
-    read_file = partial(_read_picture, read=read, max_pixels=source.max_pixels)
+def _open_pictures(source: AnnotationSource, read: Callable[..., tuple[np.ndarray, bool]]) -> Annotations:
+    """Opens one picture for each image; `(path, **reading) -> (labels [H, W], binary)` reads it."""
+    read_file = partial(_read_picture, read=partial(read, **source.reading))
     return OneFilePerImage(source.index(SUFFIXES), source.names(), read_file)
 
 
 def _read_picture(
-    path: Path,
-    shape: tuple[int, int],
-    *,
-    read: Callable[[Path, int], tuple[np.ndarray, bool]],
-    max_pixels: int,
+    path: Path, shape: tuple[int, int], *, read: Callable[[Path], tuple[np.ndarray, bool]]
 ) -> RawAnnotation:
-    labels, binary = read(path, max_pixels)
+    labels, binary = read(path)
     check_shape(path, labels.shape, shape)
     return RawAnnotation(labels.astype(np.int32), files=(str(path),), lossy=is_lossy(path), binary=binary)
 
 
 def _read_classes(
-    path: Path, shape: tuple[int, int], *, class_of: Mapping[int, int], max_pixels: int
+    path: Path, shape: tuple[int, int], *, class_of: Mapping[int, int], reading: Mapping[str, Any]
 ) -> RawAnnotation:
-    values = read_labels(path, max_pixels=max_pixels)
+    values = read_labels(path, **reading)
     check_shape(path, values.shape, shape)
     labels, count = connected_parts(values, background=0, connectivity=2, return_num=True)
     value_by_label = np.zeros(count + 1, np.int64)
@@ -216,45 +215,50 @@ def _read_classes(
     return RawAnnotation(labels.astype(np.int32), classes, (str(path),))
 
 
-def _values(path: Path, max_pixels: int) -> set[int]:
+def _values(path: Path, reading: Mapping[str, Any]) -> set[int]:
     """Returns the values of a class map, without background.
 
     Nothing is returned of a file that cannot be read or has too many values: reading its image says so.
     """
     try:
-        values = np.unique(read_labels(path, max_pixels=max_pixels))
+        values = np.unique(read_labels(path, **reading))
     except InputError:
         return set()
     return set(values[values > 0].tolist()) if len(values) <= MAX_CLASSES else set()
 
 
-def _read_label_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
+def _read_label_ids(path: Path, **reading: Any) -> tuple[np.ndarray, bool]:
     if is_lossy(path):
         # For the report, which says that JPEG altered these ids.
-        return read_image(path, max_pixels=max_pixels).max(axis=-1), False
-    labels = read_labels(path, max_pixels=max_pixels)
+        return read_image(path, **reading).max(axis=-1), False
+    labels = read_labels(path, **reading)
     return labels, _is_binary(labels)
 
 
-def _read_colour_ids(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
-    colours = read_image(path, max_pixels=max_pixels)
+def _read_colour_ids(path: Path, **reading: Any) -> tuple[np.ndarray, bool]:
+    colours = read_image(path, **reading)
     if colours.shape[-1] != 3 or colours.dtype != np.uint8:
         raise InputError(
             f"{path} has {colours.shape[-1]} channels of {colours.dtype}, not 8-bit colours; if it holds ids"
             " use the format labels",
             kind="invalid_ids",
         )
-    # `read_image` drops transparency, which `read_labels` takes for background.
-    opaque = is_lossy(path) or pillow_mode(path) == "P"
-    labels = colour_ids(colours) if opaque else read_labels(path, max_pixels=max_pixels)
+    # `read_image` drops transparency, which is background.
+    is_palette = pillow_mode(path) == "P"
+    if is_palette and (alpha := palette_alpha(path)) is not None:
+        labels = colour_ids(np.dstack([colours, alpha[read_labels(path, **reading)]]))
+    elif is_palette or is_lossy(path) or path.suffix.lower() == ".npy":
+        labels = colour_ids(colours)
+    else:
+        labels = read_labels(path, **reading)
     # Gaps between colours mean nothing.
     ids, dense = np.unique(labels, return_inverse=True)
     dense = dense.reshape(labels.shape) + (ids[0] != 0)
     return dense, not is_lossy(path) and _is_binary(labels)
 
 
-def _read_components(path: Path, max_pixels: int) -> tuple[np.ndarray, bool]:
-    mask = read_foreground(path, max_pixels=max_pixels)
+def _read_components(path: Path, **reading: Any) -> tuple[np.ndarray, bool]:
+    mask = read_foreground(path, **reading)
     return ndimage.label(mask, structure=np.ones((3, 3)))[0], False
 
 

@@ -143,3 +143,43 @@ def test_masks_beside_several_images_are_in_doubt(tmp_path):
         open_annotations(tmp_path / "x" / "masks" / "1.png", format="instances")
     with pytest.raises(InputError, match="holds no folder of masks"):
         open_annotations(tmp_path / "x" / "masks", format="instances")
+
+
+def test_colours_in_numpy_files(tmp_path):
+    colours = np.zeros((4, 5, 3), np.uint8)
+    colours[1, 1:3], colours[3, 3:] = (255, 0, 0), (0, 255, 0)
+    np.save(tmp_path / "a.npy", colours)
+    labels = open_annotations(tmp_path, format="colours").read("a", (4, 5)).labels
+    np.testing.assert_array_equal(labels, colours[..., 1] // 255 + 2 * (colours[..., 0] // 255))
+
+
+@pytest.mark.parametrize("alpha", [0, b"\x00", b"\x00\xff\x80"])
+def test_the_transparent_index_of_a_palette_is_background(tmp_path, alpha):
+    picture = Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8))
+    picture.putpalette([255, 255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 0])
+    picture.save(tmp_path / "a.png", transparency=alpha)
+    ids = open_annotations(tmp_path, format="colours").read("a", (1, 4)).labels
+    np.testing.assert_array_equal(ids > 0, [[False, True, True, True]])  # black is a colour now
+    Image.open(tmp_path / "a.png").convert("RGBA").save(tmp_path / "a.png")
+    again = open_annotations(tmp_path, format="colours").read("a", (1, 4)).labels
+    np.testing.assert_array_equal(ids, again)
+
+
+@pytest.mark.parametrize("form", ["labels", "binary", "classes", "instances"])
+def test_a_plane_is_chosen_in_masks_that_are_stacks(tmp_path, form):
+    stack = np.zeros((3, *TWO_PARTS.shape), np.uint8)
+    stack[1] = TWO_PARTS > 0
+    path = tmp_path / ("a/1.tif" if form == "instances" else "a.tif")
+    path.parent.mkdir(exist_ok=True)
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"})
+    annotations = open_annotations(tmp_path, format=form, planes={"Z": 1})
+    labels = annotations.read("a", TWO_PARTS.shape).labels
+    np.testing.assert_array_equal(labels > 0, TWO_PARTS > 0)
+
+
+def test_the_number_of_a_plane_chooses_no_row_of_a_colour_picture(tmp_path):
+    colours = np.zeros((9, 12, 3), np.uint8)
+    colours[2:5, 2:5] = (255, 0, 0)
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb")
+    labels = open_annotations(tmp_path, format="colours", planes={"0": 1}).read("a", (9, 12)).labels
+    assert labels.sum() == 9
