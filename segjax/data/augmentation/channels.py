@@ -24,7 +24,7 @@ def shuffle_channels(key: Array, image: Array, *, probability: float) -> Array:
 
 
 def greyscale(key: Array, image: Array, *, probability: float) -> Array:
-    """Replaces every channel by the mean of all, with random weights from 0 to 1."""
+    """Replaces every channel by one randomly weighted mean of all channels."""
     happens, mixture = jax.random.split(key)
     weights = jax.random.uniform(mixture, image.shape[-1:], minval=1e-3)
     grey = jnp.einsum("hwc,c->hw", image, weights / weights.sum())[..., None]

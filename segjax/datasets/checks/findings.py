@@ -164,7 +164,7 @@ KINDS: dict[str, Kind] = {
         "draw the outline inside the image and not under other cells, or remove it",
     ),
     "invalid_outlines": Kind(
-        "Outlines or masks that are invalid, left out",
+        "Invalid outlines or masks, left out",
         "repair",
         "draw the outline again, with three points or more inside the image",
     ),
@@ -185,7 +185,7 @@ KINDS: dict[str, Kind] = {
         "check that the cells were drawn on this image, at its full resolution",
     ),
     "only_crowds": Kind(
-        "Masks of which every cell is marked as a crowd by iscrowd=1",
+        "Masks in which every cell is a crowd (iscrowd=1)",
         "quarantine",
         "use --crowds=cells if they are single cells, as the brush of some programs writes them",
     ),

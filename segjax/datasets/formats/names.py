@@ -55,7 +55,7 @@ def without_suffix(stem: str, suffixes: Sequence[str]) -> str:
 
 
 def annotations_among(keys: Collection[str], suffixes: Sequence[str] = SUFFIXES) -> set[str]:
-    """Returns which pictures of a folder are not images.
+    """Returns the keys of the pictures that are annotations.
 
     Args:
       keys: paths of the pictures, without suffix, with `/` as separator.
