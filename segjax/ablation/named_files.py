@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from segjax.errors import InputError
 from segjax.experiment.workdir import read_config
 from segjax.files import file_digest
 from segjax.models.weights.network import names
@@ -26,6 +27,19 @@ def named_files(config: ConfigDict) -> dict[str, Path]:
         if value and not (field == "model.weights" and value in names()):
             found[field] = Path(value).expanduser()
     return found
+
+
+def check_files(config: ConfigDict) -> None:
+    """Checks that the files and folders of runs that a config names are there.
+
+    Raises:
+      InputError: if one is missing, or a folder has no run.
+    """
+    for field, path in named_files(config).items():
+        if path.is_dir():
+            read_config(path)
+        elif not path.is_file():
+            raise InputError(f"config.{field}={path} is missing: give a path that exists")
 
 
 def content_digests(config: ConfigDict, known: MutableMapping[Path, str]) -> dict[str, str]:

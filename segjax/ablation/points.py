@@ -14,14 +14,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from segjax.ablation.checks import check_point
 from segjax.ablation.named_files import content_digests
 from segjax.ablation.sweeps import Overrides, import_file
 from segjax.errors import InputError, first_line
-from segjax.experiment.ensembles import refuse_ensemble
-from segjax.experiment.sections import check_classical_settings, check_settings, read_task
-from segjax.experiment.setup import make_task
-from segjax.experiment.workdir import WITHOUT_EFFECT, ModelMetadata, flat_config
-from segjax.tasks.semantic import SemanticConfig
+from segjax.experiment.workdir import WITHOUT_EFFECT, flat_config
 
 # Fields of points that are no fields of a config.
 CONFIG, NAME, SEED = "config", "name", "seed"
@@ -229,7 +226,7 @@ def _make_config(overrides: Overrides, base: ConfigDict | None, configs: dict[st
         for field, value in overrides.items():
             if field not in (CONFIG, NAME):
                 _set(config, field, value)
-        _check(config)
+        check_point(config)
     except InputError as error:
         raise InputError(f"the point {describe(overrides)} is invalid: {error}") from error
     return config
@@ -250,7 +247,7 @@ def load_config(spec: str) -> ConfigDict:
 
 
 def _set(config: ConfigDict, field: str, value: Any) -> None:
-    """Sets a field of a section that exists; `_check` refuses fields that the section does not have."""
+    """Sets a field of a section that exists; `check_point` refuses fields that the section does not have."""
     *sections, name = field.split(".")
     section = config
     for part in sections:
@@ -269,26 +266,3 @@ def _set(config: ConfigDict, field: str, value: Any) -> None:
     except (TypeError, ValueError) as error:
         kind = section.get_type(name).__name__
         raise InputError(f"config.{field} is {value!r}; it must be of the type {kind}") from error
-
-
-def _metadata(config: ConfigDict) -> ModelMetadata:
-    """Returns as many classes as the task has settings for; the data have the right ones."""
-    settings, _ = read_task(config)
-    count = 2
-    if isinstance(settings, SemanticConfig):
-        count = max(2, len(settings.class_weights or ()), len(settings.min_area) + 1)
-    return ModelMetadata(tuple(map(str, range(count))), 1)
-
-
-def _check(config: ConfigDict) -> None:
-    if "methods" not in config:
-        check_settings(config)
-        refuse_ensemble(config, "a point of a sweep")
-        make_task(config, _metadata(config))
-        return
-    check_classical_settings(config)
-    if len(config.methods) != 1:
-        raise InputError(
-            f"config.methods has {len(config.methods)} methods, and a point is one: choose it, such as"
-            " classical:method=kmeans"
-        )

@@ -265,11 +265,9 @@ def make_proposer(config: ConfigDict) -> CachedProposals | None:
     """
     if "proposals" not in config:
         return None
-    method = choose((*PROPOSALS, "rpn"), "config.proposals.method", config.proposals.method)
+    method = proposal_method(config)
     if method != "rpn":
         return cached_proposals(PROPOSALS[method], method, config)
-    if not config.proposals.workdir:
-        raise InputError("config.proposals.method=rpn needs config.proposals.workdir, a run with an RPN")
     workdir = Path(config.proposals.workdir).expanduser()
     rpn_config, metadata = read_run(workdir)
     task, params, _ = restore_params(workdir, rpn_config, metadata)
@@ -281,6 +279,14 @@ def make_proposer(config: ConfigDict) -> CachedProposals | None:
     # The cache key includes parameters and settings, because the boxes depend on them.
     digest = hashlib.sha256(f"{fingerprint(params)} {rpn_config.to_json(sort_keys=True)}".encode())
     return cached_proposals(predictor.propose, f"rpn-{digest.hexdigest()[:16]}", config)
+
+
+def proposal_method(config: ConfigDict) -> str:
+    """Returns the method of the external region proposals of a config; errors as `make_proposer`."""
+    method = choose((*PROPOSALS, "rpn"), "config.proposals.method", config.proposals.method)
+    if method == "rpn" and not config.proposals.workdir:
+        raise InputError("config.proposals.method=rpn needs config.proposals.workdir, a run with an RPN")
+    return method
 
 
 def has_svm(config: ConfigDict) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from segjax.ablation.points import expand, labels
 from segjax.configs import classical, rcnn, synthetic
+from segjax.errors import InputError
 from segjax.experiment.workdir import FREE, WITHOUT_EFFECT
 from segjax.train.checkpoint import Checkpoints
 from tests.train.test_checkpoint import save, states
@@ -89,3 +90,46 @@ def test_the_name_of_a_network_in_the_package_is_its_content(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("nuclei").write_bytes(b"a file of the same name, which is not used")
     assert key_of({"model.weights": "nuclei"}) == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "message"),
+    [
+        (
+            "synthetic",
+            {"optimizer.warmup": 150},
+            "config.optimizer.warmup=150 must be smaller than config.steps",
+        ),
+        ("synthetic", {"optimizer.name": "adam"}, "config.optimizer.name='adam' is unknown"),
+        ("synthetic", {"model.frozen": ("encodr",)}, "config.model.frozen='encodr' is unknown: .*encoder"),
+        (
+            "synthetic",
+            {"predict.fixed": ("decoder.x",)},
+            "config.predict.fixed names decoder.x: choose among",
+        ),
+        ("synthetic", {"predict.overlap": 500, "predict.tile": 512}, "config.predict.overlap"),
+        ("synthetic", {"batch_size": 7, "train.num_microbatches": 2}, "config.batch_size=7 cannot be split"),
+        (
+            "synthetic",
+            {"model.weights": "none.safetensors"},
+            "config.model.weights=none.safetensors is missing",
+        ),
+        ("synthetic", {"model.weights": "."}, "contains no run"),
+        (
+            "classical:method=kmeans",
+            {"classifier.file": "none.json"},
+            "config.classifier.file=none.json is miss",
+        ),
+        ("rcnn:method=r_cnn", {"proposals.method": "edges"}, "config.proposals.method='edges' is unknown"),
+        ("rcnn:method=r_cnn", {"proposals.method": "rpn"}, "needs config.proposals.workdir"),
+        ("rcnn:method=faster_r_cnn", {"model.anchor_ratios": ()}, "config.model.anchor_ratios has no value"),
+        ("rcnn:method=faster_r_cnn", {"task.classifier": "svm"}, "config.task.classifier='svm' needs"),
+        ("rcnn:method=faster_r_cnn", {"model.frozen": ("rpns",)}, "config.model.frozen='rpns' is unknown"),
+    ],
+)
+def test_what_a_training_would_refuse_is_refused_before_the_first_point(
+    tmp_path, monkeypatch, spec, overrides, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^the point .* is invalid: .*{message}"):
+        expand([{"config": spec}, {"config": spec, **overrides}], about={})
