@@ -53,8 +53,8 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
       InputError: if the table cannot be read, has no column that is known, names no image, or contradicts
         itself.
     """
-    index = _Index(keys)
-    # How exactly the name of its row is that of the image, 0 for the same path, and the fields.
+    images = _Index(keys)
+    # How exactly its row names the image, see `_Index.find`, and its fields.
     known: dict[str, tuple[int, dict[str, str]]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -66,7 +66,7 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                     raise InputError(f"{path} has more than {MAX_ROWS} rows: give the table of these images")
                 values = {name: row[index].strip() for name, index in columns.items() if index < len(row)}
                 word = values.pop("image", "").replace("\\", "/").removeprefix("./")
-                level, matches = index.find(word)
+                inexactness, matches = images.find(word)
                 if len(matches) > 1:
                     raise InputError(
                         f"{path}, row {number}: {word!r} may be {matches[0]} or {matches[1]}; give the path"
@@ -77,10 +77,10 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
                 if delimiter == ";" and "pixel_size" in fields:  # written with decimal commas
                     fields["pixel_size"] = fields["pixel_size"].replace(",", ".")
                 before = known.get(matches[0])
-                if before is not None and before[0] == level and before[1] != fields:
+                if before is not None and before[0] == inexactness and before[1] != fields:
                     raise InputError(f"{path}, row {number}: {word!r} had other values in an earlier row")
-                if before is None or level < before[0]:
-                    known[matches[0]] = level, fields
+                if before is None or inexactness < before[0]:
+                    known[matches[0]] = inexactness, fields
     except OSError as error:
         raise unreadable(f"--metadata={path}", error) from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -94,7 +94,7 @@ def read_table(path: Path, keys: Mapping[str, Path]) -> dict[str, dict[str, str]
         )
     if missing := [key for key in keys if key not in known]:
         logging.warning(
-            "%s has no row for %d of %d images, such as %s: they have no patient, class or pixel size of it",
+            "%s has no row for %d of %d images, such as %s: they get no patient, class or pixel size",
             *(path, len(missing), len(keys), ", ".join(missing[:NAMED])),
         )
     return {key: fields for key, (_, fields) in known.items()}
@@ -121,14 +121,17 @@ class _Index:
                     level.setdefault(unicodedata.normalize("NFC", word), []).append(key)
 
     def find(self, word: str) -> tuple[int, list[str]]:
-        """Returns the first level that knows a word, and the keys of the images that it may be."""
+        """Returns the keys of the images that a word may mean, and how inexactly.
+
+        The number is 0 for the name or path of the file, 1 without suffix, 2 without case, 3 for no image.
+        """
         word = unicodedata.normalize("NFC", word)
         stem = word.removesuffix(suffix) if (suffix := Path(word).suffix).lower() in SUFFIXES else word
         words = (word, word, stem, stem, *(2 * (unicodedata.normalize("NFC", stem.casefold()),)))
         for number, (level, text) in enumerate(zip(self._levels, words, strict=True)):
             if text in level:
-                return number, level[text]
-        return len(words), []
+                return number // 2, level[text]
+        return len(words) // 2, []
 
 
 def find_groups(fields: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

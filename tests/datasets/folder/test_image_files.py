@@ -154,6 +154,7 @@ def test_images_of_types_that_are_not_read_are_named(root, caplog):
         ("image,split\nnothing,train\n", r"names none of the 3 images, such as p1/s1_a"),
         ("image,slide\ns1_a,1\n", r"row 2: 's1_a' may be p1/s1_a or p2/s1_a; give the path"),
         ("image,patient\ns2_b,x\ns2_b,y\n", r"row 3: 's2_b' had other values"),
+        ("image,patient\ns2_b,x\np1/s2_b.tif,y\n", r"row 3: 'p1/s2_b\.tif' had other values"),
         ("image,split\ns2_b,dunno\n", r"p1/s2_b has the split 'dunno': choose one of train"),
         ("image,mood\ns2_b,good\n", r"no column beside `image` that is known \(mood\): name them patient"),
         ("image,patient,PatientID\ns2_b,x,y\n", r"two columns for `patient`, 'patient' and 'PatientID'"),
