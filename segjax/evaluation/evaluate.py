@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,13 +30,13 @@ class Evaluation(NamedTuple):
     Attributes:
       scores: scores of all images, pooled.
       per_image: scores of each image, by its name.
-      predictions: segmentation of each image, by its name; empty if they were not requested.
+      predict: predicts a record again. Predictions are not kept: those of large splits need gigabytes.
       seconds: duration of the evaluation.
     """
 
     scores: Scores
     per_image: dict[str, Scores]
-    predictions: Mapping[str, Segmentation]
+    predict: Predict
     seconds: float
 
 
@@ -102,7 +102,6 @@ def evaluate_records(
     source: Source,
     *,
     headline: str | None = None,
-    keep_predictions: bool = False,
     details: DetailOptions | None = None,
     spread: Spread = in_order,
 ) -> Evaluation:
@@ -112,7 +111,6 @@ def evaluate_records(
       predict: returns the prediction of a record.
       source: the images with their truth, and the names of the classes.
       headline: the class that the top-level instance scores refer to; the first foreground class if None.
-      keep_predictions: whether to return the segmentations.
       details: see `evaluate_labels`.
       spread: computes the results of the images, such as by several processes.
 
@@ -121,7 +119,7 @@ def evaluate_records(
     """
     start = time.monotonic()
 
-    def evaluate_one(index: int) -> tuple[str, Statistics, Segmentation | None]:
+    def evaluate_one(index: int) -> tuple[str, Statistics]:
         record = source[index]
         prediction = predict(record)
         statistics = Statistics.of(
@@ -133,15 +131,15 @@ def evaluate_records(
             group=record.group,
             details=details,
         )
-        return record.name, statistics, prediction if keep_predictions else None
+        return record.name, statistics
 
     results = spread(evaluate_one, len(source))
     total = Statistics.empty(source.class_names, headline=headline)
-    images = [image for _, statistics, _ in results for image in statistics.images]
+    images = [image for _, statistics in results for image in statistics.images]
     total = dataclasses.replace(total, images=tuple(images))
     return Evaluation(
         total.compute(),
-        {name: statistics.compute() for name, statistics, _ in results},
-        {name: prediction for name, _, prediction in results if prediction is not None},
+        {name: statistics.compute() for name, statistics in results},
+        predict,
         time.monotonic() - start,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from segjax.metrics.details import DetailOptions
 from segjax.report.evaluation_page import EvaluationReport, write_report
 from segjax.report.stages import busiest, draw_stages
 from segjax.report.table import format_score, summary
-from segjax.segmentation import Method, Segmentation
+from segjax.segmentation import Method
 from segjax.settings import broken_rule
 from segjax.train.checkpoint_files import CheckpointReader
 from segjax.train.log import read_log
@@ -186,7 +185,6 @@ def evaluate_all(
     memory: Memory,
     *,
     headline: str | None = None,
-    stored: Mapping[str, Mapping[str, Segmentation]] = types.MappingProxyType({}),
     **fields: Any,
 ) -> EvaluationReport:
     """Evaluates methods on the same images.
@@ -196,7 +194,6 @@ def evaluate_all(
       source: the images.
       memory: remembers the predictions of some of the methods.
       headline: the class that the scores without a class refer to; the first foreground class if None.
-      stored: predictions by the names of the records, for methods whose predictions are already in files.
       **fields: further fields of the report.
     """
     evaluations = {}
@@ -206,13 +203,11 @@ def evaluate_all(
             predict,
             source,
             headline=headline,
-            keep_predictions=name not in stored,
             details=DetailOptions(),
             spread=functools.partial(spread, purpose=f"the evaluation of {name}"),
         )
-        predictions = stored.get(name, evaluation.predictions)
         seconds = evaluation.seconds + memory.seconds - before
-        evaluations[name] = evaluation._replace(predictions=predictions, seconds=seconds)
+        evaluations[name] = evaluation._replace(seconds=seconds)
     return EvaluationReport(
         source=source,
         evaluations=evaluations,

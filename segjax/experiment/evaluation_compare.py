@@ -85,7 +85,7 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
     merged = OneClassSource(source, classes) if len(classes) < len(source.class_names) else source
     if merged is not source:
         fields["headline"] = None
-    report = evaluate_all(methods, merged, memory, stored=stored, **fields)
+    report = evaluate_all(methods, merged, memory, **fields)
     notes = ["A prediction has no classes: all instances are of one class."] if merged is not source else []
     for one in (source, *stored.values()):
         notes += one.notes.sentences() if isinstance(one, TruthFolder | PredictionFolder) else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,8 @@ class TruthFolder:
         return {"truth_sha256": hashlib.sha256(repr(sorted(self._digests.items())).encode()).hexdigest()}
 
 
-class PredictionFolder(Mapping[str, Segmentation]):
-    """The predictions in a folder or file, by the names of the records; each is read when it is used.
+class PredictionFolder:
+    """The predictions in a folder or file; each is read when it is used.
 
     Attributes:
       path: folder or file.
@@ -142,7 +142,6 @@ class PredictionFolder(Mapping[str, Segmentation]):
         for key in self._annotations.keys - set(self._keys.values()):
             self.notes.add(f"{path} has predictions that are not scored, as the truth has no such image", key)
         self._classes: Sequence[int] = ()
-        self._source, self._shapes = source, dict[str, tuple[int, int]]()
 
     def use_classes(self, class_names: Sequence[str]) -> None:
         """Maps the classes of the predictions to those of the truth by name, or all to its only class."""
@@ -151,22 +150,10 @@ class PredictionFolder(Mapping[str, Segmentation]):
 
     def predict(self, record: Record) -> Segmentation:
         """Reads the prediction of a record."""
-        self._shapes[record.name] = record.truth.shape
-        return self[record.name]
-
-    def __getitem__(self, name: str) -> Segmentation:
-        """Reads a prediction again."""
-        if name not in self._shapes:  # another process has scored it
-            self._shapes[name] = self._source[list(self._keys).index(name)].truth.shape
-        raw = self._annotations.read(self._keys[name], self._shapes[name])
-        where = f"{self.path}: {self._keys[name]}"
+        key = self._keys[record.name]
+        where = f"{self.path}: {key}"
+        raw = self._annotations.read(key, record.truth.shape)
         return without_ignored(to_segmentation(raw, self._classes, where, self.notes), where, self.notes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 def _matched(records: Mapping[str, str], keys: Collection[str], path: str) -> dict[str, str]:

@@ -60,7 +60,7 @@ def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -
     scores = {method: one.per_image[record.name].ap[0.5] for method, one in evaluations.items()}
     sides, texts = [record.truth], {}
     for index, (method, one) in enumerate(evaluations.items()):
-        truth, prediction, texts[method] = _flagged(record.truth, one.predictions[record.name])
+        truth, prediction, texts[method] = _flagged(record.truth, one.predict(record))
         sides = [truth if index == 0 else sides[0], *sides[1:], prediction]
     picture, small = resized(record.image, sides, width)
     colours = [MISSED, *[SPURIOUS] * len(evaluations)]

@@ -1,4 +1,6 @@
 import doctest
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -77,16 +79,15 @@ class Record:
         self.name, self.group, self.truth, self.image = name, name, truth, truth
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_split_is_scored_image_by_image_and_pooled(keep):
+def test_a_split_is_scored_image_by_image_and_pooled():
     truth, _ = example()
     records = Records([Record("right", truth), Record("wrong", Segmentation.empty(truth.shape))])
-    evaluation = evaluate(lambda image: truth, records, headline="micronucleus", keep_predictions=keep)
+    evaluation = evaluate(lambda image: truth, records, headline="micronucleus")
     assert list(evaluation.per_image) == ["right", "wrong"]
     assert evaluation.per_image["right"].pq == 1
     assert (evaluation.scores.n_true, evaluation.scores.n_pred) == (1, 2)
     assert evaluation.scores.instances == "micronucleus"
-    assert list(evaluation.predictions) == (["right", "wrong"] if keep else [])
+    assert evaluation.predict(records[1]) is truth
     assert evaluation.seconds > 0
 
 
@@ -97,7 +98,22 @@ def test_the_images_may_be_computed_in_any_order():
     def backwards(function, count):
         return [function(index) for index in reversed(range(count))][::-1]
 
-    first = evaluate(lambda image: prediction, records, keep_predictions=True)
-    second = evaluate(lambda image: prediction, records, keep_predictions=True, spread=backwards)
+    first = evaluate(lambda image: prediction, records)
+    second = evaluate(lambda image: prediction, records, spread=backwards)
     assert second.scores.as_dict() == first.scores.as_dict()
-    assert list(second.per_image) == list(second.predictions) == ["right", "wrong", "again"]
+    assert list(second.per_image) == ["right", "wrong", "again"]
+
+
+def test_predictions_are_not_kept():
+    truth, _ = example()
+    made = []
+
+    def method(image):
+        prediction = Segmentation.empty(image.shape)
+        made.append(weakref.ref(prediction))
+        return prediction
+
+    evaluation = evaluate(method, Records([Record("a", truth), Record("b", truth)]))
+    gc.collect()
+    assert list(evaluation.per_image) == ["a", "b"]
+    assert [one() for one in made] == [None, None]

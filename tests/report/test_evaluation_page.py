@@ -100,7 +100,7 @@ def evaluated(source, predict, aps=None) -> Evaluation:
     per_image = {one.name: count.compute() for one, count in zip(source, counts, strict=True)}
     for (name, one), ap in zip(per_image.items(), aps or [], strict=bool(aps)):
         per_image[name] = dataclasses.replace(one, ap=one.ap | {0.5: ap})
-    return Evaluation(scores, per_image, predictions, 1.5)
+    return Evaluation(scores, per_image, lambda record: predictions[record.name], 1.5)
 
 
 def both(source, aps=None):

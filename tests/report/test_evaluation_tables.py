@@ -95,6 +95,6 @@ def test_each_image_has_a_row_of_the_class_of_the_scores(scores):
         one.name: dataclasses.replace(scores.statistics, images=(one,)).compute()
         for one in scores.statistics.images
     }
-    table = tables.images({"model": Evaluation(scores, per_image, {}, 1.0)})
+    table = tables.images({"model": Evaluation(scores, per_image, None, 1.0)})
     assert table.rows == (("a", "model"), ("b", "model"), ("c", "model"))
     assert [[cell.value for cell in row][:2] for row in table.cells] == [[2, 2], [2, 1], [1, 1]]
