@@ -9,6 +9,7 @@ import numpy as np
 from skimage.measure import label as connected_parts
 
 from segjax.errors import InputError
+from segjax.typing import IGNORE
 
 
 class Cutout(NamedTuple):
@@ -239,3 +240,8 @@ def check_not_wrapped(labels: np.ndarray, where: str) -> None:
             " save it as int32",
             kind="invalid_ids",
         )
+
+
+def class_bytes(semantic: np.ndarray) -> np.ndarray:
+    """Returns classes as uint8, 255 where they are `IGNORE`."""
+    return np.where(semantic == IGNORE, 255, semantic).astype(np.uint8)

@@ -13,7 +13,7 @@ from segjax.files import atomic_write
 from segjax.inference.exports.cells import Cells
 from segjax.inference.exports.marks import SOFTWARE
 from segjax.segmentation import Segmentation
-from segjax.typing import IGNORE
+from segjax.segmentation.masks import class_bytes
 
 
 def write_labels(cells: Cells, path: Path) -> None:
@@ -52,8 +52,8 @@ def label_image(segmentation: Segmentation) -> np.ndarray:
 
 
 def class_image(segmentation: Segmentation) -> np.ndarray:
-    """Returns the class [H, W] of each pixel as uint8, 255 where it is `IGNORE`."""
-    return np.where(segmentation.semantic == IGNORE, 255, segmentation.semantic).astype(np.uint8)
+    """Returns the class [H, W] of each pixel, see `class_bytes`."""
+    return class_bytes(segmentation.semantic)
 
 
 def write_tiff(picture: np.ndarray, path: Path) -> None:

@@ -16,9 +16,9 @@ from segjax.inference.dense import DensePredictor
 from segjax.inference.large.grid import CHUNK, Box, Grid
 from segjax.inference.large.intensities import Intensities, Prepared
 from segjax.segmentation import Method, Segmentation
+from segjax.segmentation.masks import class_bytes
 from segjax.segmentation.resize import resize_window
 from segjax.tasks.semantic import SemanticTask
-from segjax.typing import IGNORE
 
 # Side of the windows of a network, in its pixels: larger ones need more memory, but less work per pixel.
 SIDE = 1664
@@ -93,7 +93,7 @@ class PlainTiles:
         """Returns the segmentation."""
         del window
         areas = np.bincount(outputs.labels.ravel(), minlength=outputs.num_instances + 1)[1:]
-        return Decoded(outputs.labels, outputs.classes, outputs.scores, areas, as_bytes(outputs.semantic))
+        return Decoded(outputs.labels, outputs.classes, outputs.scores, areas, class_bytes(outputs.semantic))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,8 @@ class DenseTiles:
         part = (slice(window.top, window.bottom), slice(window.left, window.right))
         first = (known[0][0], known[1][0])
         labels, semantic = (
-            resize_window(values, first, sizes, part) for values in (result.labels, as_bytes(result.semantic))
+            resize_window(values, first, sizes, part)
+            for values in (result.labels, class_bytes(result.semantic))
         )
         return Decoded(labels, result.classes, result.scores, areas, semantic)
 
@@ -217,8 +218,3 @@ def preprocessing(predictor: DensePredictor) -> Preprocessing:
             " image"
         )
     return predictor.prepare
-
-
-def as_bytes(semantic: np.ndarray) -> np.ndarray:
-    """Returns classes as uint8, 255 where they are `IGNORE`."""
-    return np.where(semantic == IGNORE, 255, semantic).astype(np.uint8)
