@@ -134,9 +134,7 @@ def _find(images: str, without: set[Path]) -> tuple[Path, list[Path]]:
         and not is_below(path.resolve(), without)
     ]
     files = [path for path in pictures if path.suffix.lower() in SUFFIXES]
-    others = Counter(path.suffix.lower() for path in pictures) - Counter(
-        path.suffix.lower() for path in files
-    )
+    others = Counter(suffix for path in pictures if (suffix := path.suffix.lower()) in OTHER_SUFFIXES)
     named = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if not files:
         what = f"no image but {named}, which are not read: save them as TIFF" if others else "no image"
