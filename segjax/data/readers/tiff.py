@@ -67,8 +67,8 @@ def other_images(tiff: TiffFile) -> str | None:
     position = tiff.series.index(series)
     size = sizes.pop(position)
     return (
-        f"{len(tiff.series)} images, of which image {position} of {size} pixels is read, because none is"
-        f" larger; the others have {', '.join(sizes)} pixels"
+        f"{len(tiff.series)} images, of which the first of the largest, image {position} of {size} pixels, is"
+        f" read; the others have {', '.join(sizes)} pixels"
     )
 
 
