@@ -57,7 +57,7 @@ RETRY = flags.DEFINE_bool(
 HALVING = flags.DEFINE_integer(
     "halving",
     None,
-    "N: at each rung, the best of N trained rows by the validation score continues, and the others stop."
+    "N: at each rung, the best 1/N of the trained rows, by validation score, go on; the others stop."
     " Rungs are at steps/N, steps/N^2 and so on, rounded up to a validation; there are as many as the number"
     " of rows can be divided by N.",
 )

@@ -46,13 +46,19 @@ def main() -> None:
     """Converts the weights and prints a summary."""
     import jax
 
-    from segjax.errors import choose
+    from segjax.errors import InputError, choose
     from segjax.models.weights import detectors, encoders, file, readers
 
+    is_detector = ARCHITECTURE.value in detectors.DETECTORS
+    if NORM_EPSILON.present and not is_detector:
+        raise InputError(
+            f"--norm_epsilon is for {', '.join(detectors.DETECTORS)}, and --architecture={ARCHITECTURE.value}"
+            " is none of them: leave it out"
+        )
     name = PREPROCESSING.value
     preprocessing = None if name is None else choose(file.PREPROCESSING, "preprocessing", name)
     tensors = readers.read_checkpoint(SOURCE.value)
-    if ARCHITECTURE.value in detectors.DETECTORS:
+    if is_detector:
         converted = detectors.convert_detector(
             tensors, ARCHITECTURE.value, epsilon=NORM_EPSILON.value, preprocessing=preprocessing
         )

@@ -35,8 +35,8 @@ TRACK = flags.DEFINE_enum(
 ACCEPT_CHANGES = flags.DEFINE_bool(
     "accept_changes",
     False,
-    "Whether a run may go on with a config or data that change what it learns; log.jsonl names the changes"
-    " and the step from which they hold.",
+    "Whether to resume although the config or the data have changed in a way that affects what is learned;"
+    " log.jsonl names the changes and the step from which they hold.",
 )
 REPLAY = flags.DEFINE_integer(
     "replay",
@@ -52,6 +52,9 @@ def main() -> None:
     """Connects the processes if there are several, and trains; again after a crash."""
     if "methods" in (CONFIG.value or ()):
         raise InputError("--config has classical methods, which are not trained: give it to segjax evaluate")
+    for holder in (ACCEPT_CHANGES, PROFILE, TRACK):
+        if REPLAY.value is not None and holder.present:
+            raise InputError(f"--{holder.name} has no effect with --replay: leave it out")
     with connected_processes(restarts=RESTARTS.value):
         train_and_evaluate()
 

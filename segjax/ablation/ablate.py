@@ -93,6 +93,11 @@ class AblationRequest:
 
         return expand(sweep, self.base, about=self.evaluating._asdict(), digests_of=digests_of)
 
+    def chosen(self, points: Iterable[Point]) -> list[Point]:
+        """Returns the points of the shard, in the order in which they run."""
+        index, count = self.shard
+        return seeds_first(points)[index::count]
+
     def plan(self, points: Iterable[Point], advance: Advance = advance) -> Plan:
         """Returns how far each point runs.
 
@@ -136,7 +141,6 @@ def ablate(request: AblationRequest, measure: Measure = measure, advance: Advanc
     points = request.expand(overrides)
     plan = request.plan(points, advance)
     sweep = request.open()
-    index, count = request.shard
 
     def report() -> str:
         made = make_report(
@@ -160,9 +164,14 @@ def ablate(request: AblationRequest, measure: Measure = measure, advance: Advanc
             report()
             written = time.monotonic()
 
-    chosen = seeds_first(points)[index::count]
     waiting = run_points(
-        chosen, sweep, measure, request.evaluating, retry=request.retry, finished=report_seldom, plan=plan
+        request.chosen(points),
+        sweep,
+        measure,
+        request.evaluating,
+        retry=request.retry,
+        finished=report_seldom,
+        plan=plan,
     )
     if request.robustness:
         add_robustness(points, sweep, request.evaluating)

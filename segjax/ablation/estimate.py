@@ -22,7 +22,7 @@ from segjax.train.sharding import batch_sharding
 
 
 def list_points(request: AblationRequest, *, timed: int = 0) -> str:
-    """Returns the points of a sweep with their states; nothing is written.
+    """Returns the points of a sweep, or of its shard, with their states; nothing is written.
 
     Args:
       request: the sweep.
@@ -30,7 +30,8 @@ def list_points(request: AblationRequest, *, timed: int = 0) -> str:
         point that is left, once for all seeds; 0 for an estimate from the points that are done.
     """
     points = request.expand(request.load()[0])
-    sweep, plan = SweepFolder(request.workdir), request.plan(points)
+    sweep, plan, chosen = SweepFolder(request.workdir), request.plan(points), request.chosen(points)
+    points = [point for point in points if point in chosen]
     lines, done = [], []
     left: list[float | None] = []
     known: dict[str, float] = {}
@@ -49,7 +50,7 @@ def list_points(request: AblationRequest, *, timed: int = 0) -> str:
     summary = _summary(len(points), left, done)
     if isinstance(plan, Halving):
         lines.append(plan.describe())
-        summary += ", if no more are stopped"
+        summary += ", unless halving stops more of them"
     return "\n".join([*lines, summary])
 
 

@@ -57,7 +57,7 @@ class Halving(Plan):
     ) -> None:
         if eta < 2:
             raise InputError(
-                f"--halving={eta} must be at least 2: at each rung, one of so many points goes on"
+                f"--halving={eta} must be at least 2: it is the number of points of which one goes on"
             )
         self._sweep, self._eta, self.advance = sweep, eta, advance
         rows: dict[str, list[Point]] = {}
@@ -74,8 +74,8 @@ class Halving(Plan):
         most = rung_count(len(self._rows), self._eta)
         if not most:
             raise InputError(
-                f"--halving={self._eta} keeps one of {self._eta} trained points that differ in more than the"
-                f" seed, and the sweep has {len(self._rows)}: leave it out, or lower it"
+                f"--halving={self._eta} needs at least {self._eta} trained points, seeds not counted, and the"
+                f" sweep has {len(self._rows)}: leave it out, or lower it"
             )
         rungs = {}
         for point in (point for members in self._rows.values() for point in members):

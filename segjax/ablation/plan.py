@@ -15,7 +15,7 @@ class Goal(NamedTuple):
     Attributes:
       pause: the step at which its training pauses.
       stop: the step at which it stops for good.
-      waits_for: the points that come first.
+      waits_for: the points whose scores are needed first.
     """
 
     pause: int | None = None

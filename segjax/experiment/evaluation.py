@@ -87,7 +87,7 @@ def evaluate_workdir(
         proposals, boxes = evaluate_detector(opened, source, memory)
     opened = memory.opened(opened)
     if seconds is None:
-        seconds = CheckpointReader(workdir / "checkpoints").progress(opened.step or 0).get("seconds")
+        seconds = CheckpointReader(workdir / "checkpoints").last_progress().get("seconds")
     report = _evaluate_with_reference({"model": opened.__call__}, config, source, split, memory)
     report = dataclasses.replace(
         report,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +18,7 @@ from segjax.experiment.sections import check_settings
 from segjax.experiment.setup import make_first_state, make_setup, make_stream, open_split, with_lower_rate
 from segjax.experiment.workdir import ModelMetadata, check_config
 from segjax.train.cost import KeyedStep
+from segjax.train.log import read_log
 from segjax.train.replay import broken_rows, first_not_finite
 from segjax.train.restoring import StateReader
 from segjax.typing import Batch
@@ -45,17 +48,18 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     setup = make_setup(config, metadata)
     stream = make_stream(config, source, setup.task, make_proposer(config))
     restored = StateReader(workdir / "checkpoints").restore(setup.shapes, setup.mesh, before=number)
-    rollbacks = 0
-    if restored is None:
-        state = make_first_state(config, metadata, setup)
-    else:
-        state, progress = restored
-        rollbacks = progress.get("rollbacks", 0)
-    current = make_setup(with_lower_rate(config, rollbacks), metadata) if rollbacks else setup
-    step = KeyedStep(current.step, jax.random.key(config.seed))
+    state = make_first_state(config, metadata, setup) if restored is None else restored[0]
+    counts = _rollbacks(workdir, 0 if restored is None else restored[1].get("rollbacks", 0))
+
+    @functools.cache
+    def step_after(rollbacks: int) -> KeyedStep:
+        current = make_setup(with_lower_rate(config, rollbacks), metadata) if rollbacks else setup
+        return KeyedStep(current.step, jax.random.key(config.seed))
+
     first = int(state.step)
     for index in range(first, number - 1):
-        state, _ = step(state, cast(Batch, stream.batch(index)))
+        state, _ = step_after(counts(index))(state, cast(Batch, stream.batch(index)))
+    step = step_after(counts(number - 1))
     batch = cast(Batch, stream.batch(number - 1))
     names = stream.names(number - 1)
     # The step donates its state, which is needed again.
@@ -70,6 +74,17 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
             result,
             f"images whose own gradient is not finite: {', '.join(dict.fromkeys(alone)) or 'none'}",
             f"images of the step: {', '.join(dict.fromkeys(names))}",
-            *map(str, first_not_finite(current.step, state, batch, step.key).values()),
+            *map(str, first_not_finite(step.step, state, batch, step.key).values()),
         )
     )
+
+
+def _rollbacks(workdir: Path, saved: int) -> Callable[[int], int]:
+    """Returns how often a run had gone back when it left a step; a checkpoint knows earlier rollbacks only.
+
+    Args:
+      workdir: the folder of the run.
+      saved: how often it had when it saved the checkpoint.
+    """
+    notes = [entry for entry in read_log(workdir / "log.jsonl") if isinstance(entry.get("rollback"), dict)]
+    return lambda step: max([saved, *(note["rollback"]["number"] for note in notes if note["step"] <= step)])

@@ -21,7 +21,7 @@ from segjax.models.segmenters import SegmenterConfig
 from segjax.settings import Count, NonNegativeInt, Range, Settings
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.semantic import SemanticConfig
-from segjax.train.fit_config import FitConfig
+from segjax.train.fit_config import FitConfig, LoopConfig
 from segjax.train.optimizer import OptimizerConfig
 from segjax.train.sharding import MeshConfig
 from segjax.train.step import StepConfig
@@ -157,7 +157,7 @@ def read_optimizer(config: ConfigDict) -> OptimizerConfig:
 def read_fit(config: ConfigDict) -> FitConfig:
     """Reads the settings of the training loop."""
     section = part_of(section_of(config, "train"), StepConfig, without=True)
-    return read_section(FitConfig, section, "config.train", steps=config.steps)
+    return FitConfig(**vars(read_section(LoopConfig, section, "config.train", steps=config.steps)))
 
 
 def read_step(config: ConfigDict) -> StepConfig:

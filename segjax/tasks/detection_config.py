@@ -14,7 +14,7 @@ class SamplingConfig(Settings):
     """Settings of `sample`, which selects the boxes of an image for a loss.
 
     Attributes:
-      high: minimum IoU with an object of a positive box.
+      high: minimum IoU of a positive box with an object.
       low: a box whose IoU with every object is below this is negative.
       batch_size: number of boxes that are sampled per image.
       positive_fraction: maximum fraction of positive boxes in the sample.

@@ -103,6 +103,15 @@ class CheckpointReader:
                 f"checkpoint {self.folder}/{step} is damaged ({problem}): restore it from a copy or delete it"
             ) from problem
 
+    def last_progress(self) -> dict[str, Any]:
+        """Returns the `progress` of the newest checkpoint that has an intact one; {} if none has."""
+        for step in reversed(self.steps()):
+            try:
+                return self._progress(step)
+            except Unusable:
+                continue
+        return {}
+
     def restore_params(self, shapes: Params, *, latest: bool = False) -> tuple[Params, int]:
         """Restores the parameters for evaluation, and nothing else, onto one device.
 

@@ -8,8 +8,8 @@ from segjax.settings import Count, NonNegativeInt, Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig(Settings):
-    """Settings of `fit`.
+class LoopConfig(Settings):
+    """Settings of the training loop that a config has, in the section `train`.
 
     Attributes:
       steps: number of steps of the run.
@@ -19,10 +19,6 @@ class FitConfig(Settings):
       patience: number of validations without improvement after which the run stops; 0 for never.
       max_consecutive_skips: number of consecutive skipped steps after which the run has diverged.
       rollback: how often a run that has diverged goes back to its last good checkpoint, see `with_rollbacks`.
-      pause: step before `steps` after which the run pauses: another start goes on, as if there had been no
-        pause; 0 for none. A step that is validated anyway keeps the result the same to the last bit.
-      profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
-      track: the tracker that the log is also written to, see `TRACKERS`; "" for none.
     """
 
     steps: Count
@@ -32,6 +28,19 @@ class FitConfig(Settings):
     patience: NonNegativeInt = 0
     max_consecutive_skips: Count = 20
     rollback: NonNegativeInt = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig(LoopConfig):
+    """Settings of `fit`: those of a config, and those of one start of its training.
+
+    Attributes:
+      pause: step before `steps` after which the run pauses; the next start continues. If the step is one of
+        the regular validations, the result is the same to the last bit as without a pause. 0 for none.
+      profile: number of steps of a trace for TensorBoard, in `profile/`; 0 for none.
+      track: the tracker that the log is also written to, see `TRACKERS`; "" for none.
+    """
+
     pause: NonNegativeInt = 0
     profile: NonNegativeInt = 0
     track: str = ""

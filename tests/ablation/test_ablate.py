@@ -480,6 +480,11 @@ def test_a_dry_run_lists_the_points_and_writes_nothing(tmp_path):
     assert lines[-1] == "3 points, 2 left: about 0.1 minutes, at 3 s for each finished point"
 
 
+def test_a_dry_run_lists_the_points_of_its_shard(tmp_path):
+    lines = list_points(request(tmp_path, shard=(0, 2))).splitlines()
+    assert lines == ["not run     h=0.5", "not run     h=0.75", "2 points, 2 left"]
+
+
 def test_a_dry_run_can_time_methods_without_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation_estimate, "make_classical", lambda *_: lambda image: time.sleep(0.1))
     options = {"evaluating": Evaluating("test", 4)}

@@ -304,7 +304,7 @@ def test_a_dry_run_shows_the_rungs_and_writes_nothing(tmp_path):
     assert lines[-2] == (
         "rungs, seeds counted as one: 9 up to step 100, the best 3 up to step 300, the best 1 to the end"
     )
-    assert lines[-1] == "9 points, 9 left, if no more are stopped"
+    assert lines[-1] == "9 points, 9 left, unless halving stops more of them"
     assert not (tmp_path / "sweep").exists()
     Fake().run(request(tmp_path))
     lines = list_points(request(tmp_path)).splitlines()
@@ -318,8 +318,12 @@ def test_a_dry_run_shows_the_rungs_and_writes_nothing(tmp_path):
         ((), {"halving": 1}, "--halving=1 must be at least 2"),
         ((), {"halving": -3}, "--halving=-3 must be at least 2"),
         ((), {"shard": (0, 2)}, "--halving compares the points of all shards: leave out --shard"),
-        (("seed=0,1,2,3",), {}, "seed, and the sweep has 1: leave it out"),
-        (("optimizer.learning_rate=0.001,0.002",), {}, "keeps one of 3 .* the sweep has 2: leave it out"),
+        (("seed=0,1,2,3",), {}, "seeds not counted, and the sweep has 1: leave it out"),
+        (
+            ("optimizer.learning_rate=0.001,0.002",),
+            {},
+            "needs at least 3 trained points, seeds not counted, .*has 2: leave it out",
+        ),
         (("config=classical:method=naive",), {}, "no point of the sweep is trained: leave it out"),
         ((), {"validate_every": 900}, "validation before step 900, .*=0.001 has none: .* which is 900"),
         ((), {"validate_every": 0}, "validation before step 900, .*=0.001 has none: .* which is 0"),

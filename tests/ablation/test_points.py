@@ -100,6 +100,9 @@ def test_the_name_of_a_network_in_the_package_is_its_content(tmp_path, monkeypat
             {"optimizer.warmup": 150},
             "config.optimizer.warmup=150 must be smaller than config.steps",
         ),
+        ("synthetic", {"train.pause": 10}, "config.train.pause is unknown: config.train has "),
+        ("synthetic", {"train.track": "wandb"}, "config.train.track is unknown"),
+        ("synthetic", {"train.profile": 3}, "config.train.profile is unknown"),
         ("synthetic", {"optimizer.name": "adam"}, "config.optimizer.name='adam' is unknown"),
         ("synthetic", {"model.frozen": ("encodr",)}, "config.model.frozen='encodr' is unknown: .*encoder"),
         (

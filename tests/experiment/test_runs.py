@@ -30,6 +30,7 @@ from segjax.experiment.training import train
 from segjax.experiment.workdir import check_config, lock_workdir, read_config, read_metadata
 from segjax.inference.exports.label_images import label_image, write_tiff
 from segjax.models.weights.network import load_network
+from segjax.train.checkpoint_files import CheckpointReader, write_validation
 from segjax.train.log import read_log
 from segjax.train.state import fingerprint
 from tests.experiment.tiny import shrink
@@ -68,12 +69,19 @@ def test_the_same_command_again_changes_nothing(run):
     assert fingerprint(again.state) == fingerprint(result.state)
 
 
-def test_another_split_is_reported_beside_it(run):
-    _, workdir, _, _ = run
+def test_another_split_is_reported_beside_it(run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(run[1], workdir)
+    reader = CheckpointReader(workdir / "checkpoints")
+    first, last = reader.steps()
+    write_validation(reader.folder / str(first), 1.0, reader.progress(first))
+    assert reader.best() == first
     evaluate_workdir(workdir, "validation")
     metrics = json.loads((workdir / "report_validation" / "metrics.json").read_text())
     assert metrics["split"] == "validation"
-    assert metrics["seconds"]["train"] > 0
+    # That of the last checkpoint, also if another one is the best.
+    assert metrics["step"] == first
+    assert metrics["seconds"]["train"] == reader.progress(last)["seconds"] > reader.progress(first)["seconds"]
     with pytest.raises(InputError, match="train, validation, test"):
         evaluate_workdir(workdir, "holdout")
 

@@ -36,3 +36,11 @@ def test_an_error_is_one_sentence_and_exit_code_2(tmp_path):
     assert "not a vgg11: missing layer features.0" in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+def test_the_epsilon_of_a_detector_is_refused_for_an_encoder(tmp_path):
+    out = tmp_path / "out.safetensors"
+    done = convert("--source=nowhere", "--architecture=vgg11", f"--out={out}", "--norm_epsilon=1e-5")
+    assert done.returncode == 2
+    assert "--norm_epsilon is for fasterrcnn_resnet50_fpn" in done.stderr
+    assert "--architecture=vgg11 is none of them: leave it out" in done.stderr

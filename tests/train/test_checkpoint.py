@@ -86,6 +86,20 @@ def test_a_checkpoint_of_a_network_whose_best_score_is_nan_is_intact(tmp_path):
     assert np.isnan(restored["best"]["score"])
 
 
+def test_the_last_progress_is_that_of_the_newest_intact_checkpoint(tmp_path):
+    _, history = states(3)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, score in ((1, 0.9), (2, 0.5)):
+            checkpoints.save(history[step], {"seconds": float(step), "best": None})
+            checkpoints.record_validation(step, {"seconds": step + 0.5, "best": None}, score)
+    reader = CheckpointReader(tmp_path)
+    assert (reader.best(), reader.last_progress()["seconds"]) == (1, 2.5)
+    for name in ("validation.json", "progress/metadata"):
+        (tmp_path / "2" / name).write_text("{")
+    assert reader.last_progress()["seconds"] == 1.5
+    assert CheckpointReader(tmp_path / "none").last_progress() == {}
+
+
 def saved(folder, scores):
     """Saves a step for each score, from step 1 on; returns the mesh and the states of all steps."""
     mesh, history = states(len(scores))
