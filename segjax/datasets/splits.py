@@ -80,7 +80,7 @@ def assign(
     # If every image has a split already, the fractions do not matter.
     if len(free) < len(needed) and (free or folds is not None):
         raise InputError(
-            f"{len(free)} groups without a split cannot fill {', '.join(needed)}: name finer groups, ask for"
+            f"{len(free)} {'group' if len(free) == 1 else 'groups'} without a split cannot fill {', '.join(needed)}: name finer groups, ask for"
             " fewer splits, or split by image"
         )
     content = _content(summaries)

@@ -139,7 +139,7 @@ def test_few_groups_fill_every_split(count):
 def test_one_group_is_split_only_if_the_user_says_so():
     summaries = [summary_of(f"i{index}", group="g") for index in range(20)]
     with pytest.raises(
-        InputError, match=r"1 groups without a split cannot fill train, validation, test.*by image"
+        InputError, match=r"^1 group without a split cannot fill train, validation, test.*by image"
     ):
         assign(summaries)
     assert Counter(assign(summaries, by="image").values()) == {"train": 14, "validation": 3, "test": 3}

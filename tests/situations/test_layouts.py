@@ -317,17 +317,17 @@ def test_predictions_in_a_folder_of_their_own_can_be_masks(tmp_path):
 
 # An image without mask, the masks without image, and the end of the finding.
 SUGGESTIONS = {
-    "leading zeros": ("img0", ["img000", "img005", "img010"], "; is it img000?"),
+    "leading zeros": ("img0", ["img000", "img005", "img010"], "; did you mean img000?"),
     "the mask with leading zeros is taken": ("img0", ["img005", "img009"], ""),
-    "no leading zeros": ("img007", ["img7", "img70", "img17"], "; is it img7?"),
+    "no leading zeros": ("img007", ["img7", "img70", "img17"], "; did you mean img7?"),
     "another number is another image": ("img1", ["img2", "img3"], ""),
     "another number, long names": ("experiment_2021_well_3", ["experiment_2021_well_4"], ""),
-    "a spelling mistake": ("nucleus_12", ["nuclaus_12", "nucleus_13"], "; is it nuclaus_12?"),
-    "capitals": ("Plate/A1", ["plate/a1", "plate/a2"], "; is it plate/a1?"),
+    "a spelling mistake": ("nucleus_12", ["nuclaus_12", "nucleus_13"], "; did you mean nuclaus_12?"),
+    "capitals": ("Plate/A1", ["plate/a1", "plate/a2"], "; did you mean plate/a1?"),
     "an ending": ("img3", ["img3_final"], ""),
-    "several": ("img5", ["img05", "img005"], "; is it img005 or img05?"),
+    "several": ("img5", ["img05", "img005"], "; did you mean img005 or img05?"),
     "another folder": ("p1/img5", ["p2/img5"], ""),
-    "many masks": ("img0", [f"img{index:05}" for index in range(2000)], "; is it img00000?"),
+    "many masks": ("img0", [f"img{index:05}" for index in range(2000)], "; did you mean img00000?"),
 }
 
 

@@ -504,7 +504,7 @@ def test_too_few_groups_are_reported_with_what_was_set_aside(data):
     rows = [f"cell{index},one" for index in range(6)]
     (data / "table.csv").write_text("\n".join(["image,patient", *rows]))
     message = (
-        r"^1 groups without a split cannot fill train, validation, test.*; 1 images were set aside: 1 for"
+        r"^1 group without a split cannot fill train, validation, test.*; 1 images were set aside: 1 for"
         r" size_mismatch .*; see .*report/index\.html$"
     )
     with pytest.raises(InputError, match=message):

@@ -107,7 +107,7 @@ def _suggestion(key: str, candidates: Mapping[tuple[int, ...], Sequence[str]]) -
     }
     best = max(scores.values())
     closest = [other for other in same if scores[other] == best]
-    return f"; is it {' or '.join(closest[:SUGGESTED])}?" if best >= SIMILAR else ""
+    return f"; did you mean {' or '.join(closest[:SUGGESTED])}?" if best >= SIMILAR else ""
 
 
 def rank_of(split: str | None) -> int:

@@ -159,6 +159,6 @@ def test_images_and_masks_without_partners():
         "b/nucleus_1": ["missing_mask"],
         "b/nucleus_01": ["missing_image"],
     }
-    assert found["b/nucleus_1"][0].detail == "no mask is called b/nucleus_1; is it b/nucleus_01?"
+    assert found["b/nucleus_1"][0].detail == "no mask is called b/nucleus_1; did you mean b/nucleus_01?"
     assert found["a/2"][0].detail == "no mask is called a/2"
     assert check_pairs(["a"], ["a"]) == {}
