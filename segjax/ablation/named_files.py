@@ -20,13 +20,13 @@ FIELDS = ("model.weights", "proposals.workdir", "classifier.file")
 
 def named_files(config: ConfigDict) -> dict[str, Path]:
     """Returns the files and folders that a config names, by field; networks in the package are no files."""
-    found = {}
+    paths = {}
     for field in FIELDS:
         section, _, name = field.partition(".")
         value = config.get(section, {}).get(name)
         if value and not (field == "model.weights" and value in names()):
-            found[field] = Path(value).expanduser()
-    return found
+            paths[field] = Path(value).expanduser()
+    return paths
 
 
 def check_files(config: ConfigDict) -> None:

@@ -80,8 +80,8 @@ def assign(
     # If every image has a split already, the fractions do not matter.
     if len(free) < len(needed) and (free or folds is not None):
         raise InputError(
-            f"{len(free)} {'group' if len(free) == 1 else 'groups'} without a split cannot fill {', '.join(needed)}: name finer groups, ask for"
-            " fewer splits, or split by image"
+            f"{len(free)} {'group' if len(free) == 1 else 'groups'} without a split cannot fill"
+            f" {', '.join(needed)}: name finer groups, ask for fewer splits, or split by image"
         )
     content = _content(summaries)
     filled = {split: np.zeros(content.shape[1]) for split in (*target, *split_of.values())}

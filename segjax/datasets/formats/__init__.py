@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from segjax.data.readers import MAX_PIXELS, NO_PLANES
+from segjax.data.readers import NO_PLANES
 from segjax.datasets.formats.annotation import Annotations, RawAnnotation
 from segjax.datasets.formats.auto_format import detect_format
 from segjax.datasets.formats.coco import open_coco
@@ -55,7 +55,6 @@ def open_annotations(
     format: str = "auto",  # noqa: A002 - the obvious name
     class_names: tuple[str, ...] | None = None,
     suffixes: tuple[str, ...] = SUFFIXES,
-    max_pixels: int = MAX_PIXELS,
     images: Mapping[str, Path] | None = None,
     crowds_are_cells: bool = False,
     without: tuple[Path, ...] = (),
@@ -69,7 +68,6 @@ def open_annotations(
       class_names: background first; None for the names in the annotations, or `background` and `cell`.
       suffixes: endings that an annotation may append to the name of its image, in formats with one file for
         each image.
-      max_pixels: limit for one picture.
       images: files of the images by key, if known, see `without_masks`. With them an image is never its own
         annotation, and annotations that name images by another path are matched by its end:
         `JPEGImages/a.jpg` in a COCO file is the image `a`.
@@ -95,7 +93,13 @@ def open_annotations(
         )
     known = {key: absolute(image) for key, image in without_masks(images or {}, suffixes).items()}
     source = AnnotationSource(
-        path, class_names, suffixes, max_pixels, known, crowds_are_cells, without, dict(planes)
+        path,
+        class_names,
+        suffixes,
+        images=known,
+        crowds_are_cells=crowds_are_cells,
+        without=without,
+        planes=dict(planes),
     )
     name = detect_format(source, tuple(FORMATS)) if format == "auto" else format
     return match_by_path_end(FORMATS[name](source), source.images, by_name=name == "coco")

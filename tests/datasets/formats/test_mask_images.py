@@ -5,7 +5,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.datasets.formats import open_annotations
+from segjax.datasets.formats import FORMATS, open_annotations
+from segjax.datasets.formats.layout import AnnotationSource
 from segjax.errors import InputError
 
 TWO_PARTS = np.zeros((8, 9), np.uint8)
@@ -110,7 +111,7 @@ def test_damaged_and_huge_files_are_named(tmp_path):
     Image.fromarray(TWO_PARTS).save(tmp_path / "a.png")
     for form in ("labels", "colours", "binary"):
         with pytest.raises(InputError, match=r"a\.png declares 8 x 9 pixels, more than 70"):
-            open_annotations(tmp_path, format=form, max_pixels=70).read("a", (8, 9))
+            FORMATS[form](AnnotationSource(tmp_path, max_pixels=70)).read("a", (8, 9))
 
 
 def test_masks_of_instances_that_hide_each_other_are_counted(tmp_path):
