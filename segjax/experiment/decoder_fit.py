@@ -31,7 +31,8 @@ from segjax.segmentation.resize import resize_segmentation
 from segjax.tasks.base import Task
 from segjax.tasks.detection import DetectionTask
 from segjax.train.processes import spread
-from segjax.typing import Outputs
+from segjax.train.state import fingerprint
+from segjax.typing import Outputs, Params
 
 T = TypeVar("T")
 FILE = "decoder.json"
@@ -61,6 +62,7 @@ class DecoderFit(NamedTuple):
       before: the same with the settings of the config.
       tried: every combination that was tried, with its score.
       predict: how the outputs were predicted, the section of the config; None if that is not known.
+      params: digest of the parameters, see `fingerprint`; None if it is not known.
     """
 
     step: int
@@ -69,6 +71,7 @@ class DecoderFit(NamedTuple):
     before: float
     tried: list[dict[str, Any]]
     predict: dict[str, Any] | None = None
+    params: str | None = None
 
 
 def fit_decoder(predictor: Predictor, source: Source, *, step: int, fixed: Sequence[str] = ()) -> DecoderFit:
@@ -140,21 +143,21 @@ def load(workdir: Path) -> DecoderFit | None:
     return fit
 
 
-def fitted_task(task: T, workdir: Path, step: int) -> T:
-    """Returns the task with the settings that were fitted for a step; unchanged if there are none.
+def fitted_task(task: T, workdir: Path, step: int, params: Params) -> T:
+    """Returns the task with the settings that were fitted for the parameters of a step, if there are any.
 
     Raises:
       InputError: if the file is damaged.
     """
-    settings = fitted_settings(workdir, step)
+    settings = fitted_settings(workdir, step, params)
     try:
         return with_settings(task, settings) if settings else task
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise _damaged(workdir / FILE, error) from error
 
 
-def fitted_settings(workdir: Path, step: int) -> dict[str, Any]:
-    """Returns the settings that were fitted for a step, by their path below `config.task`.
+def fitted_settings(workdir: Path, step: int, params: Params) -> dict[str, Any]:
+    """Returns the settings that were fitted for the parameters of a step, by their path below `config.task`.
 
     Raises:
       InputError: if the file is damaged.
@@ -168,6 +171,12 @@ def fitted_settings(workdir: Path, step: int) -> dict[str, Any]:
             workdir / FILE,
             fit.step,
             step,
+        )
+        return {}
+    # The step may have been trained again, with another config.
+    if fit.params is not None and fit.params != fingerprint(params):
+        logging.warning(
+            "%s was fitted for other parameters of step %d: run segjax evaluate --fit", workdir / FILE, step
         )
         return {}
     return fit.settings

@@ -45,7 +45,7 @@ def open_network(workdir: str | None, model: str | None) -> Pretrained:
     folder = Path(workdir)
     config, metadata = read_run(folder)
     task, params, step = restore_params(folder, config, metadata)
-    return Pretrained(config, metadata, fitted_task(task, folder, step), params, step)
+    return Pretrained(config, metadata, fitted_task(task, folder, step, params), params, step)
 
 
 def check_segmenter(network: Pretrained) -> SemanticTask:

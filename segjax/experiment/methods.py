@@ -133,9 +133,12 @@ def open_run(workdir: Path, *, fitted: bool = True) -> OpenedMethod:
     config, metadata = read_run(workdir)
     task, params, step = restore_params(workdir, config, metadata)
     if has_svm(config):
-        task, params = make_task(config, metadata, svm=True), rcnn_svm.load(params, workdir, step)
+        task, params = (
+            make_task(config, metadata, svm=True),
+            rcnn_svm.load(params, workdir, step, network=fingerprint(params)),
+        )
     if fitted:
-        task = fitted_task(task, workdir, step)
+        task = fitted_task(task, workdir, step, params)
     return _open_network(config, metadata, task, params, step)
 
 

@@ -59,7 +59,7 @@ def export_run(workdir: Path, path: Path) -> str:
     header = {
         "config": content,
         "metadata": metadata._asdict(),
-        "decoder": fitted_settings(workdir, step),
+        "decoder": fitted_settings(workdir, step, params),
         "step": step,
     }
     return save_network(path, params, header)

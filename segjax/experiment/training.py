@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 from ml_collections import ConfigDict
@@ -62,6 +62,7 @@ from segjax.train.processes import LONG_LIMIT, all_or_none, check_equal
 from segjax.train.resume import Provenance, Start, resume
 from segjax.train.rollback import Rollback, with_rollbacks
 from segjax.train.sharding import batch_part
+from segjax.train.state import fingerprint
 from segjax.train.trackers import check_tracker
 
 
@@ -249,15 +250,20 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
       config: config of the run.
       workdir: its folder.
       validation: the validation split.
-      again: whether to replace an earlier fit for the same step, or one that is damaged.
+      again: whether to replace an earlier fit for the same parameters, or one that is damaged.
     """
     with all_or_none("the network to fit"):
         opened = open_run(workdir, fitted=False)
         earlier = None if again else decoder_fit.load(workdir)
     check_equal(f"{opened.digest} {earlier}", "network")
-    how = flat_config(config.predict)
+    how, params = flat_config(config.predict), fingerprint(cast(Any, opened.method).params)
     predict = {name: how[name] for name in how if name not in ("fit", "checkpoint")}
-    if earlier is not None and earlier.step == opened.step and earlier.predict in (None, predict):
+    if (
+        earlier is not None
+        and earlier.step == opened.step
+        and earlier.predict in (None, predict)
+        and earlier.params in (None, params)
+    ):
         return earlier
     with config_section("config.predict"):
         result = fit_decoder(
@@ -265,14 +271,15 @@ def fit_run(config: ConfigDict, workdir: Path, validation: Source, *, again: boo
         )
     with all_or_none("the file of the decoder"):
         if jax.process_index() == 0:
-            decoder_fit.save(result._replace(predict=predict), workdir)
+            decoder_fit.save(result._replace(predict=predict, params=params), workdir)
     return result
 
 
 def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source: Source) -> None:
     """Fits and stores the SVMs of the step that prediction uses, unless they are there."""
     task, params, step = restore_params(workdir, config, metadata)
-    if rcnn_svm.stored_step(workdir) == step:
+    network = fingerprint(params)
+    if rcnn_svm.stored_step(workdir, network=network) == step:
         return
     propose = make_proposer(config)
     if not isinstance(task, DetectionTask) or propose is None:
@@ -286,4 +293,4 @@ def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source:
         **preprocessing_settings(config),
     )
     predictor = rcnn_svm.fit_predictor(images, num_classes=len(metadata.class_names), seed=config.seed)
-    rcnn_svm.save(predictor, workdir, step)
+    rcnn_svm.save(predictor, workdir, step, network=network)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,27 +202,54 @@ def _features(roi_features: RoIFeatures, image: np.ndarray, boxes: np.ndarray) -
     return np.concatenate(parts)[:count]
 
 
-def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int) -> None:
-    """Writes the result of `fit_predictor` for the parameters of a step."""
+def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int, *, network: str = "") -> None:
+    """Writes the result of `fit_predictor`.
+
+    Args:
+      predictor: the result.
+      workdir: the folder of the run.
+      step: step of the parameters that the features are from.
+      network: digest of these parameters; "" if it is not known.
+    """
     flat = {f"{layer}/{name}": value for layer, part in predictor.items() for name, value in part.items()}
     with atomic_write(workdir / FILE) as tmp_path:
-        save_file(flat, tmp_path, metadata={"step": str(step)})
+        save_file(flat, tmp_path, metadata={"step": str(step), "network": network})
 
 
-def stored_step(workdir: Path) -> int | None:
-    """Returns the step that the SVMs of a run belong to; None if they are missing or damaged."""
+def stored_step(workdir: Path, *, network: str = "") -> int | None:
+    """Returns the step that the SVMs of a run belong to.
+
+    Args:
+      workdir: the folder of the run.
+      network: digest of the parameters; "" for any.
+
+    Returns:
+      None if they are missing, damaged, or belong to other parameters.
+    """
     try:
         with safe_open(workdir / FILE, framework="numpy") as file:
-            return int((file.metadata() or {})["step"])
+            metadata = file.metadata() or {}
+            return int(metadata["step"]) if _fits(metadata, network) else None
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
 
-def load(params: Params, workdir: Path, step: int) -> Params:
+def _fits(metadata: Mapping[str, str], network: str) -> bool:
+    """Returns whether SVMs belong to parameters, as far as both digests are known."""
+    return not (network and metadata.get("network")) or metadata["network"] == network
+
+
+def load(params: Params, workdir: Path, step: int, *, network: str = "") -> Params:
     """Replaces the trained classifier by the SVMs of a run.
 
+    Args:
+      params: the parameters.
+      workdir: the folder of the run.
+      step: their step.
+      network: their digest; "" if it is not known.
+
     Raises:
-      InputError: if they are missing, damaged, or belong to another step.
+      InputError: if the SVMs are missing, damaged, or belong to another step or to other parameters.
     """
     path = workdir / FILE
     remedy = f"delete {path} and run segjax train again"
@@ -231,7 +258,8 @@ def load(params: Params, workdir: Path, step: int) -> Params:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            saved_step = int((file.metadata() or {})["step"])
+            metadata = file.metadata() or {}
+        saved_step = int(metadata["step"])
         predictor = {
             layer: {name: tensors[f"{layer}/{name}"] for name in ("kernel", "bias")}
             for layer in ("logits", "deltas")
@@ -242,4 +270,6 @@ def load(params: Params, workdir: Path, step: int) -> Params:
         raise InputError(
             f"{path} belongs to step {saved_step}, but the checkpoint is of step {step}: {remedy}"
         )
+    if not _fits(metadata, network):
+        raise InputError(f"{path} belongs to other parameters of step {step}: {remedy}")
     return {**params, "box_predictor": predictor}

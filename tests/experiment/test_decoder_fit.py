@@ -16,7 +16,10 @@ from segjax.models.detectors import create_detector
 from segjax.segmentation import Segmentation
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.semantic import SemanticConfig, SemanticTask
+from segjax.train.state import fingerprint
 from tests.train.threads import run_processes
+
+PARAMS = {"w": np.ones(2)}
 
 
 class Copy:
@@ -97,13 +100,22 @@ def test_several_processes_fit_what_one_fits(monkeypatch):
 
 def test_the_result_is_used_for_its_step_only(fit, tmp_path, caplog):
     task = predictor().task
-    assert fitted_task(task, tmp_path, 7) is task
+    assert fitted_task(task, tmp_path, 7, PARAMS) is task
     decoder_fit.save(fit, tmp_path)
-    fitted = fitted_task(task, tmp_path, 7)
+    fitted = fitted_task(task, tmp_path, 7, PARAMS)
     assert fitted.config.decoder.h == fit.settings["decoder.h"]
     assert fitted.config.min_area == tuple(fit.settings["min_area"])
-    assert fitted_task(task, tmp_path, 8) is task
+    assert fitted_task(task, tmp_path, 8, PARAMS) is task
     assert "was fitted for step 7, not for step 8" in caplog.text
+
+
+def test_the_result_is_not_used_for_other_parameters_of_its_step(fit, tmp_path, caplog):
+    task = predictor().task
+    decoder_fit.save(fit._replace(params=fingerprint(PARAMS)), tmp_path)
+    assert fitted_task(task, tmp_path, 7, PARAMS).config.decoder.h == fit.settings["decoder.h"]
+    assert not caplog.text
+    assert fitted_task(task, tmp_path, 7, {"w": np.zeros(2)}) is task
+    assert "was fitted for other parameters of step 7: run segjax evaluate --fit" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"step": 7}', '{"settings": {"decoder.nothing": 1}}'])
@@ -112,7 +124,7 @@ def test_a_damaged_file_is_named(content, tmp_path):
         content = json.dumps(json.loads(content) | {"step": 7, "score": 0, "before": 0, "tried": []})
     (tmp_path / decoder_fit.FILE).write_text(content)
     with pytest.raises(InputError, match="is damaged"):
-        fitted_task(predictor().task, tmp_path, 7)
+        fitted_task(predictor().task, tmp_path, 7, PARAMS)
 
 
 @pytest.mark.parametrize(("method", "setting"), [("fast_r_cnn", "outline"), ("mask_r_cnn", "mask_threshold")])

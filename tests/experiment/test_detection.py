@@ -252,7 +252,10 @@ def test_r_cnn_ends_with_svms(tmp_path):
     modified = (workdir / "svm.safetensors").stat().st_mtime_ns
     train(config, workdir)
     assert (workdir / "svm.safetensors").stat().st_mtime_ns == modified
-    # Those of another step are fitted again.
-    rcnn_svm.save(predictor.params["box_predictor"], workdir, 1)
-    train(config, workdir)
-    assert rcnn_svm.stored_step(workdir) == open_run(workdir).step != 1
+    # Those of another step, or of other parameters, are fitted again.
+    step = rcnn_svm.stored_step(workdir)
+    for number, network in ((1, ""), (step, "other")):
+        rcnn_svm.save(predictor.params["box_predictor"], workdir, number, network=network)
+        train(config, workdir)
+        assert rcnn_svm.stored_step(workdir, network="other") is None
+        assert rcnn_svm.stored_step(workdir) == open_run(workdir).step == step != 1

@@ -379,14 +379,23 @@ def test_a_fit_is_made_again_if_it_would_be_another(run, tmp_path, monkeypatch):
         (tmp_path / "run" / "config.json").write_text(other.to_json())
         training.fit_run(other, tmp_path / "run", open_split(other, "validation"))
         assert len(made) == count
+    # The step was trained again, with another result.
+    decoder_fit.save(decoder_fit.load(tmp_path / "run")._replace(params="other"), tmp_path / "run")
+    training.fit_run(other, tmp_path / "run", open_split(other, "validation"))
+    assert len(made) == 4
 
 
 def test_an_export_has_the_settings_that_the_run_uses(run, tmp_path, caplog):
     _, workdir, _, _ = run
     shutil.copytree(workdir, tmp_path / "run")
     step = open_run(workdir).step
-    for fitted, expected in ((step, {"decoder.h": 0.3}), (step + 1, {})):
-        decoder_fit.save(DecoderFit(fitted, {"decoder.h": 0.3}, 0.5, 0.4, []), tmp_path / "run")
+    for fitted, params, expected in (
+        (step, None, {"decoder.h": 0.3}),
+        (step + 1, None, {}),
+        (step, "other", {}),
+    ):
+        fit = DecoderFit(fitted, {"decoder.h": 0.3}, 0.5, 0.4, [], params=params)
+        decoder_fit.save(fit, tmp_path / "run")
         export_run(tmp_path / "run", tmp_path / "one.safetensors")
         assert load_network(tmp_path / "one.safetensors")[1]["decoder"] == expected
     assert f"was fitted for step {step + 1}, not for step {step}" in caplog.text

@@ -199,7 +199,7 @@ def test_settings_of_a_decoder_of_any_kind_are_named(run, settings):
     (run / decoder_fit.FILE).write_text(json.dumps(fit))
     task = make_task(*read_run(run))
     with pytest.raises(InputError) as error:
-        decoder_fit.fitted_task(task, run, 4)
+        decoder_fit.fitted_task(task, run, 4, {})
     assert is_one_sentence(error, run / decoder_fit.FILE)
 
 

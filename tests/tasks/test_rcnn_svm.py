@@ -85,6 +85,13 @@ def test_is_kept_with_its_step(tmp_path, fitted):
     np.testing.assert_array_equal(loaded["box_predictor"]["logits"]["kernel"], fitted["logits"]["kernel"])
     with pytest.raises(InputError, match="belongs to step 7, but the checkpoint is of step 8: delete"):
         rcnn_svm.load({}, tmp_path, 8)
+    assert rcnn_svm.stored_step(tmp_path, network="a") == 7  # earlier versions stored no digest
+    rcnn_svm.save(fitted, tmp_path, 7, network="a")
+    assert rcnn_svm.stored_step(tmp_path) == rcnn_svm.stored_step(tmp_path, network="a") == 7
+    assert rcnn_svm.stored_step(tmp_path, network="b") is None
+    assert "box_predictor" in rcnn_svm.load({}, tmp_path, 7, network="a")
+    with pytest.raises(InputError, match="belongs to other parameters of step 7: delete"):
+        rcnn_svm.load({}, tmp_path, 7, network="b")
     (tmp_path / rcnn_svm.FILE).write_bytes(b"nothing")
     with pytest.raises(InputError, match="is damaged"):
         rcnn_svm.load({}, tmp_path, 7)
