@@ -13,7 +13,7 @@ from segjax.ablation.halving import Halving, describe_waiting
 from segjax.ablation.measure import SCORES, Advance, Evaluating, Measure, advance, measure
 from segjax.ablation.pictures import write_rows
 from segjax.ablation.plan import Plan
-from segjax.ablation.points import Point, expand, seeds_first
+from segjax.ablation.points import Point, expand, seeds_first, text_of
 from segjax.ablation.robustness import add_robustness
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
@@ -76,7 +76,7 @@ class AblationRequest:
         loaded = [load_sweep(text) for text in self.sweeps]
         points = [*product(*(points for points, _ in loaded))]
         if len(loaded) > 1:  # a field of a later sweep makes points of an earlier one equal
-            points = [*{repr(sorted(point.items())): point for point in points}.values()]
+            points = [*{text_of(point): point for point in points}.values()]
         return points, next((text for _, text in loaded if text), "")
 
     def expand(self, sweep: Iterable[Overrides]) -> list[Point]:

@@ -39,7 +39,7 @@ RESULT, FAILURE, RUNNING, RUNGS, ABOUT, LOCK = (
 )
 POINTS = "points"
 # Seconds that a process waits for the lock of a point, as others take it for a moment to see the state.
-PATIENCE = 0.2
+CLAIM_TIMEOUT = 0.2
 # A process that dies this often at the same point counts as a failure.
 MAX_DEATHS = 3
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -210,9 +210,9 @@ def _forget_ends(folders: Iterable[Path]) -> None:
 def claimed(folder: Path) -> Iterator[bool]:
     """Yields whether this process may work in the folder of a point; the lock dies with its process."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=PATIENCE)
+    lock = FileLock(folder / LOCK, timeout=CLAIM_TIMEOUT)
     try:
-        lock.acquire(poll_interval=PATIENCE / 20)
+        lock.acquire(poll_interval=CLAIM_TIMEOUT / 20)
     except Timeout:
         yield False
         return
@@ -274,7 +274,7 @@ def _progress(folder: Path) -> int:
 def _deaths(folder: Path) -> tuple[int, int]:
     """Returns how many processes in a row have died at a point without progress, and that progress."""
     running, progress = read_entry(folder / RUNNING), _progress(folder)
-    if running is None or progress > running["progress"]:
+    if running is None or progress > running.get("progress", -1):
         return 0, progress
     return int(running["deaths"]) + 1, int(running["progress"])
 

@@ -32,7 +32,7 @@ from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
 from segjax.ablation.points import command_of, expand, labels, seeds_first
 from segjax.ablation.robustness import read_result
-from segjax.ablation.runs import LOCK, MAX_DEATHS, PATIENCE, RUNNING, SweepFolder, state_of
+from segjax.ablation.runs import CLAIM_TIMEOUT, LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
 from segjax.classical import make_method
 from segjax.configs import classical, semantic
@@ -262,7 +262,7 @@ def test_a_point_whose_state_another_process_looks_at_is_run(tmp_path):
     write_json(folder / "point.json", {"overrides": dict(point.overrides)})
     lock, fake = FileLock(folder / LOCK, thread_local=False), FakeMeasure()
     lock.acquire()
-    threading.Timer(PATIENCE / 3, lock.release).start()
+    threading.Timer(CLAIM_TIMEOUT / 3, lock.release).start()
     ablate(asked, fake)
     assert fake.seen == [0.5]
 
