@@ -11,6 +11,7 @@ import pytest
 
 from segjax import cli
 from segjax.cli import COMMANDS
+from segjax.configs import semantic
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -65,7 +66,7 @@ def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
         if "cli.define_processes()" in source:
             source += inspect.getsource(cli.define_processes)
         defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
-        config = None
+        config = semantic.get_config()  # for flags without --config, such as those of a run
         for word in words:
             if "positional=True" in source and not word.startswith("-"):
                 continue
@@ -76,7 +77,7 @@ def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
                 module = importlib.import_module(f"segjax.configs.{Path(path).stem}")
                 config = module.get_config(variant)
             elif flag.startswith("config."):
-                assert config is None or field_exists(config, flag.removeprefix("config.")), (name, flag)
+                assert field_exists(config, flag.removeprefix("config.")), (name, flag)
             else:
                 assert flag in defined or flag == "help", (name, script, flag)
 
@@ -84,12 +85,24 @@ def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
 def test_the_pages_have_commands():
     assert len(list(commands("README.md"))) > 15
     assert len(list(commands("configs/README.md"))) > 8
+    assert len(list(commands("scripts/README.md"))) > 8
+    assert len(list(commands("segjax/inference/README.md"))) > 5
+    assert len(list(commands("segjax/evaluation/README.md"))) > 2
+    assert len(list(commands("segjax/datasets/README.md"))) > 2
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_to_files(name):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text()):
-        assert (ROOT / name).parent.joinpath(target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", (ROOT / name).read_text()):
+        page = (ROOT / name).parent / target if target else ROOT / name
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), (target, anchor)
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_python_of_the_readme_runs():

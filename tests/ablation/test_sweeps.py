@@ -85,7 +85,7 @@ def test_every_point_of_a_shipped_sweep_is_a_config_that_can_run(name, tmp_path,
         Path(f"{weights}.safetensors").touch()
     module = import_file(name, "sweeps.")
     datasets = vars(module)["DATASET"]
-    variants = [f"dataset={dataset}" for dataset in (datasets[0], datasets[-1])]
+    variants = [f"dataset={dataset}" for dataset in datasets]
     variants += {"tuning": ["method=all"], "encoders": ["start=pretrained"]}.get(name, [])
     for variant in variants:
         points, question = load_sweep(f"{name}:{variant}")

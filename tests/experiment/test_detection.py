@@ -1,5 +1,6 @@
 """A detector from its config to its report, with external proposals."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from PIL import Image
 from segjax.configs import rcnn
 from segjax.data.records import Source
 from segjax.errors import InputError
+from segjax.experiment.decoder_fit import with_settings
 from segjax.experiment.evaluation import evaluate_workdir
 from segjax.experiment.export_formats import STANDARD, Exports
 from segjax.experiment.methods import make_predictor, make_proposer, open_run
@@ -70,9 +72,10 @@ def test_is_evaluated_beside_the_reference(run):
     assert 0 < recall <= 1
     assert f"proposals: {count:.0f} per image, recall {recall:.3f} at an IoU of" in table
     boxes = metrics["boxes"]
-    truth = sum(one["n_true"] for one in [metrics["methods"]["model"]["all"]])
+    truth = metrics["methods"]["model"]["all"]["n_true"]
     kinds = boxes["errors"]["all"]
-    assert 0 <= sum(one["truth"] for one in kinds.values()) <= truth
+    # This short training does not detect all.
+    assert 0 < sum(one["truth"] for one in kinds.values()) <= truth
     assert set(boxes["coco"]["box"]) >= {"mean", "nucleus"}
     assert "mean_count" in (folder / "run" / "report" / "index.html").read_text()
 
@@ -95,11 +98,14 @@ def test_objects_are_found_in_pixels_of_the_image(run):
     config, folder, _ = run
     workdir = folder / "run"
     predictor = open_run(workdir).method
+    # After this short training, no object has a high score.
+    task = with_settings(predictor.task, {"detect.score_threshold": 0.0})
+    predictor = dataclasses.replace(predictor, task=task)
     image = open_split(config, "test")[0].image
     detected = predictor.detect(image)
     assert detected["shape"].tolist() == list(image.shape[:2])
-    # The network sees it at half the size.
-    assert detected["boxes"].max(initial=0) <= max(image.shape[:2])
+    # The network sees it at half the size, to which its boxes are limited.
+    assert max(image.shape[:2]) / 2 < detected["boxes"].max() <= max(image.shape[:2])
     assert (np.diff(detected["scores"]) <= 0).all()
 
 

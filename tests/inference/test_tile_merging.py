@@ -64,7 +64,13 @@ def test_a_large_object_is_kept_in_the_largest_piece():
     boxes = np.array([[100.0, 100, 500, 200]])
     predict, _ = fake_detector(boxes)
     merged = predict_and_merge(predict, where(256, 600), WINDOWS)
-    assert len(merged["boxes"]) >= 1
+    widths = merged["boxes"][:, 2] - merged["boxes"][:, 0]
+    # Windows begin at 0, 192 and 344; the second one sees 256 of 400 columns.
+    assert widths[0] == widths.max() == 256
+    # The others are mostly inside the piece that is kept, or mostly not.
+    left, right = merged["boxes"][0, [0, 2]]
+    for box in merged["boxes"][1:]:
+        assert min(box[2], right) - max(box[0], left) <= (box[2] - box[0]) / 2
 
 
 def test_no_detections():
@@ -78,11 +84,15 @@ def test_proposals_are_handed_to_the_windows_that_show_them(capacity):
     proposals = np.array([[4.0 * i, 10, 4 * i + 20, 30] for i in range(140)])
     predict, calls = fake_detector(np.zeros((0, 4)))
     predict_and_merge(predict, where(256, 600), WINDOWS, proposals=proposals, max_proposals=capacity)
-    for shape, size, (boxes, valid) in calls:
+    shown = [
+        sum(box[2] > left and box[0] < left + size[1] for box in proposals)
+        for left, (_, size, _) in zip((0, 192, 344), calls, strict=True)
+    ]
+    for (shape, size, (boxes, valid)), count in zip(calls, shown, strict=True):
         assert shape == (1, 256, 256, 2)
         assert boxes.shape == (1, capacity, 4)
         inside = boxes[valid]
-        assert len(inside) == min(capacity, len(inside)) > 0
+        assert len(inside) == min(capacity, count)
         assert (inside >= 0).all()
         assert (inside[:, 2] <= size[1]).all()
 

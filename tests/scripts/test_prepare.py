@@ -37,7 +37,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, environment): 
     code, out, err = prepare(folder, whole, environment).finish()
     assert code == 0, err
     assert "39 kept, 1 quarantined of 40 images" in out
-    moments = random.Random(time.time_ns())
+    seed = time.time_ns()
+    print(f"seed {seed}")  # shown if the test fails
+    moments, codes = random.Random(seed), []
     for most in (3, 20, 40):
         process = prepare(folder, killed, environment)
         deadline = time.monotonic() + 120
@@ -45,7 +47,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, environment): 
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-        process.finish()
+        codes.append(process.finish()[0])
+    assert -signal.SIGKILL in codes, "each process had ended before it was killed"
     code, _, err = prepare(folder, killed, environment).finish()
     assert code == 0, err
     expected, actual = contents(whole), contents(killed)

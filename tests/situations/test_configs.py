@@ -1,11 +1,13 @@
 """Every number of a config is checked before the first step; the message names the field."""
 
 import importlib
+import pkgutil
 import typing
 
 import pytest
 from ml_collections import ConfigDict
 
+import segjax
 from segjax.configs import classical, rcnn, semantic
 from segjax.errors import InputError
 from segjax.experiment import training
@@ -273,8 +275,11 @@ def settings_classes(base=Settings):
 
 
 def test_every_number_of_every_section_has_a_range():
-    for kind in settings_classes():
-        if not kind.__module__.startswith("segjax."):
-            continue
+    for module in pkgutil.walk_packages(segjax.__path__, "segjax."):
+        if not module.name.startswith(("segjax.__main__", "segjax.scripts")):
+            importlib.import_module(module.name)
+    kinds = [kind for kind in settings_classes() if kind.__module__.startswith("segjax.")]
+    assert len(kinds) > 25
+    for kind in kinds:
         for name, hint in typing.get_type_hints(kind, include_extras=True).items():
             assert list(unchecked_numbers(hint)) == [], f"{kind.__name__}.{name} has no range"

@@ -105,7 +105,7 @@ def test_a_training_in_a_folder_with_any_config_ends_in_one_sentence(run, write)
     write(run / "config.json")
     with pytest.raises(InputError) as error:
         check_config(run, config)
-    assert str(run) in str(error.value)
+    assert is_one_sentence(error, run)
 
 
 def changed(path, field, value):

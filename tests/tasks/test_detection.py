@@ -178,7 +178,7 @@ def test_predictions_become_a_segmentation(method):
     assert ("masks" in first) == (method == "mask_r_cnn")
     result = task(method).segment(first | {"shape": np.array([SIDE, SIDE])})
     assert result.shape == (SIDE, SIDE)
-    assert result.num_instances <= first["valid"].sum()
+    assert 0 < result.num_instances <= first["valid"].sum()
     assert (np.diff(result.scores) <= 0).all()
 
 
