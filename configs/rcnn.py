@@ -19,7 +19,7 @@ Alternating training of RPN and head, as in Ren et al. (2015), takes four runs i
 Run 2 trains on the proposals of run 1 with its own backbone. Runs 3 and 4 keep the backbone of run 2 frozen,
 so run 4 ends with a complete Faster R-CNN.
 
-`size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains for 10 to 20 minutes on two
+`size=full` uses the papers' widths and needs a GPU or TPU. `size=small` trains for 10 to 60 minutes on two
 CPU cores.
 """
 
@@ -120,7 +120,7 @@ def _as_torchvision(config: ConfigDict, arch: str) -> None:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Shrinks a config to train for 10 to 20 minutes on two CPU cores."""
+    """Shrinks a config to train for 10 to 60 minutes on two CPU cores."""
     # Each proposal of R-CNN costs one pass of the encoder.
     config.steps = 1000 if config.model.method == "r_cnn" else 2400
     config.batch_size = 4

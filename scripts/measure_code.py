@@ -24,6 +24,7 @@ sys.path.append(str(ROOT))
 layering: Any = importlib.import_module("tests.test_layering")
 FOLDERS = ("segjax", "scripts", "configs")
 LONG_FUNCTION, LONG_FILE, MANY_PARAMETERS = 60, 300, 8
+# Words that are old-fashioned, or that can be read in two ways.
 BANNED = "found|anew|lest|likeness|torn|beheld"
 NO_CODE = {
     tokenize.COMMENT,

@@ -37,8 +37,8 @@ the formats labels (cells_labels.tif, in 3-D), overlay and csv.
 
 TIFF images of more than 33 million pixels, OME-Zarr and slides (pip install "segjax[slides]"), and images
 with --level, --mpp or --region are read and written in parts: memory stays below 2 GB. Their formats are
-ome-tiff, csv, parquet and geojson; the first two are the default. After it was killed, the same command
-continues after the last finished tile.
+ome-tiff, ome-zarr, csv, parquet and geojson; ome-tiff and csv are the default. After it was killed, the same
+command continues after the last finished tile.
 
 Run again, the same command skips finished images, unless the image or the method has changed. With further
 formats, it writes the missing files without segmenting again. Images that fail are listed in failed.csv.

@@ -1,20 +1,20 @@
 r"""Prepares a data set from a folder of images and masks, and writes a quality report.
 
-    python scripts/prepare.py --images=FOLDER --masks=FOLDER --metadata=TABLE.csv --out=my_data
-    python scripts/train.py --config=configs/semantic.py:dataset=folder --config.dataset.data_dir=my_data \
-        --workdir=runs/mine
+    segjax prepare --images=FOLDER --masks=FOLDER --metadata=TABLE.csv --out=my_data
+    segjax train --config=semantic:dataset=folder --config.dataset.data_dir=my_data --workdir=runs/mine
 
 Masks are label images, colours, one file per instance, COCO, LabelMe, VOC, QuPath or ImageJ files. Binary
 masks are refused unless --mask_format=binary is set, which makes every connected component an instance. The
 table has a column `image` and any of patient (or group, slide, well, acquisition), split, class, pixel_size;
 --pattern='{patient}_{slide}_{}' reads them from the file names instead. All images of a patient go to one
-split. Damaged images are quarantined and listed in my_data/report/index.html; no file is changed or deleted.
+split. Images that cannot be repaired safely are quarantined, which means left out and listed in
+my_data/report/index.html. Your files are never changed or deleted.
 
 Preparation can be stopped at any time; the same command resumes it, with byte-identical results.
 
 To prepare a public data set and report on it, pass its name:
 
-    python scripts/prepare.py --dataset=bbbc038 --data_dir=FOLDER --out=reports/bbbc038
+    segjax prepare --dataset=bbbc038 --data_dir=FOLDER --out=reports/bbbc038
 """
 
 import os
@@ -35,7 +35,10 @@ MASK_FORMAT = flags.DEFINE_string(
     " auto detects it from the files.",
 )
 METADATA = flags.DEFINE_string(
-    "metadata", None, "CSV file with a column image and any of patient, split, class, pixel_size."
+    "metadata",
+    None,
+    "Table, separated by commas, semicolons or tabs, with a column image and any of patient (or group, slide,"
+    " well, acquisition), split, class, pixel_size.",
 )
 PATTERN = flags.DEFINE_string(
     "pattern", None, "Pattern that reads these columns from paths, such as '{patient}/{slide}_{}'."

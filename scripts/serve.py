@@ -9,8 +9,10 @@ areas. Cells can be deleted, merged and drawn. It downloads the formats of segja
 segjax prepare takes, so that a network can be trained on the corrected cells.
 
 Only this machine can open the page, unless --host is another address; then every machine that reaches it can,
-without a password. Images stay in the memory of the server, separately for each browser, until it stops. The
-server sends no request to other machines. It needs the packages of an extra: pip install "segjax[serve]".
+without a password. Images are only in the memory of the server, separately for each browser. They are removed
+after an hour without use, when a 33rd browser needs the place of the one that was idle for longest, and when
+the server stops: download your corrections before. The server sends no request to other machines. It needs
+the packages of an extra: pip install "segjax[serve]".
 
 Programs use the same server:
 
