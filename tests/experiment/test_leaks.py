@@ -46,18 +46,21 @@ def test_the_digests_of_the_data_change_with_any_bit_of_their_files(tmp_path, st
 
 
 def test_parts_of_one_split_must_not_share_a_group(tmp_path, staged):  # noqa: F811
-    make(tmp_path, staged, {"train": range(4), "test": (4, 5)})
-    whole = config_of(tmp_path, train="train[:50%]", validation="train[50%:]")
-    sizes = sorted(open_split(whole, "train").groups() + open_split(whole, "validation").groups())
-    assert sizes == ["g0", "g0", "g1", "g1"]
-    torn = set(open_split(whole, "train").groups()) & set(open_split(whole, "validation").groups())
-    if torn:
-        with pytest.raises(InputError, match="train and validation both have images of g"):
-            check_leaks(whole)
-    else:
-        check_leaks(whole)
+    first, rest = "train[:1]", "train[1:]"
+    # Two images of each group, and one.
+    make(tmp_path / "two", staged, {"train": range(4), "test": (4, 5)})
+    assert sorted(open_split(config_of(tmp_path / "two"), "train").groups()) == ["g0", "g0", "g1", "g1"]
+    with pytest.raises(InputError, match=r"train and validation both have images of g[01]\)"):
+        check_leaks(config_of(tmp_path / "two", train=first, validation=rest))
     with pytest.raises(InputError, match="train and validation both have images of g0, g1"):
-        check_leaks(config_of(tmp_path, validation="train"))
+        check_leaks(config_of(tmp_path / "two", validation="train"))
+    make(tmp_path / "one", staged, {"train": (0, 2), "test": (4, 5)})
+    apart = config_of(tmp_path / "one", train=first, validation=rest)
+    assert [open_split(apart, split).groups() for split in ("train", "validation")] in (
+        [["g0"], ["g1"]],
+        [["g1"], ["g0"]],
+    )
+    check_leaks(apart)
 
 
 def test_few_training_images_are_checked_and_digested_as_all_of_them(tmp_path, staged):  # noqa: F811
