@@ -34,8 +34,8 @@ def open_qupath(source: AnnotationSource) -> Annotations:
     """Classes are the classifications in alphabetical order; where two overlap the smaller is on top.
 
     The file does not contain the size of its image. An outline that leaves the image by more than the size of
-    the image is an error; one that lies outside counts as hidden. Outlines on
-    several planes of a stack are refused.
+    the image is an error; one that lies outside counts as hidden. Outlines on several planes of a stack
+    are refused.
     """
     names = source.class_names or source.names(names_in(source.files(SUFFIXES), _classifications))
     return OneFilePerImage(source.index(SUFFIXES), names, partial(_read_file, class_names=names))
