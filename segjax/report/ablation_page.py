@@ -90,7 +90,8 @@ def notes(report: AblationReport) -> list[str]:
         f"Scores are pooled over {report.images}; with several seeds, mean ± standard deviation.",
         f"The baseline is {report.rows[0].label}. Bold: better than the baseline, and the bootstrap interval"
         " of the difference excludes 0. p: Wilcoxon signed-rank test, paired by image or group. detectable:"
-        " smallest difference seen in 4 of 5 such comparisons. Equal scores have the same rank.",
+        " smallest true difference that such a comparison detects with a probability of 80 %. Equal scores"
+        " have the same rank.",
     ]
     incomplete = [f"{row.label} ({row.status})" for row in report.rows if row.status != "done"]
     if incomplete:

@@ -19,7 +19,7 @@ class RowScore:
       difference: mean minus that of the baseline; None for the baseline and for other images.
       difference_interval: bootstrap interval of 95 % of the difference.
       p_value: of the paired Wilcoxon signed-rank test.
-      detectable: smallest difference that would have been seen in 4 of 5 such comparisons.
+      detectable: smallest true difference that such a comparison detects with a probability of 80 %.
     """
 
     mean: float
