@@ -88,9 +88,7 @@ class Server:
     def list_images(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Returns the images of the user."""
         del query, body
-        workspace = self._workspaces.find(token)
-        pictures = [] if workspace is None else [*workspace.pictures.items()]
-        return token, [_about(key, picture) for key, picture in pictures]
+        return token, [_about(key, picture) for key, picture in self._pictures(token).items()]
 
     def upload(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Adds the image in the body, whose name is the parameter `name`."""
@@ -148,9 +146,7 @@ class Server:
         del query
         picture, fields = self._picture(token, key), read_object(body)
         with picture.lock:
-            before = picture.segmentation
-            if before is None:
-                raise InputError(f"{picture.name} is not segmented: segment it first")
+            before, _ = picture.segmented()
             if fields.get("version", picture.version) != picture.version:
                 raise _changed(picture)
             if ("delete" in fields or "merge" in fields) and "version" not in fields:
@@ -180,9 +176,7 @@ class Server:
     def data_set(self, token: str | None, query: Mapping[str, str], body: bytes) -> Answer:
         """Returns a zip archive of all segmented images, as `segjax prepare` takes it."""
         del query, body
-        workspace = self._workspaces.find(token)
-        pictures = [] if workspace is None else [*workspace.pictures.values()]
-        return token, (export_data_set(pictures), "application/zip")
+        return token, (export_data_set(self._pictures(token).values()), "application/zip")
 
     def _method(self, name: Any) -> ServedMethod:
         with self._opening:
@@ -199,11 +193,16 @@ class Server:
                 if oldest is not None:
                     oldest.release()
 
-    def _picture(self, token: str | None, key: str) -> Picture:
+    def _pictures(self, token: str | None) -> dict[str, Picture]:
+        """Returns the images of a user by key, none for an unknown one; uploads do not change the result."""
         workspace = self._workspaces.find(token)
-        if workspace is None or key not in workspace.pictures:
+        return {} if workspace is None else workspace.pictures.copy()
+
+    def _picture(self, token: str | None, key: str) -> Picture:
+        pictures = self._pictures(token)
+        if key not in pictures:
             raise NotFoundError("there is no such image: upload it again")
-        return workspace.pictures[key]
+        return pictures[key]
 
 
 def _changed(picture: Picture) -> ConflictError:
