@@ -32,37 +32,46 @@ def list_points(request: AblationRequest, *, timed: int = 0) -> str:
     points = request.expand(request.load()[0])
     sweep, plan, chosen = SweepFolder(request.workdir), request.plan(points), request.chosen(points)
     points = [point for point in points if point in chosen]
-    lines, done = [], []
-    left: list[float | None] = []
+    lines = []
+    done: list[tuple[Point, float]] = []
+    left: list[Point] = []
     known: dict[str, float] = {}
     for point in points:
         folder = sweep.folder(point)
-        result, state, seconds = read_entry(folder / RESULT), state_of(folder), None
+        result, state, duration = read_entry(folder / RESULT), state_of(folder), ""
         if result is not None:
-            done.append(float(result["seconds"]))
-        elif timed and state != "stopped":
-            if point.row not in known:
-                known[point.row] = estimate(point, request.evaluating, timed)
-            seconds = known[point.row]
-        left += [] if result is not None or state == "stopped" else [seconds]
-        duration = f"{_minutes(seconds):>14}  " if seconds is not None else ""
+            done.append((point, float(result["seconds"])))
+        elif state != "stopped":
+            left.append(point)
+            if timed:
+                if point.row not in known:
+                    known[point.row] = estimate(point, request.evaluating, timed)
+                duration = f"{_minutes(known[point.row]):>14}  "
         lines.append(f"{state:12}{duration}{point.name}")
-    summary = _summary(len(points), left, done)
+    summary = f"{len(points)} points, {len(left)} left"
+    if timed and left:
+        total = sum(known[point.row] for point in left)
+        summary += f": about {_minutes(total)}, without the evaluation of networks"
+    else:
+        summary += _from_done(left, done)
     if isinstance(plan, Halving):
         lines.append(plan.describe())
         summary += ", unless halving stops more of them"
     return "\n".join([*lines, summary])
 
 
-def _summary(count: int, left: Sequence[float | None], done: Sequence[float]) -> str:
-    text = f"{count} points, {len(left)} left"
-    known = [seconds for seconds in left if seconds is not None]
-    if known:
-        return f"{text}: about {_minutes(sum(known))}, without the evaluation of networks"
-    if left and done:
-        mean = float(np.mean(done))
-        return f"{text}: about {_minutes(len(left) * mean)}, at {mean:.3g} s for each finished point"
-    return text
+def _from_done(left: Sequence[Point], done: Sequence[tuple[Point, float]]) -> str:
+    """Returns how long points take, judging by those of their row that are done, or else of their kind."""
+    known = []
+    for point in left:
+        same_row = [seconds for other, seconds in done if other.row == point.row]
+        same_kind = [seconds for other, seconds in done if other.is_classical == point.is_classical]
+        if same_kind:
+            known.append(float(np.mean(same_row or same_kind)))
+    if not known:
+        return ""
+    count = f" for {len(known)} of them" if len(known) < len(left) else ""
+    return f": about {_minutes(sum(known))}{count}, judging by the points that are done"
 
 
 def _minutes(seconds: float) -> str:

@@ -32,7 +32,7 @@ from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
 from segjax.ablation.points import command_of, expand, labels, seeds_first
 from segjax.ablation.robustness import read_result
-from segjax.ablation.runs import CLAIM_TIMEOUT, LOCK, MAX_DEATHS, RUNNING, SweepFolder, state_of
+from segjax.ablation.runs import CLAIM_TIMEOUT, LOCK, MAX_DEATHS, RESULT, RUNNING, SweepFolder, state_of
 from segjax.ablation.search import search
 from segjax.classical import make_method
 from segjax.configs import classical, semantic
@@ -477,7 +477,37 @@ def test_a_dry_run_lists_the_points_and_writes_nothing(tmp_path):
     ablate(request(tmp_path, shard=(0, 3)), FakeMeasure())
     lines = list_points(request(tmp_path)).splitlines()
     assert lines[0].startswith("done ")
-    assert lines[-1] == "3 points, 2 left: about 0.1 minutes, at 3 s for each finished point"
+    assert lines[-1] == "3 points, 2 left: about 0.1 minutes, judging by the points that are done"
+
+
+def test_a_dry_run_judges_a_point_by_those_of_its_row_then_of_its_kind(tmp_path):
+    sweep = tmp_path / "kinds.py"
+    sweep.write_text(
+        "def get_sweep(variant):\n"
+        "    yield {'config': 'classical:method=watershed,dataset=synthetic'}\n"
+        "    yield {'config': 'classical:method=kmeans,dataset=synthetic'}\n"
+        "    for encoder in ('vgg11', 'resnet18'):\n"
+        "        for seed in (0, 1):\n"
+        "            yield {'config': f'semantic:encoder={encoder},dataset=synthetic', 'seed': seed}\n"
+    )
+
+    def last_line(**seconds):
+        folder = SweepFolder(tmp_path / "sweep")
+        for name, value in seconds.items():
+            (point,) = [
+                point for point in points if name in str(point.overrides) and point.config.get("seed", 0) == 0
+            ]
+            folder.folder(point).mkdir(parents=True)
+            write_json(folder.folder(point) / RESULT, fake_result(3) | {"seconds": value})
+        return list_points(asked).splitlines()[-1]
+
+    asked = request(tmp_path, str(sweep))
+    points = asked.expand(asked.load()[0])
+    judging = "judging by the points that are done"
+    assert last_line() == "6 points, 6 left"
+    assert last_line(watershed=60.0) == f"6 points, 5 left: about 1 minutes for 1 of them, {judging}"
+    assert last_line(vgg11=600.0) == f"6 points, 4 left: about 31 minutes, {judging}"
+    assert last_line(resnet18=1200.0) == f"6 points, 3 left: about 31 minutes, {judging}"
 
 
 def test_a_dry_run_lists_the_points_of_its_shard(tmp_path):
