@@ -153,12 +153,31 @@ def run(command: Callable[..., None], *, positional: bool = False) -> None:
     try:
         logging.set_verbosity(logging.WARNING)
         configure_jax()
-        app.run(
-            lambda argv: _guarded(functools.partial(command, argv[1:]) if positional else command),
-            flags_parser=functools.partial(_parse, positional=positional),
-        )
+        with _output_that_may_close():
+            app.run(
+                lambda argv: _guarded(functools.partial(command, argv[1:]) if positional else command),
+                flags_parser=functools.partial(_parse, positional=positional),
+            )
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def _output_that_may_close() -> Iterator[None]:
+    """Ends the program without a traceback if the reader of its output has ended, as `head` does."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:
+            # Python flushes once more at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)  # as the shell has it for SIGPIPE
+        raise  # another pipe
 
 
 def configure_jax() -> None:
@@ -187,6 +206,8 @@ def _parse(argv: Sequence[str], *, positional: bool = False) -> list[str]:
         rest = flags.FLAGS(list(_by_path(argv)))
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
             flags.FLAGS.config.keys()  # a config that failed to load raises only when used
+    except BrokenPipeError:
+        raise
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
         fail(_explain(error))
     for name in flags.FLAGS:

@@ -229,6 +229,23 @@ def test_the_command_segjax_runs_the_scripts(environment, tmp_path):
     assert err.strip().endswith("one of classical, nuclei, quickstart, rcnn, semantic, synthetic")
 
 
+def test_a_reader_that_leaves_causes_no_traceback(environment):
+    """As in `segjax train --help | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "segjax", "train", "--help"],
+        cwd=ROOT,
+        env=environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_importing_segjax_stays_light(environment):
     code = "import sys, segjax; print(len([m for m in sys.modules if m.split('.')[0] in ('jax', 'numpy')]))"
     done = subprocess.run(
