@@ -22,7 +22,8 @@ class DecoderConfig(Settings):
       h: minimum height of the maximum of an instance above the saddle to a higher maximum, for `distance` and
         `poisson`.
       threshold: minimum probability of boundary pixels, for `boundary`.
-      steps: number of steps of one pixel along the flow, for `flows`.
+      steps: minimum number of steps of one pixel along the flow, for `flows`; pixels that are still on their
+        way go on.
       density: minimum number of pixels that end at one pixel, after smoothing, at the centre of an instance,
         for `flows`.
     """
@@ -51,7 +52,7 @@ class Representation(Protocol):
 
     @property
     def grid(self) -> Mapping[str, Sequence[float]]:
-        """For each field of `DecoderConfig` that `decode` reads, the values that a fit tries."""
+        """For each field of `DecoderConfig` that a fit tries, the values."""
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
         """Returns the loss [B, H, W] of the output channels [B, H, W, C]."""

@@ -29,6 +29,8 @@ POINTS, SIDE = 2**13, 128
 # Points that have come to the same place are merged after so many steps, and whenever the number of steps has
 # doubled.
 FIRST_STEPS = 32
+# Points that moved by more than a quarter of so many steps, in the last so many, are still on their way.
+LAST_STEPS = 50
 # Memory for ends that are kept, in bytes: a fit of the decoder decodes each map with many settings.
 KEPT = 2**27
 
@@ -44,7 +46,7 @@ class Flows:
     targets = frozenset({"diffusion"})
 
     def loss(self, outputs: Array, batch: Batch) -> Array:
-        """Returns half of the squared distance [B, H, W] to the flow times `FACTOR`."""
+        """Returns half of the mean squared difference [B, H, W] from the flow times `FACTOR`."""
         flow = jax.vmap(flow_of)(batch["diffusion"], batch["labels"])
         return jnp.square(bounded(outputs) - FACTOR * flow).mean(-1) / 2
 
@@ -116,17 +118,41 @@ def ends_of(foreground: np.ndarray, values: np.ndarray, steps: int) -> np.ndarra
     Args:
       foreground: [H, W] bool.
       values: [H, W, 2] float, the flow.
-      steps: number of steps.
+      steps: minimum number of steps, see `follow_to_end`.
 
     Returns:
       [P] int32, the index in the flattened image of the pixel where each pixel of the foreground ends.
       The array is read-only.
     """
     flow = np.where(foreground[..., None], values, 0).astype(np.float32)
-    rows, columns = np.rint(follow_merged(flow, np.argwhere(foreground), steps=steps)).astype(np.int32).T
+    rows, columns = np.rint(follow_to_end(flow, np.argwhere(foreground), steps=steps)).astype(np.int32).T
     ends: np.ndarray = rows * foreground.shape[1] + columns
     ends.flags.writeable = False
     return ends
+
+
+def follow_to_end(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
+    """Does what `follow_merged` does; points that are still on their way, as in a large cell, go on.
+
+    Args:
+      flow: [H, W, 2] float32.
+      points: [P, 2], rows and columns.
+      steps: minimum number of steps. The maximum is four times the height and width of the image together.
+
+    Returns:
+      [P, 2] float32, the ends.
+    """
+    count = min(steps, LAST_STEPS)
+    points, index = _merged(follow_merged(flow, points, steps=steps - count))
+    on_the_way, limit = np.arange(len(points)), max(4 * sum(flow.shape[:2]), steps)
+    for _ in range(steps - count, limit, max(count, 1)):
+        moved = follow(flow, points[on_the_way], steps=count)
+        distance = np.linalg.norm(moved - points[on_the_way], axis=1)
+        points[on_the_way] = moved
+        on_the_way = on_the_way[distance > count / 4]
+        if not len(on_the_way):
+            break
+    return points[index]
 
 
 def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:
@@ -146,10 +172,16 @@ def follow_merged(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.nda
     while done < steps:
         count = min(max(done, FIRST_STEPS), steps - done)
         points, done = follow(flow, points, steps=count), done + count
-        # The two numbers of a point as one, which is sorted faster.
-        places, merged = np.unique(np.ascontiguousarray(points).view(np.int64), return_inverse=True)
-        points, index = places.view(np.float32).reshape(-1, 2), merged.ravel()[index]
+        points, merged = _merged(points)
+        index = merged[index]
     return points[index]
+
+
+def _merged(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns different points [Q, 2] float32, and the index of each of the given points among them."""
+    # The two numbers of a point as one, which is sorted faster.
+    places, index = np.unique(np.ascontiguousarray(points).view(np.int64), return_inverse=True)
+    return places.view(np.float32).reshape(-1, 2), index.ravel()
 
 
 def follow(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 from segjax.data.targets import instance_diffusion
 from segjax.representations import REPRESENTATIONS, DecoderConfig
 from segjax.representations import flows as module
-from segjax.representations.flows import FIRST_STEPS, flow_of, follow, follow_merged
+from segjax.representations.flows import FIRST_STEPS, flow_of, follow, follow_merged, follow_to_end
 from tests.data.test_targets import ODD, blocks
 from tests.oracles import flows as oracle
 from tests.representations.scenes import touching
@@ -73,9 +73,9 @@ def test_a_map_is_followed_once_for_all_settings_of_the_clustering(monkeypatch):
 
     def counted(flow, points, *, steps):
         calls.append(steps)
-        return follow_merged(flow, points, steps=steps)
+        return follow_to_end(flow, points, steps=steps)
 
-    monkeypatch.setattr(module, "follow_merged", counted)
+    monkeypatch.setattr(module, "follow_to_end", counted)
     module.ends_of.cache.clear()
     flows, values = REPRESENTATIONS["flows"], REPRESENTATIONS["flows"].encode(labels)
     first = flows.decode(labels > 0, values, DecoderConfig(steps=50))
@@ -103,6 +103,31 @@ def test_points_that_come_together_end_where_each_of_them_ends(steps):
     flow = np.asarray(flow_of(instance_diffusion(labels), labels))
     points = np.argwhere(labels)
     np.testing.assert_array_equal(follow_merged(flow, points, steps=steps), follow(flow, points, steps=steps))
+
+
+def test_points_that_are_on_their_way_go_on():
+    flow = np.zeros((3, 400, 2), np.float32)
+    flow[0, :300, 1] = 1.0  # to column 300
+    flow[1, :, 1] = [(-1) ** column for column in range(400)]  # to and fro
+    flow[2, :, 1] = 0.2  # slowly, as where a network is unsure
+    points = np.array([[0, 0], [0, 299], [1, 7], [2, 0]])
+    ends = follow_to_end(flow, points, steps=100)
+    np.testing.assert_array_equal(ends[:2], [[0, 300], [0, 300]])
+    np.testing.assert_allclose(ends[2:], follow(flow, points[2:], steps=100))
+
+
+def test_a_flow_without_end_is_left():
+    rows, columns = np.mgrid[-20:21, -20:21] / 20.0
+    radius = np.maximum(np.hypot(rows, columns), 1e-6)
+    around = (np.stack([columns, -rows], -1) / radius[..., None]).astype(np.float32)
+    ends = follow_to_end(around, np.argwhere(radius > 0.5), steps=7)
+    assert np.isfinite(ends).all()
+
+
+@pytest.mark.parametrize("shape", [(10, 410), (300, 12)])
+def test_a_cell_that_is_longer_than_the_steps_is_one_instance(shape):
+    labels, flows = np.pad(np.ones(shape, np.int32), 3), REPRESENTATIONS["flows"]
+    np.testing.assert_array_equal(flows.decode(labels > 0, flows.encode(labels), DecoderConfig()), labels)
 
 
 def test_points_at_one_place_are_followed_once(monkeypatch):

@@ -99,17 +99,28 @@ function decodeFlows(foreground, flow, width, height, {smoothing, density, steps
   return Int32Array.from(ends, (end, i) => (foreground[i] ? basinOf[end] : 0));
 }
 
-// Returns the index of the pixel at which each pixel of the foreground ends, after Euler steps of one pixel.
+// In so many steps, a position that is still on its way moves by more than a quarter of them.
+const LAST_STEPS = 50;
+
+// Returns the index of the pixel at which each pixel of the foreground ends, after Euler steps of one pixel, at least
+// as many as `steps`. Positions that are still on their way go on.
 function followFlow(foreground, flow, width, height, steps) {
   const inner = flow.map((value, i) => (foreground[i >> 1] ? value : 0));
   const ends = new Int32Array(foreground.length), position = new Float32Array(2);
   const lastRow = height - 1, lastColumn = width - 1;
+  const block = Math.min(steps, LAST_STEPS), furthest = 4 * (width + height);
+  const limit = steps + block * Math.ceil(Math.max(furthest - steps, 0) / block);
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
       if (!foreground[i]) continue;
       position[0] = y;
       position[1] = x;
-      for (let step = 0; step < steps; step++) {
+      let before = [y, x];
+      for (let step = 0; step < limit; step++) {
+        if (step >= steps - block && (step - steps) % block === 0) {
+          if (step >= steps && Math.hypot(position[0] - before[0], position[1] - before[1]) <= block / 4) break;
+          before = [...position];
+        }
         const row = Math.min(Math.floor(position[0]), Math.max(lastRow - 1, 0));
         const column = Math.min(Math.floor(position[1]), Math.max(lastColumn - 1, 0));
         const down = position[0] - row, along = position[1] - column;

@@ -53,6 +53,8 @@ CASES = {
         noisy("flows", 9),
         {"decoder": DecoderConfig(smoothing=2.5, density=0.3, steps=30)},
     ),
+    "fewer steps than cells are wide": ("flows", perfect("flows"), {"decoder": DecoderConfig(steps=3)}),
+    "noise and few steps": ("flows", noisy("flows", 11), {"decoder": DecoderConfig(smoothing=2.5, steps=7)}),
     "all foreground": (
         "boundary",
         (np.float32([0, 1, 0]) * np.ones((9, 7, 3), np.float32), np.zeros((9, 7), np.float32)),
