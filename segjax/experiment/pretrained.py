@@ -16,7 +16,6 @@ from segjax.experiment.workdir import ModelMetadata, make_config, make_metadata
 from segjax.models.weights.file import flatten
 from segjax.models.weights.loading import check_match
 from segjax.models.weights.network import load_network, save_network
-from segjax.tasks import rcnn_svm
 from segjax.tasks.base import Task
 from segjax.typing import Params
 
@@ -46,11 +45,17 @@ def export_run(workdir: Path, path: Path) -> str:
     """Writes the network of a run, its fitted decoder included, into one file; returns its digest.
 
     Raises:
-      InputError: if the run has no checkpoint, has SVMs, or the file cannot be written.
+      InputError: if the run has no checkpoint, ends with SVMs or takes its proposals from another run, or if
+        the file cannot be written.
     """
     config, metadata = read_run(workdir)
-    if (workdir / rcnn_svm.FILE).exists():
+    if config.task.get("classifier") == "svm":
         raise InputError(f"{workdir} ends with SVMs, which have no place in one file: use the folder itself")
+    if config.get("proposals", {}).get("method") == "rpn":
+        raise InputError(
+            f"{workdir} takes its proposals from another run, which has no place in one file: use the folder"
+            " itself"
+        )
     _, params, step = restore_params(workdir, config, metadata)
     content = json.loads(config.to_json())
     for section, field in PRIVATE:

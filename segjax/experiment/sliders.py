@@ -38,7 +38,7 @@ class Bounds(NamedTuple):
 
 NETWORK_SLIDERS = {
     "foreground_threshold": Bounds("Foreground threshold", 0.05, 0.95, 0.05),
-    "decoder.h": Bounds("Height of peaks", 0, 1, 0.02),
+    "decoder.h": Bounds("Height of peaks", 0.02, 1, 0.02),
     "decoder.smoothing": Bounds("Smoothing, px", 0, 6, 0.25),
     "decoder.threshold": Bounds("Boundary threshold", 0.05, 0.95, 0.05),
     "decoder.density": Bounds("Density of a centre", 0, 8, 0.25),

@@ -11,7 +11,7 @@ from segjax.models.fpn import Backbone, FeaturePyramid
 from segjax.models.heads import BoxFeatures, BoxPredictor, CropFeatures, MaskHead
 from segjax.models.rcnn import RCNN, make_pool, warp_crops
 from segjax.models.rpn import RegionProposals
-from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm
+from segjax.models.segmenters import DTYPES, ENCODERS, create_encoder, make_norm, read_settings
 from segjax.settings import Count, NonNegativeInt, Positive, Settings
 
 METHODS = ("r_cnn", "fast_r_cnn", "faster_r_cnn", "mask_r_cnn")
@@ -100,7 +100,9 @@ def create_detector(method: str | DetectorConfig = "mask_r_cnn", *, classes: int
     >>> detector.mask_head is None, len(detector.anchor_sizes)
     (True, 4)
     """
-    config = DetectorConfig(method, **settings) if isinstance(method, str) else method
+    config = read_settings(DetectorConfig, method, settings)
+    if classes < 1:
+        raise InputError(f"classes counts the background, too, and must be at least 1, not {classes}")
     choose(METHODS, "method", config.method)
     choose(("align", "pool"), "pooling", config.pooling)
     choose([*ENCODERS, *(f"{encoder}{PYRAMID}" for encoder in ENCODERS)], "backbone", config.backbone)

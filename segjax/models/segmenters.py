@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
     "upsample": Interpolation,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+T = TypeVar("T")
 
 
 class Segmenter(nn.Module):
@@ -156,11 +157,7 @@ def create_segmenter(
     >>> jax.eval_shape(segmenter.apply, variables, images)["classes"].shape
     (1, 64, 48, 3)
     """
-    for name in settings:
-        choose([field.name for field in dataclasses.fields(SegmenterConfig)], "setting", name)
-    config = SegmenterConfig(encoder, **settings) if isinstance(encoder, str) else encoder
-    if settings and config is encoder:
-        raise InputError(f"set {', '.join(settings)} in the SegmenterConfig, not beside it")
+    config = read_settings(SegmenterConfig, encoder, settings)
     if classes is not None and outputs is not None:
         raise InputError("classes is short for outputs: set one of them")
     outputs = dict(outputs or {}) if classes is None else {"classes": classes}
@@ -201,6 +198,27 @@ def _create_decoder(config: SegmenterConfig, strides: tuple[int, ...]) -> Decode
         dtype=dtype,
         remat=config.remat,
     )
+
+
+def read_settings(kind: type[T], given: str | T, settings: Mapping[str, Any]) -> T:
+    """Returns the settings of a network.
+
+    Args:
+      kind: their dataclass, whose first field is a name.
+      given: the name, or all settings.
+      settings: further fields, by name.
+
+    Raises:
+      InputError: if there is no such field, or fields are given beside all settings.
+    """
+    make: Any = kind
+    for name in settings:
+        choose([field.name for field in dataclasses.fields(make)], "setting", name)
+    if isinstance(given, str):
+        return cast(T, make(given, **settings))
+    if settings:
+        raise InputError(f"set {', '.join(settings)} in the {kind.__name__}, not beside it")
+    return given
 
 
 def make_norm(field: str, name: str, dtype: Any) -> Callable[..., nn.Module] | None:

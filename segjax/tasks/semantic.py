@@ -155,10 +155,8 @@ class SemanticTask:
             instances = remove_small(instances, config.min_area[min(index, len(config.min_area)) - 1])
             if config.min_fraction:
                 instances = remove_small(instances, round(config.min_fraction * typical_area(instances)))
-            ids = np.unique(instances[instances > 0])
-            renumbered = np.searchsorted(ids, instances) + 1 + len(classes)
-            labels = np.where(instances > 0, renumbered, labels).astype(np.int32)
-            classes += [index] * len(ids)
+            labels = np.where(instances > 0, instances + len(classes), labels)
+            classes += [index] * int(instances.max(initial=0))
         scores = mean_probabilities(probabilities, labels, np.array(classes, np.int32))
         return Segmentation.from_labels(labels, classes=classes, scores=scores, semantic=semantic)
 

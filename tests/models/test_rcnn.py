@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.models.detectors import METHODS, create_detector
+from segjax.models.detectors import METHODS, DetectorConfig, create_detector
 from segjax.models.fpn import enlarge
 from segjax.models.rcnn import warp_crops
 
@@ -174,8 +174,16 @@ def test_features_come_from_inside_the_box(backbone, pooling):
         ({"anchor_sizes": ((8,),)}, "anchor_sizes must be 4 lists of equal length"),
         ({"method": "r_cnn", "crop_context": 12}, "leaves nothing of crop_side"),
         ({"head": "deep"}, "head=.* is unknown: choose one of mlp, conv"),
+        ({"bin": 3}, "setting='bin' is unknown: choose one of method, backbone, width"),
+        ({"classes": 0}, "classes counts the background, too, and must be at least 1, not 0"),
+        ({"classes": -1}, "must be at least 1, not -1"),
     ],
 )
 def test_what_is_impossible_is_named(settings, message):
     with pytest.raises(InputError, match=message):
         create_detector(**{**TINY, **settings})
+
+
+def test_settings_beside_all_settings_are_refused():
+    with pytest.raises(InputError, match="set backbone, bins in the DetectorConfig, not beside it"):
+        create_detector(DetectorConfig("faster_r_cnn"), classes=2, backbone="vgg16", bins=3)

@@ -49,7 +49,8 @@ def load_detector(
     """Loads a pretrained encoder or detector and its preprocessing into the parameters of a detector.
 
     Images are treated as in `load_encoder`. A pretrained detector may have other classes or anchors: layers
-    that depend on them are loaded only if their shapes match.
+    that depend on them are loaded only if their shapes match. Parts that the detector lacks, such as an RPN,
+    are left out.
 
     Args:
       params: parameters of a detector.
@@ -60,8 +61,8 @@ def load_detector(
       The parameters, and the names of the layers that were not loaded.
 
     Raises:
-      InputError: if the file has another architecture; the message names the first parameters that do not
-        match.
+      InputError: if the file has another architecture or norm; the message names the first parameters that
+        do not match.
     """
     weights = load(path)
     encoder = backbone.removesuffix("_fpn")
@@ -71,19 +72,24 @@ def load_detector(
         return {**params, module: {**params[module], "encoder": loaded}, "input": input_params}, []
     network = {name: value for name, value in params.items() if name != "input"}
     expected = flatten(network)
-    arrays = {name: value for name, value in flatten(weights.params).items() if name in expected}
-    if DETECTOR_STEM not in arrays:
+    arrays = flatten({part: value for part, value in weights.params.items() if part in network})
+    if DETECTOR_STEM not in arrays or DETECTOR_STEM not in expected:
         raise InputError(f"{path}: holds the weights of {weights.architecture}, not of {backbone}")
     input_params = _adapt_stem(arrays, expected, DETECTOR_STEM, weights.preprocessing)
-    required = {name: value for name, value in expected.items() if _layer(name) not in CLASS_LAYERS}
-    present = {name: value for name, value in arrays.items() if name in required}
-    check_match(present, required, f"{path}, for {backbone}")
+    present, required = (
+        {name: value for name, value in flat.items() if _layer(name) not in CLASS_LAYERS}
+        for flat in (arrays, expected)
+    )
+    check_match(present, required, f"{path}, for {backbone} with norm={weights.norm!r}")
     loaded, missing = load_matching(network, unflatten(arrays), path)
     return loaded | {"input": input_params}, missing
 
 
 def load_matching(params: Params, checkpoint: Params, source: object) -> tuple[dict[str, Any], list[str]]:
     """Loads every layer whose parameters all have the same names and shapes in the checkpoint.
+
+    A layer that has further parameters in the checkpoint is left out: a batch norm has the scale and the bias
+    of a group norm, but also statistics.
 
     Args:
       params: parameters of the network.
@@ -94,23 +100,24 @@ def load_matching(params: Params, checkpoint: Params, source: object) -> tuple[d
       The parameters, and the names of the layers that were not loaded.
 
     Raises:
-      InputError: if no parameter matches.
+      InputError: if no layer matches.
     """
     expected, arrays = flatten(params), flatten(checkpoint)
-    mismatched = {
-        name for name in expected if name not in arrays or arrays[name].shape != expected[name].shape
+    missing = {
+        _layer(name)
+        for name in {*expected, *arrays}
+        if name not in expected or name not in arrays or arrays[name].shape != expected[name].shape
     }
-    if mismatched == set(expected):
+    layers = {_layer(name) for name in expected}
+    if missing >= layers:
         raise InputError(
-            f"{source}: no parameter matches the network: use weights of the same architecture, width and"
-            " norm"
+            f"{source}: no layer matches the network: use weights of the same architecture, width and norm"
         )
-    layers = {_layer(name) for name in mismatched}
     loaded = {
-        name: jnp.asarray(value if _layer(name) in layers else np.asarray(arrays[name]))
+        name: jnp.asarray(value if _layer(name) in missing else np.asarray(arrays[name]))
         for name, value in expected.items()
     }
-    return unflatten(loaded), sorted(layers)
+    return unflatten(loaded), sorted(missing & layers)
 
 
 def expected_params(model: nn.Module, *, channels: int = 3) -> dict[str, jax.ShapeDtypeStruct]:

@@ -48,10 +48,14 @@ def read_checkpoint(path: str | pathlib.Path) -> Tensors:
 
 
 def read_safetensors(path: pathlib.Path) -> Tensors:
-    """Reads a `.safetensors` file."""
+    """Reads a `.safetensors` file; bfloat16 becomes float32."""
+    import ml_dtypes  # NumPy knows bfloat16 from here on
     from safetensors.numpy import load_file
 
-    return load_file(path)
+    return {
+        name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+        for name, value in load_file(path).items()
+    }
 
 
 def read_torch(path: pathlib.Path) -> Tensors:
@@ -69,7 +73,8 @@ def read_torch(path: pathlib.Path) -> Tensors:
         if isinstance(state.get(key), dict):
             state = state[key]
     return {
-        name: (value.float() if value.is_floating_point() else value).numpy()
+        # A parameter, unlike the values of a state dict, has a gradient.
+        name: (value.detach().float() if value.is_floating_point() else value).numpy()
         for name, value in state.items()
         if isinstance(value, torch.Tensor)
     }

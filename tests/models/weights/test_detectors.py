@@ -202,16 +202,16 @@ def test_a_classifier_is_no_detector():
         convert_detector({"conv1.weight": np.zeros((64, 3, 7, 7))}, "maskrcnn_resnet50_fpn")
 
 
-def random_params(num_classes, channels=3):
-    model = create_detector(
-        backbone="resnet18_fpn",
-        width=0.05,
-        norm="frozen_batch",
-        pyramid_channels=4,
-        head_channels=4,
-        mask_channels=4,
-        classes=num_classes,
-    )
+def random_params(num_classes, channels=3, **settings):
+    fields = {
+        "backbone": "resnet18_fpn",
+        "width": 0.05,
+        "norm": "frozen_batch",
+        "pyramid_channels": 4,
+        "head_channels": 4,
+        "mask_channels": 4,
+    }
+    model = create_detector(**fields | settings, classes=num_classes)
     image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     rng = np.random.default_rng(num_classes)
@@ -264,3 +264,32 @@ def test_weights_of_another_backbone_are_refused(saved):
     params = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
     with pytest.raises(InputError, match="not of vgg11"):
         load_detector(params, path, backbone="vgg11")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"norm": "group"}, "unexpected parameters: backbone/encoder/.*norm"),
+        ({"norm": "weight"}, "unexpected parameters: backbone/encoder/.*norm"),
+        ({"norm": "none"}, "missing parameters: backbone/encoder/.*bias"),
+        ({"rpn_convolutions": 2}, "missing parameters: rpn/conv2"),
+    ],
+)
+def test_another_norm_is_refused_by_name(saved, settings, message):
+    path, _ = saved
+    with pytest.raises(InputError, match=f"for resnet18_fpn with norm='frozen_batch': .*{message}"):
+        load_detector(random_params(5, **settings), path, backbone="resnet18_fpn")
+
+
+def test_a_part_with_further_layers_is_refused(tmp_path):
+    params = {name: value for name, value in random_params(5, rpn_convolutions=2).items() if name != "input"}
+    save(Weights("tiny", params, PREPROCESSING["torchvision"]), tmp_path / "two.safetensors")
+    with pytest.raises(InputError, match=r"missing parameters: none; unexpected parameters: rpn/conv2"):
+        load_detector(random_params(5), tmp_path / "two.safetensors", backbone="resnet18_fpn")
+
+
+def test_parts_that_the_detector_lacks_are_left_out(saved):
+    path, params = saved
+    loaded, missing = load_detector(random_params(5, method="faster_r_cnn"), path, backbone="resnet18_fpn")
+    assert missing == []
+    assert set(loaded) == {*params, "input"} - {"mask_head"}

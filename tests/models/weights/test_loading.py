@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from segjax.errors import InputError
 from segjax.models.norms import frozen
 from segjax.models.segmenters import create_encoder, create_segmenter
-from segjax.models.weights.file import PREPROCESSING, Preprocessing, Weights, load, save
+from segjax.models.weights.file import PREPROCESSING, Preprocessing, Weights, flatten, load, save
 from segjax.models.weights.loading import load_encoder, load_matching
 from tests.models.quick import jit, random_variables
 
@@ -180,8 +180,23 @@ def test_takes_over_what_fits():
     assert not loaded["head"]["kernel"].any()
     # A bias that does not fit keeps the kernel of its layer from being taken, too.
     actual["body"]["conv"]["bias"] = np.ones(3)
-    with pytest.raises(InputError, match="run: no parameter matches"):
+    with pytest.raises(InputError, match="run: no layer matches the network: use weights of the same arch"):
         load_matching(params, {"neck": actual["head"]}, "run")
+    with pytest.raises(InputError, match="run: no layer matches"):
+        load_matching(params, actual, "run")
     loaded, missing = load_matching(params, actual | {"head": {"kernel": np.ones(4)}}, "run")
     assert missing == ["body/conv"]
     assert not loaded["body"]["conv"]["kernel"].any()
+
+
+@pytest.mark.parametrize("norm", ["group", "weight"])
+def test_a_batch_norm_does_not_fit_another_norm_although_scale_and_bias_do(norm):
+    params, batch_norms = (segmenter("resnet18", one)[1] for one in (norm, "frozen_batch"))
+    batch_norms["encoder"]["norm"]["scale"] += 1
+    loaded, missing = load_matching(params, batch_norms, "run")
+    norms = {name.rpartition("/")[0] for name in flatten({"encoder": params["encoder"]}) if "norm" in name}
+    assert norms <= set(missing)
+    assert loaded["encoder"]["norm"]["scale"].tolist() == params["encoder"]["norm"]["scale"].tolist()
+    np.testing.assert_array_equal(
+        loaded["encoder"]["conv"]["kernel"], batch_norms["encoder"]["conv"]["kernel"]
+    )

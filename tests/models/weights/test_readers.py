@@ -1,6 +1,7 @@
 import builtins
 
 import h5py
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -100,6 +101,13 @@ def test_reads_no_second_file_of_an_onnx_model(tmp_path):
         read_checkpoint(tmp_path / "w.onnx")
 
 
+def test_bfloat16_is_read_as_float32(tmp_path):
+    save_file({"kernel": TENSORS["block/kernel"].astype(ml_dtypes.bfloat16)}, tmp_path / "w.safetensors")
+    actual = read_checkpoint(tmp_path / "w.safetensors")["kernel"]
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, TENSORS["block/kernel"])
+
+
 @pytest.mark.peers
 def test_reads_no_pickle_that_runs_code(tmp_path):
     torch = pytest.importorskip("torch", reason="the peers extra is not installed")
@@ -125,3 +133,6 @@ def test_finds_the_state_dict_in_a_pth_file(wrap, tmp_path):
     actual = read_checkpoint(tmp_path / "w.pth")
     assert actual["a.weight"].dtype == np.float32
     assert actual["a.count"] == 3
+    state["a.weight"] = torch.nn.Parameter(state["a.weight"])
+    torch.save(wrap(state), tmp_path / "w.pth")
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "w.pth")["a.weight"], [1, 1])
