@@ -7,6 +7,7 @@ rotations, which a field of vectors could not; networks that predict vectors der
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -23,6 +24,8 @@ Target = Callable[[np.ndarray], np.ndarray]
 
 # Equations on instances of more pixels are solved on a coarser grid, as time grows faster than the area.
 LARGEST = 2**17
+# Number of pixels whose equations are solved together.
+GROUP = 2**18
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
@@ -60,20 +63,35 @@ def coarse_if_large(target: Target) -> Target:
         areas = np.bincount(labels.ravel())
         areas[0] = 0
         large = np.flatnonzero(areas > LARGEST)
+        boxes = ndimage.find_objects(labels) if len(large) else []
         result = target(np.where(np.isin(labels, large), 0, labels) if len(large) else labels)
         for index in large:
-            inside = labels == index
             factor = math.ceil(math.sqrt(areas[index] / LARGEST))
-            height, width = (-(-side // factor) for side in labels.shape)
-            full = np.pad(inside, [(0, factor * height - len(inside)), (0, factor * width - inside.shape[1])])
+            window = tuple(
+                _blocks_around(side, factor, length)
+                for side, length in zip(boxes[index - 1], labels.shape, strict=True)
+            )
+            inside = labels[window] == index
+            full = np.pad(inside, [(0, -length % factor) for length in inside.shape])
+            height, width = (length // factor for length in full.shape)
             blocks = full.reshape(height, factor, width, factor).mean((1, 3)) >= 0.5
             coarse = target(blocks.astype(np.int32))
             fine = resize(coarse, full.shape, order=1, mode="edge", anti_aliasing=False)
             fine = fine[: len(inside), : inside.shape[1]]
-            result[inside] = np.maximum(fine[inside], coarse[coarse > 0].min(initial=1))
+            result[window][inside] = np.maximum(fine[inside], coarse[coarse > 0].min(initial=1))
         return result
 
     return compute
+
+
+def _blocks_around(side: slice, factor: int, length: int) -> slice:
+    """Returns a side of a window: the blocks of `factor` pixels that a box touches, and one more around them.
+
+    They are blocks of the grid of the full image, so that the window has its values.
+    """
+    return slice(
+        max(side.start // factor - 1, 0) * factor, min((-(-side.stop // factor) + 1) * factor, length)
+    )
 
 
 @coarse_if_large
@@ -141,22 +159,41 @@ def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
       [H, W] float64, 0 in the background.
     """
     inside = labels > 0
-    number = np.full(labels.shape, -1)
-    number[inside] = np.arange(len(source))
     result = np.zeros(labels.shape)
     if not len(source):
         return result
-    pairs = []
-    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+    # Instances do not depend on each other. In groups, they need little memory in an image of any size.
+    ids = labels[inside]
+    areas = np.bincount(ids)
+    group = ((np.cumsum(areas) - areas) // GROUP)[ids]
+    order = np.argsort(group, kind="stable")
+    number = np.full(labels.shape, -1)
+    number[inside] = np.argsort(order)
+    # The number of the next pixel of the same instance, to the right and below; -1 if there is none.
+    following = np.full((2, *labels.shape), -1)
+    for axis, first, second in ((0, np.s_[:, :-1], np.s_[:, 1:]), (1, np.s_[:-1], np.s_[1:])):
         same = inside[first] & (labels[first] == labels[second])
-        pairs.append(np.stack([number[first][same], number[second][same]]))
-    one, other = np.concatenate(pairs, axis=1)
+        following[axis][first][same] = number[second][same]
+    following = following[:, inside][:, order]
+    solution = np.empty(len(source))
+    for start, stop in itertools.pairwise(np.searchsorted(group[order], np.arange(group.max() + 2))):
+        if start < stop:
+            solution[order[start:stop]] = _solve_group(
+                following[:, start:stop] - start, source[order[start:stop]]
+            )
+    result[inside] = solution
+    return result
+
+
+def _solve_group(following: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Solves the equation of `_solve` for P pixels [P]; `following` [2, P] is negative where none follows."""
+    one = np.concatenate([np.flatnonzero(row >= 0) for row in following])
+    other = np.concatenate([row[row >= 0] for row in following])
     entries = np.concatenate([one, other]), np.concatenate([other, one])
     neighbours = sparse.coo_array((np.ones(len(entries[0])), entries), shape=(len(source),) * 2)
     # Every pixel has four neighbours; those outside of its instance have the value 0.
     laplacian = 4 * sparse.eye_array(len(source)) - neighbours
-    result[inside] = spsolve(laplacian.tocsc(), source, permc_spec="MMD_AT_PLUS_A")
-    return result
+    return spsolve(laplacian.tocsc(), source, permc_spec="MMD_AT_PLUS_A")
 
 
 # The optional maps of a batch, which are 0 outside instances.

@@ -155,3 +155,44 @@ def test_the_solution_of_a_large_line_is_finite(monkeypatch):
         values = TARGETS[name](ODD["an oblique line"])
         assert np.isfinite(values).all()
         assert (values[ODD["an oblique line"] > 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["poisson", "diffusion"])
+def test_instances_are_solved_in_groups_with_the_bits_of_all_at_once(name, monkeypatch):
+    labels = grid_of(60)[:, ::-1]
+    ids = np.random.default_rng(0).permutation(60) + 1
+    labels = np.concatenate([[0], ids])[labels].astype(np.int32)
+    labels[0, 0] = 70
+    solve, sizes = targets.spsolve, []
+
+    def spsolve(matrix, *arguments, **options):
+        sizes.append(matrix.shape[0])
+        return solve(matrix, *arguments, **options)
+
+    monkeypatch.setattr(targets, "spsolve", spsolve)
+    expected = TARGETS[name](labels)
+    monkeypatch.setattr(targets, "GROUP", 100)
+    np.testing.assert_array_equal(TARGETS[name](labels), expected)
+    assert sizes[0] == sum(sizes[1:]) == np.count_nonzero(labels)
+    # Each group ends with the instance that reaches the limit.
+    assert max(sizes[1:]) < 100 + 25
+
+
+@pytest.mark.parametrize("name", ["poisson", "diffusion"])
+def test_a_large_instance_costs_its_own_part_of_the_image(name, monkeypatch):
+    resize, sizes = targets.resize, []
+    monkeypatch.setattr(
+        targets, "resize", lambda coarse, *a, **o: sizes.append(coarse.size) or resize(coarse, *a, **o)
+    )
+    monkeypatch.setattr(targets, "LARGEST", 600)
+    disc = (np.hypot(*(np.mgrid[:62, :64] - 31.5)) < 28).astype(np.int32)
+    alone = TARGETS[name](disc)
+    labels = np.zeros((501, 403), np.int32)
+    # At multiples of the side of a block, 3; the last one is cut off by the border.
+    for index, (top, left) in enumerate([(0, 0), (150, 99), (300, 201), (438, 339)], start=1):
+        labels[top : top + 62, left : left + 64] += index * disc[: 501 - top, : 403 - left]
+    values = TARGETS[name](labels)
+    np.testing.assert_allclose(values[150:212, 99:163], alone, rtol=1e-6)
+    np.testing.assert_allclose(values[300:362, 201:265], alone, rtol=1e-6)
+    # 62 x 64 pixels in blocks of 3, with one block around them.
+    assert max(sizes[1:]) <= 23 * 24
