@@ -183,8 +183,15 @@ class DetectionTask:
 
     def roi_features(self, params: Params, images: Array, boxes: Array) -> Array:
         """Returns the features [B, T, D] of boxes [B, T, 4] from which classes and boxes are predicted."""
-        network = self._bind(params)
-        return network.roi_features(network.encode(images), boxes)
+        return self.pooled_features(params, self.encode(params, images), boxes)
+
+    def encode(self, params: Params, images: Array) -> list[Array]:
+        """Returns the feature maps of images [B, H, W, C], for `pooled_features`."""
+        return self._bind(params).encode(images)
+
+    def pooled_features(self, params: Params, features: list[Array], boxes: Array) -> Array:
+        """Returns the features [B, T, D] of boxes [B, T, 4] from the feature maps of the images."""
+        return self._bind(params).roi_features(features, boxes)
 
     def segment(self, outputs: Outputs) -> Segmentation:
         """Makes a segmentation; where objects overlap, the one with the highest score is on top.

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from segjax.data.preprocess import preprocess_example
@@ -19,7 +20,7 @@ from segjax.files import atomic_write
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
 from segjax.tasks.detection import DetectionTask
-from segjax.typing import Array, Params
+from segjax.typing import IGNORE, Array, Params
 
 FILE = "svm.safetensors"
 # Values of Girshick et al., appendices B and C: regularisation, weights of the bias and of positives, mean
@@ -35,8 +36,10 @@ HARD = -1.0
 # Number of boxes whose features are computed at once.
 CHUNK = 32
 
-# `(images [1, H, W, C], boxes [1, T, 4]) -> features [1, T, D]`
-RoIFeatures = Callable[[Array, Array], jax.Array]
+# `images [1, H, W, C] -> feature maps`
+Encode = Callable[[Array], Any]
+# `(images or feature maps, boxes [1, T, 4]) -> features [1, T, D]`
+RoIFeatures = Callable[[Any, Array], jax.Array]
 
 
 class SVMTask(DetectionTask):
@@ -153,29 +156,36 @@ def describe_images(
     *,
     propose: Callable[[np.ndarray], np.ndarray],
     max_proposals: int,
+    encode: Encode | None = None,
     **preprocessing: Any,
 ) -> Iterator[ImageBoxes]:
     """Computes features and overlaps of the objects and the proposals of each image that has an object.
 
+    As in training, a negative proposal whose centre lies on an ignored pixel is left out.
+
     Args:
       source: the records.
-      roi_features: computes the features of boxes.
+      roi_features: computes the features of boxes of an image, or of its feature maps if `encode` is given.
       propose: `image as stored -> boxes [P, 4]` in its pixels.
       max_proposals: maximum per image; if there are more, evenly spaced ones are used.
+      encode: computes the feature maps that all boxes of an image share, once; None if they share none.
       **preprocessing: arguments of `preprocess_example`, as in training.
     """
     num_classes = len(source.class_names)
     for number in tqdm(range(len(source)), desc="features", unit="image", leave=False):
         record = source[number]
         example = preprocess_example(record, num_classes=num_classes, targets=(), **preprocessing)
-        objects, present = box_ops.boxes_from_labels(example["labels"], capacity=record.truth.num_instances)
-        objects, classes = np.asarray(objects)[np.asarray(present)], record.truth.classes[np.asarray(present)]
+        # On the host: on the device, every size of an image and number of boxes would be a program.
+        objects, ids = _boxes_from_labels(example["labels"])
         if not len(objects):
             continue
+        classes = record.truth.classes[ids - 1]
         proposals = propose(record.image) * np.float32(preprocessing["scale"])
         selected = np.linspace(0, len(proposals) - 1, min(max_proposals, len(proposals))).astype(int)
         boxes = np.concatenate([objects, proposals[selected]]).astype(np.float32)
-        overlap = np.array(box_ops.pairwise_iou(boxes, objects))
+        overlap = _pairwise_iou(boxes, objects)
+        judged = (overlap.max(1) >= NEGATIVE_BELOW) | ~_centres_on(example["semantic"] == IGNORE, boxes)
+        boxes, overlap = boxes[judged], overlap[judged]
         best = overlap.argmax(1)
         # The IoU of an object with itself is 1, without rounding errors.
         overlap[np.arange(len(objects)), np.arange(len(objects))] = 1
@@ -183,7 +193,7 @@ def describe_images(
             [overlap[:, classes == index].max(1, initial=0) for index in range(num_classes)], axis=1
         )
         yield ImageBoxes(
-            _features(roi_features, example["image"], boxes),
+            _features(roi_features, encode, example["image"], boxes),
             boxes,
             objects[best],
             overlap.max(1),
@@ -192,13 +202,40 @@ def describe_images(
         )
 
 
-def _features(roi_features: RoIFeatures, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _boxes_from_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the boxes [N, 4] float32 and the ids [N] of the instances of a label map."""
+    windows = [(index, *window) for index, window in enumerate(find_objects(labels), 1) if window is not None]
+    boxes = [(columns.start, rows.start, columns.stop, rows.stop) for _, rows, columns in windows]
+    return np.array(boxes, np.float32).reshape(-1, 4), np.array([index for index, *_ in windows], int)
+
+
+def _pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the values of `box_ops.pairwise_iou`."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    intersection = np.maximum(high - low, 0).prod(-1)
+    areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(-1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def _centres_on(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Returns [P] bool: whether the centres of boxes [P, 4] lie on a mask [H, W]; nearest pixel outside."""
+    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
+    column, row = np.clip(centres, 0, np.array(mask.shape[::-1]) - 1).T
+    return mask[row, column]
+
+
+def _features(
+    roi_features: RoIFeatures, encode: Encode | None, image: np.ndarray, boxes: np.ndarray
+) -> np.ndarray:
     # Padding leaves few image sizes and one number of boxes, so that few programs are compiled.
     margins = [(0, -side % 256) for side in image.shape[:2]]
     padded = np.pad(image, [*margins, (0, 0)], mode="symmetric")[None]
+    encoded = padded if encode is None else encode(padded)
     count = len(boxes)
     boxes = np.pad(boxes, ((0, -count % CHUNK), (0, 0)))
-    parts = [np.asarray(roi_features(padded, part[None]))[0] for part in boxes.reshape(-1, CHUNK, 4)]
+    parts = [np.asarray(roi_features(encoded, part[None]))[0] for part in boxes.reshape(-1, CHUNK, 4)]
     return np.concatenate(parts)[:count]
 
 
