@@ -7,10 +7,15 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.models.detectors import METHODS, create_detector
+from segjax.ops.boxes import boxes_from_labels
 from segjax.ops.detection import DetectConfig, ProposeConfig
+from segjax.ops.matching import IGNORED, NEGATIVE, POSITIVE
+from segjax.tasks import detection_losses
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.detection_config import DetectionConfig, SamplingConfig
+from segjax.tasks.detection_losses import make_targets, mask_loss
 from tests.models import quick
+from tests.oracles import roi
 
 SIDE = 64
 CAPACITY = 6
@@ -153,6 +158,73 @@ def test_objects_beside_the_image_are_all_that_counts():
     assert terms["classes"] > 0
 
 
+def test_what_is_not_to_be_judged_is_no_background():
+    """Without objects, and where nothing is judged, no box is drawn."""
+    for method in ("mask_r_cnn", "fast_r_cnn"):
+        nothing = DAMAGED["an empty image"] | DAMAGED["nothing to be judged"]
+        (total, terms), slopes = gradient(method)(params(method), batch() | nothing, jax.random.key(0))
+        assert total == 0
+        assert not any(terms.values())
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(slopes))
+
+
+def test_only_negatives_whose_centres_are_ignored_are_left_out():
+    ignore = np.zeros((20, 30), bool)
+    ignore[10:, 15:] = True
+    boxes = np.array(
+        [
+            [14, 8, 17, 12],  # the centre is the first ignored pixel, (10, 15)
+            [12, 8, 16, 12],  # one pixel to its left
+            [14, 6, 17, 12],  # one above it
+            [15, 10, 60, 40],  # centre beyond the border, next to ignored pixels
+            [-30, -30, 0, 0],
+            [14, 8, 17, 12],
+            [14, 8, 17, 12],
+        ],
+        np.float32,
+    )
+    states = np.array([NEGATIVE] * 5 + [POSITIVE, IGNORED])
+    actual = detection_losses._ignore_centres(states, boxes, ignore)
+    expected = [IGNORED, NEGATIVE, NEGATIVE, IGNORED, NEGATIVE, POSITIVE, IGNORED]
+    assert np.asarray(actual).tolist() == expected
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(4, 1), (3, 0.75), (0, 0)])
+def test_recall_is_the_fraction_of_objects_with_a_proposal(kept, expected):
+    inputs = batch()
+    objects, present = jax.vmap(lambda labels: boxes_from_labels(labels, capacity=4))(inputs["labels"])
+    assert np.asarray(present).all()
+    proposals, valid = np.zeros((2, 20, 4), np.float32), np.zeros((2, 20), bool)
+    # Those that are not valid do not count.
+    proposals[:, 3:7] = np.asarray(objects)
+    valid[:, 3 : 3 + kept] = True
+    (_, terms), _ = gradient("fast_r_cnn")(
+        params("fast_r_cnn"), inputs | {"proposals": proposals, "proposals_valid": valid}, jax.random.key(0)
+    )
+    assert terms["recall"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_the_loss_of_masks_is_that_of_the_objects_part_of_each_bin(aligned):
+    labels = batch()["labels"][:1]
+    boxes = np.array([[[10, 12, 30, 40], [33.3, 5.1, 60.7, 28.9], [-4, 50, 20, 70]]], np.float32)
+    matched = np.array([[0, 1, 3]])
+    logits = np.random.default_rng(0).normal(0, 2, (1, 3, 4, 4)).astype(np.float32)
+    targets = jax.vmap(make_targets)(labels, np.array([[1, 2, 1, 2]]), np.zeros_like(labels))
+    positive = np.array([[True, True, False]])
+    actual = quick.jit(functools.partial(mask_loss, aligned=aligned))(
+        logits, boxes, matched, positive, targets
+    )
+    losses = []
+    for values, box, index in zip(logits[0, :2].astype(float), boxes[0], matched[0], strict=False):
+        mask = (labels[0] == index + 1).astype(float)[..., None]
+        covered = roi.roi_align(mask, box, bins=4, scale=1, sampling_ratio=0, aligned=aligned)[..., 0]
+        assert 0 < covered.mean() < 1
+        probability = 1 / (1 + np.exp(-values))
+        losses.append(-(covered * np.log(probability) + (1 - covered) * np.log(1 - probability)).mean())
+    assert actual == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_the_same_key_draws_the_same():
     losses = [
         gradient("mask_r_cnn")(params("mask_r_cnn"), batch(), jax.random.key(seed))[0][0]
@@ -184,18 +256,16 @@ def test_predictions_become_a_segmentation(method):
 
 def test_many_crops_are_encoded_in_chunks():
     inputs = batch()
-    model, weights = detector("r_cnn"), params("r_cnn")
-    boxes = np.tile(inputs["proposals"], (1, 4, 1))[:, :70]
-    boxes = boxes[:1]
-    image = inputs["image"][:1]
-    one = quick.jit(lambda p, b: model.apply({"params": p}, [image], b, method="predict_boxes"))(
-        weights, boxes
-    )[0]
-    outputs = quick.jit(task("r_cnn", dataclasses.replace(CONFIG.detect, score_threshold=0.0)).predict)(
-        weights, image, None, (boxes, np.ones(boxes.shape[:2], bool))
-    )
-    probabilities = np.asarray(jax.nn.softmax(one))[..., 1:]
-    assert np.asarray(outputs["scores"]).max() == pytest.approx(probabilities.max(), rel=1e-5)
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(0, SIDE - 20, (2, 70, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(4, 20, (2, 70, 2))], axis=-1).astype(np.float32)
+    weights, images = params("r_cnn"), [inputs["image"]]
+    whole = quick.jit(lambda p, b: detector("r_cnn").apply({"params": p}, images, b, method="predict_boxes"))
+    chunks = quick.jit(lambda p, b: task("r_cnn")._predict_boxes(p, images, b))
+    for actual, expected in zip(chunks(weights, boxes), whole(weights, boxes), strict=True):
+        # All of them differ, so that none can be in the place of another.
+        assert len(np.unique(np.asarray(expected).reshape(140, -1), axis=0)) == 140
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_masks_suppress_masks():
