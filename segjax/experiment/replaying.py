@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,8 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     stream = make_stream(config, source, setup.task, make_proposer(config))
     restored = StateReader(workdir / "checkpoints").restore(setup.shapes, setup.mesh, before=number)
     state = make_first_state(config, metadata, setup) if restored is None else restored[0]
-    counts = _rollbacks(workdir, 0 if restored is None else restored[1].get("rollbacks", 0))
+    notes = [entry for entry in read_log(workdir / "log.jsonl") if isinstance(entry.get("rollback"), dict)]
+    counts = _rollbacks(notes, 0 if restored is None else restored[1].get("rollbacks", 0))
 
     @functools.cache
     def step_after(rollbacks: int) -> KeyedStep:
@@ -67,7 +68,7 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
     result = f"step {number}, repeated from step {first}: loss {loss:.6g}, norm of the gradient {norm:.6g}"
     if not int(metrics["consecutive_skips"]):
-        return f"{result}; both are finite"
+        return f"{result}; both are finite{_went_back(notes, number)}"
     alone = [names[row] for row in broken_rows(step, state, batch)]
     return "\n".join(
         (
@@ -79,12 +80,23 @@ def replay(config: ConfigDict, workdir: Path, number: int) -> str:
     )
 
 
-def _rollbacks(workdir: Path, saved: int) -> Callable[[int], int]:
+def _went_back(notes: Sequence[Mapping[str, Any]], number: int) -> str:
+    """Returns the hint that a step was taken more than once, and this is the last time; "" if it was not."""
+    for note in reversed(notes):
+        last = note["rollback"].get("diverged_at", 0)
+        if note["step"] < number <= last:
+            return (
+                f". The run had diverged at step {last} and went back to step {note['step']}: this is the"
+                " step after that, log.set_aside*.jsonl has the one before"
+            )
+    return ""
+
+
+def _rollbacks(notes: Sequence[Mapping[str, Any]], saved: int) -> Callable[[int], int]:
     """Returns how often a run had gone back when it left a step; a checkpoint knows earlier rollbacks only.
 
     Args:
-      workdir: the folder of the run.
+      notes: the entries of the log about rollbacks.
       saved: how often it had when it saved the checkpoint.
     """
-    notes = [entry for entry in read_log(workdir / "log.jsonl") if isinstance(entry.get("rollback"), dict)]
     return lambda step: max([saved, *(note["rollback"]["number"] for note in notes if note["step"] <= step)])

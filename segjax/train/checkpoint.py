@@ -133,16 +133,20 @@ class Checkpoints(StateReader):
             self._last_applied = int(state.step) - int(state.consecutive_skips)
         return restored
 
-    def set_aside_after(self, step: int) -> None:
+    def set_aside_after(self, step: int) -> bool:
         """Renames the checkpoints after the one that a run resumes from: what was unreadable may be intact.
+
+        Returns:
+          Whether there was any; always False in other processes than the first.
 
         Raises:
           InputError: if they cannot be renamed.
         """
         with all_or_none("the checkpoints to set aside"):
-            if jax.process_index() == 0:
-                for later in [later for later in self.steps() if later > step]:
-                    self._set_aside(later)
+            later = [other for other in self.steps() if other > step] if jax.process_index() == 0 else []
+            for other in later:
+                self._set_aside(other)
+        return bool(later)
 
     def _set_aside(self, step: int) -> None:
         path = self.folder / str(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -13,8 +13,8 @@ from segjax.train.state import State
 from segjax.train.step import Step
 from segjax.typing import Array, Batch
 
-# Peak of one device in bfloat16 (float16 before Ampere), dense, in FLOP/s, by the start of its name:
-# the data sheets of NVIDIA and Google Cloud. A device of TPU v2 and v3 is half a chip.
+# Peak of one device in bfloat16 (float16 before Ampere), dense, in FLOP/s, by the start of its name,
+# the longer ones first: the data sheets of NVIDIA and Google Cloud. A device of TPU v2 and v3 is half a chip.
 PEAKS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100 PCIe": 756e12,
@@ -25,6 +25,7 @@ PEAKS = {
     "Tesla V100": 125e12,
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
+    "TPU v4 lite": 138e12,
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5p": 459e12,
@@ -75,14 +76,18 @@ class KeyedStep:
         return self.step(state, batch, self.key)
 
     def cost(self, state: State, batch: Batch) -> Cost:
-        """Returns the cost of a step that was compiled for arguments of these shapes."""
-        traced = self.step.trace(state, batch, self.key)
-        # Compiled before: JAX takes the program from its cache.
-        memory = traced.lower().compile().memory_analysis()
+        """Returns the cost of a step that was taken with arguments of these shapes.
+
+        The memory is 0 if the step was taken in one program with those of other members: that of this step
+        alone is then not compiled.
+        """
+        traced, step = self.step.trace(state, batch, self.key), cast(Any, self.step)
+        # If it is compiled, JAX takes the program from its cache.
+        memory = traced.lower().compile().memory_analysis() if step._cache_size() else None
         devices = jax.tree.leaves(state)[0].sharding.mesh.devices.ravel()
         return Cost(
             model_flops(traced.jaxpr.jaxpr),
-            # Some platforms do not say.
+            # Some platforms do not say either.
             getattr(memory, "argument_size_in_bytes", 0),
             getattr(memory, "temp_size_in_bytes", 0),
             peak(devices[0].device_kind, len(devices)),
@@ -91,6 +96,8 @@ class KeyedStep:
 
 def peak(kind: str, count: int = 1) -> float | None:
     """Returns the sum of the peaks of devices of a kind in FLOP/s; None if it is not known."""
+    if "MIG" in kind:  # a part of a GPU
+        return None
     return next((count * value for name, value in PEAKS.items() if kind.startswith(name)), None)
 
 

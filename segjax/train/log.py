@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,32 @@ class Log:
     """Writes `log.jsonl` and TensorBoard event files to a folder, and the same values to a tracker.
 
     A run that resumes from a checkpoint repeats the steps after it and would log them twice, so their entries
-    are deleted. What cannot be written, as on a full disk, is said once; training goes on.
+    are deleted; they are set aside if the run goes on in another way. What cannot be written, as on a full
+    disk, is said once; training goes on.
 
     Args:
       folder: folder of the run, which is created.
       start: step of the checkpoint.
       is_validated: whether the checkpoint has the result of its validation; else that is repeated as well.
       track: name of the tracker, see `TRACKERS`; "" for none.
+      set_aside: whether checkpoints after this one are set aside, as are then the entries.
     """
 
-    def __init__(self, folder: Path, *, start: int, is_validated: bool = True, track: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        start: int,
+        is_validated: bool = True,
+        track: str = "",
+        set_aside: bool = False,
+    ) -> None:
         self._path = folder / "log.jsonl"
         self._ends_in_line = True
         self._failed: set[str] = set()
         self._flushed = 0.0
         self._board: EventsWriter | None = None
-        self._try(self._path.name, lambda: self._remove_repeated(start, is_validated))
+        self._try(self._path.name, lambda: self._remove_repeated(start, is_validated, set_aside))
         self._try("tensorboard", lambda: self._open_board(folder / "tensorboard", start))
         self._tracking = Tracking(track, folder)
 
@@ -82,7 +93,7 @@ class Log:
                 _log.warning("%s cannot be written (%s): training goes on without it", name, error)
             self._failed.add(name)
 
-    def _remove_repeated(self, start: int, is_validated: bool) -> None:
+    def _remove_repeated(self, start: int, is_validated: bool, set_aside: bool) -> None:
         def is_repeated(entry: dict[str, Any]) -> bool:
             # Changes since the checkpoint are compared and written again, as is what led to a rollback.
             at_start = (
@@ -92,9 +103,14 @@ class Log:
             )
             return entry["step"] > start or (entry["step"] == start and at_start)
 
-        entries = [entry for entry in read_log(self._path) if not is_repeated(entry)]
-        with atomic_write(self._path) as tmp_path:
-            tmp_path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        entries = read_log(self._path)
+        removed = [entry for entry in entries if is_repeated(entry)]
+        if removed and set_aside:
+            names = (f"{self._path.stem}.set_aside{number or ''}.jsonl" for number in itertools.count())
+            path = next(path for path in map(self._path.with_name, names) if not path.exists())
+            _write_entries(path, removed)
+            _log.warning("%s has what the log had of the steps after step %d", path, start)
+        _write_entries(self._path, [entry for entry in entries if not is_repeated(entry)])
 
     def _append(self, line: str) -> None:
         # What a failed write left behind is a line of its own, which a reader leaves out.
@@ -148,6 +164,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and broken_rule(entry.get("step"), NonNegativeInt) is None:
             entries.append(entry)
     return entries
+
+
+def _write_entries(path: Path, entries: Iterable[dict[str, Any]]) -> None:
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:

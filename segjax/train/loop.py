@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
+from segjax.errors import InputError
+from segjax.train.batches import until_error
 from segjax.train.checkpoint import Checkpoints, is_better
 from segjax.train.cost import KeyedStep
 from segjax.train.fit_config import FitConfig
@@ -90,18 +92,19 @@ def fit(
 
     Raises:
       Diverged: if the gradients stay non-finite, or the parameters become so.
-      InputError: if a checkpoint cannot be written.
+      InputError: if a checkpoint cannot be written; or if a process cannot make a batch, when everything is
+        saved.
       Interrupted: after SIGTERM or Ctrl-C, when everything is saved.
     """
     state, progress = start.state, {**start.progress, "stopped": _stops(start.progress, config.patience)}
     first, mesh = int(state.step), jax.tree.leaves(state)[0].sharding.mesh
-    earlier_seconds, started = progress["seconds"], time.monotonic()
     with ExitStack() as stack:
         is_validated = not first or checkpoints.is_validated(first)
         log = _open_log(folder, start, is_validated, config.track)
         observer = stack.enter_context(Observer(folder, profile=config.profile))
         reporter = stack.enter_context(Reporter(config, log, start, image_names, observer))
         asked = stack.enter_context(interruption())
+        saving = _Saving(progress, checkpoints, observer, reporter)
 
         def run_validation(done: int, params: Params) -> None:
             assert validate is not None
@@ -110,17 +113,19 @@ def fit(
             score = float(exchange(repr(float(metrics["score"])), "the validation score")[0])
             log.write(done, {"validation": metrics})
             _update_best(progress, done, score, config.patience)
-            progress["seconds"] = earlier_seconds + time.monotonic() - started
+            saving.note_time()
             checkpoints.record_validation(done, progress, score)
 
-        def is_validating(done: int) -> bool:
-            return validate is not None and _is_due(done, config.validate_every, config.steps)
-
-        if first and not is_validated and is_validating(first):
+        if first and not is_validated and _is_validating(first, validate, config):
             run_validation(first, state.eval_params)  # the run was stopped before
-        for number, batch in observer.steps(stack.enter_context(batches(first)), first):
+        taken = until_error(stack.enter_context(batches(first)), first)
+        for number, batch in observer.steps(taken, first):
             if number >= min(config.pause or config.steps, config.steps) or progress["stopped"]:
                 break
+            if isinstance(batch, InputError):
+                saving.save(state)
+                checkpoints.wait()
+                raise batch
             placed = _put(batch, mesh)
             with observer.suspended():
                 state, metrics = yield Request(step, state, placed)
@@ -130,14 +135,10 @@ def fit(
             done = number + 1
             reporter.report_previous()
             reporter.previous = done, metrics, len(placed["image"])
-            validating = is_validating(done)
+            validating = _is_validating(done, validate, config)
             stopping = _is_asked_to_stop(asked) and (validating or done < config.steps)
             if validating or stopping or _is_due(done, config.checkpoint_every, config.steps, config.pause):
-                observer.pause()
-                # The log is written before the checkpoint, so a run that resumes here does not repeat it.
-                reporter.report_previous()
-                progress["seconds"] = earlier_seconds + time.monotonic() - started
-                checkpoints.save(state, progress)
+                saving.save(state)
             if stopping or validating:
                 checkpoints.wait()
             if stopping:
@@ -149,9 +150,41 @@ def fit(
     return _result(state, progress, config)
 
 
+class _Saving:
+    """Saves the state of a run with its progress.
+
+    Args:
+      progress: what a checkpoint stores besides the state; its `seconds` are those of earlier attempts.
+      checkpoints: the checkpoints of the run.
+      observer: observes the steps.
+      reporter: writes the log.
+    """
+
+    def __init__(
+        self, progress: dict[str, Any], checkpoints: Checkpoints, observer: Observer, reporter: Reporter
+    ) -> None:
+        self._progress, self._checkpoints = progress, checkpoints
+        self._observer, self._reporter = observer, reporter
+        self._earlier_seconds, self._started = progress["seconds"], time.monotonic()
+
+    def save(self, state: State) -> None:
+        """Starts to save a state; the one before the first step is not saved."""
+        self._observer.pause()
+        # The log is written before the checkpoint, so a run that resumes here does not repeat it.
+        self._reporter.report_previous()
+        self.note_time()
+        if int(state.step):
+            self._checkpoints.save(state, self._progress)
+
+    def note_time(self) -> None:
+        """Notes how long the run takes so far."""
+        self._progress["seconds"] = self._earlier_seconds + time.monotonic() - self._started
+
+
 def _result(state: State, progress: Mapping[str, Any], config: FitConfig) -> Result:
     is_paused = int(state.step) < config.steps and not progress["stopped"]
-    return Result(state, progress["seconds"], progress["stopped"], is_paused)
+    stopped_early = progress["stopped"] and int(state.step) < config.steps
+    return Result(state, progress["seconds"], stopped_early, is_paused)
 
 
 def _open_log(folder: Path, start: Start, is_validated: bool, track: str) -> Log | NoLog:
@@ -159,12 +192,16 @@ def _open_log(folder: Path, start: Start, is_validated: bool, track: str) -> Log
     first = int(start.state.step)
     log: Log | NoLog = NoLog()
     if jax.process_index() == 0:
-        log = Log(folder, start=first, is_validated=is_validated, track=track)
+        log = Log(folder, start=first, is_validated=is_validated, track=track, set_aside=start.set_aside)
     if start.changes:
         log.note(first, {"changes": start.changes})
     if start.rollback:
         log.note(first, {"rollback": start.rollback._asdict()})
     return log
+
+
+def _is_validating(step: int, validate: Validate | None, config: FitConfig) -> bool:
+    return validate is not None and _is_due(step, config.validate_every, config.steps)
 
 
 @jax.jit

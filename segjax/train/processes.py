@@ -142,7 +142,11 @@ def _exchange(content: bytes, purpose: str, limit: float | None) -> list[bytes]:
 
 @contextmanager
 def all_or_none(
-    purpose: str, kind: type[Exception] = InputError, *, limit: float | None = None
+    purpose: str,
+    kind: type[Exception] = InputError,
+    *,
+    limit: float | None = None,
+    swap: Callable[..., list[str]] | None = None,
 ) -> Iterator[None]:
     """Raises the error of any process in all of them, so that none waits for another that gave up.
 
@@ -153,6 +157,7 @@ def all_or_none(
       kind: the type of the errors that all processes raise. An error of another type is a crash: the process
         raises it, the others raise `Interrupted` with exit code 1.
       limit: as in `exchange`.
+      swap: a function to use in place of `exchange`, with the same arguments.
     """
     error: Exception | None = None
     try:
@@ -160,7 +165,7 @@ def all_or_none(
     except Exception as caught:
         error = caught
     own = None if error is None else [isinstance(error, kind), str(error) or type(error).__name__]
-    problems = [json.loads(text) for text in exchange(json.dumps(own), purpose, limit=limit)]
+    problems = [json.loads(text) for text in (swap or exchange)(json.dumps(own), purpose, limit=limit)]
     if error is not None:
         raise error
     for index, problem in enumerate(problems):

@@ -30,14 +30,20 @@ NAMED = 8
 class Diverged(InputError):  # noqa: N818 - a state of the run
     """The gradient stayed non-finite for many steps, or the parameters are not finite.
 
+    Args:
+      reason: what happened.
+      advice: what to do.
+
     Attributes:
+      reason: what happened, without the advice, which does not hold for a run that goes back.
       step: the step at which that was noticed.
       last_applied: the last step that changed the parameters.
       rollbacks: how often the run went back to an earlier checkpoint before.
     """
 
-    def __init__(self, message: str, *, step: int, last_applied: int, rollbacks: int) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, advice: str, *, step: int, last_applied: int, rollbacks: int) -> None:
+        super().__init__(f"{reason}: {advice}")
+        self.reason = reason
         self.step = step
         self.last_applied = last_applied
         self.rollbacks = rollbacks
@@ -124,8 +130,8 @@ class Reporter:
             self._log.write(number, {"train": values, **speed})
         if not is_finite:
             raise Diverged(
-                f"the parameters are no longer finite after step {number}{self._images_of(number)[1]}:"
-                " lower config.optimizer.learning_rate",
+                f"the parameters are no longer finite after step {number}{self._images_of(number)[1]}",
+                "lower config.optimizer.learning_rate",
                 step=number,
                 last_applied=number,
                 rollbacks=self._rollbacks,
@@ -157,8 +163,9 @@ class Reporter:
             images = f", with the images {', '.join(often)}" if often else ""
             raise Diverged(
                 f"the gradient was not finite {consecutive} times in a row, up to step {number}{images}"
-                f"{f' and {more} others' if more else ''}: --replay={number} says where and in which image;"
-                " lower config.optimizer.learning_rate or config.optimizer.clip, or look at these images",
+                f"{f' and {more} others' if more else ''}",
+                f"--replay={number} says where and in which image; lower config.optimizer.learning_rate or"
+                " config.optimizer.clip, or look at these images",
                 step=number,
                 last_applied=number - consecutive,
                 rollbacks=self._rollbacks,

@@ -39,12 +39,14 @@ class Start(NamedTuple):
       progress: what a checkpoint stores besides the state.
       changes: `(value before, value from this step on)` of what differs from the earlier part of the run.
       rollback: why the run went back to this state, for the log; None if it did not.
+      set_aside: whether later checkpoints are set aside; known to the first process only.
     """
 
     state: State
     progress: dict[str, Any]
     changes: dict[str, tuple[Any, Any]]
     rollback: Rollback | None = None
+    set_aside: bool = False
 
     @property
     def rollbacks(self) -> int:
@@ -55,7 +57,8 @@ class Start(NamedTuple):
         """Returns the start after a rollback; itself if that is None."""
         if rollback is None:
             return self
-        return self._replace(progress=self.progress | {"rollbacks": rollback.number}, rollback=rollback)
+        progress = self.progress | {"rollbacks": rollback.number}
+        return self._replace(progress=progress, rollback=rollback, set_aside=True)
 
 
 class Rollback(NamedTuple):
@@ -127,9 +130,9 @@ def resume(
         _log.warning("From step %d on, %s is %r; it was %r", step, name, after, before)
     if any(name.startswith("versions.") for name in changes):
         _log.warning("With other versions, results agree up to rounding, not bit for bit")
-    checkpoints.set_aside_after(step)
+    set_aside = checkpoints.set_aside_after(step)
     progress = {"rollbacks": 0, **progress, **now, "run_metadata": {**data, **provenance.data}}
-    return Start(state, progress, changes)
+    return Start(state, progress, changes, set_aside=set_aside)
 
 
 def _changes(section: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

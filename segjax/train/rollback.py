@@ -40,13 +40,13 @@ def with_rollbacks(
             if diverged.rollbacks >= limit:
                 raise
             before = _go_back(checkpoints, diverged, before)
-            rollback = Rollback(diverged.rollbacks + 1, diverged.step, str(diverged))
+            rollback = Rollback(diverged.rollbacks + 1, diverged.step, diverged.reason)
             where = f"checkpoint {before}" if before else "its start"
             _log.warning(
                 "The run has diverged at step %d and goes back to %s, with half the learning rate: %s",
                 diverged.step,
                 where,
-                diverged,
+                diverged.reason,
             )
 
 

@@ -4,10 +4,12 @@ Batches are split over "data" and "fsdp", parameters over "fsdp", and the rows o
 """
 
 import dataclasses
+import itertools
 import math
 from typing import Annotated, cast
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import InputError
@@ -71,8 +73,23 @@ def make_mesh(*, data: int, fsdp: int, space: int = 1, devices: list[jax.Device]
             f"config.mesh.data={data} x config.mesh.fsdp={fsdp} x config.mesh.space={space} needs"
             f" {data * replica} devices, but there are {len(devices)}: data=-1 takes what is there"
         )
-    axes = (AxisType.Auto,) * 3
-    return jax.make_mesh((data, fsdp, space), (*BATCH_AXES, "space"), axes, devices=devices[: data * replica])
+    names, axes = (*BATCH_AXES, "space"), (AxisType.Auto,) * 3
+    mesh = jax.make_mesh((data, fsdp, space), names, axes, devices=devices[: data * replica])
+    ordered = by_process(mesh.devices)
+    return mesh if ordered is mesh.devices else Mesh(ordered, names, axis_types=axes)
+
+
+def by_process(devices: np.ndarray) -> np.ndarray:
+    """Returns the devices of a mesh in an order in which those of a process are neighbours.
+
+    JAX orders TPUs by their links, and may mix those of different processes. A process makes neighbouring
+    rows of a batch, which its devices must hold.
+    """
+    owners = [device.process_index for device in devices.flat]
+    runs = [owner for owner, _ in itertools.groupby(owners)]
+    if len(runs) == len(set(runs)):
+        return devices
+    return devices.ravel()[np.argsort(owners, kind="stable")].reshape(devices.shape)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 
 from segjax.ops.convolution import convolve
-from segjax.train.cost import Cost, KeyedStep, model_flops
+from segjax.train.cost import Cost, KeyedStep, model_flops, peak
 from tests.train import toy
 
 IMAGE, KERNEL = jnp.ones((2, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
@@ -58,6 +58,29 @@ def test_a_step_knows_its_memory_and_compiles_once():
     assert cost.flops >= 3 * 2 * 8 * toy.WIDTH * 4
     assert cost.peak is None
     assert cost.utilisation(2.0) is None
+
+
+def test_a_program_that_never_ran_is_not_compiled_for_its_cost(monkeypatch):
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
+    _, state, step = toy.setup()
+    cost = KeyedStep(step, jax.random.key(0)).cost(state, toy.batch(0))
+    assert (cost.argument_bytes, cost.temporary_bytes) == (0, 0)
+    assert cost.flops >= 3 * 2 * 8 * toy.WIDTH * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("TPU v4", 275e12),
+        ("TPU v4 lite", 138e12),
+        ("cpu", None),
+    ],
+)
+def test_the_peak_is_that_of_the_whole_device(kind, expected):
+    assert peak(kind) == expected
+    assert peak(kind, 4) == (expected and 4 * expected)
 
 
 def test_the_utilisation_is_a_fraction_of_the_peak():

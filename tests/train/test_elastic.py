@@ -87,7 +87,7 @@ def train(folder, parts):
         mesh, first, step = setup(axes)
         first = jax.device_put(first, state_sharding(mesh, first))
         with Checkpoints(folder) as checkpoints:
-            state, progress, _, _ = resume(first, checkpoints, Provenance())
+            state, progress, *_ = resume(first, checkpoints, Provenance())
             assert saved in (None, fingerprint(state))
             for number in range(int(state.step), last):
                 placed = jax.device_put(batch(number, num_processes), batch_sharding(mesh))

@@ -148,6 +148,61 @@ def test_stops_early_and_stays_stopped(tmp_path):
     assert (int(more.state.step), more.stopped_early) == (12, False)
 
 
+def test_a_complete_run_has_not_stopped_early(tmp_path):
+    result = train(tmp_path, scores=[0.5, 0.6, 0.4, 0.3], patience=2)
+    assert (int(result.state.step), result.stopped_early, result.paused) == (STEPS, False, False)
+    assert not train(tmp_path, patience=2).stopped_early
+
+
+def test_an_image_that_cannot_be_used_costs_no_step_before_it(tmp_path):
+    whole = train(tmp_path / "whole")
+
+    def refuse(step):
+        if step == 5:
+            raise InputError("image7 is too small")
+
+    for _ in range(2):  # the same command ends in the same way
+        with pytest.raises(InputError, match="image7 is too small"):
+            train(tmp_path / "run", before=refuse)
+    # Regular checkpoints are at steps 2 and 4.
+    assert CheckpointReader(tmp_path / "run" / "checkpoints").steps()[-1] == 5
+    assert list(losses(tmp_path / "run")) == [1, 2, 3, 4, 5]
+    assert fingerprint(train(tmp_path / "run").state) == fingerprint(whole.state)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_a_run_whose_first_image_cannot_be_used_saves_nothing(tmp_path):
+    def refuse(step):
+        raise InputError("image0 is too small")
+
+    with pytest.raises(InputError, match="image0 is too small"):
+        train(tmp_path, before=refuse)
+    assert CheckpointReader(tmp_path / "checkpoints").steps() == []
+
+
+def test_an_image_after_the_last_step_ends_nothing(tmp_path):
+    def refuse(step):
+        if step == STEPS:
+            raise InputError("image7 is too small")
+
+    assert int(train(tmp_path, before=refuse).state.step) == STEPS
+
+
+def test_the_log_after_an_unreadable_checkpoint_is_set_aside(tmp_path, caplog):
+    train(tmp_path, steps=8)
+    entries = read_log(tmp_path / "log.jsonl")
+    aside = tmp_path / "aside"
+    (tmp_path / "checkpoints" / "8" / "state").rename(aside)
+    train(tmp_path, steps=10)
+    assert (tmp_path / "checkpoints" / "8.set_aside").is_dir()
+    assert read_log(tmp_path / "log.set_aside.jsonl") == [entry for entry in entries if entry["step"] > 6]
+    assert "log.set_aside.jsonl has what the log had of the steps after step 6" in caplog.text
+    assert list(losses(tmp_path)) == [*range(1, 11)]
+    # Without an unreadable checkpoint, the same is repeated.
+    train(tmp_path, steps=12)
+    assert not (tmp_path / "log.set_aside1.jsonl").exists()
+
+
 def test_logs_validation_and_ends_with_one(tmp_path):
     train(tmp_path, scores=[0.1, 0.2, 0.3, 0.4])
     lines = [line for line in read_log(tmp_path / "log.jsonl") if "validation/score" in line]

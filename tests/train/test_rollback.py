@@ -89,6 +89,11 @@ def test_a_diverged_run_goes_back_to_the_last_checkpoint_that_a_good_step_follow
     assert "5 times in a row, up to step 10, with the images other (5 times), image5" in rollback["reason"]
     assert "diverged at step 10 and goes back to checkpoint 4" in caplog.text
     assert (tmp_path / "run" / "checkpoints" / "9.set_aside").exists()
+    # What the log had of the steps after the checkpoint is kept; a replay would repeat others.
+    aside = read_log(tmp_path / "run" / "log.set_aside.jsonl")
+    assert [entry["step"] for entry in aside if "train/loss" in entry] == [*range(5, 11)]
+    assert [entry["step"] for entry in aside if "skipped" in entry] == [*range(6, 11)]
+    assert "--replay" not in caplog.text + rollback["reason"]
 
 
 def test_a_run_that_diverges_again_goes_back_further_and_then_ends(tmp_path):

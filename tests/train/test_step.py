@@ -1,4 +1,6 @@
+import dataclasses
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,14 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.train.optimizer import OptimizerConfig, make_optimizer
-from segjax.train.sharding import check_batch, make_mesh, on_one_device, state_sharding
+from segjax.train.sharding import (
+    batch_part,
+    by_process,
+    check_batch,
+    make_mesh,
+    on_one_device,
+    state_sharding,
+)
 from segjax.train.state import fingerprint
 from tests.train import toy
 
@@ -165,6 +174,35 @@ def test_clips_by_the_norm_of_what_is_trained():
 def test_refuses(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A device of one of several processes."""
+
+    id: int
+    process_index: int
+
+
+def fake_mesh(owners, space=1):
+    devices = np.array([Device(index, owner) for index, owner in enumerate(owners)]).reshape(-1, 1, space)
+    return types.SimpleNamespace(devices=by_process(devices), shape={"space": space})
+
+
+@pytest.mark.parametrize(("owners", "space"), [((1, 0, 0, 1), 1), ((0, 1, 0, 1), 1), ((0, 1, 1, 0), 2)])
+def test_the_devices_of_a_process_hold_the_rows_that_it_makes(monkeypatch, owners, space):
+    mesh = fake_mesh(owners, space)
+    rows = [[device.process_index for device in group] for group in mesh.devices.reshape(-1, space)]
+    for process in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        part = batch_part(mesh)
+        size = len(rows) // part.count
+        assert all((process in owners) == (index // size == part.index) for index, owners in enumerate(rows))
+
+
+def test_devices_stay_where_jax_puts_them_if_those_of_a_process_are_neighbours():
+    for owners in ((0, 0, 0), (1, 1, 0, 0), (0, 1, 2)):
+        assert [device.id for device in fake_mesh(owners).devices.flat] == [*range(len(owners))]
 
 
 def test_small_and_odd_arrays_are_held_whole():
