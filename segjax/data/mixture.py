@@ -17,7 +17,7 @@ class MixedSource:
     """The records of several sources, one source after the other.
 
     Grey images become colour images with three equal channels if another source has three channels, or
-    `channels` is 3.
+    `channels` is 3. The records of two sources may have the same name.
 
     Args:
       sources: at least one.
@@ -82,6 +82,18 @@ class MixedSource:
         if image.shape[-1] == 1 and self._is_colour:
             image = np.repeat(image, COLOUR, axis=-1)
         return dataclasses.replace(record, image=image, truth=truth)
+
+    def names(self) -> list[str]:
+        """Returns the name of each record."""
+        return [name for source in self.sources for name in names_of(source)]
+
+
+def names_of(source: Source) -> list[str]:
+    """Returns the name of each record; only prepared data tell it without decoding the images."""
+    if hasattr(source, "names"):
+        names: list[str] = source.names()
+        return names
+    return [source[index].name for index in range(len(source))]
 
 
 def annotated_classes(source: Source) -> tuple[str, ...]:

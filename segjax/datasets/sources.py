@@ -80,11 +80,18 @@ class PreparedSource:
 
     def groups(self) -> list[str]:
         """Returns the group of each record without decoding pixels."""
+        return self._texts("group")
+
+    def names(self) -> list[str]:
+        """Returns the name of each record without decoding pixels."""
+        return self._texts("name")
+
+    def _texts(self, field: str) -> list[str]:
         try:
-            groups = [self._examples[index]["group"] for index in range(len(self))]
+            texts = [self._examples[index][field] for index in range(len(self))]
         except Exception as error:
             raise self._damaged(str(error)) from error
-        return [as_text(group) for group in groups]
+        return [as_text(text) for text in texts]
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(

@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
       scores: scores of all images, pooled.
-      per_image: scores of each image, by its name.
+      per_image: scores of each image, by its name, in the order of the images; see `unique_names`.
       predict: predicts a record again. Predictions are not kept: those of large splits need gigabytes.
       seconds: duration of the evaluation.
     """
@@ -86,6 +86,21 @@ def in_order(function: Callable[[int], Any], count: int) -> list[Any]:
     return [function(index) for index in range(count)]
 
 
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Numbers the names that repeat, as those of images of several data sets may.
+
+    >>> unique_names(["a", "b", "a", "a (2)", "a"])
+    ['a', 'b', 'a (3)', 'a (2)', 'a (4)']
+    """
+    known, unique = set(names), dict[str, None]()  # a dictionary has an order
+    for name in names:
+        chosen, number = name, 2
+        while chosen in unique or (chosen != name and chosen in known):
+            chosen, number = f"{name} ({number})", number + 1
+        unique[chosen] = None
+    return [*unique]
+
+
 def evaluate(method: Method, source: Source, **options: Any) -> Evaluation:
     """Runs a method on every record and scores it against the truth.
 
@@ -137,9 +152,10 @@ def evaluate_records(
     total = Statistics.empty(source.class_names, headline=headline)
     images = [image for _, statistics in results for image in statistics.images]
     total = dataclasses.replace(total, images=tuple(images))
+    names = unique_names([name for name, _ in results])
     return Evaluation(
         total.compute(),
-        {name: statistics.compute() for name, statistics in results},
+        {name: statistics.compute() for name, (_, statistics) in zip(names, results, strict=True)},
         predict,
         time.monotonic() - start,
     )

@@ -24,8 +24,9 @@ from segjax.errors import InputError
 from segjax.evaluation.evaluate import Predict, evaluate_records
 from segjax.experiment import environment
 from segjax.experiment.classification import make_classifying
+from segjax.experiment.evaluation_classes import class_by_size, within_classes
 from segjax.experiment.evaluation_extras import evaluate_detector, fit_count_interval
-from segjax.experiment.leaks import split_facts
+from segjax.experiment.leaks import split_facts, warn_of_other_images
 from segjax.experiment.methods import make_reference, open_method, open_run, small_tile
 from segjax.experiment.remembering import Memory
 from segjax.experiment.results_folder import open_results, writing
@@ -75,6 +76,7 @@ def evaluate_workdir(
                 f"{workdir} was trained for the classes {', '.join(metadata.class_names)}, but"
                 f" {config.dataset.name} now has {', '.join(source.class_names)}: train in another --workdir"
             )
+        warnings = [*warn_of_other_images(workdir, config), *filter(None, [small_tile(config)])]
     if validation is not None:
         fit_run(config, workdir, validation, again=True)
     with all_or_none("the network to evaluate"):
@@ -91,7 +93,7 @@ def evaluate_workdir(
     report = _evaluate_with_reference({"model": opened.__call__}, config, source, split, memory)
     report = dataclasses.replace(
         report,
-        warnings=[*report.warnings, *filter(None, [small_tile(config)])],
+        warnings=[*report.warnings, *warnings],
         train_seconds=seconds,
         step=opened.step,
         curve=_training_curve(workdir),
@@ -228,9 +230,12 @@ def _evaluate_with_reference(
     split: str,
     memory: Memory,
 ) -> EvaluationReport:
-    """Evaluates methods and the reference, which knows all classes of the data, not only selected ones."""
-    reference: Method = memory.opened(make_reference(config)).__call__
+    """Evaluates methods and the reference, which knows all classes of the data, not only selected ones.
+
+    Its small instances are of class 1 if the data have no class for them.
+    """
     annotated = annotated_classes(source)
+    reference = within_classes(memory.opened(make_reference(config)).__call__, len(annotated))
     if annotated != tuple(source.class_names):
         reference = _with_classes(reference, annotated, source.class_names)
     return evaluate_all(
@@ -243,7 +248,7 @@ def _evaluate_with_reference(
         split=split,
         config=config.to_dict(),
         split_facts=split_facts(source),
-        warnings=getattr(source, "leaks", ()),
+        warnings=[*getattr(source, "leaks", ()), *class_by_size(config.reference, annotated)],
     )
 
 

@@ -6,12 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from segjax.classical.settings import Watershed
 from segjax.data.records import Record, Source
 from segjax.errors import InputError
 from segjax.experiment.evaluation_folders import PredictionFolder
-from segjax.segmentation import Segmentation
+from segjax.segmentation import Method, Segmentation
 
+# The class of small instances in MNFinder, for which the configs have a reference that knows it.
+SMALL = "micronucleus"
 # The classes of formats without classes, and of files with no other class.
 NO_CLASSES = ("background", "cell")
 
@@ -39,6 +43,37 @@ def in_one_class(segmentation: Segmentation) -> Segmentation:
     return Segmentation.from_labels(
         segmentation.labels, scores=segmentation.scores, semantic=np.minimum(segmentation.semantic, 1)
     )
+
+
+def within_classes(method: Method, count: int) -> Method:
+    """Returns a method whose instances of a class from `count` on are of class 1."""
+
+    def segment(image: np.ndarray) -> Segmentation:
+        result = method(image)
+        classes, semantic = (np.where(one < count, one, 1) for one in (result.classes, result.semantic))
+        return dataclasses.replace(result, classes=classes, semantic=semantic)
+
+    return segment
+
+
+def class_by_size(reference: ConfigDict, class_names: Sequence[str]) -> list[str]:
+    """Returns a warning if the reference gives small instances a class that may have large ones.
+
+    Args:
+      reference: the section `reference` of a config.
+      class_names: classes of the data, background first.
+    """
+    fraction, index = (
+        reference.get("small_fraction", 0.0),
+        reference.get("small_class", Watershed.small_class),
+    )
+    if not fraction or not 1 < index < len(class_names) or class_names[index] == SMALL:
+        return []
+    return [
+        f"The reference gives instances below {fraction:g} of the typical area the class"
+        f" {class_names[index]}. If this is no class of small instances, set"
+        " --config.reference.small_fraction=0."
+    ]
 
 
 def common_classes(

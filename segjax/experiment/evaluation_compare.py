@@ -16,7 +16,7 @@ from segjax.evaluation.evaluate import Predict
 from segjax.experiment.evaluation import evaluate_all, of_record, write_results
 from segjax.experiment.evaluation_classes import OneClassSource, common_classes, in_one_class
 from segjax.experiment.evaluation_folders import PredictionFolder, TruthFolder
-from segjax.experiment.leaks import split_facts
+from segjax.experiment.leaks import have_other_images, split_facts, stored_digests, warn_of_other_images
 from segjax.experiment.methods import OpenedMethod, open_method
 from segjax.experiment.remembering import FOLDER, Memory
 from segjax.experiment.results_folder import open_results, writing
@@ -26,6 +26,9 @@ from segjax.models.weights.network import find
 from segjax.report.evaluation_page import EvaluationReport
 from segjax.report.table import summary
 from segjax.train.processes import all_or_none
+
+# The digest of the training files.
+TRAINING = "train_files_sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,8 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
       memory: remembers the predictions of methods; predictions in files are read again.
 
     Raises:
-      InputError: if a run has another data set, split or classes, or files cannot be used.
+      InputError: if a run has another data set, split or classes, or was trained on other images than the
+        first one; or if files cannot be used.
     """
     names = _short_names([*paths, *files.prediction])
     with all_or_none("the methods to compare"):
@@ -111,7 +115,8 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
         config, metadata = read_run(Path(run))
         configs.append((run, config, metadata.class_names))
     first, config, class_names = configs[0]
-    source = open_split(config, split)
+    source, stored = open_split(config, split), stored_digests(Path(first))
+    warnings = [*getattr(source, "leaks", ())]
     for run, other, names in configs[1:]:
         same = (other.dataset.name, other.dataset.get(split), tuple(names))
         if same != (config.dataset.name, config.dataset.get(split), tuple(class_names)):
@@ -120,13 +125,30 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
                 f" on {config.dataset.name} with {', '.join(class_names)}: their scores cannot be compared;"
                 " give runs with the same data set, split and classes"
             )
+        theirs = stored_digests(Path(run))
+        if other.dataset.train != config.dataset.train:
+            # Both may be parts of the same data.
+            theirs.pop(TRAINING, None)
+        if have_other_images(stored, theirs):
+            raise InputError(
+                f"{run} was trained on other images than {first}, though both data sets are called"
+                f" {config.dataset.name}: their scores cannot be compared; give runs with the same data set"
+            )
+        if TRAINING in stored and stored[TRAINING] != theirs.get(TRAINING, stored[TRAINING]):
+            warnings.append(
+                f"{run} was trained on other images or annotations of the same names than {first}."
+            )
+    for run, other, _ in configs:
+        # The images are those of the first run, wherever those of the others are.
+        other.dataset.data_dir = config.dataset.data_dir
+        warnings += warn_of_other_images(Path(run), other)
     return source, {
         "data_set": config.dataset.name,
         "split": split,
         "headline": config.dataset.headline,
         "config": {"runs": list(runs)},
         "split_facts": split_facts(source),
-        "warnings": getattr(source, "leaks", ()),
+        "warnings": warnings,
     }
 
 

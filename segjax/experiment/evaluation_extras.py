@@ -76,6 +76,9 @@ def count_proposals(opened: OpenedMethod, source: Source) -> list[ProposalStatis
 def fit_count_interval(opened: OpenedMethod, config: ConfigDict, split: str) -> CountInterval | None:
     """Fits the interval of the number of instances to at most 100 validation images.
 
+    These images also chose the checkpoint and the settings of the decoder, so that the level of the interval
+    is approximate, see `CountInterval`.
+
     Args:
       opened: the method.
       config: the config of its run.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.mixture import names_of
 from segjax.data.readers import read_image
 from segjax.data.records import Record, Source
 from segjax.datasets.folder.image_files import list_items
@@ -29,6 +30,7 @@ from segjax.experiment.annotation_segmentation import (
 from segjax.experiment.prediction_tables import PREDICTIONS
 from segjax.files import walk
 from segjax.inference.exports.marks import LABELS, is_result
+from segjax.metrics.calibration import are_probabilities
 from segjax.segmentation import Segmentation
 
 
@@ -129,13 +131,20 @@ class PredictionFolder:
           format: one of `FORMATS`, or "auto".
 
         Raises:
-          InputError: if there are no predictions, or an image has none.
+          InputError: if there are no predictions, an image has none, or two images have the same name.
         """
         self.path, self.notes = path, Notes()
         if isinstance(source, TruthFolder):
             records, truth = source.keys, source.annotations
         else:
-            records, truth = {source[index].name: source[index].name for index in range(len(source))}, None
+            names = names_of(source)
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise InputError(
+                    f"two images of the truth are called {twice}, and {path} has predictions by name: compare"
+                    " on one data set at a time"
+                )
+            records, truth = {name: name for name in names}, None
         self._annotations = _open_predictions(Path(path), list(records.values()), truth, format)
         self.class_names = tuple(self._annotations.class_names)
         self._keys = _matched(records, self._annotations.keys, path)
@@ -153,7 +162,10 @@ class PredictionFolder:
         key = self._keys[record.name]
         where = f"{self.path}: {key}"
         raw = self._annotations.read(key, record.truth.shape)
-        return without_ignored(to_segmentation(raw, self._classes, where, self.notes), where, self.notes)
+        segmentation = to_segmentation(raw, self._classes, where, self.notes)
+        if not are_probabilities(segmentation.scores):
+            self.notes.add(f"{self.path} has scores outside 0 to 1, so that it has no calibration", key)
+        return without_ignored(segmentation, where, self.notes)
 
 
 def _matched(records: Mapping[str, str], keys: Collection[str], path: str) -> dict[str, str]:

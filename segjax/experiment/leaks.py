@@ -1,11 +1,13 @@
-"""Checks before training that the splits do not leak, and the digest of the split."""
+"""Checks that the splits do not leak, and the digests of the data of a run."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -16,6 +18,7 @@ from segjax.datasets.sources import PreparedSource
 from segjax.errors import InputError
 from segjax.experiment.setup import SPLITS, open_split
 from segjax.files import file_digest
+from segjax.train.checkpoint_files import CheckpointReader
 
 # Maximum number of leaks that an error names.
 NAMED = 3
@@ -24,8 +27,8 @@ NAMED = 3
 def check_leaks(config: ConfigDict) -> None:
     """Refuses splits that leak.
 
-    Official splits are accepted as published. Parts of one split, such as `train[:80%]` and `train[80%:]`,
-    must not have a group in common.
+    Official splits of one data set are accepted as published. Parts of one split, such as `train[:80%]` and
+    `train[80%:]`, and splits of different data sets must not have a group in common.
 
     Args:
       config: the config of a run. `config.dataset.allow_leaks` turns the error into a warning.
@@ -37,9 +40,13 @@ def check_leaks(config: ConfigDict) -> None:
     leaks: list[str] = []
     for source in sources.values():
         leaks += [leak for leak in getattr(source, "leaks", ()) if leak not in leaks]
+    groups = functools.cache(lambda part: frozenset(part.groups()))
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
         for first_part, second_part in itertools.product(_prepared(first), _prepared(second)):
-            leaks += _common_groups(one, first_part, other, second_part)
+            if _are_official(first_part, second_part):
+                continue
+            if shared := sorted(groups(first_part) & groups(second_part)):
+                leaks.append(f"{one} and {other} both have images of {', '.join(shared[:NAMED])}")
     if not leaks:
         return
     named = "; ".join(leaks[:NAMED]) + (f"; and {len(leaks) - NAMED} more" if len(leaks) > NAMED else "")
@@ -81,6 +88,50 @@ def data_digests(splits: Mapping[str, Source]) -> dict[str, str]:
     return digests
 
 
+def stored_digests(workdir: Path) -> dict[str, str]:
+    """Returns the `data_digests` of a run when it was trained; empty if its checkpoints have none."""
+    return dict(CheckpointReader(workdir / "checkpoints").last_progress().get("run_metadata", {}))
+
+
+def have_other_images(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
+    """Returns whether two `data_digests` are of different training images.
+
+    They are of the same images if either the splits or the training files are the same: annotations may be
+    corrected, and images added to other splits. Digests that one of them lacks do not count.
+    """
+    names = [name for name in ("split_sha256", "train_files_sha256") if name in first and name in second]
+    return bool(names) and all(first[name] != second[name] for name in names)
+
+
+def warn_of_other_images(workdir: Path, config: ConfigDict) -> list[str]:
+    """Returns and logs a warning if a run was trained on other images than its data set has now.
+
+    Args:
+      workdir: folder of the run.
+      config: its config; the data may have moved.
+
+    Returns:
+      The warning; nothing if the training images are the same, or the run has no digests.
+    """
+    stored = stored_digests(workdir)
+    if not stored:
+        return []
+    source = open_split(config, "train")
+    facts = split_facts(source)
+    # The training files, which may be large, are read only if the splits differ, or have no digest.
+    if facts and facts.items() <= stored.items():
+        return []
+    if not have_other_images(stored, data_digests({"train": source})):
+        return []
+    warning = (
+        f"{workdir} was trained on other images than the training split of {config.dataset.name} has now, so"
+        " that images of this evaluation may be among them: restore the data, or train again in another"
+        " --workdir."
+    )
+    logging.warning(warning)
+    return [warning]
+
+
 def _prepared(source: Source) -> list[PreparedSource]:
     """Returns the prepared data sets that a source consists of."""
     if isinstance(source, PreparedSource):
@@ -88,11 +139,8 @@ def _prepared(source: Source) -> list[PreparedSource]:
     return [part for inner in getattr(source, "sources", ()) for part in _prepared(inner)]
 
 
-def _common_groups(one: str, first: PreparedSource, other: str, second: PreparedSource) -> list[str]:
-    same = {name for name, _, _ in first.parts} & {name for name, _, _ in second.parts}
-    if not same:
-        return []
-    shared = sorted(set(first.groups()) & set(second.groups()))
-    if not shared:
-        return []
-    return [f"{one} and {other} both have images of {', '.join(shared[:NAMED])}"]
+def _are_official(first: PreparedSource, second: PreparedSource) -> bool:
+    """Returns whether two sources are different official splits of one data set."""
+    if first.files[0].parent != second.files[0].parent:
+        return False
+    return {name for name, _, _ in first.parts}.isdisjoint(name for name, _, _ in second.parts)

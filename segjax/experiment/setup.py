@@ -32,6 +32,7 @@ from segjax.experiment.sections import (
     read_top,
 )
 from segjax.experiment.workdir import ModelMetadata, read_config, read_metadata
+from segjax.metrics.scores import check_class_names
 from segjax.models.detectors import create_detector
 from segjax.models.norms import frozen
 from segjax.models.segmenters import create_segmenter
@@ -82,12 +83,11 @@ def open_split(config: ConfigDict, split: str) -> Source:
     names, classes = config.dataset.name.split("+"), config.dataset.get("classes")
     channels = config.dataset.get("channels")
     sources = [open_source(name, config.dataset[split], data_dir=config.dataset.data_dir) for name in names]
-    source: Source
-    if len(sources) == 1 and classes is None and channels is None:
-        source = sources[0]
-    else:
+    source: Source = sources[0]
+    if len(sources) > 1 or classes is not None or channels is not None:
         with config_section("config.dataset"):
             source = MixedSource(sources, classes, channels=channels)
+    check_class_names(source.class_names)
     if config.dataset.get("headline") is not None:
         choose(source.class_names[1:], "config.dataset.headline", config.dataset.headline)
     count = config.dataset.get("train_images") if split == "train" else None

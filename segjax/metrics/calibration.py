@@ -9,6 +9,17 @@ from typing import Any
 import numpy as np
 
 BINS = 10
+# Probabilities of float32 exceed 1 by rounding.
+ROUNDING = 1e-5
+
+
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Returns whether all scores lie between 0 and 1, up to rounding.
+
+    >>> are_probabilities(np.array([0.0, 1.0])), are_probabilities(np.array([0.5, 95.0]))
+    (True, False)
+    """
+    return bool(((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)).all())
 
 
 @dataclasses.dataclass(frozen=True)

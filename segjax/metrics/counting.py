@@ -44,8 +44,9 @@ class CountInterval:
     """A conformal interval for the true number of instances of an image.
 
     If the images on which it was fitted and a new one are exchangeable, it contains the true number of the
-    new one with a probability of at least `level`. Its width grows with the square root of the predicted
-    number, as that of a Poisson interval does.
+    new one with a probability of at least `level`. Validation images that also chose the checkpoint or the
+    settings of the decoder are not: their errors may be smaller, so that `level` holds approximately. The
+    width grows with the square root of the predicted number, as that of a Poisson interval does.
 
     Attributes:
       level: the probability.

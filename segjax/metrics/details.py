@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.metrics.averages import average
-from segjax.metrics.calibration import Calibration
+from segjax.metrics.calibration import Calibration, are_probabilities
 from segjax.metrics.coco import CocoOptions, CocoStatistics, Pairs, box_pairs
 from segjax.metrics.counts import pooled
 from segjax.metrics.errors import ErrorStatistics
@@ -115,6 +115,8 @@ def _boxes(windows: Sequence[tuple[slice, slice]], ids: np.ndarray) -> np.ndarra
 def detail_scores(images: Sequence[ImageDetails], class_names: Sequence[str]) -> dict[str, Any]:
     """Returns "surface" and "errors", and, if predictions have scores, "coco" and "calibration".
 
+    Scores outside 0 to 1 are no probabilities, so that there is no "calibration".
+
     Args:
       images: the counts of at least one image.
       class_names: K names, background first.
@@ -145,7 +147,8 @@ def detail_scores(images: Sequence[ImageDetails], class_names: Sequence[str]) ->
             np.concatenate([values for values, _ in correct.values()]),
             np.concatenate([hits for _, hits in correct.values()]),
         )
-        result["calibration"] = {name: Calibration.of(*values) for name, values in correct.items()}
+        if are_probabilities(correct["all"][0]):
+            result["calibration"] = {name: Calibration.of(*values) for name, values in correct.items()}
     return result
 
 

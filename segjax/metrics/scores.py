@@ -24,6 +24,19 @@ from segjax.segmentation import Segmentation
 RESERVED = frozenset({"all", "mean", "options", "q1", "q2", "q3", "q4"})
 
 
+def check_class_names(class_names: Sequence[str]) -> None:
+    """Checks that scores by class can have the names of the classes.
+
+    Args:
+      class_names: names of the classes, background first.
+
+    Raises:
+      InputError: if a class is called as a part of the scores.
+    """
+    if reserved := sorted(RESERVED.intersection(class_names[1:])):
+        raise InputError(f"a class is called {reserved[0]!r}, as a part of the scores: rename it")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores(InstanceScores, PixelScores):
     """Pixel scores of every class, and instance scores of one of them; NaN where undefined.
@@ -147,8 +160,7 @@ class Statistics:
           ValueError: if there is no such class, names repeat, or a name is one of `RESERVED`.
         """
         names = tuple(class_names)
-        if reserved := sorted(set(names[1:]) & RESERVED):
-            raise InputError(f"a class is called {reserved[0]!r}, as a part of the scores: rename it")
+        check_class_names(names)
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"class_names must be the background and at least one other, not {names}")
         headline = names[1] if headline is None else headline

@@ -154,7 +154,9 @@ def write_report(folder: Path, report: EvaluationReport) -> None:
         charts=training_charts(report.curve),
         legend=class_legend(report.source.class_names),
         marks=[("true instance with an error", css(MISSED)), ("prediction with an error", css(SPURIOUS))],
-        examples=[example(report.source[index], report.evaluations, badge) for index, badge in examples],
+        examples=[
+            example(report.source[index], report.evaluations, name, badge) for index, name, badge in examples
+        ],
         images=images(report.evaluations),
         num_examples=len(report.source),
         environment=_flat({**environment, **report.split_facts, "config": report.config}),

@@ -23,17 +23,18 @@ MAX_EXAMPLES, MAX_PICTURES = 40, 200
 MISSED, SPURIOUS = (213, 94, 0), (204, 121, 167)
 
 
-def choose_images(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]]:
+def choose_images(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str, str]]:
     """Chooses images by AP 0.5 of the first method: best, worst, then descending; undefined last.
 
     If there are too many, the best half and the worst half are chosen.
 
     Returns:
-      Index of each image, and "best", "worst" or "".
+      Index of each image, its name in `per_image`, and "best", "worst" or "".
     """
     if not evaluations:
         return []
-    scores = [scores.ap[0.5] for scores in next(iter(evaluations.values())).per_image.values()]
+    per_image = next(iter(evaluations.values())).per_image
+    names, scores = [*per_image], [scores.ap[0.5] for scores in per_image.values()]
     order = sorted(range(len(scores)), key=lambda i: math.inf if math.isnan(scores[i]) else -scores[i])
     num_scored = len(scores) - sum(map(math.isnan, scores))
     count = min(MAX_EXAMPLES, max(2, MAX_PICTURES // (2 + len(evaluations))))
@@ -42,14 +43,15 @@ def choose_images(evaluations: Mapping[str, Evaluation]) -> list[tuple[int, str]
         best = scored[: count - count // 2]
         order = best + scored[max(len(best), num_scored - count // 2) :]
         num_scored = len(order)
-    if num_scored < 2:
-        return [(index, "") for index in order]
-    order.insert(1, order.pop(num_scored - 1))
-    return [*zip(order, ["best", "worst", *[""] * len(order)], strict=False)]
+    badges = [""] * len(order)
+    if num_scored >= 2:
+        order.insert(1, order.pop(num_scored - 1))
+        badges[:2] = "best", "worst"
+    return [(index, names[index], badge) for index, badge in zip(order, badges, strict=True)]
 
 
-def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -> dict[str, Any]:
-    """Returns name, badge, scores, errors and captioned pictures of an image.
+def example(record: Record, evaluations: Mapping[str, Evaluation], name: str, badge: str) -> dict[str, Any]:
+    """Returns name in `per_image`, badge, scores, errors and captioned pictures of an image.
 
     The pictures are the image, the truth and the predictions. In the truth, the instances that the first
     method did not find are marked; in each prediction, its instances with an error.
@@ -57,7 +59,7 @@ def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -
     # Small images are enlarged by an integer factor so that outlines do not hide small instances.
     width = record.image.shape[1]
     width = min(IMAGE_WIDTH, width * max(1, IMAGE_WIDTH // (2 * width)))
-    scores = {method: one.per_image[record.name].ap[0.5] for method, one in evaluations.items()}
+    scores = {method: one.per_image[name].ap[0.5] for method, one in evaluations.items()}
     sides, texts = [record.truth], {}
     for index, (method, one) in enumerate(evaluations.items()):
         truth, prediction, texts[method] = _flagged(record.truth, one.predict(record))
@@ -70,7 +72,7 @@ def example(record: Record, evaluations: Mapping[str, Evaluation], badge: str) -
     ]
     captions = ["truth", *(f"by {method}" for method in evaluations)]
     return {
-        "name": record.name,
+        "name": name,
         "badge": badge,
         "scores": scores,
         "errors": texts,

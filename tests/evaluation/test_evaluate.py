@@ -91,6 +91,15 @@ def test_a_split_is_scored_image_by_image_and_pooled():
     assert evaluation.seconds > 0
 
 
+def test_images_of_equal_names_are_scored_each():
+    truth, _ = example()
+    wrong = Segmentation.empty(truth.shape)
+    records = Records([Record("a", one) for one in (truth, wrong, truth)] + [Record("a (2)", wrong)])
+    evaluation = evaluate(lambda image: truth, records)
+    assert list(evaluation.per_image) == ["a", "a (3)", "a (4)", "a (2)"]
+    assert [scores.n_true for scores in evaluation.per_image.values()] == [2, 0, 2, 0]
+
+
 def test_the_images_may_be_computed_in_any_order():
     truth, prediction = example()
     records = Records([Record("right", truth), Record("wrong", prediction), Record("again", truth)])

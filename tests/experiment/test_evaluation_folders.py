@@ -8,13 +8,17 @@ import pytest
 import tifffile
 from PIL import Image
 
+from segjax.data.mixture import MixedSource
+from segjax.datasets.sources import FolderSource
 from segjax.errors import InputError
 from segjax.evaluation.evaluate import evaluate_labels
 from segjax.experiment import environment
 from segjax.experiment.evaluation_compare import Files, compare, compare_and_write
+from segjax.experiment.evaluation_folders import PredictionFolder
 from segjax.experiment.remembering import Memory
 from segjax.inference.exports.label_images import class_image, label_image, write_tiff
 from segjax.segmentation import Segmentation
+from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 from tests.datasets.formats.written import cells, write_dataset
 
 CLASSES = ("background", "round", "flat")
@@ -127,6 +131,18 @@ def test_scores_of_coco_predictions_count_also_as_a_list_of_results(tmp_path):
         scores = scored(path, tmp_path / name).scores[name]
         assert scores.details["coco"]["mask"]["mean"].ap == pytest.approx(1)
         assert scores.details["calibration"]["all"].count[4] == math.ceil(len(results) / 2)
+    # Percentages and logits have the same order, but are no probabilities.
+    for better, worse in ((90, 45), (2.0, -0.5)):
+        values = {0.9: better, 0.45: worse}
+        (tmp_path / "other.json").write_text(
+            json.dumps([one | {"score": values[one["score"]]} for one in results])
+        )
+        other = scored(path, tmp_path / "other.json")
+        written = other.scores["other.json"].as_dict()
+        assert written["coco"] == scores.as_dict()["coco"]
+        assert "calibration" not in written
+        (warning,) = other.warnings
+        assert "other.json has scores outside 0 to 1, so that it has no calibration: plate/0" in warning
     labels = write_dataset("labels", tmp_path / "labels", truth)
     with pytest.raises(InputError, match="results, which names images by numbers: give a truth in COCO's"):
         scored(labels, tmp_path / "results.json")
@@ -145,6 +161,30 @@ def test_the_folder_that_predict_writes_is_a_prediction(tmp_path):
     scores = scored(tmp_path / "truth", tmp_path / "out").scores["out"]
     assert scores.recall == 0.5
     assert "coco" in scores.details
+
+
+def test_only_the_names_of_the_images_are_read_before_their_predictions(tmp_path, staged, monkeypatch):  # noqa: F811
+    make(tmp_path / "out", staged, {"train": range(4), "test": (4, 5)})
+    source = FolderSource("train", data_dir=tmp_path / "out")
+    records = [source[index] for index in range(len(source))]
+    save(tmp_path / "p", **{record.name: record.truth.labels for record in records})
+
+    mixed = MixedSource([source, FolderSource("test", data_dir=tmp_path / "out")])
+    twice = MixedSource([source, source])
+
+    def fail(self, index):
+        raise AssertionError
+
+    monkeypatch.setattr(FolderSource, "__getitem__", fail)
+    assert source.names() == [record.name for record in records]
+    assert sorted(mixed.names()) == [f"r{index}" for index in range(6)]
+    folder = PredictionFolder(str(tmp_path / "p"), source)
+    folder.use_classes(("background", "cell"))
+    assert folder.predict(records[0]).num_instances == records[0].truth.num_instances
+    with pytest.raises(
+        InputError, match=r"two images of the truth are called r\d, and .* by name: compare on"
+    ):
+        PredictionFolder(str(tmp_path / "p"), twice)
 
 
 every_id = np.zeros((256, 257), np.uint16)

@@ -1,9 +1,13 @@
+from functools import partial
+
 import pytest
 
 from segjax.configs import semantic
 from segjax.data.mixture import MixedSource
+from segjax.datasets import catalog
+from segjax.datasets.sources import FolderSource
 from segjax.errors import InputError
-from segjax.experiment.leaks import check_leaks, data_digests, split_facts
+from segjax.experiment.leaks import check_leaks, data_digests, have_other_images, split_facts
 from segjax.experiment.setup import open_split
 from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 
@@ -61,6 +65,48 @@ def test_parts_of_one_split_must_not_share_a_group(tmp_path, staged):  # noqa: F
         [["g1"], ["g0"]],
     )
     check_leaks(apart)
+
+
+def test_splits_of_different_data_sets_must_not_share_a_group(tmp_path, staged, monkeypatch):  # noqa: F811
+    # g0 is in the training split of one and in the test split of the other; official splits share g1 and g2.
+    make(tmp_path / "one", staged, {"train": (0, 1), "validation": (2,), "test": (3,)})
+    make(tmp_path / "other", staged, {"train": (4,), "validation": (5,), "test": (0,)})
+    for name in ("one", "other"):
+        opened = partial(lambda split, *, data_dir, folder: FolderSource(split, data_dir=folder))
+        monkeypatch.setitem(catalog.DATASETS, name, partial(opened, folder=tmp_path / name))
+    config = config_of(tmp_path, validation="validation")
+    for name in ("one", "other"):
+        config.dataset.name = name
+        check_leaks(config)
+    for name in ("one+other", "other+one"):
+        config.dataset.name = name
+        with pytest.raises(InputError, match=r"leak \(train and test both have images of g0\)"):
+            check_leaks(config)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("", "ab", False),
+        ("ab", "", False),
+        ("ab", "ab", False),
+        ("ab", "Ab", False),
+        ("ab", "aB", False),
+        ("ab", "AB", True),
+        ("a ", "AB", True),
+        (" b", "ab", False),
+        (" b", " B", True),
+        ("a ", " b", False),
+    ],
+)
+def test_other_images_have_no_digest_in_common(first, second, expected):
+    names = ("split_sha256", "train_files_sha256")
+    first, second = (
+        {name: letter for name, letter in zip(names, letters, strict=False) if letter != " "}
+        for letters in (first, second)
+    )
+    first["validation_files_sha256"] = "c"
+    assert have_other_images(first, second) == expected
 
 
 def test_few_training_images_are_checked_and_digested_as_all_of_them(tmp_path, staged):  # noqa: F811

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from pyarrow import parquet
 
 from segjax.classical.classifier import fit
 from segjax.configs import classical, semantic
-from segjax.datasets.catalog import open_source
+from segjax.datasets.catalog import DATASETS, open_source
+from segjax.datasets.folder.builder import Folder
+from segjax.datasets.store.builder import prepare
+from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
 from segjax.experiment import decoder_fit, training
 from segjax.experiment.decoder_fit import DecoderFit
 from segjax.experiment.evaluation import evaluate_classical, evaluate_workdir
 from segjax.experiment.evaluation_compare import Files, compare
 from segjax.experiment.export_formats import STANDARD, Exports
+from segjax.experiment.leaks import data_digests
 from segjax.experiment.methods import open_run
 from segjax.experiment.prediction import predict
 from segjax.experiment.prediction_methods import select_method
@@ -33,6 +38,7 @@ from segjax.models.weights.network import load_network
 from segjax.train.checkpoint_files import CheckpointReader, write_validation
 from segjax.train.log import read_log
 from segjax.train.state import fingerprint
+from tests.datasets.folder.test_builder import staged  # noqa: F401 - a fixture
 from tests.experiment.tiny import shrink
 
 
@@ -114,6 +120,73 @@ def test_runs_and_predictions_of_a_program_are_compared_on_the_same_images(run, 
     assert list(scores["other"].per_class) == ["cell"]
     with pytest.raises(InputError, match="their scores cannot be compared"):
         compare([str(workdir), str(tmp_path / "other")], Files(), "test", Memory(tmp_path))
+
+
+def write_folder(out, staged, splits):  # noqa: F811
+    """Prepares data with the classes of the run."""
+    staging, items = staged
+    chosen = {split: [items[index] for index in indices] for split, indices in splits.items()}
+    names = open_source("synthetic", "test").class_names
+    prepare(Folder, out, staging=staging, splits=chosen, class_names=names, about={"leaks": []})
+
+
+def trained_on(run, workdir, data_dir, **digests):
+    """Copies the run as if it had been trained on prepared data; `digests` replace those of the data."""
+    shutil.copytree(run[1], workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["dataset"] |= {"name": "folder", "data_dir": str(data_dir), "validation": "test", "test": "test"}
+    (workdir / "config.json").write_text(json.dumps(config))
+    config = read_config(workdir)
+    data = data_digests({split: open_split(config, split) for split in ("train", "validation")})
+    reader = CheckpointReader(workdir / "checkpoints")
+    step = reader.steps()[-1]
+    progress = reader.progress(step) | {"run_metadata": data | digests}
+    write_validation(reader.folder / str(step), 1.0, progress)
+    return workdir
+
+
+OTHER = "was trained on other images than the training split of folder has now"
+
+
+def test_the_report_says_that_the_training_images_have_changed(run, tmp_path, staged, caplog):  # noqa: F811
+    write_folder(tmp_path / "data", staged, {"train": range(4), "test": (4, 5)})
+    workdir = trained_on(run, tmp_path / "run", tmp_path / "data")
+
+    def page():
+        caplog.clear()
+        evaluate_workdir(workdir, "test")
+        text = (workdir / "report" / "index.html").read_text()
+        assert (OTHER in text) == (OTHER in caplog.text)
+        return text
+
+    assert OTHER not in page()
+    # Neither other images for the test, nor another place change what the run was trained on.
+    (tmp_path / "data").rename(tmp_path / "first")
+    write_folder(tmp_path / "data", staged, {"train": range(4), "test": (5,)})
+    assert OTHER not in page()
+    shutil.rmtree(tmp_path / "data")
+    write_folder(tmp_path / "data", staged, {"train": (0, 1, 4, 5), "test": (2, 3)})
+    assert OTHER in page()
+    report = compare([str(workdir)], Files(), "test", Memory(tmp_path))
+    assert [OTHER in warning for warning in report.warnings] == [True]
+
+
+def test_runs_on_different_data_of_one_name_are_not_compared(run, tmp_path, staged):  # noqa: F811
+    write_folder(tmp_path / "data", staged, {"train": range(4), "test": (4, 5)})
+    write_folder(tmp_path / "other data", staged, {"train": (2, 3, 4, 5), "test": (0, 1)})
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    first, moved, other = (
+        str(trained_on(run, tmp_path / f"run on {name}", tmp_path / name))
+        for name in ("data", "moved", "other data")
+    )
+    shutil.rmtree(tmp_path / "moved")
+    report = compare([first, moved], Files(), "test", Memory(tmp_path))
+    assert (len(report.scores), report.warnings) == (2, [])
+    corrected = str(trained_on(run, tmp_path / "corrected", tmp_path / "data", train_files_sha256="ab"))
+    (warning,) = compare([first, corrected], Files(), "test", Memory(tmp_path)).warnings
+    assert "corrected was trained on other images or annotations of the same names than" in warning
+    with pytest.raises(InputError, match=r"run on other data was trained on other images than .*run on data"):
+        compare([first, other], Files(), "test", Memory(tmp_path))
 
 
 def test_the_report_says_that_tiles_are_below_the_training_patch(run, tmp_path):
@@ -219,6 +292,31 @@ def test_the_reference_knows_classes_that_are_not_selected(tmp_path):
     evaluate_classical(config, "test", tmp_path)
     scores = json.loads((tmp_path / "metrics.json").read_text())["methods"]
     assert 0 < scores["reference"]["n_pred"] < scores["watershed"]["n_pred"]
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_the_reference_of_other_data_gives_small_instances_a_class_that_exists(tmp_path, monkeypatch, kinds):
+    monkeypatch.setitem(DATASETS, "synthetic", partial(SyntheticSource, kinds=kinds))
+    config = classical.get_config("method=watershed,dataset=mnfinder")
+    config.dataset.update(name="synthetic", headline=None, test="test[:1]")
+    config.classifier.fit = False
+    # That of MNFinder, with more small instances.
+    assert config.reference.small_fraction == 0.2
+    config.reference.small_fraction = 0.9
+    evaluate_classical(config, "test", tmp_path)
+    scores = json.loads((tmp_path / "metrics.json").read_text())["methods"]["reference"]["per_class"]
+    assert all(one["n_pred"] > 0 for one in scores.values())
+    page = (tmp_path / "index.html").read_text()
+    assert ("instances below 0.9 of the typical area the class bright body" in page) == (kinds == 2)
+
+
+def test_images_of_a_mixture_may_have_equal_names(tmp_path):
+    config = classical.get_config("method=watershed,dataset=synthetic")
+    config.dataset.update(name="synthetic+synthetic", test="test[:2]")
+    config.classifier.fit = False
+    evaluate_classical(config, "test", tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["images"] == len(metrics["per_image"]["watershed"]) == 4
 
 
 def test_a_classifier_of_other_classes_is_refused(tmp_path):

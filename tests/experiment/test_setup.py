@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from segjax.configs import nuclei, semantic
 from segjax.data.targets import TARGETS
-from segjax.datasets.catalog import open_source
+from segjax.datasets.catalog import DATASETS, open_source
 from segjax.errors import InputError
 from segjax.experiment.setup import (
     _load_weights,
@@ -253,6 +253,18 @@ def test_a_class_that_no_data_set_has_is_named_with_its_field():
     config = semantic.get_config("dataset=synthetic")
     config.dataset.classes = ("background", "yeast")
     with pytest.raises(InputError, match=r"config\.dataset\.classes names yeast, but the data have back"):
+        open_split(config, "train")
+
+
+@pytest.mark.parametrize("name", ["all", "mean", "q1"])
+def test_a_class_that_is_called_as_a_part_of_the_scores_is_refused_at_the_start(monkeypatch, name):
+    class Named:
+        class_names = ("background", name)
+
+    monkeypatch.setitem(DATASETS, "named", lambda split, *, data_dir: Named())
+    config = semantic.get_config("dataset=synthetic")
+    config.dataset.name = "named"
+    with pytest.raises(InputError, match=f"a class is called '{name}', as a part of the scores: rename it"):
         open_split(config, "train")
 
 

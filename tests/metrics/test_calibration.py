@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from segjax.metrics.calibration import Calibration
+from segjax.metrics.calibration import Calibration, are_probabilities
 from tests.oracles.calibration import expected_calibration_error
 
 
@@ -20,6 +20,15 @@ def test_agrees_with_one_prediction_at_a_time(seed):
         order = rng.permutation(200)
         shuffled = Calibration.of(scores[order], correct[order])
         assert (shuffled.ece, shuffled.score) == (expected.ece, expected.score)
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [(0.0, True), (1.0, True), (1.0000002, True), (95.0, False), (-0.5, False), (math.nan, False)],
+)
+def test_only_scores_between_0_and_1_are_probabilities(score, expected):
+    assert are_probabilities(np.array([0.5, score], np.float32)) == expected
+    assert are_probabilities(np.zeros(0, np.float32))
 
 
 def test_a_curve_by_hand():

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from segjax.data.records import Record
-from segjax.evaluation.evaluate import Evaluation
+from segjax.evaluation.evaluate import Evaluation, evaluate_records
 from segjax.metrics.counting import CountInterval
 from segjax.metrics.details import DetailOptions
 from segjax.metrics.detections import DetectionCounts, Detections, detection_scores
 from segjax.metrics.scores import Statistics
 from segjax.report import evaluation_pictures
 from segjax.report.evaluation_page import EvaluationReport, write_report
-from segjax.report.evaluation_pictures import MISSED, SPURIOUS, example
+from segjax.report.evaluation_pictures import MISSED, SPURIOUS, choose_images, example
 from segjax.segmentation import Segmentation
 
 NAMES = ("background", "nucleus", "micronucleus")
@@ -211,7 +211,7 @@ def test_the_interval_of_the_count_and_the_boxes_of_a_detector_have_a_place(tmp_
     )
     text = " ".join("".join(page.text).split())
     assert "n ± 1.500" in text
-    assert "with a probability of 90 %, fitted to validation images." in text
+    assert "with a probability of about 90 %, fitted to validation images." in text
     assert "The true number lies in this interval for 100 % of the images" in text
     assert page.cells.count(("boxes of the detector", False)) > 8
     assert "A single image has no interval." in text
@@ -247,6 +247,23 @@ def test_of_many_images_the_best_and_the_worst_are_shown(tmp_path, monkeypatch):
     assert "4 of 7 are shown" in text
     titles = re.findall(r"image \d(?=best|worst| AP 0.5:)", text)
     assert titles == ["image 3", "image 4", "image 5", "image 6"]
+
+
+def test_images_of_equal_names_have_their_own_pictures(tmp_path):
+    source = Images(record(seed, name="image 0") for seed in range(3))
+    predictions = [shifted(source[0].truth), source[1].truth, Segmentation.empty(source[2].truth.shape)]
+    of_image = {id(one): prediction for one, prediction in zip(source, predictions, strict=True)}
+    evaluations = {"model": evaluate_records(lambda one: of_image[id(one)], source)}
+    chosen = choose_images(evaluations)
+    assert chosen == [(1, "image 0 (2)", "best"), (2, "image 0 (3)", "worst"), (0, "image 0", "")]
+    page = write_page(tmp_path, source, evaluations)
+    text = " ".join("".join(page.text).split())
+    assert re.findall(r"(image 0(?: \(\d\))?)(?:best|worst)? AP 0.5: model (\S+)", text) == [
+        ("image 0 (2)", "1.000"),
+        ("image 0 (3)", "0.000"),
+        ("image 0", f"{evaluations['model'].per_image['image 0'].ap[0.5]:.3f}"),
+    ]
+    assert len(json.loads((tmp_path / "metrics.json").read_text())["per_image"]["model"]) == 3
 
 
 def test_groups_sizes_boundaries_curves_and_confusion_have_a_place(tmp_path):
@@ -287,7 +304,7 @@ def test_what_is_missed_and_what_is_not_true_is_marked():
     labels[200:240, 200:240] = 2
     source = Images([one])
     evaluations = {"model": evaluated(source, lambda _: Segmentation.from_labels(labels, classes=[1, 1]))}
-    shown = example(one, evaluations, "")
+    shown = example(one, evaluations, one.name, "")
     assert shown["errors"] == {"model": "1 missed, 1 spurious"}
     (_, _), (_, truth), (_, prediction) = shown["pictures"]
 
