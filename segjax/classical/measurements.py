@@ -106,7 +106,7 @@ def measure(
         table |= {f"{name}_{channel}": column for name, column in values.items()}
     boxes = segmentation.boxes
     table["touches_border"] = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == labels.shape[::-1]).any(1)
-    table["neighbours"] = _neighbours(labels, count)
+    table["neighbours"] = count_near(labels, count)
     table["nearest_px"] = nearest_distances(np.column_stack([table["centroid_y_px"], table["centroid_x_px"]]))
     if pixel_size is not None:
         table |= in_micrometres(table, pixel_size)
@@ -177,8 +177,8 @@ def _slope(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return np.hypot(down, along) / 2
 
 
-def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
-    """Counts, for each instance, the others whose outline is within `NEAR` pixels."""
+def count_near(labels: np.ndarray, count: int) -> np.ndarray:
+    """Counts, for each of the instances 1..`count` of [H, W], the others within `NEAR` pixels."""
     # Padding with background puts pixels at the image border on the outline.
     positions = np.argwhere(find_boundaries(np.pad(labels, 1), mode="inner")[1:-1, 1:-1])
     owner = labels[tuple(positions.T)]

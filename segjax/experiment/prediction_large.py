@@ -150,7 +150,8 @@ def predict_large(
         region, tissue = _region(request.reading.view, pyramid, viewed)
         store = TileStore(folder)
         about = {"digest": digest, "version": VERSION}
-        remembered = store.open(about)
+        # Nobody knows whether the tiles of a method without a digest are those of this one.
+        remembered = store.open(about) if request.selected.digest else store.clear()
         method, limits = _method(request.selected, viewed, region, remembered)
         store.remember(about, remembered)
         tiles = [tile for tile in method.grid.tiles() if region is None or region.meets(tile.core)]

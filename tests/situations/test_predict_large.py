@@ -12,6 +12,7 @@ import pytest
 import tifffile
 import zarr
 from pyarrow import parquet
+from shapely import from_wkb
 from shapely.geometry import shape
 
 from segjax.classical.measurements import measure
@@ -25,6 +26,8 @@ from segjax.experiment.prediction_inputs import Reading
 from segjax.experiment.prediction_view import View
 from segjax.inference.exports.marks import has_mark
 from segjax.inference.large import methods, store
+from segjax.inference.large.files import SIDE
+from segjax.inference.large.grid import Tile
 from segjax.inference.predictor import create_predictor
 from segjax.inference.settings import PredictConfig
 from segjax.segmentation import Segmentation
@@ -151,12 +154,48 @@ def test_every_file_has_the_cells_of_the_image(image, tmp_path):
         if values.dtype.kind == "f":
             np.testing.assert_allclose(table[name], values, rtol=1e-9, atol=1e-9, err_msg=name)
             np.testing.assert_allclose([float(row[name]) for row in rows], values, rtol=1e-6, atol=1e-9)
-        elif name != "neighbours":
+        else:
             np.testing.assert_array_equal(table[name], values, name)
     features = json.loads((out / "slide_cells.geojson").read_text())["features"]
     assert [one["properties"]["measurements"]["label"] for one in features] == [*range(1, count + 1)]
     areas = [shape(one["geometry"]).area for one in features]
     np.testing.assert_array_equal(areas, expected["area_px"])
+
+
+def test_another_pixel_size_needs_no_other_tiles(image, tmp_path, monkeypatch):
+    path, pixels, _ = image
+    # A cell of several tiles is measured again.
+    pixels[100:600, 300:310] = 200
+    tifffile.imwrite(path, pixels, tile=(64, 64))
+    out, decoded = tmp_path / "out", []
+    decode = methods.PlainTiles.decode
+    monkeypatch.setattr(
+        methods.PlainTiles, "decode", lambda *inputs: decoded.append(inputs[2]) or decode(*inputs)
+    )
+    run(path, out, formats=("csv",))
+    without = (out / "slide_measurements.csv").read_bytes()
+    assert b"_um" not in without
+    for size in (0.5, 0.25):
+        run(path, out, formats=("csv",), pixel_size=size)
+        for row in rows_of(out):
+            assert float(row["area_um2"]) == pytest.approx(float(row["area_px"]) * size**2)
+            assert float(row["perimeter_um"]) == pytest.approx(float(row["perimeter_px"]) * size)
+    # Tiles of an earlier version have micrometres.
+    for file in out.rglob("*.tile"):
+        tile, tiles = Tile(*map(int, file.stem.split("_")), None, None), store.TileStore(file.parent)
+        old = tiles.read(tile)
+        tiles.write(tile, old._replace(table={**old.table, "area_um2": np.zeros(len(old.classes))}))
+    run(path, out, formats=("csv",))
+    assert (out / "slide_measurements.csv").read_bytes() == without
+    assert len(decoded) == 12
+
+
+def test_a_method_without_a_digest_does_not_take_the_tiles_of_another(image, tmp_path):
+    out = tmp_path / "out"
+    run(image[0], out, OpenedMethod(bright))
+    assert ids(out).any()
+    run(image[0], out, OpenedMethod(lambda part: Segmentation.from_labels(np.zeros(part.shape[:2], int))))
+    assert not ids(out).any()
 
 
 def test_another_method_replaces_its_files_and_classes_need_no_names(image, tmp_path):
@@ -341,11 +380,17 @@ def test_levels_and_micrometres_per_pixel(image, tmp_path):
         options = {"tile": (64, 64), "resolution": (20_000, 20_000), "resolutionunit": "centimeter"}
         file.write(pixels, subifds=1, **options)
         file.write(pixels[::2, ::2], subfiletype=1, tile=(64, 64))
-    run(path, tmp_path / "level", view=View(level=1), formats=("ome-tiff", "geojson"))
+    run(path, tmp_path / "level", view=View(level=1), formats=("ome-tiff", "geojson", "parquet"))
     assert same(ids(tmp_path / "level").astype(np.int32), connected_parts(labels[::2, ::2] > 0))
     # Outlines are in pixels of the finest level.
     features = json.loads((tmp_path / "level/slide_cells.geojson").read_text())["features"]
     assert max(shape(one["geometry"]).bounds[2] for one in features) > 850
+    # Those of Parquet are, too; its columns are in pixels of the level.
+    table = parquet.read_table(tmp_path / "level/slide_cells.parquet")
+    geometries = from_wkb(table["geometry"].to_pylist())
+    assert all(one.equals(shape(two["geometry"])) for one, two in zip(geometries, features, strict=True))
+    assert json.loads(table.schema.metadata[SIDE.encode()]) == 2
+    assert max(table["x1_px"].to_pylist()) <= 450
     run(path, tmp_path / "mpp", view=View(mpp=1.5), formats=("ome-tiff", "csv"))
     assert ids(tmp_path / "mpp").shape == (233, 300)
     rows = rows_of(tmp_path / "mpp")

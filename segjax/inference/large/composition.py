@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,10 @@ import numpy as np
 from segjax.inference.large.grid import Box, Grid, Tile
 from segjax.inference.large.stitching import Stitched
 from segjax.inference.large.store import StoredTile, TileStore
+from segjax.inference.ordered import num_threads
 
-# Number of tiles in memory.
-CACHED = 4
+# Bytes of the tiles in memory, and those of a pixel of a tile.
+MEMORY, PIXEL = 2**29, 5
 
 
 class Composed(NamedTuple):
@@ -42,13 +44,11 @@ class Composition:
     def __init__(self, grid: Grid, tiles: Sequence[Tile], store: TileStore, stitched: Stitched) -> None:
         self.grid, self.tiles, self.stitched = grid, tiles, stitched
         self._index = {(tile.row, tile.column): index for index, tile in enumerate(tiles)}
-        self._lock = threading.Lock()
-        self._read = functools.lru_cache(CACHED)(lambda index: store.read(tiles[index]))
+        self._tiles = _Cache(lambda index: store.read(tiles[index]), _num_cached(grid))
 
     def tile(self, index: int) -> StoredTile | None:
         """Returns the result of a tile by its index among the segmented ones; None if it is not stored."""
-        with self._lock:
-            return self._read(index)
+        return self._tiles.get(index)
 
     def read(self, box: Box) -> Composed:
         """Returns the cells of a box of the image."""
@@ -67,3 +67,37 @@ class Composition:
                     labels[part.within(box)] = composed
                     semantic[part.within(box)] = np.where(is_dropped, 0, stored.semantic[inside])
         return Composed(labels, semantic)
+
+
+class _Cache:
+    """The tiles that were read last. Threads read different tiles at the same time, and each tile once.
+
+    Args:
+      read: reads a tile.
+      most: number of tiles in memory.
+    """
+
+    def __init__(self, read: Callable[[int], StoredTile | None], most: int) -> None:
+        self._read, self._most, self._lock = read, most, threading.Lock()
+        self._tiles: OrderedDict[int, Future[StoredTile | None]] = OrderedDict()
+
+    def get(self, index: int) -> StoredTile | None:
+        """Returns a tile."""
+        with self._lock:
+            is_missing = index not in self._tiles
+            future = self._tiles.setdefault(index, Future())
+            self._tiles.move_to_end(index)
+            if len(self._tiles) > self._most:
+                self._tiles.popitem(last=False)
+        if is_missing:
+            try:
+                future.set_result(self._read(index))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
+def _num_cached(grid: Grid) -> int:
+    """Returns how many tiles stay in memory: those around the tiles of all threads, if there is space."""
+    side = min(grid.core + 2 * grid.halo, max(grid.shape))
+    return max(4, min(3 * (num_threads() + 2), MEMORY // (PIXEL * side**2)))

@@ -19,6 +19,9 @@ from segjax.inference.exports.marks import NAMESPACE, SOFTWARE
 from segjax.inference.large.cells import LargeCells
 from segjax.inference.tables import with_units, without_formulas
 
+# Entry of a Parquet file's metadata: the side of a pixel that was segmented, in pixels of the finest level.
+SIDE = "side_of_pixel_in_finest_level"
+
 
 def write_csv(cells: LargeCells, path: Path) -> None:
     """Writes the measurements as CSV, a row for each cell."""
@@ -31,14 +34,19 @@ def write_csv(cells: LargeCells, path: Path) -> None:
 
 
 def write_parquet(cells: LargeCells, path: Path) -> None:
-    """Writes measurements and outlines as GeoParquet, a row for each cell."""
+    """Writes measurements and outlines as GeoParquet, a row for each cell.
+
+    Outlines are in pixels of the image file's finest level, as in GeoJSON, and columns in those of the image
+    that was segmented. The metadata state the side of the latter in pixels of the finest level.
+    """
     outlines = cells.outlines()
+    metadata = geo_metadata() | {SIDE: json.dumps(cells.to_file)}
 
     def with_geometry(table: Table) -> pa.Table:
         polygons = itertools.islice(outlines, len(table["id"]))
-        shapes = pa.array([well_known_binary(one) for _, one in polygons], pa.binary())
-        rows = with_units(pa.table({**table, "geometry": shapes}))
-        return rows.replace_schema_metadata(geo_metadata())
+        scaled = (_scaled(one, cells.to_file) for _, one in polygons)
+        shapes = pa.array(map(well_known_binary, scaled), pa.binary())
+        return with_units(pa.table({**table, "geometry": shapes})).replace_schema_metadata(metadata)
 
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         rows = map(with_geometry, cells.tables())

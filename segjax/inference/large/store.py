@@ -83,6 +83,10 @@ class TileStore:
                 return stored["remembered"]
         except (OSError, ValueError, KeyError, TypeError):
             pass
+        return self.clear()
+
+    def clear(self) -> dict[str, Any]:
+        """Removes all tiles, and returns the measurements of a new prediction: none."""
         shutil.rmtree(self._folder, ignore_errors=True)
         return {}
 

@@ -1,15 +1,22 @@
 """Cells of tiles become those of the image."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from segjax.classical.measurements import measure
+from segjax.inference import ordered
+from segjax.inference.large import composition as composition_module
 from segjax.inference.large.cells import LargeCells, Measuring
 from segjax.inference.large.composition import Composition
 from segjax.inference.large.grid import Box, Grid
+from segjax.inference.large.methods import Decoded
 from segjax.inference.large.stitching import stitch
 from segjax.inference.large.store import Pieces, StoredTile, TileStore, pieces_of
 from segjax.inference.polygons import trace
 from segjax.report.overlays import colour_of
+from segjax.segmentation import Segmentation
 from tests.oracles.stitching import pieces_by_loops
 
 GRID = Grid((500, 620), 256, 40)
@@ -153,6 +160,58 @@ def test_outlines_are_those_of_the_label_image_where_tiles_see_different_pixels(
     ((traced,),) = trace(full(composition))[0]
     np.testing.assert_array_equal(ring, traced)
     assert ring[:, 1].max() == 121
+
+
+def measured(folder, labels, grid, **options):
+    """The cells of an image whose tiles are measured, and the tiles that are read, in their order."""
+    pixels = np.where(labels > 0, 200, 20).astype(np.uint8)[..., None]
+    level = SimpleNamespace(
+        shape=pixels.shape, read=lambda top, left, h, w: pixels[top : top + h, left : left + w]
+    )
+    measuring = Measuring(level, np.array([[20], [200]]), ("background", "cell"), None)
+    store, tiles, read = TileStore(folder), grid.tiles(), []
+    for tile in tiles:
+        one = stored(tile, labels[tile.window.within(Box(0, 0, *grid.shape))])
+        decoded = Decoded(one.labels, one.classes, one.scores, one.network_areas, one.semantic)
+        store.write(tile, one._replace(table=measuring(tile, decoded)))
+    stitched = stitch(grid, tiles, store.read, **options)
+    counting = SimpleNamespace(read=lambda tile: read.append(tile) or store.read(tile))
+    return LargeCells("a", Composition(grid, tiles, counting, stitched), measuring, colour_of), read
+
+
+def test_neighbours_are_those_of_the_result(tmp_path):
+    labels = np.zeros(GRID.shape, np.int32)
+    # A speck, which is dropped, beside a cell; two cells on both sides of a seam.
+    labels[100:130, 100:130], labels[110:113, 135:138] = 1, 2
+    labels[100:130, 220:254], labels[100:130, 258:290] = 3, 4
+    # A cell that is larger than a window, and cells at both of its ends.
+    labels[200:240, 30:600], labels[210:230, 5:25], labels[210:230, 604:615] = 5, 6, 7
+    cells, _ = measured(tmp_path, labels, GRID, min_fraction=0.005)
+    table = {name: np.concatenate([one[name] for one in cells.tables()]) for name in ("id", "neighbours")}
+    result = full(cells.composition)
+    expected = measure(np.zeros((*GRID.shape, 1)), Segmentation.from_labels(result))["neighbours"]
+    assert len(expected) == 6
+    np.testing.assert_array_equal(table["neighbours"], expected)
+    owners = [labels[result == index][0] for index in table["id"]]
+    assert dict(zip(owners, expected.tolist(), strict=True)) == {1: 0, 3: 1, 4: 1, 5: 2, 6: 1, 7: 1}
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_tiles_are_read_a_few_times_for_any_number_of_threads(tmp_path, monkeypatch, threads):
+    for module in (ordered, composition_module):
+        monkeypatch.setattr(module, "num_threads", lambda: threads)
+    grid = Grid((1280, 1280), 256, 40)
+    y, x = np.indices(grid.shape)
+    # Discs on all seams.
+    rows, columns = y // 32, x // 32
+    is_disc = (y % 32 - 16) ** 2 + (x % 32 - 16) ** 2 < 100
+    labels = np.roll(np.where(is_disc, rows * 40 + columns + 1, 0), (16, 16), (0, 1)).astype(np.int32)
+    cells, read = measured(tmp_path, labels, grid)
+    assert cells.composition.stitched.is_joined.sum() > 300
+    for parts in (cells.tables, cells.outlines):
+        read.clear()
+        assert sum(1 for _ in parts()) > 0
+        assert len(read) <= 3 * len(grid.tiles())
 
 
 def test_missing_tiles_leave_a_hole(tmp_path):
