@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,19 +28,27 @@ def image_kind(image: np.ndarray) -> str:
     return "stained" if is_coloured else "bright_field"
 
 
-def repeated(source: Source, balance: float) -> np.ndarray:
+def repeated(
+    source: Source, balance: float, *, check: Callable[[str, tuple[int, ...]], None] | None = None
+) -> np.ndarray:
     """Returns the index of each image, those of rare kinds several times.
 
     Args:
       source: the images.
       balance: 0 for no repetition, 1 for equal numbers of all kinds.
+      check: is called with name and shape of each image if all are read, as is done for a balance above 0.
 
     Returns:
       [M] int, the repetitions of an image one after the other.
     """
     if balance == 0:
         return np.arange(len(source))
-    kinds = [image_kind(source[index].image) for index in range(len(source))]
+    kinds = []
+    for index in range(len(source)):
+        record = source[index]
+        if check is not None:
+            check(record.name, record.image.shape)
+        kinds.append(image_kind(record.image))
     counts = Counter(kinds)
     largest = max(counts.values())
     return np.repeat(np.arange(len(source)), [round((largest / counts[kind]) ** balance) for kind in kinds])

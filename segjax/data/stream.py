@@ -18,6 +18,7 @@ from scipy import ndimage
 from segjax.data.kinds import repeated
 from segjax.data.preprocess import check_percentiles, factor_to_diameter, preprocess_example
 from segjax.data.records import Source
+from segjax.data.shapes import check_shape, shapes_of
 from segjax.data.stain import METHODS
 from segjax.data.windows import boxes_in_window, cut_window, pad_boxes, renumber
 from segjax.errors import InputError, choose
@@ -128,7 +129,8 @@ class Stream:
       channels: number of channels of every image.
 
     Raises:
-      InputError: if there is no record, or `process_count` does not divide `batch_size`.
+      InputError: if there is no record, `process_count` does not divide `batch_size`, or an image is known
+        to be smaller than a patch or to differ from the first in its channels.
     """
 
     def __init__(
@@ -159,8 +161,11 @@ class Stream:
         self._overfull: set[str] = set()
         # Cache two permutations: threads may work on two epochs at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
-        self._images = repeated(source, config.balance)
         self.channels = source[0].image.shape[-1]
+        # Before the first step, as far as shapes are known without decoding, or all images are decoded.
+        for name, shape in shapes_of(source):
+            self._check(name, shape)
+        self._images = repeated(source, config.balance, check=self._check)
         self.window_size = math.ceil(config.patch_size * config.margin)
 
     def with_seed(self, seed: int) -> Stream:
@@ -264,8 +269,13 @@ class Stream:
                     self._cache[index] = example
         return example
 
+    def _check(self, name: str, shape: tuple[int, ...]) -> None:
+        size = self._config.patch_size if self._config.diameter is None else None
+        check_shape(name, shape, channels=self.channels, scale=self._config.scale, patch_size=size)
+
     def _load(self, index: int) -> CachedExample:
         config, record = self._config, self._source[index]
+        self._check(record.name, record.image.shape)
         scale = config.scale
         if config.diameter is not None:
             scale = factor_to_diameter(record.truth.labels, config.diameter)
@@ -277,17 +287,6 @@ class Stream:
             percentiles=config.percentiles,
             stain=config.stain,
         )
-        height, width, channels = maps["image"].shape
-        if min(height, width) < config.patch_size and config.diameter is None:
-            raise InputError(
-                f"{record.name} is {height} x {width} pixels at scale {scale:g}, smaller than"
-                f" patch_size={config.patch_size}: make the patch smaller or the scale larger"
-            )
-        if channels != self.channels:
-            raise InputError(
-                f"{record.name} has {channels} channels, but the first image has {self.channels}: all images"
-                " must have the same channels"
-            )
         instances: dict[int, list[tuple[int, tuple[slice, ...]]]] = {}
         for number, box in enumerate(ndimage.find_objects(maps["labels"]), start=1):
             if box is not None:

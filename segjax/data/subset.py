@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segjax.data.records import Record, Source
+from segjax.data.shapes import shapes_of
 
 
 class SubsetSource:
@@ -31,6 +32,11 @@ class SubsetSource:
 
     def __getitem__(self, index: int) -> Record:
         return self.sources[0][self._indices[index]]
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Returns name and shape of each record, as `shapes_of`."""
+        shapes = shapes_of(self.sources[0])
+        return [shapes[index] for index in self._indices] if len(shapes) == len(self.sources[0]) else []
 
     def groups(self) -> list[str]:
         """Returns the group of each record."""

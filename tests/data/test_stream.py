@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from segjax.data.prefetch import prefetch
-from segjax.data.preprocess import preprocess_example
+from segjax.data.preprocess import preprocess_example, preprocess_image
 from segjax.data.records import Record
+from segjax.data.shapes import shapes_of
 from segjax.data.stream import Stream, StreamConfig
+from segjax.data.subset import SubsetSource
 from segjax.data.targets import TARGETS
 from segjax.datasets.synthetic import SyntheticSource
 from segjax.errors import InputError
@@ -251,8 +253,52 @@ def test_small_images_and_other_channels_are_named_with_the_way_out():
     assert "small0 is 10 x 25 pixels at scale 0.5, smaller than patch_size=16" in str(caught.value)
     make_stream(Listed(small), seed=0, batch_size=1, patch_size=20, margin=2.0).batch(0)
     colour = dataclasses.replace(small[0], name="colour", image=np.zeros((20, 50, 3), np.uint8))
-    with pytest.raises(InputError, match="colour has 3 channels, but the first image has 1"):
+    with pytest.raises(
+        InputError, match=r"has 3 channels, but the first image has 1: --config.dataset.channels=3"
+    ):
         make_stream(Listed([*small, colour]), seed=0, batch_size=2, patch_size=16).batch(0)
+    two = dataclasses.replace(small[0], name="two", image=np.zeros((20, 50, 2), np.uint8))
+    with pytest.raises(InputError, match=r"two has 2 channels, .* all images must have the same channels"):
+        make_stream(Listed([*small, two]), seed=0, batch_size=2, patch_size=16).batch(0)
+
+
+class Shaped(Listed):
+    """Records whose shapes are known."""
+
+    def shapes(self):
+        return [(record.name, record.image.shape) for record in self.records]
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_images_that_cannot_be_used_are_named_before_the_first_step_if_their_shapes_are_known(balance):
+    settings = {"seed": 0, "batch_size": 1, "patch_size": 24, "balance": balance}
+    kind = Shaped if balance == 0 else Listed  # balance looks at all images
+    large, small = numbered(count=3), numbered(shape=(20, 50), name="small")
+    colour = dataclasses.replace(small[0], name="colour", image=np.zeros((20, 50, 3), np.uint8))
+    with pytest.raises(InputError, match="small0 is 20 x 50 pixels at scale 1, smaller than patch_size=24"):
+        make_stream(kind([*large, *small]), **settings)
+    with pytest.raises(InputError, match=r"small0 is 16 x 40 pixels at scale 0\.8"):
+        make_stream(kind([*large, *small]), **(settings | {"scale": 0.8, "patch_size": 20}))
+    with pytest.raises(InputError, match="colour has 3 channels, but the first image has 1"):
+        make_stream(kind([*large, colour]), **(settings | {"patch_size": 16}))
+    make_stream(kind([*large, *small]), **settings, diameter=20.0)
+    # Those that are not drawn do not count.
+    subset = SubsetSource(kind([*large, *small]), [2, 0])
+    assert make_stream(subset, **settings).channels == 1
+    assert len(shapes_of(subset)) == (2 if balance == 0 else 0)
+
+
+@pytest.mark.parametrize("stain", [None, "reinhard"])
+def test_images_are_normalised_as_the_settings_say(stain):
+    rng = np.random.default_rng(0)
+    image = (np.array([200, 120, 190]) + rng.integers(-50, 50, (40, 30, 3))).astype(np.uint8)
+    record = Record("stained", "g", image, Segmentation.empty((40, 30)))
+    settings = {"percentiles": (10.0, 70.0), "stain": stain, "scale": 0.5}
+    stream = make_stream(Listed([record]), seed=0, batch_size=1, patch_size=8, **settings)
+    expected = preprocess_image(image, **settings)
+    np.testing.assert_array_equal(stream._example(0).maps["image"], expected)
+    for other in ({"percentiles": (1.0, 99.8)}, {"stain": None if stain else "macenko"}):
+        assert not np.array_equal(preprocess_image(image, **(settings | other)), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -335,24 +381,29 @@ def test_of_too_many_instances_the_smallest_are_left_out_and_counted(caplog):
 
 
 def test_proposals_move_with_the_window():
-    boxes = np.array([[0, 0, 20, 10], [30, 30, 40, 44], [60, 0, 64, 4]], np.float32)
-    source = Listed(numbered(shape=(50, 70)))
-    settings = {"seed": 0, "batch_size": 8, "patch_size": 32, "margin": 1.25, "max_proposals": 4}
-    batch = make_stream(source, **settings, propose=lambda image: boxes).batch(0)
-    plain = make_stream(source, seed=0, batch_size=8, patch_size=32, margin=1.25).batch(0)
+    boxes = np.array([[0, 0, 20, 10], [30, 30, 40, 44], [60, 0, 64, 4], [50, 12, 70, 19]], np.float32)
+    labels = np.zeros((50, 70), np.int32)
+    for index, (left, top, right, bottom) in enumerate(boxes.astype(int), start=1):
+        labels[top:bottom, left:right] = index
+    record = Record("boxes", "g", labels[..., None].astype(np.uint16), Segmentation.from_labels(labels))
+    settings = {"seed": 0, "batch_size": 16, "patch_size": 32, "margin": 1.25}
+    stream = make_stream(Listed([record]), **settings, max_proposals=5, propose=lambda image: boxes)
+    batch = stream.batch(0)
+    plain = make_stream(Listed([record]), **settings).batch(0)
     np.testing.assert_array_equal(batch["image"], plain["image"])
-    seen = 0
-    for found, valid in zip(batch["proposals"], batch["proposals_valid"], strict=True):
-        sides = (found[:, 2:] - found[:, :2])[valid]
-        assert (found >= 0).all()
-        assert (found <= 40).all()
-        assert not found[~valid].any()
-        for side in sides:
-            # Cut by the window by less than half.
-            wholes = np.array([[20, 10], [10, 14], [4, 4]])
-            assert ((side <= wholes).all(1) & (side.prod() > wholes.prod(1) / 2)).any()
-            seen += 1
-    assert seen > 4
+    seen = set()
+    for window, proposals, valid in zip(
+        batch["labels"], batch["proposals"], batch["proposals_valid"], strict=True
+    ):
+        expected = []
+        for index in range(1, 5):
+            rows, columns = np.nonzero(window == index)
+            if 2 * len(rows) > np.count_nonzero(labels == index):
+                expected.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+                seen.add(index)
+        np.testing.assert_array_equal(proposals[valid], np.reshape(expected, (-1, 4)))
+        assert not proposals[~valid].any()
+    assert seen == {1, 2, 3, 4}
 
 
 def test_of_too_many_proposals_some_are_drawn_by_chance_and_the_same_again():
