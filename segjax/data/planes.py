@@ -40,11 +40,12 @@ def choose_plane(
       shape: the length of each axis.
       planes: position along an axis, by its letter in upper case, or by its number in the stored array. Axes
         that the array does not have are ignored, so that one choice works for a folder of stacks and images;
-        a number never chooses a row, column or sample of a TIFF.
+        a number never chooses a row, column or sample of a TIFF, or of a NumPy file that is an image, see
+        `find_layout`.
       channel_axis: number of the axis of the channels in the stored array.
 
     Raises:
-      InputError: if the position is outside the stack.
+      InputError: if the position is outside the stack, or several axes have the letter.
 
     >>> choose_plane("a.tif", "TZYX", (5, 9, 64, 48), {"Z": 3, "T": 0}, None).selection
     (0, 3, slice(None, None, None), slice(None, None, None))
@@ -52,6 +53,8 @@ def choose_plane(
     chosen: dict[int, int] = {}
     if len(shape) > 2:
         for number, letter in enumerate(axes):
+            if letter in planes and axes.count(letter) > 1:
+                raise _several_axes(name, axes, letter)
             for key in (letter, *(() if letter in PIXELS else (str(number),))):
                 if key in planes:
                     chosen[number] = planes[key]
@@ -71,6 +74,16 @@ def choose_plane(
     selection = tuple(chosen.get(number, slice(None)) for number in range(len(shape)))
     return Plane(
         selection, "".join(axes[number] for number in rest), tuple(shape[n] for n in rest), channel_axis
+    )
+
+
+def _several_axes(name: object, axes: str, letter: str) -> InputError:
+    numbers = [number for number, other in enumerate(axes) if other == letter]
+    choice = ",".join(f"{number}=0" for number in numbers)
+    return InputError(
+        f"{name} has several axes {letter}, with the numbers {' and '.join(map(str, numbers))}: choose their"
+        f" planes by number, such as --axis={choice}",
+        kind="unclear_axes",
     )
 
 

@@ -105,7 +105,6 @@ def _describe(network: Pretrained, task: SemanticTask) -> dict[str, Any]:
         **describe_network(network, task),
         "channels": channels,
         "percentiles": preprocessing_settings(network.config)["percentiles"],
-        "flips": predictor.config.flips,
         "vectors": task.config.representation.vectors,
         "outputs": sorted(output_channels(task.config, task.num_classes)),
         "windows": {"single": _windows(single), "several": _windows(several)},

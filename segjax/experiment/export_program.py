@@ -14,6 +14,7 @@ from jax import export
 from segjax.errors import InputError
 from segjax.experiment.decoder_fit import fitted_task
 from segjax.experiment.pretrained import Pretrained, open_pretrained
+from segjax.experiment.sections import read_predict
 from segjax.experiment.setup import preprocessing_settings, read_run, restore_params
 from segjax.files import atomic_write, write_json
 from segjax.models.weights.network import find, names
@@ -73,7 +74,8 @@ def export_program(network: Pretrained, path: Path) -> Path:
     The program maps images [B, H, W, C] float32 as they were read, such as 0 to 255, to class probabilities
     "classes" [B, H, W, K] and the map of the instances by its name. B is any number; H and W are any
     multiples of the network's stride. It normalises each image by its percentiles. It does not resize images:
-    the description states the diameter of the cells and the scale that the network knows.
+    the description states the diameter of the cells and the scale that the network knows. If its `flips` is
+    true, prediction averages the maps over the image and its three mirror images, which a program does not.
 
         exported = jax.export.deserialize(Path("nuclei.stablehlo").read_bytes())
         maps = exported.call(images)
@@ -151,6 +153,7 @@ def describe_network(network: Pretrained, task: SemanticTask) -> dict[str, Any]:
         "step": network.step,
         "scale": data.scale,
         "diameter": data.get("diameter"),
+        "flips": read_predict(network.config).flips,
         "instances": settings.instances,
         "decoder": vars(settings.decoder),
         "foreground_threshold": settings.foreground_threshold,

@@ -87,7 +87,7 @@ def open_view(
     number, factor = view.level or 0, 1.0
     if number >= count:
         raise InputError(f"--level={number}: {path} has {count} levels, choose one from 0 to {count - 1}")
-    full = pyramid.shape[0]
+    sides = [_side(pyramid, level) for level in pyramid.levels]
     if view.mpp is not None:
         assert size is not None
         if not COARSEST <= size / view.mpp <= FINEST:
@@ -96,14 +96,27 @@ def open_view(
                 " much: check both, --pixel_size corrects that of the file"
             )
         # The coarsest level that is not coarser than the resolution asked for.
-        sizes = [size * full / level.shape[0] for level in pyramid.levels]
+        sizes = [size * side for side in sides]
         number = max(index for index in range(count) if index == 0 or sizes[index] <= view.mpp * (1 + SAME))
         factor = sizes[number] / view.mpp
     level: Level = Matched(pyramid.levels[number], selected, channels, str(path))
+    to_file = sides[number]
     if abs(factor - 1) > SAME:
-        level = Rescaled(level, factor)
-    to_file = full / level.shape[0]
+        level, to_file = Rescaled(level, factor), to_file / factor
     return Viewed(level, None if size is None else size * to_file, to_file)
+
+
+def _side(pyramid: Pyramid, level: Level) -> float:
+    """Returns the side of a pixel of a level, in pixels of the finest level.
+
+    Height and width of a level are rounded. Where a whole number explains both, it is exact; else the longer
+    side states it best.
+    """
+    pairs = list(zip(pyramid.shape[:2], level.shape[:2], strict=True))
+    full, coarse = max(pairs)
+    whole = round(full / coarse)
+    is_whole = all(abs(length - whole * part) < whole for length, part in pairs)
+    return float(whole) if is_whole else full / coarse
 
 
 def _pixel_size(pyramid: Pyramid, pixel_size: float | None, view: View) -> float | None:

@@ -84,16 +84,30 @@ def _cross_tile_nms(detections: dict[str, np.ndarray]) -> np.ndarray:
     boxes, windows, cut = detections["boxes"], detections["window"], detections["cut"]
     classes = detections["classes"]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    selected: list[int] = []
+    nearby, is_selected = _of_overlapping_windows(boxes, windows), np.zeros(len(boxes), bool)
     # All boxes that are cut come after those that are not.
-    for index in np.lexsort((-detections["scores"], cut)):
-        others = np.array(selected, int)
-        others = others[(windows[others] != windows[index]) & (classes[others] == classes[index])]
+    order = np.lexsort((-detections["scores"], cut))
+    for index in order:
+        others = nearby[windows[index]]
+        others = others[is_selected[others] & (classes[others] == classes[index])]
         low = np.maximum(boxes[others, :2], boxes[index, :2])
         high = np.minimum(boxes[others, 2:], boxes[index, 2:])
         shared = np.prod(np.clip(high - low, 0, None), axis=1)
         same = shared > MAX_IOU * (areas[others] + areas[index] - shared)
         contained = shared > MAX_CONTAINED * areas[index]
-        if not (same | (contained & cut[index])).any():
-            selected.append(int(index))
-    return np.array(selected, int)
+        is_selected[index] = not (same | (contained & cut[index])).any()
+    return order[is_selected[order]]
+
+
+def _of_overlapping_windows(boxes: np.ndarray, windows: np.ndarray) -> dict[int, np.ndarray]:
+    """Returns for each window the indices of the boxes of other windows whose boxes come near its own."""
+    members = {int(window): np.flatnonzero(windows == window) for window in np.unique(windows)}
+    low = np.array([boxes[own, :2].min(axis=0) for own in members.values()])
+    high = np.array([boxes[own, 2:].max(axis=0) for own in members.values()])
+    nearby = {}
+    for number, window in enumerate(members):
+        meets = ((low < high[number]) & (high > low[number])).all(axis=1)
+        meets[number] = False
+        parts = [own for own, is_near in zip(members.values(), meets, strict=True) if is_near]
+        nearby[window] = np.concatenate([np.zeros(0, int), *parts])
+    return nearby

@@ -96,9 +96,10 @@ def paint_best_first(
     for number, cutout in enumerate(cutouts, start=1):
         areas.append(int(cutout.mask.sum()))
         window = labels[cutout.window]
-        shared = np.bincount(window[cutout.mask], minlength=1)
-        better = 1 + np.flatnonzero(shared[1:])
-        if not (shared[better] > max_overlap * np.minimum(np.take(areas, better), areas[-1])).any():
+        covered = window[cutout.mask]
+        better, shared = np.unique(covered[covered > 0], return_counts=True)
+        smaller = np.array([min(areas[other], areas[-1]) for other in better], int)
+        if not (shared > max_overlap * smaller).any():
             window[cutout.mask & (window == 0)] = number
     return labels
 

@@ -1,6 +1,9 @@
 """Images that are read in parts are those that are read at once."""
 
 import contextlib
+import functools
+import zipfile
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import tifffile
 import zarr
 
 from segjax.data.preprocess import resize_image
-from segjax.data.readers import read_image
+from segjax.data.readers import limits, read_image
 from segjax.data.readers.lazy import Matched, Rescaled, open_lazily, pyramid, tiff
 from segjax.errors import InputError
 
@@ -144,6 +147,54 @@ def test_a_stack_needs_a_plane(tmp_path, opened):
     np.testing.assert_array_equal(level.read(9, 8, 70, 60)[..., 0], stack[3, 9:79, 8:68])
 
 
+ONE_PAGE = {
+    "imagej": (pixels(5, 3, 60, 70, dtype=np.uint16), {"imagej": True, "metadata": {"axes": "ZCYX"}}),
+    "colour": (pixels(5, 60, 70, 3), {"imagej": True, "metadata": {"axes": "ZYXS"}}),
+    "tifffile": (pixels(5, 60, 70, dtype=np.uint16), {"metadata": {"axes": "ZYX"}, "byteorder": ">"}),
+    "at an odd address": (
+        pixels(5, 60, 70, dtype=np.uint16),
+        {"metadata": {"axes": "ZYX"}, "description": "a" * 4000, "align": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_PAGE)
+def test_of_a_stack_with_one_page_only_the_plane_is_read(tmp_path, name, opened, monkeypatch):
+    """As ImageJ writes stacks of more than 4 GB."""
+    path, (stack, options) = tmp_path / "a.tif", ONE_PAGE[name]
+    tifffile.imwrite(path, stack, truncate=True, **options)
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == 1
+    expected = np.moveaxis(stack[3], 0, -1) if name == "imagej" else stack[3].reshape(60, 70, -1)
+    monkeypatch.setattr(limits, "MAX_BYTES", stack[0].nbytes)
+    np.testing.assert_array_equal(read_image(path, planes={"Z": 3}), expected)
+    level = opened(path, planes={"Z": 3}).levels[0]
+    np.testing.assert_array_equal(level.read(7, 8, 50, 60), expected[7:57, 8:68])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "a.tif")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        np.testing.assert_array_equal(read_image(zipfile.Path(archive, "a.tif"), planes={"Z": 3}), expected)
+    if "imagej" not in options:
+        path.write_bytes(path.read_bytes()[: -stack[0].nbytes])
+        with pytest.raises(InputError, match=r"a\.tif declares 60 x 70 pixels, but holds data for fewer"):
+            read_image(path, planes={"Z": 3})
+
+
+def test_of_a_plain_image_that_is_cut_off_the_first_rows_are_read(tmp_path, opened):
+    path = tmp_path / "a.tif"
+    for options in ({}, {"photometric": "rgb", "planarconfig": "separate"}):
+        full = pixels(3, 300, 400) if options else pixels(300, 400)
+        tifffile.imwrite(path, full, **options)
+        with tifffile.TiffFile(path) as file:
+            start = file.pages[0].dataoffsets[0]
+        whole = read_image(path)
+        path.write_bytes(path.read_bytes()[: start + full.size - 100 * 400])
+        level = opened(path).levels[0]
+        np.testing.assert_array_equal(level.read(0, 0, 200, 400), whole[:200])
+        with pytest.raises(InputError, match=r"a\.tif cannot be read at row 190, column 9 \(.* too early"):
+            level.read(190, 9, 11, 20)
+
+
 def test_a_stack_that_ends_before_its_last_page_is_refused(tmp_path, opened):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for page in pixels(5, 64, 64):
@@ -186,6 +237,24 @@ def test_ome_zarr_of_both_versions(tmp_path, version, opened):
         opened(tmp_path / "missing.zarr")
 
 
+def test_a_damaged_chunk_is_named_and_the_others_are_read(tmp_path, opened):
+    path, full = tmp_path / "a.zarr", pixels(3, 100, 120, dtype=np.dtype(">u2"))
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", shape=full.shape, chunks=(1, 64, 64), dtype=full.dtype)[:] = full
+    axes = [{"name": name, "type": "space"} for name in "cyx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]
+    for chunk in ("0.0.0", "0/0/0"):
+        if (path / "0" / chunk).is_file():
+            (path / "0" / chunk).write_bytes(b"no chunk")
+    level = opened(path).levels[0]
+    assert (level.shape, level.dtype) == ((100, 120, 3), full.dtype)
+    with pytest.raises(
+        InputError, match=r"a\.zarr cannot be read at row 0, column 0 \(.*copy the file again"
+    ):
+        level.read(0, 0, 9, 9)
+    np.testing.assert_array_equal(level.read(64, 0, 30, 120), np.moveaxis(full[:, 64:94], 0, -1))
+
+
 def test_levels_that_have_other_planes_are_not_used(tmp_path, opened, caplog):
     path, full = tmp_path / "a.zarr", pixels(16, 128, 128)
     group = zarr.open_group(path, mode="w")
@@ -215,6 +284,65 @@ def test_slides_are_rgb_with_pixel_size_and_levels(tmp_path, opened):
     (tmp_path / "b.svs").write_bytes(b"no slide")
     with pytest.raises(InputError, match=r"b\.svs is no slide that OpenSlide can read"):
         opened(tmp_path / "b.svs")
+
+
+def test_a_damaged_tile_of_a_slide_is_named_and_the_others_are_read(tmp_path, opened):
+    path, full = tmp_path / "a.svs", pixels(512, 640, 3)
+    options = {"tile": (128, 128), "photometric": "rgb", "metadata": None, "compression": "jpeg"}
+    tifffile.imwrite(path, full, description="Aperio Image Library v1\n640x512 |MPP = 0.5", **options)
+    whole = opened(path).levels[0].read(0, 0, 512, 640)
+    with tifffile.TiffFile(path) as file:
+        offset, size = file.pages[0].dataoffsets[6], file.pages[0].databytecounts[6]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + size] = bytes(size)
+    path.write_bytes(content)
+    level = opened(path).levels[0]
+    message = r"a\.svs cannot be read at row 120, column 120 \(.*copy the file again"
+    for _ in range(2):
+        with pytest.raises(InputError, match=message):
+            level.read(120, 120, 30, 30)
+        np.testing.assert_array_equal(level.read(0, 0, 128, 640), whole[:128])
+    # Also while other threads read.
+    tasks = [functools.partial(level.read, 0, 0, 128, 640), functools.partial(level.read, 120, 120, 30, 30)]
+    with futures.ThreadPoolExecutor(4) as pool:
+        intact, broken = ([pool.submit(task) for _ in range(20)] for task in tasks)
+        for one in intact:
+            np.testing.assert_array_equal(one.result(), whole[:128])
+        assert all(isinstance(one.exception(), InputError) for one in broken)
+
+
+def leica_image(size, corner, sizes, first):
+    """The description of one image of a slide of Leica; size and corner are in pixels of 250 nm."""
+    (width, height), (x, y) = ([250 * side for side in pair] for pair in (size, corner))
+    levels = "".join(
+        f'<dimension sizeX="{across}" sizeY="{down}" r="{number}" ifd="{first + number}"/>'
+        for number, (across, down) in enumerate(sizes)
+    )
+    light = "<numericalAperture>0.4</numericalAperture><illuminationSource>brightfield</illuminationSource>"
+    return f"""<image name="a"><creationDate>2014-01-01T00:00:00Z</creationDate>
+        <device model="m" version="1"/><pixels sizeX="{sizes[0][0]}" sizeY="{sizes[0][1]}">{levels}</pixels>
+        <view sizeX="{width}" sizeY="{height}" offsetX="{x}" offsetY="{y}" spacingZ="0"/><scanSettings>
+        <objectiveSettings><objective>20</objective></objectiveSettings>
+        <illuminationSettings>{light}</illuminationSettings></scanSettings></image>"""
+
+
+def test_of_a_slide_with_bounds_the_part_that_was_scanned_is_the_image(tmp_path, opened):
+    path, full, macro = tmp_path / "a.scn", pixels(512, 640, 3), pixels(64, 128, 3)
+    overview = leica_image((2000, 1600), (0, 0), [(128, 64)], 0)
+    scan = leica_image((640, 512), (400, 300), [(640, 512), (160, 128)], 1)
+    description = f"""<?xml version="1.0"?>
+        <scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">
+        <collection name="a" sizeX="{2000 * 250}" sizeY="{1600 * 250}"><barcode>a</barcode>
+        {overview}{scan}</collection></scn>"""
+    options = {"tile": (128, 128), "photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        writer.write(macro, description=description.strip(), **options)
+        writer.write(full, **options)
+        writer.write(full[::4, ::4], **options)
+    image = opened(path)
+    assert [level.shape for level in image.levels] == [(512, 640, 3), (128, 160, 3)]
+    np.testing.assert_array_equal(image.levels[0].read(0, 0, 512, 640), full)
+    np.testing.assert_array_equal(image.levels[1].read(100, 90, 28, 70), full[400::4, 360::4])
 
 
 @pytest.mark.parametrize("factor", [0.3, 0.74, 0.999, 1.3, 3.7])

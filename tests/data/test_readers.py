@@ -299,6 +299,29 @@ def test_one_plane_for_each_axis():
         parse_planes(["Z=1", "t=0", "z=2"])
 
 
+def test_the_number_of_an_axis_of_stacks_leaves_images_as_they_are(tmp_path):
+    stack = RNG.integers(0, 255, (5, 8, 7), np.uint8)
+    many = RNG.integers(0, 255, (5, 8, 7, 3), np.uint8)
+    colour = write(tmp_path / "colour.npy", COLOUR[..., :3])
+    for options in ({}, {"channel_axis": -1}):
+        np.testing.assert_array_equal(read_image(colour, planes={"0": 3}, **options), COLOUR[..., :3])
+        read = read_image(write(tmp_path / "stack.npy", stack), planes={"0": 3}, **options)
+        np.testing.assert_array_equal(read[..., 0], stack[3])
+        read = read_image(write(tmp_path / "many.npy", many), planes={"0": 3}, **options)
+        np.testing.assert_array_equal(read, many[3])
+    np.testing.assert_array_equal(read_image(colour, channel_axis=0), np.moveaxis(COLOUR[..., :3], 0, -1))
+
+
+def test_planes_of_axes_with_the_same_name_are_chosen_by_number(tmp_path):
+    stack = RNG.integers(0, 255, (4, 5, 8, 9), np.uint8)
+    path = write(tmp_path / "a.tif", stack, metadata={"axes": "QQYX"})
+    with pytest.raises(
+        InputError, match=r"a\.tif has several axes Q, with the numbers 0 and 1: .*--axis=0=0,1=0"
+    ):
+        read_image(path, planes={"Q": 3})
+    np.testing.assert_array_equal(read_image(path, planes={"0": 3, "1": 2})[..., 0], stack[3, 2])
+
+
 def test_an_array_of_fewer_than_two_axes_is_no_image(tmp_path):
     for shape in ((), (7,)):
         np.save(tmp_path / "a.npy", np.zeros(shape))

@@ -14,7 +14,7 @@ from jax import export
 from segjax.configs import semantic
 from segjax.data.preprocess import percentile_normalise
 from segjax.errors import InputError
-from segjax.experiment.export_program import export_program, normalise, open_network
+from segjax.experiment.export_program import describe_network, export_program, normalise, open_network
 from segjax.experiment.methods import make_predictor
 from segjax.experiment.pretrained import Pretrained
 from segjax.experiment.setup import make_task, param_shapes
@@ -95,6 +95,9 @@ def test_the_description_states_what_decodes_the_maps(exported):
     assert about["input"]["shape"] == f"(b, {made.task.stride}*h, {made.task.stride}*w, 2)"
     assert (about["step"], about["scale"], about["instances"]) == (7, 1.0, "flows")
     assert about["decoder"]["steps"] == made.task.config.decoder.steps
+    assert about["flips"] is False
+    averaged = network(**{"predict.flips": True})
+    assert describe_network(averaged, averaged.task)["flips"] is True
 
 
 @pytest.mark.parametrize("variant", ["decoder=upsample,instances=distance", "encoder=resnet18"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.inference.tile_merging import predict_and_merge
+from segjax.inference.tile_merging import _cross_tile_nms, predict_and_merge
 from segjax.inference.tiling import Windows
 
 WINDOWS = Windows(tile=256, overlap=64)
@@ -71,6 +71,45 @@ def test_a_large_object_is_kept_in_the_largest_piece():
     left, right = merged["boxes"][0, [0, 2]]
     for box in merged["boxes"][1:]:
         assert min(box[2], right) - max(box[0], left) <= (box[2] - box[0]) / 2
+
+
+def pairwise(detections):
+    """Selects detections as `_cross_tile_nms` does, by the definition."""
+    boxes, selected = detections["boxes"].astype(float), []
+    for index in np.lexsort((-detections["scores"], detections["cut"])):
+        for other in selected:
+            if detections["window"][index] == detections["window"][other]:
+                continue
+            if detections["classes"][index] != detections["classes"][other]:
+                continue
+            low = np.maximum(boxes[index, :2], boxes[other, :2])
+            high = np.minimum(boxes[index, 2:], boxes[other, 2:])
+            shared = np.prod(np.maximum(high - low, 0))
+            own, better = (np.prod(box[2:] - box[:2]) for box in boxes[[index, other]])
+            if shared > 0.5 * (own + better - shared) or (detections["cut"][index] and shared > 0.5 * own):
+                break
+        else:
+            selected.append(index)
+    return selected
+
+
+def test_detections_of_many_windows_are_compared_with_all_that_overlap():
+    rng = np.random.default_rng(0)
+    # Windows of 64 pixels, of which each has neighbours on all sides, and one has no detection.
+    corners = np.stack(np.meshgrid(np.arange(0, 200, 40), np.arange(0, 160, 40)), -1).reshape(-1, 2)
+    windows = np.sort(rng.choice(np.setdiff1d(np.arange(len(corners)), [7]), 400))
+    low = rng.integers(0, 50, (400, 2))
+    boxes = np.concatenate([low, np.minimum(low + rng.integers(12, 40, (400, 2)), 64)], axis=1)
+    detections = {
+        "boxes": (boxes + np.tile(corners[windows], 2)).astype(np.float32),
+        "window": windows,
+        "cut": ((low == 0) | (boxes[:, 2:] == 64)).any(axis=1),
+        "classes": rng.integers(1, 3, 400),
+        "scores": rng.permutation(400) / 400,
+    }
+    selected = _cross_tile_nms(detections)
+    assert 100 < len(selected) < 350
+    assert selected.tolist() == pairwise(detections)
 
 
 def test_no_detections():

@@ -33,6 +33,24 @@ def test_what_contains_or_repeats_a_better_one_is_left_out(max_overlap, expected
     assert (labels[:, 8:10] == (2 if 2 in expected else 3 if 3 in expected else 0)).all()
 
 
+def test_of_many_instances_those_are_left_out_that_share_too_much_with_one_better():
+    rng = np.random.default_rng(0)
+    cutouts = [Cutout(*rng.integers(0, 50, 2), rng.random(rng.integers(3, 10, 2)) < 0.8) for _ in range(200)]
+    visible, areas = np.zeros((60, 60), int), {}
+    for number, cutout in enumerate(cutouts, start=1):
+        full = np.zeros((60, 60), bool)
+        full[cutout.window] = cutout.mask
+        areas[number] = full.sum()
+        better = [other for other in np.unique(visible[full]) if other]
+        shared = [(full & (visible == other)).sum() for other in better]
+        if all(
+            one <= 0.3 * min(areas[number], areas[other]) for one, other in zip(shared, better, strict=True)
+        ):
+            visible[full & (visible == 0)] = number
+    np.testing.assert_array_equal(paint_best_first(cutouts, (60, 60), max_overlap=0.3), visible)
+    assert 40 < len(np.unique(visible)) < 180
+
+
 def test_many_overlapping_masks_are_pasted_as_one_by_one():
     rng = np.random.default_rng(0)
     corners = rng.uniform(-5, 30, (30, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segjax.data.planes import choose_plane, unclear_axes
-from segjax.data.readers.limits import File, Request, check_size
+from segjax.data.readers.limits import NO_PLANES, File, Request, check_size
 from segjax.errors import InputError
 
 # Letters of tifffile for axes without a name, and the numbers of the axes of a NumPy array.
@@ -33,7 +33,8 @@ def find_layout(path: File, axes: str, shape: tuple[int, ...], request: Request)
     """Finds rows, columns and channels by the names of the axes.
 
     An array of three axes without names has its channels last, if there are at most four and both other axes
-    are longer. All other arrays need `channel_axis`.
+    are longer. Such a NumPy array is an image, of which no plane is taken. All other arrays need
+    `channel_axis`.
 
     Args:
       path: the file, for errors.
@@ -44,9 +45,10 @@ def find_layout(path: File, axes: str, shape: tuple[int, ...], request: Request)
     Raises:
       InputError: if it is not clear which axis has the channels, or the image is too large.
     """
-    selection, axes, shape, channel_axis = choose_plane(
-        path, axes, shape, request.planes, request.channel_axis
-    )
+    natural, planes = _channel_axis(axes, shape), request.planes
+    if axes.isdigit() and natural is not None and request.channel_axis in (None, natural, natural - 3):
+        planes = NO_PLANES
+    selection, axes, shape, channel_axis = choose_plane(path, axes, shape, planes, request.channel_axis)
     if len(shape) == 2:
         channel_axis = None  # so that one flag works for a folder of colour and grey images
     elif channel_axis is None:

@@ -141,18 +141,48 @@ def _read_pages(
     selection: tuple[int | slice, ...],
 ) -> np.ndarray:
     """Reads the pages of a selection of the stored array, and checks that they are complete."""
-    page = series.keyframe
-    stacked, num_pages = stacked_axes(stored, len(series.pages))
+    page, offsets = series.keyframe, plane_offsets(path, tiff, series)
+    stacked, num_pages = stacked_axes(stored, len(offsets or series.pages))
     numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
-    pages = [series.pages[number] for number in numbers.flat] if stacked else series.pages
+    has_pages = stacked and not offsets
+    pages = [series.pages[number] for number in numbers.flat] if has_pages else series.pages
     check_data(path, page, pages)
     _check_segments(path, tiff, page, pages)
     item_size = 1 if page.dtype is None else page.dtype.itemsize
     check_memory(path, numbers.size * math.prod(stored[stacked:]) * item_size)
-    key = None if numbers.size == num_pages else numbers.ravel().tolist()
-    pixels = tiff.asarray(key=key, series=series, maxworkers=1)
+    if offsets:
+        planes = [_read_plane(tiff, page, offsets[number]) for number in numbers.flat]
+        pixels = np.concatenate(planes)
+    else:
+        key = None if numbers.size == num_pages else numbers.ravel().tolist()
+        pixels = tiff.asarray(key=key, series=series, maxworkers=1)
     within = (slice(None),) * numbers.ndim + selection[stacked:]
     return pixels.reshape(numbers.shape + stored[stacked:])[within]
+
+
+def plane_offsets(path: File, tiff: TiffFile, series: TiffPageSeries) -> range | None:
+    """Returns where the planes of a stack begin in its file if only the first has a page; None for others.
+
+    ImageJ writes so above 4 GB. The planes are stored one after the other, without compression.
+
+    Raises:
+      InputError: if the file ends before its last plane.
+    """
+    page, first = series.keyframe, series.dataoffset
+    size = math.prod(series.shape) * page.nbytes // max(math.prod(page.shape), 1)
+    if first is None or len(series.pages) != 1 or size <= page.nbytes:
+        return None
+    if first + size > tiff.filehandle.size:
+        raise fewer_pixels(path, page.imagelength, page.imagewidth)
+    return range(first, first + size, page.nbytes)
+
+
+def _read_plane(tiff: TiffFile, page: TiffPage, offset: int) -> np.ndarray:
+    tiff.filehandle.seek(offset)
+    stored = np.frombuffer(
+        tiff.filehandle.read(page.nbytes), np.dtype(page.dtype).newbyteorder(tiff.byteorder)
+    )
+    return stored.astype(page.dtype)
 
 
 def stacked_axes(stored: tuple[int, ...], num_pages: int) -> tuple[int, int]:

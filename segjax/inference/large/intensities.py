@@ -71,7 +71,14 @@ def measure_intensities(level: Level, boxes: Sequence[Box], settings: Preprocess
       level: the image.
       boxes: parts of the image, which do not overlap.
       settings: percentiles and stain normalisation.
+
+    Raises:
+      InputError: if there is no box, or none can be read.
     """
+    if not boxes:
+        raise InputError(
+            "--region holds no pixel of the image that is segmented: give a larger one, or a finer resolution"
+        )
     count = sum(height * width for height, width in (box.shape for box in boxes))
     boxes = boxes[:: -(-count // MAX_COUNTED)]
     is_counted = level.dtype.kind == "u" and settings.stain is None

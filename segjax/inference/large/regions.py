@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,20 +35,22 @@ class Region(Protocol):
         """Returns whether each of [P, 2] points `(x, y)` is inside, [P] bool."""
 
 
-class Polygons(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Polygons:
     """Polygons, each a list of rings [V, 2] of `(x, y)`: its outline, then its holes."""
 
     polygons: Sequence[Sequence[np.ndarray]]
 
     def meets(self, box: Box) -> bool:
         """Returns whether the bounding box of a polygon meets a box."""
-        return any(_bounds(rings).meets(box) for rings in self.polygons)
+        tops, lefts, bottoms, rights = self._sides
+        rows = (tops < box.bottom) & (bottoms > box.top)
+        return bool((rows & (lefts < box.right) & (rights > box.left)).any())
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """Returns whether each point is in a polygon."""
         inside = np.zeros(len(points), bool)
-        for rings in self.polygons:
-            bounds = _bounds(rings)
+        for rings, bounds in zip(self.polygons, self._boxes, strict=True):
             x, y = points.T
             near = (x >= bounds.left) & (x <= bounds.right) & (y >= bounds.top) & (y <= bounds.bottom)
             crossed = np.zeros(int(near.sum()), bool)
@@ -54,6 +58,15 @@ class Polygons(NamedTuple):
                 crossed ^= points_in_poly(points[near], ring)
             inside[near] |= crossed
         return inside
+
+    @functools.cached_property
+    def _boxes(self) -> list[Box]:
+        return [_bounds(rings) for rings in self.polygons]
+
+    @functools.cached_property
+    def _sides(self) -> np.ndarray:
+        """Sides of the bounding boxes, [4, P]."""
+        return np.array(self._boxes, int).reshape(-1, 4).T
 
 
 class Mask(NamedTuple):
@@ -102,7 +115,7 @@ def read_polygons(path: Path, shape: tuple[int, int]) -> Polygons:
     """Reads the polygons of a GeoJSON file, in pixels of an image `(H, W)`.
 
     Raises:
-      InputError: if the file has no polygon, or one is not inside the image.
+      InputError: if the file has no polygon, or one that has no area or is not inside the image.
     """
     try:
         polygons = list(_polygons(json.loads(path.read_bytes())))
@@ -120,6 +133,12 @@ def read_polygons(path: Path, shape: tuple[int, int]) -> Polygons:
                 f"--region={path} has a polygon at x={bounds.left} to {bounds.right}, y={bounds.top} to"
                 f" {bounds.bottom}, outside of the image of {shape[1]} x {shape[0]} pixels: give the polygons"
                 " of this image, in pixels of its finest level"
+            )
+        if np.linalg.matrix_rank(rings[0] - rings[0][0]) < 2:
+            x, y = rings[0][0]
+            raise InputError(
+                f"--region={path} has a polygon without area, a line or a point at x={x:g}, y={y:g}: draw it"
+                " again, or remove it"
             )
     return Polygons(polygons)
 

@@ -40,20 +40,21 @@ async function predictWindow(window, side) {
   const {network} = engine;
   if (!network.flips) return askHelper(window, side);
   const sums = {};
-  await Promise.all(MIRRORS.map(async (mirror) => {
-    const maps = await askHelper(mirrorMap(window, side, mirror), side);
+  const ask = (mirror) => askHelper(mirrorMap(window, side, mirror), side);
+  await eachInOrder(MIRRORS, MIRRORS.length, ask, (maps, mirror) => {
     for (const [name, values] of Object.entries(maps)) {
       const isVector = network.vectors && name === network.instances;
       const upright = mirrorMap(values, side, mirror, isVector);
       sums[name] ??= new Float32Array(values.length);
       for (let i = 0; i < values.length; i++) sums[name][i] += upright[i] / MIRRORS.length;
     }
-  }));
+  });
   return sums;
 }
 
 async function predictMaps(image) {
-  const maps = await predictWindows(image, engine.network.windows, predictWindow);
+  // One more than the helpers, so that none waits while a window is added.
+  const maps = await predictWindows(image, engine.network.windows, predictWindow, engine.helpers.length + 1);
   engine.maps = {classes: maps.classes, values: maps[engine.network.instances]};
   engine.size = {width: image.width, height: image.height};
 }

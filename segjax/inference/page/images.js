@@ -172,12 +172,14 @@ async function readTiff(view, name) {
   if (get(274, 1) !== 1 || get(284, 1) !== 1) throw refuse("is rotated, or stores channels apart");
   const kind = TIFF_TYPES[`${bits} ${format}`];
   if (!kind || tags.get(258).some((other) => other !== bits)) throw refuse(`has ${bits} bits of a type that this page does not read`);
-  const [Type, getter] = kind, tileWidth = get(322, width), tileHeight = isTiled ? get(323) : Math.min(get(278, height), height);
+  // The differences of floats are those of their bits, as libtiff writes them.
+  const isBits = format === 3 && predictor === 2;
+  const [Type, getter] = isBits ? TIFF_TYPES[`${bits} 1`] : kind, tileWidth = get(322, width), tileHeight = isTiled ? get(323) : Math.min(get(278, height), height);
   const offsets = tags.get(isTiled ? 324 : 273), lengths = tags.get(isTiled ? 325 : 279), across = Math.ceil(width / tileWidth);
-  const pixels = new Type(width * height * channels);
+  const stored = new Type(width * height * channels);
   for (let tile = 0; tile < offsets.length; tile++) {
-    const stored = new Uint8Array(view.buffer, offsets[tile], lengths[tile]);
-    const bytes = compression === 1 ? stored : compression === 5 ? expandLzw(stored) : await inflate(stored);
+    const part = new Uint8Array(view.buffer, offsets[tile], lengths[tile]);
+    const bytes = compression === 1 ? part : compression === 5 ? expandLzw(part) : await inflate(part);
     const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const top = Math.floor(tile / across) * tileHeight, left = (tile % across) * tileWidth;
     for (let y = 0; y < tileHeight && top + y < height; y++) {
@@ -185,10 +187,11 @@ async function readTiff(view, name) {
       for (let x = 0; x < Math.min(tileWidth, width - left) * channels; x++) {
         const value = values[getter]((row + x) * bits / 8, isLittle);
         // Differences wrap around, as the type of the pixels does.
-        pixels[target + x] = predictor === 2 && x >= channels ? value + pixels[target + x - channels] : value;
+        stored[target + x] = predictor === 2 && x >= channels ? value + stored[target + x - channels] : value;
       }
     }
   }
+  const pixels = isBits ? new Float32Array(stored.buffer) : stored;
   if (format === 3 && !pixels.every(Number.isFinite)) throw new Error(`${name} holds NaN or infinite pixels: replace them`);
   const hasAlpha = [1, 2].includes(get(338, 0)) && tags.get(338).length === 1;
   return selectChannels({pixels, width, height, channels}, hasAlpha ? channels - 1 : channels);

@@ -112,8 +112,9 @@ function windowWeights(settings, length, side) {
 //
 // predict: (window [side, side, channels], side) -> promise of {name: map [side, side, ...]}.
 // windows: `single` and `several`, for images that are and are not larger than one window.
+// ahead: number of windows that are predicted at a time.
 // Returns {name: map [H, W, ...]}.
-async function predictWindows(image, windows, predict) {
+async function predictWindows(image, windows, predict, ahead = 1) {
   const {width, height, channels, pixels} = image;
   const settings = Math.max(width, height) <= windows.single.largest ? windows.single : windows.several;
   const side = windowSide(settings, width, height);
@@ -121,16 +122,18 @@ async function predictWindows(image, windows, predict) {
   const rowWindows = windowWeights(settings, padded(height), side);
   const columnWindows = windowWeights(settings, padded(width), side);
   const total = new Float32Array(width * height), sums = {};
-  const one = async ([top, rows], [left, columns]) => {
+  const start = ([top], [left]) => {
     const window = new Float32Array(side * side * channels);
     for (let y = 0, out = 0; y < side; y++) {
       const row = foldIndex(top + y, height, "reflect") * width;
       for (let x = 0; x < side; x++) {
-        const start = (row + foldIndex(left + x, width, "reflect")) * channels;
-        for (let c = 0; c < channels; c++) window[out++] = pixels[start + c];
+        const first = (row + foldIndex(left + x, width, "reflect")) * channels;
+        for (let c = 0; c < channels; c++) window[out++] = pixels[first + c];
       }
     }
-    const maps = await predict(window, side);
+    return predict(window, side);
+  };
+  const add = (maps, [top, rows], [left, columns]) => {
     for (const [name, values] of Object.entries(maps)) {
       const depth = values.length / (side * side);
       sums[name] ??= new Float32Array(width * height * depth);
@@ -148,12 +151,31 @@ async function predictWindows(image, windows, predict) {
       }
     }
   };
-  await Promise.all(rowWindows.flatMap((row) => columnWindows.map((column) => one(row, column))));
+  // Windows are added in order, so that sums are the same each time, and few are in memory.
+  await eachInOrder(rowWindows.flatMap((row) => columnWindows.map((column) => [row, column])), ahead,
+    (position) => start(...position), (maps, position) => add(maps, ...position));
   for (const values of Object.values(sums)) {
     const depth = values.length / total.length;
     for (let i = 0; i < values.length; i++) values[i] /= total[Math.floor(i / depth)];
   }
   return sums;
+}
+
+// Starts a task for each item, at most `ahead` at a time, and calls `use(result, item)` in order.
+async function eachInOrder(items, ahead, start, use) {
+  const started = [];
+  const useFirst = async () => {
+    const [promise, item] = started.shift();
+    use(await promise, item);
+  };
+  for (const item of items) {
+    if (started.length >= ahead) await useFirst();
+    const promise = start(item);
+    // An error is reported when its turn comes, or not at all after another one.
+    promise.catch(() => {});
+    started.push([promise, item]);
+  }
+  while (started.length) await useFirst();
 }
 
 // Mirrors a square map with interleaved values, up to down and left to right; `isVector` for rows and columns of vectors.

@@ -38,6 +38,14 @@ def tiff(array, **options):
     return buffer.getvalue()
 
 
+def float_differences(array):
+    """A TIFF of floats whose bits are stored as differences, as libtiff writes them with predictor 2."""
+    content = tiff(array.view(np.int32), compression="zlib", predictor=2, byteorder="<")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        at = file.pages[0].tags["SampleFormat"].valueoffset
+    return content[:at] + b"\3" + content[at + 1 :]
+
+
 READ = {
     "8.png": png((GREY >> 8).astype(np.uint8)),
     "16.png": png(GREY.astype(np.uint16)),
@@ -51,6 +59,7 @@ READ = {
     "big_endian.tif": tiff(GREY.astype(">u2"), byteorder=">"),
     "signed.tif": tiff(GREY.astype(np.int16)),
     "float.tif": tiff((GREY / 7).astype(np.float32)),
+    "float_differences.tif": float_differences(RNG.normal(0, 9, (21, 34)).astype(np.float32)),
     "colour.tif": tiff(COLOUR.astype(np.uint16), compression="zlib", predictor=True),
     "strips.tif": tiff(COLOUR.astype(np.uint16), rowsperstrip=4),
     "tiles.tif": tiff(GREY.astype(np.uint16), tile=(16, 16), compression="zlib"),

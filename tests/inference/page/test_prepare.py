@@ -12,6 +12,8 @@ from tests.inference.page.scripts import FOLDER, needs_node, run
 
 pytestmark = needs_node
 SCRIPTS = ("grid.js", "prepare.js")
+# Of the mirror images.
+AXES = ((), (0,), (1,), (0, 1))
 
 
 def as_image(array):
@@ -81,6 +83,54 @@ def test_windows_are_cut_and_blended_as_for_prediction():
         expected = predict_tiled(predict, images[name], windows)
         np.testing.assert_allclose(np.reshape(got["a"], shape), expected["a"], rtol=1e-4, err_msg=name)
         np.testing.assert_allclose(np.reshape(got["b"], (*shape, 2)), expected["b"], rtol=1e-4, err_msg=name)
+
+
+def test_windows_are_added_in_order_and_few_are_predicted_at_a_time():
+    image = as_image(np.random.default_rng(0).random((90, 130, 1), np.float32))
+    settings = {"overlap": 24, "margin": 0, "stride": 1, "largest": 32, "step": 32}
+    body = """const {image, settings} = input, counts = [];
+    const once = async (delay) => {
+      let running = 0, calls = 0;
+      const maps = await predictWindows(image, {single: settings, several: settings}, async (window) => {
+        counts.push(++running);
+        await new Promise((resolve) => setTimeout(resolve, delay(calls++)));
+        running--;
+        return {a: window.map(Math.sin)};
+      }, 3);
+      return maps.a;
+    };
+    const failing = async () => { throw new Error("no memory"); };
+    const refused = await predictWindows(image, {single: settings, several: settings}, failing, 3)
+      .catch((error) => error.message);
+    return [await once(() => 0), await once((call) => call * 7 % 5), Math.max(...counts), refused];"""
+    plain, delayed, most, refused = run(SCRIPTS, body, image=image, settings=settings)
+    assert plain == delayed
+    assert (most, refused) == (3, "no memory")
+
+
+def test_mirror_images_are_averaged_in_the_same_order_each_time():
+    windows = np.random.default_rng(0).random((4, 64)).astype(np.float32)
+    body = """
+    const load = new Function("self", "eachInOrder", "mirrorMap",
+      input.script + "; return [engine, addHelper, predictWindow];");
+    return Promise.all(input.orders.map(async (order) => {
+      const [engine, addHelper, predictWindow] = load({}, eachInOrder, mirrorMap);
+      engine.network = {flips: true};
+      const ports = order.map(() => ({postMessage() {}}));
+      ports.forEach(addHelper);
+      const mean = predictWindow(new Float32Array(64), 8);
+      for (const number of order) {
+        ports[number].onmessage({data: {maps: {a: input.windows.slice(64 * number, 64 * number + 64)}}});
+        await new Promise(setImmediate);
+      }
+      return (await mean).a;
+    }));"""
+    orders = [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]
+    script = (FOLDER / "engine.js").read_text()
+    first, *others = run(SCRIPTS, body, script=script, orders=orders, windows=windows)
+    assert all(other == first for other in others)
+    upright = [np.flip(window.reshape(8, 8), axes) for window, axes in zip(windows, AXES, strict=True)]
+    np.testing.assert_allclose(np.reshape(first, (8, 8)), np.mean(upright, axis=0), rtol=1e-6)
 
 
 def test_mirror_images_turn_vectors():

@@ -24,6 +24,7 @@ from segjax.data.readers.tiff import (
     largest_series,
     long_axes,
     open_tiff,
+    plane_offsets,
     stacked_axes,
 )
 from segjax.errors import InputError
@@ -61,15 +62,24 @@ class TiffLevel:
         self, path: Path, tiff: TiffFile, series: TiffPageSeries, request: Request, descriptor: int
     ) -> None:
         self._path, self._tiff, self._page, self._descriptor = path, tiff, series.keyframe, descriptor
+        offsets = plane_offsets(path, tiff, series)
+        self._is_mapped = self._page.is_memmappable or offsets is not None
         pairs = long_axes(series)
         axes, stored = "".join(axis for axis, _ in pairs), tuple(size for _, size in pairs)
         layout = find_layout(path, axes, stored, request)
         self._order, selection = layout.order, layout.selection or (slice(None),) * len(stored)
-        stacked, num_pages = stacked_axes(stored, len(series.pages))
+        stacked, num_pages = stacked_axes(stored, len(offsets or series.pages))
         numbers = np.arange(num_pages).reshape(stored[:stacked])[selection[:stacked]]
         self._outer, self._inner, self._within = numbers.shape, axes[stacked:], selection[stacked:]
-        self._pages = [series.pages[int(number)] for number in numbers.flat] if stacked else series.pages[:1]
+        has_pages = stacked and not offsets
+        self._pages = (
+            [series.pages[int(number)] for number in numbers.flat] if has_pages else series.pages[:1]
+        )
         check_data(path, self._page, self._pages)
+        # Where the first pixel of each page or plane is, if they are not compressed.
+        self._starts = [page.dataoffsets[0] for page in self._pages if page is not None]
+        if offsets:
+            self._starts = [offsets[int(number)] for number in numbers.flat]
         # Pages may have only rows, columns and samples: other axes inside a page cannot be read in parts.
         if set(self._inner) - set("YXS") or self._page.imagedepth > 1:
             raise InputError(
@@ -90,13 +100,18 @@ class TiffLevel:
         # The shape and type come from zeros, because the first tile may be damaged.
         lengths |= {"Y": 1, "X": 1}
         pixel = np.zeros([lengths[axis] for axis in self._inner], np.dtype(self._page.dtype))
-        pixel = self._as_image([pixel] * len(self._pages))
+        pixel = self._as_image([pixel] * len(self._starts))
         self.shape, self.dtype = (*self.shape[:2], pixel.shape[2]), pixel.dtype
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns a window, see `Level`."""
         check_window(self, top, left, height, width)
-        return self._as_image([self._read_page(page, top, left, height, width) for page in self._pages])
+        box = (top, left, height, width)
+        if self._is_mapped:
+            windows = [self._read_mapped(start, *box) for start in self._starts]
+        else:
+            windows = [self._read_segments(page, *box) for page in self._pages]
+        return self._as_image([self._without_ones(window) for window in windows])
 
     def _as_image(self, pages: list[np.ndarray]) -> np.ndarray:
         """Returns a window [h, w, C] of its part in each page."""
@@ -107,20 +122,29 @@ class TiffLevel:
             pixels = pixels[..., :-1]
         return as_shown(self._path, pixels, self._tiff, self._page, False)
 
-    def _read_page(self, page: Any, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Returns a window of a page, with the axes of the page."""
-        planes, samples = self._samples
-        if self._page.is_memmappable:
-            # Opened for each window, so that only the pixels of the window stay in memory.
-            stored = np.dtype(self._page.dtype).newbyteorder(self._tiff.byteorder)
-            full = (planes, self._page.imagelength, self._page.imagewidth, samples)
-            mapped = np.memmap(self._path, stored, "r", page.dataoffsets[0], full)
-            window = np.array(mapped[:, top : top + height, left : left + width], self._page.dtype)
-        else:
-            window = self._read_segments(page, top, left, height, width)
+    def _without_ones(self, window: np.ndarray) -> np.ndarray:
+        """Returns a window [planes, height, width, samples] with the axes of the page."""
         if self._inner == "YXS":
             return window[0]
         return window[..., 0] if self._inner == "SYX" else window[0, ..., 0]
+
+    def _read_mapped(self, start: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Returns a window [planes, height, width, samples] of a page whose pixels begin at `start`."""
+        planes, samples = self._samples
+        stored = np.dtype(self._page.dtype).newbyteorder(self._tiff.byteorder)
+        rows = (height, self._page.imagewidth, samples)
+        window = np.empty((planes, height, width, samples), self._page.dtype)
+        for plane in range(planes):
+            offset = start + (plane * self._page.imagelength + top) * math.prod(rows[1:]) * stored.itemsize
+            try:
+                if offset + math.prod(rows) * stored.itemsize > os.fstat(self._descriptor).st_size:
+                    raise ValueError("the file ends too early")
+                # Opened for each window, so that only the pixels of the window stay in memory.
+                mapped = np.memmap(self._path, stored, "r", offset, rows)
+            except Exception as error:
+                raise damaged(self._path, top, left, error) from error
+            window[plane] = mapped[:, left : left + width]
+        return window
 
     def _read_segments(self, page: Any, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns a window [planes, height, width, samples] of a page in tiles or strips."""
@@ -161,7 +185,7 @@ class TiffLevel:
 
     def _check_segment(self) -> None:
         size = math.prod(self._page.chunks) * np.dtype(self._page.dtype).itemsize
-        if size > MAX_SEGMENT and not self._page.is_memmappable:
+        if size > MAX_SEGMENT and not self._is_mapped:
             raise InputError(
                 f"{self._path} stores pieces of {size / 2**30:.1f} GiB, which cannot be read in parts: save"
                 " it with tiles"

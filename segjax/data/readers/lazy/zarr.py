@@ -73,20 +73,30 @@ class ZarrLevel:
         ]
         self._rows, self._columns = axes.index("Y"), axes.index("X")
         lengths = dict(pairs)
-        self.shape = (lengths["Y"], lengths["X"], 0)
-        pixel = self.read(0, 0, 1, 1)
-        self.shape, self.dtype = (*self.shape[:2], pixel.shape[2]), pixel.dtype
+        # The number of channels comes from zeros, because the first chunk may be damaged.
+        pixel = self._as_image(
+            np.broadcast_to(np.zeros((), array.dtype), array.shape)[self._window(0, 0, 1, 1)]
+        )
+        self.shape, self.dtype = (lengths["Y"], lengths["X"], pixel.shape[2]), pixel.dtype
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns a window, see `Level`."""
         check_window(self, top, left, height, width)
+        try:
+            pixels = np.asarray(self._array[self._window(top, left, height, width)])
+        except Exception as error:  # codecs raise many types
+            raise damaged(self._path, top, left, error) from error
+        return self._as_image(pixels)
+
+    def _window(self, top: int, left: int, height: int, width: int) -> tuple[int | slice, ...]:
+        """Returns the index of a window in the Zarr array."""
         selection = list(self._selection)
         selection[self._rows] = slice(top, top + height)
         selection[self._columns] = slice(left, left + width)
-        try:
-            pixels = np.asarray(self._array[tuple(selection)])
-        except Exception as error:  # codecs raise many types
-            raise damaged(self._path, top, left, error) from error
+        return tuple(selection)
+
+    def _as_image(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns a selected window as [h, w, C]."""
         return pixels.transpose(self._order) if len(self._order) == 3 else pixels[..., None]
 
 
