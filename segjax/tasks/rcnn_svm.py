@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from segjax.data.preprocess import preprocess_example
@@ -19,6 +18,7 @@ from segjax.errors import InputError
 from segjax.files import atomic_write
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
+from segjax.tasks import host_boxes
 from segjax.tasks.detection import DetectionTask
 from segjax.typing import IGNORE, Array, Params
 
@@ -175,16 +175,17 @@ def describe_images(
     for number in tqdm(range(len(source)), desc="features", unit="image", leave=False):
         record = source[number]
         example = preprocess_example(record, num_classes=num_classes, targets=(), **preprocessing)
-        # On the host: on the device, every size of an image and number of boxes would be a program.
-        objects, ids = _boxes_from_labels(example["labels"])
+        objects, ids = host_boxes.boxes_from_labels(example["labels"])
         if not len(objects):
             continue
         classes = record.truth.classes[ids - 1]
         proposals = propose(record.image) * np.float32(preprocessing["scale"])
         selected = np.linspace(0, len(proposals) - 1, min(max_proposals, len(proposals))).astype(int)
         boxes = np.concatenate([objects, proposals[selected]]).astype(np.float32)
-        overlap = _pairwise_iou(boxes, objects)
-        judged = (overlap.max(1) >= NEGATIVE_BELOW) | ~_centres_on(example["semantic"] == IGNORE, boxes)
+        overlap = host_boxes.pairwise_iou(boxes, objects)
+        judged = (overlap.max(1) >= NEGATIVE_BELOW) | ~host_boxes.centres_on(
+            example["semantic"] == IGNORE, boxes
+        )
         boxes, overlap = boxes[judged], overlap[judged]
         best = overlap.argmax(1)
         # The IoU of an object with itself is 1, without rounding errors.
@@ -200,30 +201,6 @@ def describe_images(
             classes[best],
             per_class,
         )
-
-
-def _boxes_from_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes [N, 4] float32 and the ids [N] of the instances of a label map."""
-    windows = [(index, *window) for index, window in enumerate(find_objects(labels), 1) if window is not None]
-    boxes = [(columns.start, rows.start, columns.stop, rows.stop) for _, rows, columns in windows]
-    return np.array(boxes, np.float32).reshape(-1, 4), np.array([index for index, *_ in windows], int)
-
-
-def _pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the values of `box_ops.pairwise_iou`."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.maximum(high - low, 0).prod(-1)
-    areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(-1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-
-
-def _centres_on(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Returns [P] bool: whether the centres of boxes [P, 4] lie on a mask [H, W]; nearest pixel outside."""
-    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
-    column, row = np.clip(centres, 0, np.array(mask.shape[::-1]) - 1).T
-    return mask[row, column]
 
 
 def _features(

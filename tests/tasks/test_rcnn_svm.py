@@ -8,7 +8,7 @@ from segjax.models.detectors import create_detector
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
 from segjax.segmentation import Segmentation
-from segjax.tasks import rcnn_svm
+from segjax.tasks import host_boxes, rcnn_svm
 from segjax.tasks.detection import DetectionTask
 from segjax.tasks.rcnn_svm import ImageBoxes, describe_images, fit_predictor
 from segjax.typing import IGNORE
@@ -190,7 +190,7 @@ def test_boxes_on_the_host_are_those_on_the_device():
     rng = np.random.default_rng(0)
     labels = (rng.integers(0, 9, (20, 30)) * rng.integers(0, 2, (20, 30))).astype(np.int32)
     labels[labels == 3] = 0
-    actual, ids = rcnn_svm._boxes_from_labels(labels)
+    actual, ids = host_boxes.boxes_from_labels(labels)
     boxes, present = box_ops.boxes_from_labels(labels, capacity=8)
     assert ids.tolist() == [1, 2, 4, 5, 6, 7, 8]
     np.testing.assert_array_equal(actual, np.asarray(boxes)[np.asarray(present)])
@@ -198,8 +198,8 @@ def test_boxes_on_the_host_are_those_on_the_device():
     first[:2] = second[0]
     second[:, 2:] += second[:, :2]  # the others are partly inverted
     second[3, 2:] = second[3, :2]
-    np.testing.assert_array_equal(rcnn_svm._pairwise_iou(first, second), box_ops.pairwise_iou(first, second))
-    assert rcnn_svm._pairwise_iou(first, second).dtype == np.float32
+    np.testing.assert_array_equal(host_boxes.pairwise_iou(first, second), box_ops.pairwise_iou(first, second))
+    assert host_boxes.pairwise_iou(first, second).dtype == np.float32
 
 
 def test_other_sizes_and_numbers_of_boxes_compile_nothing(caplog):
