@@ -104,7 +104,10 @@ def stain_jitter(key: Array, image: Array, *, strength: float) -> Array:
     amounts = stain.unmix(stain.optical_density(light), _BASIS)
     factor, shift = strength * jax.random.uniform(key, (2, 1, 1, 2), minval=-1.0)
     stained = amounts[..., :2] * (1 + factor) + SHIFT * shift
-    density = jnp.concatenate([stained, amounts[..., 2:]], axis=-1) @ _BASIS
+    # The default on TPUs would round densities to eight bits.
+    density = jnp.matmul(
+        jnp.concatenate([stained, amounts[..., 2:]], axis=-1), _BASIS, precision=jax.lax.Precision.HIGHEST
+    )
     changed = (jnp.exp(-density) - darkest) / (1 - darkest)
     grey = jnp.max(jnp.max(image, axis=-1) - jnp.min(image, axis=-1)) < GREY
     return jnp.where(grey, image, changed)

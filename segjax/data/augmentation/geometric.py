@@ -115,7 +115,7 @@ def moved_proposals(example: Batch, to_source: Array, size: int) -> Batch:
     overhang = (len(example["labels"]) - size) // 2
     # Corners as (y, x). Boxes are measured from pixel edges, so the centre of the patch is size / 2.
     corners = jnp.stack([boxes[:, jnp.array(pick)] for pick in ((1, 0), (1, 2), (3, 0), (3, 2))], axis=1)
-    turned = (corners - overhang - size / 2) @ jnp.linalg.inv(to_source).T + size / 2  # [P, 4, 2]
+    turned = _product(corners - overhang - size / 2, jnp.linalg.inv(to_source).T) + size / 2  # [P, 4, 2]
     low, high = turned.min(1)[:, ::-1], turned.max(1)[:, ::-1]
     area = jnp.prod(high - low, axis=-1)
     low, high = jnp.clip(low, 0, size), jnp.clip(high, 0, size)
@@ -150,6 +150,11 @@ def _coordinates(
     return _through(pending, positions), linear
 
 
+def _product(one: Array, other: Array) -> jax.Array:
+    """Returns the product of two matrices; the default on TPUs would round coordinates to eight bits."""
+    return jnp.matmul(one, other, precision=jax.lax.Precision.HIGHEST)
+
+
 def _through(matrix: Array, positions: Array) -> jax.Array:
     return jnp.einsum("ij,jhw->ihw", matrix, positions, precision=jax.lax.Precision.HIGHEST)
 
@@ -181,13 +186,13 @@ def _quarter_turns(numbers: Mapping[str, Array], matrix: Array, strengths: Stren
     """Uses exact integers, so that pixels map to pixels."""
     del strengths
     number = jnp.floor(4 * numbers["rot90"]).astype(jnp.int32)
-    return _turn(jnp.array([1.0, 0, -1, 0])[number], jnp.array([0.0, 1, 0, -1])[number]) @ matrix
+    return _turned(jnp.array([1.0, 0, -1, 0])[number], jnp.array([0.0, 1, 0, -1])[number], matrix)
 
 
 def _rotation(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
     most = strengths["rotation"]
     radians = jnp.deg2rad(photometric.between((-most, most), numbers["rotation"]))
-    return _turn(jnp.cos(radians), jnp.sin(radians)) @ matrix
+    return _turned(jnp.cos(radians), jnp.sin(radians), matrix)
 
 
 def _scale(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
@@ -197,7 +202,7 @@ def _scale(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) ->
 def _shear(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
     most = strengths["shear"]
     slope = jnp.tan(jnp.deg2rad(photometric.between((-most, most), numbers["shear"])))
-    return (jnp.eye(2) + slope * jnp.array([[0.0, 0], [1, 0]])) @ matrix
+    return _product(jnp.eye(2) + slope * jnp.array([[0.0, 0], [1, 0]]), matrix)
 
 
 def _stretch(numbers: Mapping[str, Array], matrix: Array, strengths: Strengths) -> Array:
@@ -216,6 +221,6 @@ LINEAR: dict[str, Linear] = {
 }
 
 
-def _turn(cosine: Array, sine: Array) -> jax.Array:
-    """Returns the matrix [2, 2] of a counter-clockwise rotation of `(y, x)`, as in np.rot90."""
-    return jnp.array([[cosine, sine], [-sine, cosine]])
+def _turned(cosine: Array, sine: Array, matrix: Array) -> jax.Array:
+    """Returns a matrix [2, 2] after a counter-clockwise rotation of `(y, x)`, as in np.rot90."""
+    return _product(jnp.array([[cosine, sine], [-sine, cosine]]), matrix)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
+from absl import logging
 
 from segjax.data.augmentation import channels, geometric, photometric
 from segjax.data.augmentation.copy_paste import copy_paste
@@ -109,7 +110,8 @@ LARGEST = {
 def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths: Any) -> Augment:
     """Returns an augmentation function.
 
-    Operations that are not in the policy, or whose strength is their `off` value, are not compiled.
+    Operations that are not in the policy, or whose strength is their `off` value, are not compiled. A warning
+    names other strengths that have no effect.
     Consecutive geometric operations form one warp, so pixels are interpolated only once.
 
     Args:
@@ -148,6 +150,13 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
     """
     names = _checked_policy(policy)
     settings = {**STRENGTHS, **_checked_strengths(strengths)}
+    if names and (unused := _unused(names, settings)):
+        applied = tuple(name for name in OPERATIONS if name in names or unused.get(name))
+        fields = ", ".join(field for fields in unused.values() for field in fields)
+        _warn_once(
+            f"{fields} of config.augment have no effect, because the policy leaves out {', '.join(unused)}:"
+            f' --config.augment.policy="{applied}" has them'
+        )
     names = tuple(name for name in names if not _is_off(name, settings[name]))
     stages = [
         (kind, list(members)) for kind, members in itertools.groupby(names, lambda n: OPERATIONS[n].kind)
@@ -231,6 +240,22 @@ def _checked_strengths(strengths: Strengths) -> Strengths:
         if strength > LARGEST.get(name, strength):
             raise InputError(f"{name} is {strength}: it must be at most {LARGEST[name]}", field=name)
     return strengths
+
+
+def _unused(policy: Sequence[str], settings: Strengths) -> dict[str, list[str]]:
+    """Returns the operations that are not in a policy, but have strengths that the defaults have not."""
+    unused = {}
+    for name in OPERATIONS:
+        if name not in policy and not _is_off(name, settings[name]):
+            changed = [field for field in strength_fields(name) if settings[field] != STRENGTHS[field]]
+            if changed:
+                unused[name] = changed
+    return unused
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    logging.warning("%s", sentence)
 
 
 def _is_off(name: str, strength: Any) -> bool:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from segjax.data.augmentation import geometric
+from segjax.data.augmentation.policy import make_augment
 from segjax.data.targets import TARGETS
 from segjax.ops.masks import near_two_instances
 from segjax.representations.flows import flow_of
@@ -54,6 +55,33 @@ def test_shear_slides_rows_along_each_other_either_way():
     degrees = np.rad2deg(np.arctan(results[:, 1, 0]))
     assert -20.1 < degrees.min() < -5
     assert 5 < degrees.max() < 20.1
+
+
+def products(jaxpr):
+    """The products of matrices in a jaxpr."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from products(inner)
+
+
+@pytest.mark.parametrize("name", ["rotation", "rot90", "shear", "stain"])
+def test_coordinates_and_densities_are_as_exact_on_every_device(name):
+    """A TPU rounds the factors of a product to eight bits, unless it is told not to."""
+    example = {
+        **dict.fromkeys(("labels", "semantic"), np.ones((SOURCE, SOURCE), np.int32)),
+        "image": np.ones((SOURCE, SOURCE, 3), np.float32),
+        "proposals": np.array([[20, 20, 30, 40]], np.float32),
+        "proposals_valid": np.ones(1, bool),
+    }
+    augment = make_augment(patch_size=SIZE, policy=(name, "flip"))
+    equations = list(products(jax.make_jaxpr(augment)(KEYS[0], example).jaxpr))
+    assert len(equations) >= 2
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert {equation.params["precision"] for equation in equations} == {highest}
 
 
 def test_stretch_keeps_areas_and_axes():

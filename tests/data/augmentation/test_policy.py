@@ -5,6 +5,8 @@ import jax
 import numpy as np
 import pytest
 
+from segjax.configs import nuclei, quickstart, rcnn
+from segjax.data.augmentation import policy as policies
 from segjax.data.augmentation.policy import OPERATIONS, make_augment
 from segjax.errors import InputError
 from segjax.typing import IGNORE
@@ -228,6 +230,41 @@ def test_errors_name_the_field():
         make_augment(patch_size=PATCH, policy=("flip", "blurr"))
     with pytest.raises(InputError, match=r"^policy names flip twice"):
         make_augment(patch_size=PATCH, policy=("flip", "noise", "flip"))
+
+
+@pytest.fixture
+def warned(caplog):
+    """What is warned of, from no warning on."""
+    policies._warn_once.cache_clear()
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_strengths_of_operations_outside_the_policy_are_named_once_with_the_policy_that_has_them(warned):
+    for _ in range(2):
+        make_augment(patch_size=PATCH, policy=("flip", "noise"), noise=0.2, cutout_count=5, stain=0.5)
+    (sentence,) = warned()
+    assert sentence == (
+        "stain, cutout_count of config.augment have no effect, because the policy leaves out stain, cutout:"
+        " --config.augment.policy=\"('flip', 'stain', 'noise', 'cutout')\" has them"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stain": 0.3, "cutout_count": 2},  # the defaults
+        {"policy": ("flip",), "rotation": 0.0, "elastic": (0.0, 1.0), "cutout": 0.0, "cutout_count": 5},
+        {"policy": (), "noise": 0.2},
+        {"policy": ("flip", "cutout"), "cutout": 0.1, "cutout_count": 5},
+        quickstart.get_config().augment,
+        nuclei.get_config().augment,
+        *(rcnn.get_config(f"method={method},size=small").augment for method in rcnn.OPTIONS["method"]),
+    ],
+    ids=lambda settings: " ".join(settings)[:30],
+)
+def test_strengths_that_have_an_effect_or_are_off_are_not_warned_of(warned, settings):
+    make_augment(patch_size=PATCH, **settings)
+    assert warned() == []
 
 
 def with_proposals(one):
