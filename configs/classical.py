@@ -37,6 +37,9 @@ def get_config(variant: str = "") -> ConfigDict:
     for name in METHODS if chosen["method"] == "all" else (chosen["method"],):
         settings = TUNED.get(chosen["dataset"], {}).get(name, {})
         config.methods[name] = section(METHODS[name].settings(**settings))
+        if "seed" in config.methods[name]:
+            # That of the config, unless it is set.
+            config.methods[name].seed = config.get_oneway_ref("seed")
 
     # Classifies instances by their measurements if there is more than one foreground class.
     config.classifier = ConfigDict()

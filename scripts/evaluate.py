@@ -82,6 +82,11 @@ def main(paths: Sequence[str]) -> None:
             raise InputError("give --out=FOLDER for the report, or --json=FILE for the scores")
         if not paths and not PREDICTION.value:
             raise InputError("give --prediction=FOLDER: the predictions to score")
+    elif MODEL.value is not None and CONFIG.value is None and WORKDIR.value is None:
+        raise InputError(
+            "--model needs --config, whose data set it is evaluated on, such as"
+            f" --model={MODEL.value} --config=classical:dataset=bbbc038"
+        )
     elif (WORKDIR.value is None) == (CONFIG.value is None):
         raise InputError(
             "give --workdir=RUN, a trained run, --config=FILE, a classical method, or --truth and"
@@ -118,7 +123,13 @@ def evaluate(paths: Sequence[str]) -> str:
 def compare(paths: Sequence[str]) -> str:
     """Scores predictions, and runs if there are any, on the same images."""
     from segjax.experiment.evaluation_compare import Files, compare_and_write
+    from segjax.experiment.workdir import seed_folders
 
+    for path in (*paths, *PREDICTION.value):
+        if seeds := seed_folders(Path(path)):
+            raise InputError(
+                f"{path} contains the {len(seeds)} runs of an ensemble: give runs, such as {seeds[0]}"
+            )
     files = Files(
         truth=TRUTH.value,
         prediction=tuple(PREDICTION.value),

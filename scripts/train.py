@@ -86,10 +86,12 @@ def train_and_evaluate() -> None:
         print(f"{folder} has the trace" if folder.exists() else "the run ended before the trace began")
     for folder, result in results.items():
         if len(results) > 1:
-            print(f"{folder}:")
+            cli.print_once(f"{folder}:")
         if result.stopped_early:
-            print(f"stopped early after step {int(result.state.step)}: validation did not improve")
-        print(f"trained in {result.seconds:.0f} s; parameters {fingerprint(result.state.eval_params)}")
+            cli.print_once(f"stopped early after step {int(result.state.step)}: validation did not improve")
+        # Parameters may be split over the processes, which all compute the digest.
+        digest = fingerprint(result.state.eval_params)
+        cli.print_once(f"trained in {result.seconds:.0f} s; parameters {digest}")
         cli.print_once(evaluate_workdir(folder, "test", seconds=result.seconds))
 
 

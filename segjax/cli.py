@@ -136,11 +136,16 @@ def configs_folder() -> Path:
     return Path(spec.origin).parent
 
 
+def _config_names() -> list[str]:
+    """Returns the names of the configs; that folder has other modules, too."""
+    files = sorted(configs_folder().glob("*.py"))
+    return [file.stem for file in files if "def get_config" in file.read_text(encoding="utf-8")]
+
+
 def _config_file(value: str) -> str:
     """Returns `configs/rcnn.py:size=small` for `rcnn:size=small`; everything else stays as it is."""
     name, colon, variant = value.partition(":")
-    path = configs_folder() / f"{name}.py"
-    return f"{path}{colon}{variant}" if name.isidentifier() and path.exists() else value
+    return f"{configs_folder() / name}.py{colon}{variant}" if name in _config_names() else value
 
 
 def run(command: Callable[..., None], *, positional: bool = False) -> None:
@@ -186,9 +191,20 @@ def configure_jax() -> None:
     machine = hashlib.sha256(f"{platform.node()} {platform.machine()} {_processor()}".encode()).hexdigest()[
         :12
     ]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "segjax" / "compiled"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jaxlib-{version('jaxlib')}-{machine}"))
+    if (cache := _cache_folder()) is not None:
+        folder = cache / "segjax" / "compiled" / f"jaxlib-{version('jaxlib')}-{machine}"
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _cache_folder() -> Path | None:
+    """Returns the folder for files that can be made again; None for a user without a home."""
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # as in a container, with an id that is no user's
+        return None
 
 
 def _processor() -> str:
@@ -235,14 +251,17 @@ def _explain(error: Exception) -> str:
     # Errors raised inside a config file arrive as text that includes the traceback.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1].removeprefix("ValueError: ") if "Traceback" in str(error) else " ".join(lines)
+    if "no attribute 'get_config'" in message:
+        return (
+            "the file of --config has no function get_config(variant): give another file, or one of"
+            f" {', '.join(_config_names())}"
+        )
     if isinstance(error, AttributeError | KeyError):
         return f"the config has no such field: {message}"
     if isinstance(error, OSError):
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        names = sorted(
-            file.stem for file in configs_folder().glob("*.py") if "def get_config" in file.read_text()
-        )
-        return f"--config={path} cannot be loaded ({lines[-1]}): give a file, or one of {', '.join(names)}"
+        names = ", ".join(_config_names())
+        return f"--config={path} cannot be loaded ({lines[-1]}): give a file, or one of {names}"
     return message
 
 

@@ -135,7 +135,8 @@ def gaps(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _differs(rows: Mapping[str, Mapping[str, float]], judge: str, name: str) -> bool:
-    return not math.isclose(rows[judge][name], rows["segjax"][name], abs_tol=EQUAL)
+    score, own = rows[judge][name], rows["segjax"][name]
+    return not (math.isnan(score) and math.isnan(own)) and not math.isclose(score, own, abs_tol=EQUAL)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ from segjax.models.layers import TransposedConvolution, max_pool
 from segjax.models.norms import GroupNorm, standardise
 from segjax.models.vgg import CHANNELS, VARIANTS
 from segjax.ops.convolution import NHWC, conv_general_dilated
+from suites.network import device, wait
 from suites.timing import measure, print_hardware
 
 CLASSES = 3
@@ -166,7 +167,8 @@ def calls(kind: Kind, batch: int, *, backward: bool) -> dict[str, Callable[[], A
         results = [kind.torch(*values) for values in tensors]
         if backward:
             gradients = [torch.ones_like(result) for result in results]
-            torch.autograd.grad(results, leaves, gradients)
+            results = torch.autograd.grad(results, leaves, gradients)
+        return wait(results)
 
     return {"segjax": lambda: jax.block_until_ready(function(*inputs)), "torch": torch_call}
 
@@ -175,7 +177,7 @@ def _tensor(values: np.ndarray, *, is_image: bool, is_leaf: bool) -> Any:
     """Returns images as [B, C, H, W], or a kernel as [C', C, h, w], with channels last in memory."""
     import torch
 
-    tensor = torch.from_numpy(values).permute((0, 3, 1, 2) if is_image else (3, 2, 0, 1))
+    tensor = torch.from_numpy(values).permute((0, 3, 1, 2) if is_image else (3, 2, 0, 1)).to(device())
     return tensor.contiguous(memory_format=torch.channels_last).requires_grad_(is_leaf)
 
 
@@ -195,13 +197,13 @@ def optimizer_calls(size: int, width: float) -> dict[str, Callable[[], Any]]:
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
-    leaves = [torch.ones(shape, requires_grad=True) for shape in shapes]
+    leaves = [torch.ones(shape, device=device(), requires_grad=True) for shape in shapes]
     for leaf in leaves:
         leaf.grad = torch.ones_like(leaf)
     torch_optimizer = torch.optim.AdamW(leaves, lr=1e-3)
     return {
         "segjax": lambda: jax.block_until_ready(update(params, state, params)),
-        "torch": torch_optimizer.step,
+        "torch": lambda: wait(torch_optimizer.step()),
     }
 
 
@@ -253,10 +255,10 @@ def _torch_loss(outputs: Any) -> Any:
     import torch
     from torch.nn import functional as F
 
-    truth = torch.arange(outputs.shape[-1]) // 7 % CLASSES
+    truth = torch.arange(outputs.shape[-1], device=outputs.device) // 7 % CLASSES
     truth = truth.expand(outputs.shape[0], *outputs.shape[2:])
     probabilities = F.softmax(outputs[:, :CLASSES], 1)
     one_hot = F.one_hot(truth, CLASSES).permute(0, 3, 1, 2)
     overlap, total = (probabilities * one_hot).sum((0, 2, 3)), (probabilities + one_hot).sum((0, 2, 3))
-    distance = F.smooth_l1_loss(outputs[:, CLASSES], torch.zeros(truth.shape), beta=0.1)
+    distance = F.smooth_l1_loss(outputs[:, CLASSES], torch.zeros_like(outputs[:, CLASSES]), beta=0.1)
     return F.cross_entropy(outputs[:, :CLASSES], truth) + 1 - (2 * overlap / total).mean() + distance

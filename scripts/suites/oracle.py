@@ -13,6 +13,7 @@ from skimage.transform import resize
 from tqdm import tqdm
 
 from segjax.data.records import Source
+from segjax.errors import InputError
 from segjax.experiment.section_reading import read_section
 from segjax.experiment.setup import open_split
 from segjax.metrics.instance import InstanceStatistics
@@ -85,6 +86,9 @@ def ceilings(
 
     Returns:
       The means over the images that have instances, for each of `DEGRADATIONS`.
+
+    Raises:
+      InputError: if no image has an instance.
     """
     scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in DEGRADATIONS}
     for index in tqdm(range(count), unit="image", leave=False):
@@ -100,6 +104,11 @@ def ceilings(
             prediction = Segmentation.from_labels(remove_small(decoded, min_area))
             result = InstanceStatistics.of(truth, prediction).compute()
             scores[name].append((result.ap[0.5], result.ap[0.9], result.pq))
+    if not all(scores.values()):
+        raise InputError(
+            f"none of the {count} images has an instance: give a config whose validation split has some, such"
+            " as --config.dataset.validation=train"
+        )
     return {name: Ceiling(*np.mean(rows, axis=0).tolist()) for name, rows in scores.items()}
 
 

@@ -13,7 +13,7 @@ from segjax.ablation.halving import Halving, describe_waiting
 from segjax.ablation.measure import SCORES, Advance, Evaluating, Measure, advance, measure
 from segjax.ablation.pictures import write_rows
 from segjax.ablation.plan import Plan
-from segjax.ablation.points import Point, expand, seeds_first, text_of
+from segjax.ablation.points import CONFIG, Point, expand, seeds_first, text_of
 from segjax.ablation.robustness import add_robustness
 from segjax.ablation.runs import FAILURE, SweepFolder, read_entry, run_points
 from segjax.ablation.sweeps import Overrides, load_sweep, name_of, product
@@ -72,11 +72,20 @@ class AblationRequest:
             )
 
     def load(self) -> tuple[list[Overrides], str]:
-        """Returns the overrides of all points, and the question of the sweep."""
+        """Returns the overrides of all points, and the question of the sweep.
+
+        Raises:
+          InputError: if there is no such sweep, or the config has no effect.
+        """
         loaded = [load_sweep(text) for text in self.sweeps]
         points = [*product(*(points for points, _ in loaded))]
         if len(loaded) > 1:  # a field of a later sweep makes points of an earlier one equal
             points = [*{text_of(point): point for point in points}.values()]
+        if self.base is not None and points and all(point.get(CONFIG) is not None for point in points):
+            raise InputError(
+                "--config has no effect, because every point of the sweep names its config: leave it out, and"
+                " set a field of all points by --sweep, such as --sweep=steps=7"
+            )
         return points, next((text for _, text in loaded if text), "")
 
     def expand(self, sweep: Iterable[Overrides]) -> list[Point]:
@@ -116,7 +125,9 @@ class AblationRequest:
         """
         sweep = SweepFolder(self.workdir)
         names = [name_of(text) for text in self.sweeps]
-        sweep.claim_for({"sweep": names, "config": self.base_name, **self.evaluating._asdict()})
+        # Without one, it does not matter which the command had before.
+        config = {} if self.base_name is None else {"config": self.base_name}
+        sweep.claim_for({"sweep": names, **config, **self.evaluating._asdict()})
         return sweep
 
 

@@ -76,10 +76,10 @@ def measure(point: Point, folder: Path, evaluating: Evaluating) -> dict[str, Any
         cost |= network_cost(folder)
     opened, source = open_point(point, folder, evaluating)
     prepared = time.monotonic() - started
-    result = score(opened, source, config.dataset.headline)
+    result, counts = score(opened, source, config.dataset.headline)
     for image, ratio in (ceiling(opened, source, config.dataset.headline) or {}).items():
         result["ratios"][image][CEILING] = ratio
-    draw_example(opened.__call__, source, folder)
+    draw_example(opened.__call__, source, counts, folder)
     return {
         **result,
         # A training may be the work of several starts.
@@ -137,13 +137,17 @@ def open_images(config: ConfigDict, evaluating: Evaluating) -> Source:
     return source if evaluating.images is None else evenly(source, evaluating.images)
 
 
-def score(opened: OpenedMethod, source: Source, headline: str | None) -> dict[str, Any]:
-    """Returns the ratios of the scores of every image, its group, and seconds for the median image.
+def score(opened: OpenedMethod, source: Source, headline: str | None) -> tuple[dict[str, Any], list[int]]:
+    """Scores every image.
 
     Args:
       opened: segments the images.
       source: the images.
       headline: the class that the scores without a class refer to; the first foreground class if None.
+
+    Returns:
+      The ratios of the scores of every image, its group, and seconds for the median image; and the number of
+      true instances of every image.
     """
     seconds = []
 
@@ -159,12 +163,13 @@ def score(opened: OpenedMethod, source: Source, headline: str | None) -> dict[st
     if isinstance(opened.method, Detector):
         for name, proposals in zip(ratios, count_proposals(opened, source), strict=True):
             ratios[name]["recall of proposals"] = proposals.recalled, proposals.objects
-    return {
+    result = {
         "ratios": ratios,
         "groups": dict(zip(ratios, groups_of(source), strict=True)),
         # The first image includes compilation.
         "seconds_per_image": float(np.median(seconds)),
     }
+    return result, [image.all.num_true for image in evaluation.scores.statistics.images]
 
 
 def network_cost(folder: Path) -> dict[str, Any]:

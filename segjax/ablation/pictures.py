@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ PREDICTED, ANNOTATED = "example.png", "annotation.png"
 COLUMNS, WIDTH = 4, 320
 
 
-def draw_example(method: Method, source: Source, folder: Path) -> None:
+def draw_example(method: Method, source: Source, counts: Sequence[int], folder: Path) -> None:
     """Writes what a method predicts in the busiest window of an image, and the annotation.
 
     The image is the one with the median number of instances, so that it is the same for every method.
@@ -28,9 +28,9 @@ def draw_example(method: Method, source: Source, folder: Path) -> None:
     Args:
       method: segments the image.
       source: the images.
+      counts: the number of instances in each image.
       folder: the folder of the point.
     """
-    counts = [source[index].truth.num_instances for index in range(len(source))]
     record = source[int(np.argsort(counts, kind="stable")[len(counts) // 2])]
     window = busiest(record.truth.semantic > 0)
     picture = to_display_rgb(record.image)

@@ -40,12 +40,14 @@ class Point:
       config: the config with these values.
       key: digest of the config, of the files that it names, and of split and number of images; equal for
         points with equal results.
+      row_key: the key that it has with the seed 0; equal for points that differ in the seed only.
     """
 
     label: str
     overrides: Overrides
     config: ConfigDict
     key: str
+    row_key: str
 
     @property
     def name(self) -> str:
@@ -97,15 +99,8 @@ def expand(
     sweep = list(sweep)
     for label, overrides in zip(labels(sweep), sweep, strict=True):
         config = _make_config(overrides, base, configs)
-        # Fields without a value do not count, so that a later version with further ones repeats no point.
-        facts = {
-            name: value
-            for name, value in flat_config(config).items()
-            if value is not None and name not in (DATA_DIR, *WITHOUT_EFFECT)
-        }
         what = {**about, **(digests_of(config) if digests_of else {}), **content_digests(config, known)}
-        content = json.dumps([facts, what], sort_keys=True, default=str)
-        point = Point(label, overrides, config, hashlib.sha256(content.encode()).hexdigest()[:10])
+        point = Point(label, overrides, config, _key(config, what), _key(_with_first_seed(config), what))
         if point.key in points:
             raise InputError(
                 f"two points of the sweep are the same config: {describe(points[point.key].overrides)} and"
@@ -115,6 +110,23 @@ def expand(
     if not points:
         raise InputError("the sweep has no point: name values, such as --sweep=seed=0,1,2")
     return [*points.values()]
+
+
+def _key(config: ConfigDict, what: Mapping[str, Any]) -> str:
+    # Fields without a value do not count, so that a later version with further ones repeats no point.
+    facts = {
+        name: value
+        for name, value in flat_config(config).items()
+        if value is not None and name not in (DATA_DIR, *WITHOUT_EFFECT)
+    }
+    content = json.dumps([facts, what], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def _with_first_seed(config: ConfigDict) -> ConfigDict:
+    config = copy.deepcopy(config)
+    config.seed = 0
+    return config
 
 
 def seeds_first(points: Iterable[Point]) -> list[Point]:
@@ -141,24 +153,36 @@ def command_of(overrides: Overrides, split: str = "test") -> str:
     >>> command_of({"config": "quickstart", "steps": 100, "model.encoder": "resnet50", "seed": 1})
     'segjax train --config=quickstart --config.steps=100 --config.model.encoder=resnet50 --config.seed=1'
     """
-    # A value is None only where that is the default.
-    fields = {
-        field: value
-        for field, value in overrides.items()
-        if field not in (CONFIG, NAME, *WITHOUT_EFFECT) and value is not None
-    }
     spec = str(overrides.get(CONFIG) or "")
+    fields = {
+        field: value for field, value in overrides.items() if field not in (CONFIG, NAME, *WITHOUT_EFFECT)
+    }
     is_classical = spec.startswith("classical")
     # A training is evaluated on the test split.
     if not (is_classical or split == "test"):
         return ""
     if not spec or any(isinstance(value, Mapping) for value in fields.values()):
         return ""
-    flags = {"config": spec} | {f"config.{field}": str(value) for field, value in fields.items()}
+    # No flag empties a field.
+    empty = [field for field, value in fields.items() if value is None]
+    if empty and not _are_empty(spec, empty):
+        return ""
+    flags = {"config": spec} | {
+        f"config.{field}": str(fields[field]) for field in fields if field not in empty
+    }
     if split != "test":
         flags["split"] = split
     words = (f"--{name}={_quoted(value)}" for name, value in flags.items())
     return f"segjax {'evaluate' if is_classical else 'train'} {' '.join(words)}"
+
+
+def _are_empty(spec: str, fields: Iterable[str]) -> bool:
+    """Returns whether a config has no value in any of these fields."""
+    try:
+        values = flat_config(load_config(spec))
+    except InputError:  # a point that the sweep no longer has may name a config that is gone
+        return False
+    return all(values.get(field) is None for field in fields)
 
 
 def _quoted(text: str) -> str:

@@ -32,11 +32,11 @@ def add_robustness(points: Iterable[Point], sweep: SweepFolder, evaluating: Eval
     Raises:
       Interrupted: after SIGTERM or Ctrl-C; the same command goes on with the rows that are left.
     """
-    first: dict[str, Point] = {}
+    rows: dict[str, list[Point]] = {}
     for point in points:
-        first.setdefault(point.row, point)
-    left = [point for point in first.values() if _is_left(sweep.folder(point))]
-    for point in tqdm(left, desc="robustness", unit="row", dynamic_ncols=True):
+        rows.setdefault(point.row, []).append(point)
+    left = [_first_left(row, sweep) for row in rows.values()]
+    for point in tqdm([*filter(None, left)], desc="robustness", unit="row", dynamic_ncols=True):
         folder = sweep.folder(point)
         with claimed(folder) as is_claimed:
             if not is_claimed or not _is_left(folder):
@@ -60,6 +60,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         image: scores | {WORST: perturbed["ratios"][image]} for image, scores in result["ratios"].items()
     }
     return result | {"ratios": ratios, "worst_perturbation": perturbed["name"]}
+
+
+def _first_left(row: Iterable[Point], sweep: SweepFolder) -> Point | None:
+    """Returns the first point of a row that is done; None if none is, or one of the row is measured."""
+    done = [point for point in row if state_of(sweep.folder(point)) == "done"]
+    is_measured = any((sweep.folder(point) / PERTURBED).exists() for point in done)
+    return None if is_measured or not done else done[0]
 
 
 def _is_left(folder: Path) -> bool:

@@ -238,7 +238,8 @@ def _run(
         return
     deaths, progress = _deaths(folder)
     _mark(folder, "running")
-    write_json(folder / ABOUT, json.loads(json.dumps({"overrides": dict(point.overrides)}, default=str)))
+    about = {"overrides": dict(point.overrides), "row_key": point.row_key}
+    write_json(folder / ABOUT, json.loads(json.dumps(about, default=str)))
     try:
         if deaths >= MAX_DEATHS:
             raise InputError(

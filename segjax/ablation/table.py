@@ -33,12 +33,22 @@ class Entry(NamedTuple):
     Attributes:
       overrides: its fields and their values.
       folder: its folder.
-      is_present: whether the sweep still has it.
+      absent_row: what it shares with points of other seeds if the sweep no longer has it, else "".
     """
 
     overrides: Overrides
     folder: Path
-    is_present: bool = True
+    absent_row: str = ""
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the sweep still has it."""
+        return not self.absent_row
+
+    @property
+    def row(self) -> str:
+        """What it shares with the entries of the same row."""
+        return f"{self.absent_row} {text_of(without_seed(self.overrides))}"
 
 
 class Counts(NamedTuple):
@@ -69,17 +79,18 @@ def make_rows(
     """
     entries = [Entry(point.overrides, sweep.folder(point)) for point in points]
     for folder in sweep.others(points):
-        overrides = (read_entry(folder / ABOUT) or {}).get("overrides")
+        about = read_entry(folder / ABOUT) or {}
+        overrides = about.get("overrides")
         if isinstance(overrides, dict) and state_of(folder) == "done":
-            entries.append(Entry(overrides, folder, is_present=False))
+            # Points of earlier versions of segjax do not say which config they had: each is a row of its own.
+            entries.append(Entry(overrides, folder, about.get("row_key") or folder.name))
     fields = varying_fields([entry.overrides for entry in entries])
     groups: dict[str, list[Entry]] = {}
     names = labels(entry.overrides for entry in entries)
     name_of: dict[str, str] = {}
     for name, entry in zip(names, entries, strict=True):
-        key = f"{entry.is_present} {text_of(without_seed(entry.overrides))}"
-        groups.setdefault(key, []).append(entry)
-        name_of[key] = name
+        groups.setdefault(entry.row, []).append(entry)
+        name_of[entry.row] = name
     rows: list[Row] = []
     finished: list[Result] = []
     baseline = Counts()
@@ -107,6 +118,7 @@ def make_rows(
                     sorted({r["worst_perturbation"] for r in results if "worst_perturbation" in r})
                 ),
                 is_stopped=is_stopped,
+                is_present=members[0].is_present,
                 # No command evaluates a part of a split.
                 command=command_of(values, evaluating.split) if evaluating.images is None else "",
             )
@@ -165,8 +177,8 @@ def _counts(results: Sequence[Result]) -> Counts:
     groups = [results[0]["groups"][image] for image in images]
     same = [result["ratios"] for result in results if sorted(result["ratios"]) == images]
     scores = {}
-    for name in same[0][images[0]]:
-        # Only the first seed has the score of perturbed images.
+    for name in dict.fromkeys(name for ratios in same for name in ratios[images[0]]):
+        # Only one seed has the score of perturbed images.
         seeds = [ratios for ratios in same if name in ratios[images[0]]]
         scores[name] = by_group(
             np.array([[ratios[image][name] for image in images] for ratios in seeds]), groups

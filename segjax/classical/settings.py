@@ -118,7 +118,7 @@ class Radius(Splitting, Foreground):
     max_hole: NonNegativeInt = 100
     sigma: NonNegative = 1.0
     min_radius: NonNegative = 2.5
-    eps: NonNegative = 0.6
+    eps: Positive = 0.6
     growth: str = "power"
     alpha: Positive = 1.6
 

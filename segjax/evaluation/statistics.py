@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -89,7 +90,7 @@ def interval(
     groups = counts.shape[1]
     if groups < 2:
         return None
-    draws = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+    draws = _draws(groups)
     values = _ratio(draws @ counts).mean(axis=0)
     if baseline is not None:
         values = _rounded(values - _ratio(draws @ baseline).mean(axis=0))
@@ -98,6 +99,15 @@ def interval(
         return None
     low, high = np.quantile(values, (0.025, 0.975))
     return (float(low), float(high)), float(values.std())
+
+
+@functools.lru_cache(maxsize=1)  # a table asks for the same draws for every score of every row
+def _draws(groups: int) -> np.ndarray:
+    """Returns how often each group is drawn, [RESAMPLES, G] unsigned."""
+    draws = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+    draws = draws.astype(np.min_scalar_type(groups))
+    draws.setflags(write=False)
+    return draws
 
 
 def _ratio(counts: np.ndarray) -> np.ndarray:

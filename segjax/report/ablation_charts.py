@@ -10,7 +10,8 @@ from segjax.report.charts import bars, curves, scatter
 
 def make_charts(report: AblationReport) -> list[tuple[str, bytes, str]]:
     """Returns title, PNG and description of each chart that the rows have values for."""
-    done = [row for row in report.rows if report.score in row.scores]
+    # A row that the sweep no longer has may have the label of one that it has.
+    done = [row for row in report.rows if report.score in row.scores and row.is_present]
     charts: list[tuple[str, bytes, str]] = []
     for title, name in (("prediction, s/image", "seconds_per_image"), ("training, s", "train_seconds")):
         points = {

@@ -74,6 +74,7 @@ class Row:
       curve: `(step, loss)` of the first seed.
       worst_perturbation: name of the perturbation with the lowest F1; "" if images were not perturbed.
       is_stopped: whether seeds of it were stopped early: it has no rank and is compared with no row.
+      is_present: whether the sweep still has it; charts leave out rows that it no longer has.
       command: the command of its first seed, without a folder for the results; "" if there is none.
     """
 
@@ -87,6 +88,7 @@ class Row:
     curve: Sequence[tuple[float, float]] = ()
     worst_perturbation: str = ""
     is_stopped: bool = False
+    is_present: bool = True
     command: str = ""
 
 

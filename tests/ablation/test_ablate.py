@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import re
 import shlex
@@ -25,10 +26,11 @@ from PIL import Image
 
 from segjax.ablation import ablate as ablation
 from segjax.ablation import estimate as ablation_estimate
-from segjax.ablation import robustness
+from segjax.ablation import measure as measurement
+from segjax.ablation import pictures, robustness
 from segjax.ablation.ablate import AblationRequest, ablate
 from segjax.ablation.estimate import list_points
-from segjax.ablation.extras import CEILING, WORST, ceiling, worst_perturbation
+from segjax.ablation.extras import CEILING, WORST, Worst, ceiling, worst_perturbation
 from segjax.ablation.measure import SCORES, Evaluating, PeakMemory, measure
 from segjax.ablation.points import command_of, expand, labels, seeds_first
 from segjax.ablation.robustness import read_result
@@ -110,7 +112,10 @@ class FakeMeasure:
 
 def request(tmp_path, *sweeps, **options):
     sweeps = sweeps or ("methods.watershed.h=0.5,0.25,0.75",)
-    return AblationRequest(sweeps, tmp_path / "sweep", CLASSICAL, "classical", **options)
+    texts = [Path(sweep).read_text() if sweep.endswith(".py") else sweep for sweep in sweeps]
+    # Points that name configs have no other one.
+    base = (None, None) if any(re.search(r"\bconfig\b", text) for text in texts) else (CLASSICAL, "classical")
+    return AblationRequest(sweeps, tmp_path / "sweep", *base, **options)
 
 
 def table(tmp_path):
@@ -278,6 +283,78 @@ def test_a_sweep_that_changes_gets_new_points_and_keeps_the_old_ones_marked(tmp_
     assert fake.seen == [0.5, 0.25, 0.75]
 
 
+def ablate_with(tmp_path, *heights):
+    """Runs the same sweep on configs with different h, one after the other."""
+    for h in heights:
+        config = copy.deepcopy(CLASSICAL)
+        config.methods.watershed.h = h
+        sweeps = ("methods.watershed.gamma=0.5", "seed=0,1")
+        asked = AblationRequest(sweeps, tmp_path / "sweep", config, "classical")
+        ablate(asked, lambda point, *_: fake_result(10 * h_of(point) + point.config.seed))
+
+
+def absent_rows(tmp_path):
+    rows = json.loads((tmp_path / "sweep/table.json").read_text())["rows"]
+    assert [row["is_present"] for row in rows] == [row["status"] == "done" for row in rows]
+    return [row for row in rows if not row["is_present"]]
+
+
+def test_points_of_different_configs_that_the_sweep_no_longer_has_are_no_seeds_of_a_row(tmp_path):
+    ablate_with(tmp_path, 0.2, 0.5, 0.7)
+    rows = absent_rows(tmp_path)
+    assert {row["status"] for row in rows} == {"no longer in the sweep"}
+    assert [row["num_done"] for row in rows] == [2, 2]
+    assert sorted(row["scores"]["AP 0.5"]["mean"] for row in rows) == pytest.approx([0.25, 0.55])
+    for row in rows:
+        assert row["scores"]["AP 0.5"]["std"] == pytest.approx(math.sqrt(0.005))
+
+    # Points of earlier versions of segjax do not say which config they had.
+    for path in (tmp_path / "sweep/points").glob("*/point.json"):
+        about = json.loads(path.read_text())
+        write_json(path, {"overrides": about["overrides"]})
+    ablate_with(tmp_path, 0.7)
+    rows = absent_rows(tmp_path)
+    assert [row["num_done"] for row in rows] == [1] * 4
+    assert {row["scores"]["AP 0.5"]["std"] for row in rows} == {None}
+
+
+def test_seeds_are_one_row_if_a_method_takes_its_seed_from_the_config(tmp_path):
+    config = classical.get_config("method=kmeans,dataset=synthetic")
+    for count in (3, 4):
+        asked = AblationRequest((f"methods.kmeans.num_clusters={count}", "seed=1,2"), tmp_path / "s", config)
+        ablate(asked, lambda point, *_: fake_result(point.config.methods.kmeans.seed))
+    present, absent = json.loads((tmp_path / "s/table.json").read_text())["rows"]
+    assert (present["num_done"], absent["num_done"]) == (2, 2)
+    assert absent["scores"]["AP 0.5"]["mean"] == pytest.approx(0.15)
+
+
+def test_a_config_that_no_point_uses_is_refused(tmp_path):
+    names = "config=classical:dataset=synthetic,classical:method=naive"
+    asked = dataclasses.replace(request(tmp_path, names), base=CLASSICAL, base_name="classical")
+    for run in (ablate, list_points, search):
+        with pytest.raises(
+            InputError, match=r"--config has no effect, because every point .* --sweep=steps=7"
+        ):
+            run(dataclasses.replace(asked, evaluating=Evaluating("train")))
+    assert not (tmp_path / "sweep").exists()
+    mixed = tmp_path / "mixed.py"
+    mixed.write_text(
+        "def get_sweep(variant):\n    yield {'config': 'classical:dataset=synthetic'}\n"
+        "    yield {'methods.watershed.h': 0.5}\n"
+    )
+    both = dataclasses.replace(request(tmp_path, str(mixed)), base=CLASSICAL, base_name="classical")
+    assert "2 points, 2 left" in list_points(both)
+
+
+def test_a_sweep_goes_on_without_a_config_that_had_no_effect(tmp_path):
+    asked, fake = request(tmp_path, "config=classical:dataset=synthetic"), FakeMeasure()
+    ablate(asked, fake)
+    path = tmp_path / "sweep/sweep.json"
+    write_json(path, json.loads(path.read_text()) | {"config": "quickstart"})
+    ablate(asked, fake)
+    assert len(fake.seen) == 1
+
+
 def test_a_point_that_gets_another_name_does_not_run_again(tmp_path):
     fake = FakeMeasure()
     ablate(request(tmp_path, "methods.watershed.h=0.5"), fake)
@@ -354,6 +431,10 @@ def test_a_row_has_the_command_of_its_first_seed(tmp_path):
         command_of(augmented)
         == "segjax train --config=semantic --config.augment.policy=\"('flip', 'noise')\""
     )
+    # A flag cannot take the value of a field.
+    assert command_of({"config": "nuclei", "data.diameter": None}) == ""
+    assert command_of({"config": "quickstart", "data.diameter": None}) == "segjax train --config=quickstart"
+    assert command_of({"config": "gone", "data.diameter": None}) == ""
     assert shlex.split(command_of({"config": '$"a b'})) == ["segjax", "train", '--config=$"a b']
     # Flags cannot give a section, and nobody knows the variant of the config of the command.
     assert command_of({"config": "semantic", "task.losses": {"dice": 1.0}}) == ""
@@ -573,6 +654,38 @@ def test_the_ratios_of_the_images_give_the_scores_of_the_split(tmp_path):
     assert result["peak_bytes"] > 2**20
 
 
+def test_images_of_equal_names_are_all_in_the_result():
+    source = Records(dataclasses.replace(record(index), name="same") for index in range(3))
+    bright = OpenedMethod(lambda image: Segmentation.from_labels(connected_parts(image[..., 0] > 100)))
+    result, counts = measurement.score(bright, source, None)
+    assert list(result["groups"].values()) == ["group 0", "group 1", "group 2"]
+    assert result["groups"].keys() == result["ratios"].keys()
+    assert counts == [2, 2, 2]
+
+
+def test_no_image_is_read_again_to_choose_the_example(tmp_path, monkeypatch):
+    drawn, read = [], []
+    monkeypatch.setattr(pictures, "draw_outlines", lambda picture, shown: drawn.append(shown) or picture)
+    (point,) = expand([{"dataset.test": "test[:3]", "classifier.fit": False}], CLASSICAL, about={})
+    source = open_split(point.config, "test")
+    expected = sorted((source[index].truth for index in range(3)), key=lambda truth: truth.num_instances)[1]
+
+    class Counting(type(source)):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+        def groups(self):
+            return ["a", "b", "c"]
+
+    source.__class__ = Counting
+    opened = OpenedMethod(make_method("watershed"))
+    monkeypatch.setattr(measurement, "open_point", lambda *_: (opened, source))
+    measure(point, tmp_path, Evaluating())
+    np.testing.assert_array_equal(drawn[0].labels, expected.labels)
+    assert len(read) == 3 + 1
+
+
 def test_the_worst_perturbation_is_that_of_the_lowest_f1(tmp_path):
     source = Records([record(index) for index in range(2)])
     bright = OpenedMethod(lambda image: Segmentation.from_labels(connected_parts(image[..., 0] > 100)))
@@ -632,6 +745,38 @@ def test_robustness_adds_the_worst_perturbation_to_rows_that_are_done(tmp_path, 
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "the robustness of h=1.0 could not be measured: division by zero"
     ]
+
+
+def test_robustness_is_that_of_the_first_seed_that_is_done(tmp_path, monkeypatch):
+    def worst(opened, source, headline):
+        return Worst("blur", {f"i{index}": (1.0, 4.0) for index in range(4)})
+
+    monkeypatch.setattr(robustness, "worst_perturbation", worst)
+    monkeypatch.setattr(robustness, "open_point", lambda *_: (None, None))
+    asked = request(tmp_path, f"{H}=0.5", "seed=0,1,2", robustness=True)
+
+    def measured(point, folder, evaluating):
+        if point.config.seed == 0 and measured.fails:
+            raise InputError("too little light")
+        return fake_result(point.config.seed)
+
+    def ask(**options):
+        ablate(dataclasses.replace(asked, **options), measured)
+
+    def perturbed():
+        paths = (tmp_path / "sweep/points").glob("*/perturbed.json")
+        return [path.parent.name.rpartition("-")[0] for path in paths]
+
+    measured.fails = True
+    with pytest.raises(InputError, match="1 of 3 points failed"):
+        ask()
+    assert perturbed() == ["all,seed=1"]
+    measured.fails = False
+    ask(retry=True)
+    assert perturbed() == ["all,seed=1"]
+    (row,) = json.loads((tmp_path / "sweep/table.json").read_text())["rows"]
+    assert (row["num_done"], row["worst_perturbation"]) == (3, "blur")
+    assert row["scores"][WORST]["mean"] == 0.25
 
 
 def test_the_first_seeds_of_all_rows_run_first():

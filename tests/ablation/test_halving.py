@@ -37,7 +37,8 @@ def request(tmp_path, *sweeps, halving=3, validate_every=50, **options):
     config = quickstart.get_config("dataset=synthetic")
     config.train.validate_every = validate_every
     sweeps = sweeps or (f"optimizer.learning_rate={NINE}",)
-    return AblationRequest(sweeps, tmp_path / "sweep", config, "quickstart", halving=halving, **options)
+    base = (None, None) if sweeps[0].startswith("config=") else (config, "quickstart")
+    return AblationRequest(sweeps, tmp_path / "sweep", *base, halving=halving, **options)
 
 
 def rate(point):

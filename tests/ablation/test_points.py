@@ -44,6 +44,16 @@ def test_fields_without_effect_are_free_and_change_no_key():
         assert key_of(changed) != key_of({})
 
 
+def test_the_key_of_a_row_is_that_of_its_seed_0():
+    rows = {}
+    for spec in ("synthetic", "classical:method=kmeans", "classical:method=naive"):
+        points = expand([{"config": spec, "seed": seed} for seed in (0, 3, 5)], about={})
+        assert len({point.key for point in points}) == 3
+        assert {point.row_key for point in points} == {points[0].key}
+        rows[spec] = points[0].row_key
+    assert len(set(rows.values())) == 3
+
+
 def test_rows_do_not_depend_on_the_order_of_fields_nor_on_lists():
     first = {"augment.policy": ("flip", "noise"), "steps": 300, "name": "a", "seed": 0}
     later = {"name": "a", "seed": 1, "steps": 300, "augment.policy": ["flip", "noise"]}

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from segjax.classical import make_method
 from segjax.classical.features import FEATURES
 from segjax.classical.kmeans import SAMPLE, suggest_clusters
 from segjax.classical.settings import KMeans
+from segjax.configs import classical
 from segjax.errors import InputError
 from tests.classical.cells import COUNT, FIELD, fluorescence
 
@@ -46,6 +49,18 @@ def test_the_same_seed_finds_the_same():
     np.testing.assert_array_equal(
         kmeans(IMAGE, seed=3).features["cluster"], kmeans(IMAGE, seed=3).features["cluster"]
     )
+
+
+def test_the_seed_of_a_config_is_that_of_the_clusters_unless_they_have_their_own():
+    config = classical.get_config("method=all,dataset=synthetic")
+    assert config.methods.kmeans.seed == config.seed == 0
+    config.seed = 3
+    assert make_method("kmeans", **config.methods.kmeans) == make_method("kmeans", seed=3)
+    assert json.loads(config.to_json())["methods"]["kmeans"]["seed"] == 3
+    config.methods.kmeans.seed = 5
+    assert (config.seed, config.methods.kmeans.seed) == (3, 5)
+    config.seed = 4
+    assert config.methods.kmeans.seed == 5
 
 
 def test_more_clusters_than_distinct_pixels_are_as_many_as_there_are():

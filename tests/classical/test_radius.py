@@ -71,3 +71,5 @@ def test_growth_fills_the_foreground_or_ends_at_a_circle():
     assert (capped.segmentation.labels > 0).sum() < 0.95 * capped.foreground.sum()
     with pytest.raises(InputError, match="power, circle"):
         Radius(growth="slow")
+    with pytest.raises(InputError, match=r"eps is 0\.0"):
+        Radius(eps=0.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from segjax.evaluation import statistics
 from segjax.evaluation.statistics import DETECTABLE, by_group, compare, interval, pooled, ranks
 
 
@@ -28,6 +29,24 @@ def test_the_interval_is_that_of_the_drawn_groups():
     assert error == pytest.approx(values.std() / 10 / math.sqrt(6), rel=0.05)
     assert interval(counts_of(values)) == interval(counts_of(values))
     assert interval(counts_of([3.0])) is None
+
+
+def test_the_draws_are_made_once_for_all_scores_and_are_those_of_the_seed(monkeypatch):
+    made, default_rng = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: made.append(seed) or default_rng(seed))
+    counts, baseline = np.random.RandomState(0).rand(2, 3, 301, 2)
+    (low, high), error = interval(counts)
+    for _ in range(3):
+        assert interval(counts) == ((low, high), error)
+        interval(counts, baseline)
+    assert made == [0]
+    draws = default_rng(0).multinomial(301, np.full(301, 1 / 301), size=statistics.RESAMPLES)
+    sums = draws @ counts
+    values = (sums[..., 0] / sums[..., 1]).mean(axis=0)
+    assert (low, high) == tuple(np.quantile(values, (0.025, 0.975)))
+    assert error == values.std()
+    interval(counts[:, :5])
+    assert made == [0, 0]
 
 
 def test_the_groups_of_both_methods_are_drawn_together():

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.report import ablation_charts
 from segjax.report.ablation_charts import make_charts
 from segjax.report.ablation_page import as_csv, make_columns, markdown, write_ablation
 from segjax.report.ablation_rows import AblationReport, Costs, Row, RowScore
@@ -149,6 +151,17 @@ def test_charts_show_what_rows_have():
     assert make_charts(report(NOT_RUN)) == []
     # The mean of one row is that row.
     assert [title for title, _, _ in make_charts(report(BASE, BETTER)) if title.startswith("mean")] == []
+
+
+def test_charts_leave_out_what_the_sweep_no_longer_has(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(ablation_charts, "scatter", lambda points, **_: drawn.append(points) or b"")
+    old = dataclasses.replace(
+        BASE, status="no longer in the sweep", is_present=False, costs=Costs(1.0, 1.0, 9.0)
+    )
+    titles = [title for title, _, _ in make_charts(report(BASE, BETTER, old))]
+    assert drawn[0] == {BASE.label: (0.5, 0.7), BETTER.label: (0.01, 0.8)}
+    assert [title for title in titles if title.startswith("mean")] == []
 
 
 def picture(content):

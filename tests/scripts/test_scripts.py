@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from segjax import cli
 from tests.scripts import forked
 
 ROOT = Path(__file__).parents[2]
@@ -151,9 +152,11 @@ NEEDS = {
         ("train", ("--replay=3", "--accept_changes"), ["--accept_changes has no effect with --replay"]),
         ("benchmark", (), ["--config", "--suite=classical"]),
         ("ablate", ("--sweep=nothing",), ["--sweep=nothing", "encoders"]),
+        ("ablate", ("--sweep=width:dataset=synthetic", "--dry_run"), ["--config has no effect", "=steps=7"]),
         ("ablate", ("--sweep=seed=1", "--shard=2/2"), ["--shard=2/2", "from 0"]),
         ("ablate", ("--sweep=seed=1", "--halving=3"), ["no point of the sweep is trained", "leave it out"]),
         ("evaluate", (), ["--workdir", "--config", "--truth"]),
+        ("evaluate", ("--model=nuclei", "--out=x"), ["--model needs --config", "--model=nuclei --config=c"]),
         ("evaluate", ("--truth=nowhere", "--prediction=nowhere"), ["--out=FOLDER", "--json=FILE"]),
         ("evaluate", ("nowhere",), ["unexpected argument", "--compare"]),
         ("evaluate", ("--workdir=nowhere",), ["nowhere", "segjax train"]),
@@ -227,6 +230,77 @@ def test_the_command_segjax_runs_the_scripts(environment, tmp_path):
     assert code == 2
     assert "nothing" in err
     assert err.strip().endswith("one of classical, nuclei, quickstart, rcnn, semantic, synthetic")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("datasets", "--config=datasets cannot be loaded ("),
+        ("configs/datasets.py", "the file of --config has no function get_config(variant)"),
+    ],
+)
+def test_a_module_without_a_config_is_none(environment, tmp_path, config, message):
+    arguments = (f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    code, _, err = forked.run("train", *arguments, environment=environment, folder=tmp_path)
+    assert code == 2, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(f"error: {message}")
+    assert last.endswith("one of classical, nuclei, quickstart, rcnn, semantic, synthetic")
+
+
+def test_the_runs_of_an_ensemble_are_no_predictions(environment, tmp_path):
+    for seed in (0, 1):
+        (tmp_path / f"both/seed_{seed}").mkdir(parents=True)
+        (tmp_path / f"both/seed_{seed}/config.json").write_text("{}")
+    arguments = (str(tmp_path / "both"), "--compare", f"--out={tmp_path / 'out'}")
+    code, _, err = forked.run("evaluate", *arguments, environment=environment, folder=tmp_path)
+    assert code == 2, err
+    assert "both contains the 2 runs of an ensemble: give runs, such as" in err
+    assert err.strip().endswith("both/seed_0")
+
+
+def test_the_first_of_several_processes_prints(environment):
+    code = (
+        "import jax, sys\n"
+        "from types import SimpleNamespace\n"
+        "from absl import flags\n"
+        "from segjax.experiment import evaluation, training\n"
+        "from segjax.scripts import train\n"
+        "state = SimpleNamespace(eval_params={'kernel': jax.numpy.ones(2)}, step=3)\n"
+        "result = SimpleNamespace(state=state, seconds=1.0, stopped_early=True)\n"
+        "training.train_seeds = lambda *args, **options: dict.fromkeys(('seed_0', 'seed_1'), result)\n"
+        "evaluation.evaluate_workdir = lambda *args, **options: 'table'\n"
+        "flags.FLAGS(['train', '--config=configs/synthetic.py', '--workdir=nowhere'])\n"
+        "for index in (0, 1):\n"
+        "    jax.process_index = lambda: index\n"
+        "    train.train_and_evaluate()\n"
+        "    print('end of', index)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.split("end of 0\n")
+    assert first.count("trained in 1 s; parameters ") == first.count("stopped early after step 3") == 2
+    assert "seed_1:" in first
+    assert second == "end of 1\n"
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch, tmp_path):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cli.configure_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "kept"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    cli.configure_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].startswith(str(tmp_path / "segjax/compiled/jaxlib-"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    cli.configure_jax()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
 def test_a_reader_that_leaves_causes_no_traceback(environment):

@@ -13,6 +13,7 @@ import tifffile
 from segjax.configs import semantic
 from segjax.data.augmentation.policy import OPERATIONS
 from segjax.data.records import Record
+from segjax.errors import InputError
 from segjax.representations import REPRESENTATIONS
 from segjax.segmentation import Segmentation
 from segjax.train import members
@@ -68,6 +69,11 @@ def test_ceilings_of_maps_without_noise_are_those_of_the_round_trip(oracle):
 def test_small_instances_count_as_the_config_says(oracle):
     actual = oracle.ceilings(REPRESENTATIONS["colours"], [record(touching())], 1, min_area=110)
     assert actual["ideal"].ap50 == pytest.approx(7 / 8)  # the smallest has about 100 pixels
+
+
+def test_images_without_instances_have_no_ceiling(oracle):
+    with pytest.raises(InputError, match="none of the 1 images has an instance: give a config"):
+        oracle.ceilings(REPRESENTATIONS["components"], [record(np.zeros_like(touching()))], 1)
 
 
 def test_noise_has_the_strength_that_it_says(oracle):
@@ -272,6 +278,27 @@ def test_the_loops_that_evaluation_is_compared_with_say_the_same(monkeypatch):
     assert loops == pytest.approx(expected)
 
 
+@pytest.mark.peers
+@pytest.mark.usefixtures("quick_to_compile")
+def test_the_layers_of_torch_are_on_its_device_and_waited_for(monkeypatch):
+    pytest.importorskip("torch", reason="the peers extra is not installed")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from suites import layers
+
+    waited = []
+    # Operations on tensors of two devices are errors.
+    monkeypatch.setattr(layers, "device", lambda: "meta")
+    monkeypatch.setattr(layers, "wait", waited.append)
+    count = 0
+    for kind in layers.kinds(32, 1 / 8):
+        for backward in (False, True):
+            layers.calls(kind, 1, backward=backward)["torch"]()
+            count += 1
+            assert {result.device.type for result in waited[-1]} == {"meta"}
+    layers.optimizer_calls(32, 1 / 8)["torch"]()
+    assert len(waited) == count + 1
+
+
 def judged(monkeypatch, names):
     monkeypatch.syspath_prepend(SCRIPTS)
     from suites import evaluation, judges
@@ -291,6 +318,11 @@ def test_judges_agree_and_a_gap_is_marked_and_explained(monkeypatch, capsys):
     lines_of_gaps = judges.gaps(rows)
     assert lines_of_gaps[0].startswith("- cellpose, AJI: divides by the union of the two foregrounds")
     assert lines_of_gaps[1] == "- panoptica, PQ: NOT EXPLAINED"
+    rows["medpy"] = {"HD95": float("nan")}
+    nan = {name: {**scores, "HD95": float("nan")} for name, scores in rows.items() if "HD95" in scores}
+    assert [line for line in judges.gaps(rows | nan) if "HD95" in line] == []
+    assert "medpy, HD95: pools the distances" in judges.gaps(rows)[-1]
+    del rows["medpy"]
     lines = judges.table(rows)
     assert [line.count("*") for line in lines[2:]] == [0, 0, 0, 1, 1]
     assert lines[3].startswith("| HoVer-Net's, PanNuke's formulas |")
