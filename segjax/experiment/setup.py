@@ -15,12 +15,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.data.augmentation.policy import make_augment
-from segjax.data.channels import COLOUR, GREY
 from segjax.data.mixture import MixedSource
 from segjax.data.records import Source
 from segjax.data.stream import Stream
 from segjax.data.subset import random_images
 from segjax.errors import InputError, choose
+from segjax.experiment.compatible_weights import check_compatible
 from segjax.experiment.section_reading import config_section
 from segjax.experiment.sections import (
     check_prediction_settings,
@@ -263,16 +263,12 @@ def _load_weights(config: ConfigDict, metadata: ModelMetadata, params: Params) -
     if network is not None or weights.is_dir():
         if network is not None:
             checkpoint, header = load_network(network)
-            channels = header["metadata"]["channels"]
+            channels, settings = header["metadata"]["channels"], header["config"]["model"]
         else:
             earlier, trained = read_run(weights)
             _, checkpoint, _ = restore_params(weights, earlier, trained)
-            channels = trained.channels
-        if (channels, metadata.channels) == (COLOUR, GREY):
-            raise InputError(
-                f"config.model.weights={weights} was trained on images of 3 channels, and these have 1: add"
-                " --config.dataset.channels=3, which makes colour images of grey ones"
-            )
+            channels, settings = trained.channels, earlier.model
+        check_compatible(config, metadata.channels, settings, channels)
         loaded, missing = load_matching(params, checkpoint, weights)
         if missing:
             logging.warning("not in %s, so randomly initialised: %s", weights, ", ".join(missing))

@@ -284,12 +284,16 @@ def _fit_svm(config: ConfigDict, workdir: Path, metadata: ModelMetadata, source:
     propose = make_proposer(config)
     if not isinstance(task, DetectionTask) or propose is None:
         raise InputError("config.task.classifier='svm' needs external proposals: choose softmax")
-    roi_features = jax.jit(task.roi_features)
+    roi_features, encode = jax.jit(task.roi_features), None
+    if task.model.backbone is not None:
+        roi_features = jax.jit(task.pooled_features)
+        encode = functools.partial(jax.jit(task.encode), params)
     images = rcnn_svm.describe_images(
         source,
         functools.partial(roi_features, params),
         propose=propose,
         max_proposals=read_proposals(config).max_proposals,
+        encode=encode,
         **preprocessing_settings(config),
     )
     predictor = rcnn_svm.fit_predictor(images, num_classes=len(metadata.class_names), seed=config.seed)

@@ -22,7 +22,7 @@ from segjax.settings import broken_rule
 CLASSICAL_SLIDERS = {
     "threshold_fraction": Bounds("Threshold, fraction of Otsu's", 0, 2, 0.05),
     "gamma": Bounds("Gamma", 0.2, 2, 0.1),
-    "h": Bounds("Height of peaks, px", 0, 4, 0.1),
+    "h": Bounds("Height of peaks, px", 0.1, 4, 0.1),
     "smoothing": Bounds("Smoothing, px", 0, 6, 0.25),
     "min_area": Bounds("Smallest cell, px", 0, 500, 5),
 }

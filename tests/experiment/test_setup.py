@@ -185,6 +185,23 @@ def test_grey_images_take_the_weights_of_a_network_for_colour_as_colour_images()
         _load_weights(config, grey, {})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("norm", "group"), ("decoder_norm", "layer"), ("encoder", "resnet50_v1")]
+)
+def test_weights_of_another_encoder_or_norm_are_refused_although_their_names_fit(field, value):
+    config = nuclei.get_config("dataset=synthetic")
+    config.model.weights = "nuclei"
+    trained = config.model[field]
+    assert value != trained
+    config.model[field] = value
+    message = (
+        rf"config\.model\.weights=nuclei was trained with config\.model\.{field}={trained}, not {value}: give"
+        rf" --config\.model\.{field}={trained}, or other weights"
+    )
+    with pytest.raises(InputError, match=message):
+        _load_weights(config, ModelMetadata(("background", "nucleus"), 3), {})
+
+
 def test_a_policy_survives_the_folder_of_a_run(tmp_path):
     config = semantic.get_config("dataset=synthetic")
     config.augment.policy = ("stain", "cutout")

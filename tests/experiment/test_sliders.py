@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from segjax.classical import METHODS, make_method
 from segjax.experiment.decoder_fit import decoder_settings, with_settings
 from segjax.experiment.sliders import NETWORK_SLIDERS, make_sliders
+from segjax.serving.methods import CLASSICAL_SLIDERS
 from segjax.tasks.detection_config import DetectionConfig
 from segjax.tasks.semantic import SemanticConfig, SemanticTask
 
@@ -33,6 +35,14 @@ def test_both_ends_of_a_slider_are_possible_settings(name):
         for part in name.split("."):
             changed = getattr(changed, part)
         assert changed == setting
+
+
+@pytest.mark.parametrize("name", CLASSICAL_SLIDERS)
+def test_both_ends_of_a_slider_are_possible_settings_of_every_classical_method(name):
+    for method in METHODS:
+        settings = make_method(method).settings
+        for value in CLASSICAL_SLIDERS[name][1:3] if hasattr(settings, name) else ():
+            assert getattr(dataclasses.replace(settings, **{name: value}), name) == value
 
 
 def test_a_network_has_the_sliders_of_its_decoder_at_their_values():
