@@ -17,7 +17,8 @@ chooses other formats:
     imagej            <stem>_rois.zip: outlines for ImageJ's ROI manager
     svg               <stem>_overlay.svg: the image with a path for each cell
     cutouts           <stem>_cutouts.zip: a PNG of each cell, transparent around it
-    csv               <stem>_measurements.csv, and measurements.csv and measurements.parquet of all images
+    csv               <stem>_measurements.csv, and measurements.csv and measurements.parquet of all images,
+                      also those of earlier runs with the same method, but without large images
     parquet           <stem>_cells.parquet: measurements and outlines, GeoParquet
     coco              predictions.json, all instances; detectors write their own boxes and full masks
     ctc               01_RES/mask000.tif, ...: the images of a folder as frames of the Cell Tracking Challenge
@@ -42,8 +43,8 @@ command continues after the last finished tile.
 
 Run again, the same command skips finished images, unless the image or the method has changed. With further
 formats, it writes the missing files without segmenting again. Images that fail are listed in failed.csv.
-Earlier results and masks of other images are never segmented, and files that segjax predict did not write are
-never replaced.
+Earlier results and masks of other images are never segmented. Files that segjax predict did not write, or
+that were changed since, are never replaced.
 """
 
 from __future__ import annotations
@@ -112,10 +113,13 @@ NEIGHBOURS = flags.DEFINE_string(
     "neighbours",
     None,
     "Radius within which tables count the neighbours of each cell, by centroids: such as 40px, or 20um, which"
-    " needs a pixel size.",
+    " needs a pixel size. It adds csv, unless --export is given.",
 )
 WORKERS = flags.DEFINE_integer(
-    "workers", 2, "Images in progress at the same time; each needs memory.", lower_bound=1
+    "workers",
+    2,
+    "Images in progress at the same time; each needs memory. Large images are segmented one after the other.",
+    lower_bound=1,
 )
 FRAMES = flags.DEFINE_bool("frames", False, "Whether to track cells over time, with divisions.")
 STACK = flags.DEFINE_bool("stack", False, "Whether to link the cells of slices to cells in 3-D.")
@@ -172,7 +176,12 @@ def main() -> None:
         raise InputError(f"--channels={','.join(CHANNELS.value)} are not numbers such as 0,2,1") from None
     planes = parse_planes(AXIS.value)
     reading = Reading(channels, CHANNEL_AXIS.value, planes, View(LEVEL.value, MPP.value, REGION.value))
-    added = {"csv": MEASURE.value, "coco": COCO.value, "uncertainty": UNCERTAINTY.value}
+    is_counted = NEIGHBOURS.value is not None and not EXPORT.present
+    added = {
+        "csv": MEASURE.value or is_counted,
+        "coco": COCO.value,
+        "uncertainty": UNCERTAINTY.value,
+    }
     exports = Exports(
         # Each once, in the order in which they are written.
         tuple(dict.fromkeys([*EXPORT.value, *(name for name, is_asked in added.items() if is_asked)])),
@@ -181,6 +190,10 @@ def main() -> None:
         are_chosen=bool(EXPORT.present),
     )
     request = _series_request(exports, reading)
+    if exports.radius is not None and {"csv", "parquet"}.isdisjoint(exports.formats):
+        raise InputError(
+            "--neighbours is a column of tables: add csv or parquet to --export, or leave it out"
+        )
     if WORKDIR.present and not WORKDIR.value:
         raise InputError("--workdir= is empty: give a value, or leave the flag out")
     method = select_method(
@@ -226,6 +239,8 @@ def _series_request(exports: Exports, reading: Reading) -> SeriesRequest | None:
         return None
     if exports.radius is not None:
         raise InputError(f"--neighbours cannot be combined with --{asked[0]}: leave it out")
+    if WORKERS.present:
+        raise InputError(f"--workers has no effect with --{asked[0]}: leave it out")
     if reading.view.is_asked:
         raise InputError(f"--level, --mpp and --region cannot be combined with --{asked[0]}: leave them out")
     kind = series_inputs.FRAMES if FRAMES.value else series_inputs.STACK

@@ -128,11 +128,13 @@ class Exports:
         added = (name for name in self.formats if name not in STANDARD)
         return dataclasses.replace(self, formats=tuple(dict.fromkeys((*standard, *added))))
 
-    def check_overwritten(self, stem: Path, frame: int, formats: Iterable[str]) -> None:
-        """Refuses to replace a file that was not written by a prediction, such as an annotation."""
+    def check_overwritten(
+        self, stem: Path, frame: int, formats: Iterable[str], check: Callable[[Path], None]
+    ) -> None:
+        """Calls `check` for each file of some formats, see `WrittenFiles.check`."""
         for name in formats:
             for path in self.paths(name, stem, frame):
-                marks.check_replaceable(path)
+                check(path)
 
 
 def check_pixel_size(size: float | None) -> None:

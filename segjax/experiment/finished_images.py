@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,20 @@ ARRAYS = ("labels", "classes", "scores", "semantic")
 ABOUT = b"segjax"
 
 
+class Origin(NamedTuple):
+    """The image of a result, and how it was segmented.
+
+    Attributes:
+      name: its name in the tables of all images.
+      source: absolute path of its file.
+      method: the digest of the method and how the file becomes an image; "" if the former is unknown.
+    """
+
+    name: str
+    source: str
+    method: str
+
+
 class Finished(NamedTuple):
     """A finished image.
 
@@ -38,6 +52,7 @@ class Finished(NamedTuple):
       table: measurements of its instances, None if they were not measured.
       exports: the formats that are written, each with the settings that its files depend on.
       annotations: its instances in COCO's format, None if they were not converted.
+      origin: the image; None in the results of series and of earlier versions.
     """
 
     digest: str
@@ -46,6 +61,7 @@ class Finished(NamedTuple):
     table: Table | None
     exports: Mapping[str, Mapping[str, Any]]
     annotations: Sequence[coco.Annotation] | None
+    origin: Origin | None = None
 
 
 class Outcome(NamedTuple):
@@ -109,24 +125,36 @@ class FinishedImages:
         with atomic_write(self._path(key)) as tmp_path, tmp_path.open("wb") as file:
             parquet.write_table(table, file)
 
+    def stored(self, key: str, outcome: Outcome, name: str, path: Path, method: str) -> Outcome:
+        """Stores the image of an outcome, with its origin, unless that is stored already.
+
+        Args:
+          key: the key of the image.
+          outcome: what a run made of it.
+          name: its name in tables.
+          path: its file.
+          method: see `Origin`.
+
+        Returns:
+          The outcome with the stored image.
+        """
+        image, origin = outcome.finished, Origin(name, str(path.absolute()), method)
+        if image is None or (outcome.is_repeated and image.origin == origin):
+            return outcome
+        self.write(key, image._replace(origin=origin))
+        return outcome._replace(finished=image._replace(origin=origin))
+
     def read(self, key: str) -> Finished | None:
         """Returns a finished image, None if it is not finished or its file is damaged."""
         path = self._path(key)
-        if not path.exists():
-            return None
-        try:
-            with path.open("rb") as file:
-                stored = parquet.read_table(file)
-            about = json.loads(stored.schema.metadata[ABOUT])
-            table = {name: _values(stored[name]) for name in stored.column_names} if about["table"] else None
-            shape = tuple(about["shape"])
-            if broken_rule(about["instances"], NonNegativeInt) or broken_rule(shape, tuple[Count, Count]):
-                return None
-            if not all(isinstance(settings, dict) for settings in about["exports"].values()):
-                return None
-            return Finished(**about | {"shape": shape, "table": table})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None
+        return _read(path) if path.exists() else None
+
+    def others(self, keys: Iterable[str]) -> Iterator[Finished]:
+        """Yields the finished images that have other keys, in no particular order."""
+        left_out = {self._path(key) for key in keys}
+        for path in self._folder.glob("*.parquet"):
+            if path not in left_out and (image := _read(path)) is not None:
+                yield image
 
     def write_predicted(self, key: str, predicted: Predicted) -> None:
         """Stores the prediction for an image, so that further formats can be written without predicting."""
@@ -188,7 +216,26 @@ class FinishedImages:
 
     def _path(self, key: str, suffix: str = ".parquet") -> Path:
         # A digest, because the name of an image may already be as long as a name can be.
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._folder / f"{digest}{suffix}"
+
+
+def _read(path: Path) -> Finished | None:
+    try:
+        with path.open("rb") as file:
+            stored = parquet.read_table(file)
+        about = json.loads(stored.schema.metadata[ABOUT])
+        table = {name: _values(stored[name]) for name in stored.column_names} if about["table"] else None
+        shape, origin = tuple(about["shape"]), about.get("origin")
+        if broken_rule(about["instances"], NonNegativeInt) or broken_rule(shape, tuple[Count, Count]):
+            return None
+        if origin is not None and broken_rule(origin := Origin(*origin), tuple[str, str, str]):
+            return None
+        if not all(isinstance(settings, dict) for settings in about["exports"].values()):
+            return None
+        return Finished(**about | {"shape": shape, "table": table, "origin": origin})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from segjax.data.pixel_size import read_pixel_size
 from segjax.errors import InputError
 from segjax.experiment import prediction_large
+from segjax.experiment.earlier_images import earlier_images, write_failures
 from segjax.experiment.export_formats import Exports, check_pixel_size
 from segjax.experiment.finished_images import Finished, FinishedImages, Outcome, Predicted, input_digest
 from segjax.experiment.methods import OpenedMethod
@@ -27,15 +28,10 @@ from segjax.experiment.prediction_inputs import (
     number_of,
 )
 from segjax.experiment.prediction_methods import predict_image
-from segjax.experiment.prediction_tables import default_names, open_predictions, write_tables
+from segjax.experiment.prediction_tables import default_names, open_predictions, own_tables, write_tables
 from segjax.experiment.prediction_view import view_digest
-from segjax.experiment.results_folder import (
-    FAILED,
-    explain_failure,
-    join_first,
-    without_temporary,
-    writing,
-)
+from segjax.experiment.results_folder import FAILED, explain_failure, join_first, without_temporary, writing
+from segjax.experiment.written_files import WrittenFiles
 from segjax.files import printable
 from segjax.inference import coco
 from segjax.inference.dense import DensePredictor
@@ -63,8 +59,8 @@ def predict(
       images: one image, or a folder, which is searched with its subfolders.
       out: folder in which the files of each image are written, in the same subfolders as the images. It may
         be the folder of images. The format `csv` also writes `measurements.csv` and `measurements.parquet` of
-        all images together. The format `coco` writes `predictions.json`: for a detector its boxes and full
-        masks, for other methods the instances of the label map.
+        all images but large ones. The format `coco` writes `predictions.json`: for a detector its boxes and
+        full masks, for other methods the instances of the label map.
       exports: the formats, and the settings of their measurements.
       reading: how files become images.
       workers: images in progress at the same time, in threads, so that files are read and written while the
@@ -84,7 +80,7 @@ def predict(
             " it out, or give a run of a segmenter"
         )
     inputs = find_inputs(images, out)
-    open_predictions(out)
+    open_predictions(out, exports.formats)
     return Prediction(selected, inputs, out, exports, reading, workers)
 
 
@@ -113,14 +109,14 @@ class Prediction:
     workers: int
 
     def __post_init__(self) -> None:
-        self._finished = FinishedImages(self.out)
+        self._finished, self._written = FinishedImages(self.out), WrittenFiles(self.out)
         self._frames = frame_numbers(self.inputs.images)
         # By the name of the image.
         self._done: dict[str, Finished] = {}
         self._failed: dict[str, str] = {
             self.inputs.name(folder): reason for folder, reason in self.inputs.unreadable.items()
         }
-        self._repeated = 0
+        self._repeated, self._method = 0, ""
         self._large = threading.Lock()
         self._is_stopped: Callable[[], bool] = lambda: False
 
@@ -163,7 +159,8 @@ class Prediction:
         repeated = f" ({self._repeated} of them finished before)" if self._repeated else ""
         failed = f"; {len(self._failed)} failed" if self._failed else ""
         return printable(
-            f"{instances} in {images}{repeated}: {self.out}{failed}{describe(self.inputs.left_out)}"
+            f"{instances} in {images}{repeated}: {self.out}{failed}{own_tables(self._done)}"
+            f"{describe(self.inputs.left_out)}"
         )
 
     def _outcomes(self) -> Iterator[tuple[Path, Outcome]]:
@@ -190,9 +187,10 @@ class Prediction:
             raise KeyboardInterrupt
 
     def _try(self, key: str, path: Path) -> tuple[Path, Outcome]:
-        """Segments an image, or states why that fails."""
+        """Segments an image and stores its results, or states why that fails."""
         try:
-            return path, self._one(key, path)
+            outcome = self._one(key, path)
+            return path, self._finished.stored(key, outcome, self.inputs.name(path), path, self._method)
         except Exception as error:  # a failed image does not stop the others
             return path, Outcome(None, explain_failure(error, f"{path} could not be segmented", self.out))
 
@@ -200,7 +198,9 @@ class Prediction:
         if printable(key) != key:
             raise InputError(f"{path} has a name that is not UTF-8: rename it")
         view = view_digest(self.reading.view, self.exports.pixel_size)
-        digest = input_digest(path, self.selected.digest, f"{self.reading} {view}".rstrip())
+        reading = f"{self.reading} {view}".rstrip()
+        self._method = self.selected.digest and f"{self.selected.digest} {reading}"
+        digest = input_digest(path, self.selected.digest, reading)
         before = self._finished.read(key)
         if before is not None and not (self.selected.digest and before.digest == digest):
             before = None
@@ -209,13 +209,13 @@ class Prediction:
         missing = self._missing(key, before, self.exports)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
-        self.exports.check_overwritten(self.out / key, self._frames[key], missing)
+        self.exports.check_overwritten(self.out / key, self._frames[key], missing, self._written.check)
         image = self.reading.read(path, self.selected.channels)
         predicted = None if before is None else self._finished.read_predicted(key)
         needs_uncertainty = self.exports.uncertainty
         if before is None or predicted is None or (needs_uncertainty and predicted.uncertainty is None):
             missing = self.exports.formats
-            self.exports.check_overwritten(self.out / key, self._frames[key], missing)
+            self.exports.check_overwritten(self.out / key, self._frames[key], missing, self._written.check)
             self._finished.forget(key)
             predicted = predict_image(self.selected, image, uncertainty=self.exports.uncertainty)
             self._finished.write_predicted(key, predicted)
@@ -224,9 +224,7 @@ class Prediction:
         else:
             self._finished.release(key, missing)
         self._finished.release_series(key, missing)
-        finished = self._write(key, self._cells(image, predicted, path), predicted, before, missing)
-        self._finished.write(key, finished)
-        return Outcome(finished)
+        return Outcome(self._write(key, self._cells(image, predicted, path), predicted, before, missing))
 
     def _one_large(self, key: str, path: Path, digest: str, before: Finished | None) -> Outcome:
         """Segments an image in parts; one at a time, so that memory is bounded."""
@@ -234,7 +232,7 @@ class Prediction:
         missing = self._missing(key, before, exports)
         if before is not None and not missing:
             return Outcome(before, is_repeated=True)
-        self.exports.check_overwritten(self.out / key, self._frames[key], missing)
+        self.exports.check_overwritten(self.out / key, self._frames[key], missing, self._written.check)
         if before is None:
             self._finished.forget(key)
         self._finished.release(key, missing)
@@ -242,14 +240,13 @@ class Prediction:
         request = prediction_large.LargeRequest(
             self.selected, path, self.inputs.name(path), asked, self.reading
         )
+        folder = self._finished.folder_of(key)
         with self._large:
             shape, count = prediction_large.predict_large(
-                request, self.out / key, self._finished.folder_of(key), digest, is_stopped=self._is_stopped
+                request, self.out / key, folder, digest, written=self._written, is_stopped=self._is_stopped
             )
         written = ({} if before is None else {**before.exports}) | exports.all_settings(missing, 0)
-        finished = Finished(digest, count, shape, None, written, None)
-        self._finished.write(key, finished)
-        return Outcome(finished)
+        return Outcome(Finished(digest, count, shape, None, written, None))
 
     def _missing(self, key: str, before: Finished | None, exports: Exports) -> tuple[str, ...]:
         return exports.missing(self.out / key, self._frames[key], {} if before is None else before.exports)
@@ -277,7 +274,8 @@ class Prediction:
         frame = self._frames[key]
         for name in missing:
             for file, write in self.exports.paths(name, self.out / key, frame).items():
-                write(cells, file)
+                with self._written.replacing(file):
+                    write(cells, file)
         written = self.exports.all_settings(missing, frame)
         finished = before._replace(exports={**before.exports, **written})
         if "csv" in missing:
@@ -290,11 +288,13 @@ class Prediction:
         return finished
 
     def _write_tables(self) -> None:
+        sources = {self.inputs.name(path): path for path in self.inputs.images.values()}
+        reached, formats = {*self._done, *self._failed}, self.exports.formats
+        method = "" if {"csv", "coco"}.isdisjoint(formats) else self._method
+        missing = functools.partial(self._missing, exports=self.exports)
         with writing(self.out):
-            write_tables(
-                self.out,
-                self._done,
-                self._failed,
-                formats=self.exports.formats,
-                class_names=self.selected.class_names,
-            )
+            # Without a digest of the reading, no image was begun.
+            if self._method or not self.selected.digest:
+                earlier = earlier_images(self._finished, self.inputs, reached, method, missing)
+                write_tables(self.out, earlier | self._done, formats, self.selected.class_names)
+            write_failures(self.out, self._failed, self._done, sources)

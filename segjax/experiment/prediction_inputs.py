@@ -52,21 +52,20 @@ class Reading:
         try:
             image = read_image(path, **self.opening)
         except InputError as error:
-            raise with_flags(error) from error
+            raise with_flags(error, path) from error
         if self.channels:
             image = select_channels(image, self.channels, name=str(path))
         return match_channels(image, channels, name=str(path))
 
 
-def with_flags(error: InputError) -> InputError:
+def with_flags(error: InputError, path: Path) -> InputError:
     """Adds the flags that choose a plane or a series to the error of a stack."""
     if error.kind != "unclear_axes":
         return error
-    flags = (
-        "(--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels, --frames tracks"
-        " cells over the images of a stack, --stack makes cells in 3-D)"
-    )
-    return InputError(f"{error} {flags}", kind=error.kind)
+    flags = "--axis=Z=3 takes plane 3 of axis Z, --channel_axis=0 takes axis 0 as channels"
+    if not is_lazy_only(path):
+        flags += ", --frames tracks cells over the images of a stack, --stack makes cells in 3-D"
+    return InputError(f"{error} ({flags})", kind=error.kind)
 
 
 class Inputs(NamedTuple):

@@ -21,6 +21,7 @@ from segjax.experiment.methods import OpenedMethod
 from segjax.experiment.prediction_inputs import Reading, with_flags
 from segjax.experiment.prediction_tables import default_names
 from segjax.experiment.prediction_view import TISSUE, View, Viewed, open_view, region_file
+from segjax.experiment.written_files import WrittenFiles
 from segjax.inference.dense import DensePredictor
 from segjax.inference.exports import marks
 from segjax.inference.exports.pictures import write_picture
@@ -113,7 +114,13 @@ def formats_of(exports: Exports, name: str) -> Exports:
 
 
 def predict_large(
-    request: LargeRequest, stem: Path, folder: Path, digest: str, *, is_stopped: Callable[[], bool]
+    request: LargeRequest,
+    stem: Path,
+    folder: Path,
+    digest: str,
+    *,
+    written: WrittenFiles,
+    is_stopped: Callable[[], bool],
 ) -> tuple[tuple[int, int], int]:
     """Segments an image and writes its formats; continues where an earlier run was stopped.
 
@@ -122,6 +129,7 @@ def predict_large(
       stem: path of the results, without their endings.
       folder: folder of the finished tiles.
       digest: digest of everything that determines the result.
+      written: notes the files.
       is_stopped: returns whether to stop; called between tiles.
 
     Returns:
@@ -133,10 +141,11 @@ def predict_large(
       KeyboardInterrupt: if `is_stopped` returns True.
       OSError: if a tile or a file cannot be written.
     """
+    tissue_path = _tissue_path(request.reading.view, stem, written)
     try:
         pyramid = open_lazily(request.path, **request.reading.opening)
     except InputError as error:
-        raise with_flags(error) from error
+        raise with_flags(error, request.path) from error
     try:
         viewed = open_view(
             pyramid,
@@ -174,14 +183,24 @@ def predict_large(
         )
         for name in request.exports.formats:
             for path in request.exports.paths(name, stem, 0):
-                WRITERS[name](cells, path)
+                with written.replacing(path):
+                    WRITERS[name](cells, path)
         if tissue is not None:
-            write_picture(tissue, marks.result_path(marks.TISSUE, stem))
+            with written.replacing(tissue_path):
+                write_picture(tissue, tissue_path)
         if failed:
             raise _failure(request.path, failed, len(tiles))
         return (height, width), stitched.num_cells
     finally:
         pyramid.close()
+
+
+def _tissue_path(view: View, stem: Path, written: WrittenFiles) -> Path:
+    """Returns the path of the picture of the tissue, after a check if the view needs it."""
+    path = marks.result_path(marks.TISSUE, stem)
+    if view.region == TISSUE:
+        written.check(path)
+    return path
 
 
 def _region(view: View, pyramid: Pyramid, viewed: Viewed) -> tuple[Region | None, np.ndarray | None]:

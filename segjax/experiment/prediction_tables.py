@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from segjax.errors import InputError
-from segjax.experiment.finished_images import FOLDER, Finished
-from segjax.experiment.results_folder import FAILED, open_results, write_failed
+from segjax.experiment.finished_images import FOLDER, Finished, FinishedImages
+from segjax.experiment.results_folder import FAILED, open_results
+from segjax.experiment.written_files import WrittenFiles
 from segjax.files import write_json
 from segjax.inference import coco
 from segjax.inference.tables import write_table
@@ -20,36 +20,32 @@ PREDICTIONS = "predictions.json"
 COMMON = (*TABLES, PREDICTIONS, FAILED)
 
 
-def open_predictions(out: Path) -> None:
+def open_predictions(out: Path, formats: Collection[str] = ()) -> None:
     """Opens a folder for the files of a prediction.
 
+    Args:
+      out: the folder of results.
+      formats: the formats that files of all images together are written for.
+
     Raises:
-      InputError: if it cannot be written, or has a file of the same name and no prediction yet.
+      InputError: if it cannot be written; or if one of these files is there and must not be replaced, see
+        `WrittenFiles.check`. In a new folder of results, none of them may be there.
     """
     open_results(out)
-    if (out / FOLDER).exists():
-        return
+    asked = {FAILED, *(TABLES if "csv" in formats else ()), *((PREDICTIONS,) if "coco" in formats else ())}
     for name in COMMON:
-        if (out / name).exists():
-            raise InputError(
-                f"{out / name} exists, and was not written by segjax predict: move it, or give another --out"
-            )
+        if name in asked or not (out / FOLDER).exists():
+            WrittenFiles(out).check(out / name)
 
 
 def write_tables(
-    out: Path,
-    done: Mapping[str, Finished],
-    failed: Mapping[str, str],
-    *,
-    formats: Collection[str],
-    class_names: Sequence[str] | None,
+    out: Path, done: Mapping[str, Finished], formats: Collection[str], class_names: Sequence[str] | None
 ) -> None:
     """Writes the files of all images together, each atomically.
 
     Args:
       out: the folder of results.
       done: finished images by name.
-      failed: reasons of failed images by name, for `failed.csv`, which is removed if there are none.
       formats: with "csv" it writes `measurements.csv` and `measurements.parquet`, which are removed if no
         image has measurements; with "coco" `predictions.json`.
       class_names: background first; None for default names.
@@ -57,23 +53,41 @@ def write_tables(
     Raises:
       OSError: if a file cannot be written.
     """
+    written = WrittenFiles(out)
+    ordered = sorted(done.items(), key=lambda item: PurePosixPath(item[0]))
     if "coco" in formats:
-        images = [coco.Image(name, image.shape, image.annotations or ()) for name, image in done.items()]
+        images = [
+            coco.Image(name, image.shape, image.annotations)
+            for name, image in ordered
+            if image.annotations is not None
+        ]
         highest = max((one["category_id"] for image in images for one in image.annotations), default=1)
-        write_json(out / PREDICTIONS, coco.data_set(images, class_names or default_names(highest)))
+        with written.replacing(out / PREDICTIONS):
+            write_json(out / PREDICTIONS, coco.data_set(images, class_names or default_names(highest)))
     if "csv" in formats:
         tables = [
             {"image": np.full(image.instances, name)} | image.table
-            for name, image in done.items()
+            for name, image in ordered
             # A large image has its measurements only in its own table.
             if image.table is not None
         ]
+        # The series of the main folder has tables of the same names.
+        FinishedImages(out).forget_series("")
         for name in TABLES:
-            if tables:
-                write_table(tables, out / name)
-            else:
-                (out / name).unlink(missing_ok=True)
-    write_failed(out, failed)
+            with written.replacing(out / name):
+                if tables:
+                    write_table(tables, out / name)
+                else:
+                    (out / name).unlink(missing_ok=True)
+
+
+def own_tables(done: Mapping[str, Finished]) -> str:
+    """Returns how many large images are not in the tables of all images, if others are; else ""."""
+    counts = [image.table is None for image in done.values() if "csv" in image.exports]
+    if all(counts) or not any(counts):
+        return ""
+    noun = "large image" if sum(counts) == 1 else "large images"
+    return f"; {TABLES[0]} leaves out {sum(counts)} {noun}, measured in their own tables"
 
 
 def default_names(highest: int) -> list[str]:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from segjax.data.readers import unreadable
 from segjax.errors import InputError
 from segjax.experiment.finished_images import FOLDER
+from segjax.experiment.written_files import WrittenFiles
 from segjax.files import explain_refusal, is_refusal, printable, remove_temporary
 from segjax.inference.exports.marks import FRAMES
 from segjax.inference.tables import write_table
@@ -48,7 +49,7 @@ def without_temporary(out: Path, folders: Iterable[Path]) -> Iterator[None]:
     """
     own: FileLock | None = None
     with suppress(OSError):  # disks without locks
-        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        WrittenFiles(out).open()
         with FileLock(out / FOLDER / LOCK):  # while files are removed, no other prediction begins
             own, is_alone = _lock_one(out / FOLDER)
             written = set(folders)

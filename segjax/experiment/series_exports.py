@@ -11,10 +11,10 @@ import numpy as np
 from segjax.classical.measurements import measure
 from segjax.errors import InputError
 from segjax.experiment.series_inputs import FRAMES, Series, SeriesKind
+from segjax.experiment.written_files import WrittenFiles
 from segjax.files import write_text
 from segjax.inference.exports.label_images import write_stack, write_tiff
 from segjax.inference.exports.marks import FRAMES as CTC_FOLDER
-from segjax.inference.exports.marks import check_replaceable, has_mark
 from segjax.inference.exports.pictures import write_picture
 from segjax.inference.tables import write_table
 from segjax.report.overlays import to_display_rgb
@@ -44,6 +44,7 @@ class SeriesResults:
       class_names: K names, background first.
       pixel_size: side of a pixel in micrometres, None if it is unknown.
       folder: the folder of the results of the series.
+      written: notes the files.
     """
 
     series: Series
@@ -56,62 +57,59 @@ class SeriesResults:
     class_names: Sequence[str]
     pixel_size: float | None
     folder: Path
+    written: WrittenFiles
 
     def write(self, formats: Sequence[str]) -> None:
         """Writes the files of some formats, and the table of the tracks.
 
         Raises:
-          InputError: if a file would replace one that is no result, or there are too many tracks.
+          InputError: if a file would replace one that is no result or was changed, or there are too many
+            tracks.
         """
         for path in series_files(self.folder, self.series, self.kind, formats):
-            if path.suffix != ".parquet":  # tables have no mark
-                check_replaceable(path)
-        if "ctc" in formats:
-            self._check_ctc()
+            self.written.check(path)
+        if "ctc" in formats and self.tracks.num_tracks > MAX_CTC:
+            raise InputError(
+                f"{self.series.name} has {self.tracks.num_tracks} tracks, and the Cell Tracking Challenge"
+                f" allows {MAX_CTC}: give --export=labels instead of ctc"
+            )
         measured = []
         for number, part in enumerate(self.series.parts):
             if "ctc" in formats:
-                write_tiff(
-                    self._tracked(number).astype(np.uint16), _ctc_path(self.folder, self.series, number)
-                )
+                path = _ctc_path(self.folder, self.series, number)
+                with self.written.replacing(path):
+                    write_tiff(self._tracked(number).astype(np.uint16), path)
             if "overlay" in formats:
                 tails = self.tracks.tails(number, TAIL) if self.kind is FRAMES else None
                 drawn = draw_tracks(to_display_rgb(self.image(number)), self._tracked(number), tails)
-                write_picture(drawn, self.folder / f"{part.stem}_overlay.png")
+                path = self.folder / f"{part.stem}_overlay.png"
+                with self.written.replacing(path):
+                    write_picture(drawn, path)
             if "csv" in formats:
                 measured.append(self._measured(number))
         if "labels" in formats:
             dtype = np.uint16 if self.tracks.num_tracks <= MAX_CTC else np.uint32
             shape = (len(self.series.parts), *self.shape)
             pages = (self._tracked(number).astype(dtype) for number in range(shape[0]))
-            write_stack(
-                pages, shape, np.dtype(dtype), f"{self.kind.letter}YX", _labels_path(self.folder, self.kind)
-            )
+            path = _labels_path(self.folder, self.kind)
+            with self.written.replacing(path):
+                write_stack(pages, shape, np.dtype(dtype), f"{self.kind.letter}YX", path)
         if "csv" in formats:
             for suffix in ("csv", "parquet"):
-                write_table(measured, self.folder / f"measurements.{suffix}")
+                path = self.folder / f"measurements.{suffix}"
+                with self.written.replacing(path):
+                    write_table(measured, path)
         if "ctc" in formats:
-            write_text(self.folder / CTC_FOLDER / LINEAGE, self.tracks.ctc_lines())
+            path = self.folder / CTC_FOLDER / LINEAGE
+            with self.written.replacing(path):
+                write_text(path, self.tracks.ctc_lines())
         for path in _tables(self.folder, self.kind):
-            write_table([self._table()], path)
+            with self.written.replacing(path):
+                write_table([self._table()], path)
 
     def _tracked(self, number: int) -> np.ndarray:
         """Returns [H, W] int32, the track of each pixel of an image."""
         return np.append(np.int32(0), self.tracks.ids_in(number))[self.segmentation(number).labels]
-
-    def _check_ctc(self) -> None:
-        lineage, first = self.folder / CTC_FOLDER / LINEAGE, _ctc_path(self.folder, self.series, 0)
-        # This text file cannot contain a mark, so the mark of the first frame is checked instead.
-        if lineage.exists() and not has_mark(first):
-            raise InputError(
-                f"{lineage} exists, but {first.name} beside it was not written by segjax predict: move it, or"
-                " give another --out"
-            )
-        if self.tracks.num_tracks > MAX_CTC:
-            raise InputError(
-                f"{self.series.name} has {self.tracks.num_tracks} tracks, and the Cell Tracking Challenge"
-                f" allows {MAX_CTC}: give --export=labels instead of ctc"
-            )
 
     def _measured(self, number: int) -> dict[str, np.ndarray]:
         segmentation, ids = self.segmentation(number), self.tracks.ids_in(number)

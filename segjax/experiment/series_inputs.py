@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from segjax.data.readers import find_stack_axis
+from segjax.data.readers.lazy import is_lazy_only
 from segjax.errors import InputError
 from segjax.experiment.prediction_inputs import Inputs, Reading
 
@@ -35,6 +37,8 @@ class SeriesKind(NamedTuple):
 FRAMES = SeriesKind("--frames", "T", "frame", ("ctc", "labels", "overlay", "csv"), ("ctc", "overlay"))
 STACK = SeriesKind("--stack", "Z", "slice", ("labels", "overlay", "csv"), ("labels", "overlay"))
 DIGITS = re.compile(r"(\d+)")
+# The text between two numbers of a time, such as 00d12h30m or 12-30.
+TIME = re.compile(r"d|h|min|m|s|[-.:]")
 
 
 class Part(NamedTuple):
@@ -92,6 +96,12 @@ def find_series(inputs: Inputs, reading: Reading, kind: SeriesKind) -> tuple[lis
     series: dict[str, Series] = {}
     failed = {}
     for key, path in inputs.images.items():
+        if is_lazy_only(path):
+            failed[inputs.name(path)] = (
+                f"{path} is an OME-Zarr or a slide, for which there is no {kind.flag}: save it as TIFF, or"
+                f" leave {kind.flag} out, and choose a {kind.part} by --axis={kind.letter}=0"
+            )
+            continue
         try:
             axis = find_stack_axis(
                 path,
@@ -137,10 +147,10 @@ def natural_order(name: str) -> list[str | int]:
 
 
 def check_series(series: Series, kind: SeriesKind) -> None:
-    """Checks the number of images of a series, and that no number is missing in their names.
+    """Checks the number of images of a series, and that the numbers in their names are those of one series.
 
     Raises:
-      InputError: if there is only one image, or a gap.
+      InputError: if there is only one image, a number is missing, or there are several channels or planes.
     """
     if len(series.parts) < 2:
         raise InputError(
@@ -151,7 +161,10 @@ def check_series(series: Series, kind: SeriesKind) -> None:
     if len({len(name) for name in names}) > 1:
         return
     varying = [position for position, column in enumerate(zip(*names, strict=True)) if len(set(column)) > 1]
-    if len(varying) != 1 or varying[0] % 2 == 0:
+    if any(position % 2 == 0 for position in varying):
+        return
+    _check_numbers(series, kind, names, varying)
+    if len(varying) != 1:
         return
     numbers = [name[varying[0]] for name in names]
     steps = [int(second) - int(first) for first, second in itertools.pairwise(numbers)]
@@ -166,3 +179,21 @@ def check_series(series: Series, kind: SeriesKind) -> None:
                 f" {kind.part} {int(numbers[first]) + usual} is missing: add it, or number the files"
                 " without a gap"
             )
+
+
+def _check_numbers(
+    series: Series, kind: SeriesKind, names: list[list[str | int]], varying: list[int]
+) -> None:
+    """Refuses images with all combinations of two or more numbers, such as time and channel.
+
+    The numbers of days, hours and minutes are one time.
+    """
+    counts = [len({name[position] for name in names}) for position in varying]
+    between = [str(names[0][position + 1]) for position in varying[:-1]]
+    is_time = all(TIME.fullmatch(text) for text in between)
+    if len(varying) > 1 and math.prod(counts) == len(names) and not is_time:
+        raise InputError(
+            f"{series.parts[0].path} and the other images of its folder have all combinations of"
+            f" {len(varying)} numbers in their names, {' x '.join(map(str, counts))}: put the {kind.part}s of"
+            " each channel, plane or position into a folder of their own"
+        )

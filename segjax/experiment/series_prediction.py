@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from segjax.data.pixel_size import read_pixel_size
 from segjax.errors import InputError
+from segjax.experiment.earlier_images import write_failures
 from segjax.experiment.export_formats import check_pixel_size
 from segjax.experiment.finished_images import SHARED, Finished, FinishedImages, input_digest
 from segjax.experiment.methods import OpenedMethod
@@ -23,11 +24,11 @@ from segjax.experiment.results_folder import (
     explain_failure,
     join_first,
     without_temporary,
-    write_failed,
     writing,
 )
 from segjax.experiment.series_exports import SeriesResults, series_files
 from segjax.experiment.series_inputs import FRAMES, Part, Series, SeriesKind, check_series, find_series
+from segjax.experiment.written_files import WrittenFiles
 from segjax.files import printable
 from segjax.segmentation import Segmentation
 from segjax.tracking import SliceLinker, Tracker, TrackingConfig
@@ -121,7 +122,7 @@ class SeriesPrediction:
     request: SeriesRequest
 
     def __post_init__(self) -> None:
-        self._finished = FinishedImages(self.out)
+        self._finished, self._written = FinishedImages(self.out), WrittenFiles(self.out)
         self._done: dict[str, int] = {}
         self._repeated = 0
 
@@ -146,8 +147,10 @@ class SeriesPrediction:
                     " from there"
                 ) from None
             finally:
+                paths = {self.inputs.name(path): path for path in self.inputs.images.values()}
+                paths |= {series.name: series.parts[0].path for series in self.series}
                 with writing(self.out):
-                    write_failed(self.out, self.failed)
+                    write_failures(self.out, self.failed, self._done, paths)
         if self.failed:
             raise InputError(
                 f"{len(self.failed)} of {len(self.failed) + len(self._done)} series failed, see"
@@ -220,6 +223,7 @@ class SeriesPrediction:
             class_names=self.selected.class_names or default_names(all_classes.max(initial=1)),
             pixel_size=read_pixel_size(series.parts[0].path) if size is None else size,
             folder=folder,
+            written=self._written,
         ).write(self.request.formats)
         self._finished.write(key, Finished(digest, tracks.num_tracks, shapes[0], None, {}, None))
         return tracks.num_tracks

@@ -482,6 +482,29 @@ def test_measurements_are_added_to_the_formats_of_large_images(image, tmp_path):
         run(path, tmp_path / "chosen", formats=("labels", "overlay"))
 
 
+@pytest.mark.parametrize("name", ["slide_measurements.csv", "slide_tissue.png", "slide_cells.parquet"])
+def test_a_file_of_the_user_is_not_replaced(image, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=rf"{name} exists, and was not written by segjax predict"):
+        run(image[0], out, formats=("csv", "parquet"), view=View(region="tissue"))
+    assert (out / name).read_bytes() == b"mine"
+    (out / name).unlink()
+    for method in (PLAIN, PLAIN._replace(digest="other")):
+        run(image[0], out, method, formats=("csv", "parquet"), view=View(region="tissue"))
+
+
+def test_the_table_of_all_images_leaves_large_ones_out_and_says_so(image, tmp_path):
+    path, pixels, _ = image
+    tifffile.imwrite(path.with_name("small.tif"), pixels[:300, :300])
+    made = predict(PLAIN, path.parent, tmp_path / "out", exports=Exports(("csv",)))
+    assert len(list(made)) == 2
+    assert "; measurements.csv leaves out 1 large image, measured in their own tables" in made.summary
+    with (tmp_path / "out/measurements.csv").open() as file:
+        assert {row["image"] for row in csv.DictReader(file)} == {"small.tif"}
+
+
 def test_files_that_a_failed_prediction_replaced_are_made_again(image, tmp_path):
     path, _, labels = image
     out = tmp_path / "out"

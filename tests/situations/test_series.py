@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 from pyarrow import parquet
 from scipy import ndimage
@@ -207,13 +208,99 @@ def test_a_foreign_result_is_never_replaced(tmp_path):
     lineage.parent.mkdir(parents=True)
     lineage.write_text("1 0 3 0\n")
     with pytest.raises(
-        InputError, match=r"res_track\.txt exists, but mask000\.tif beside it was not written"
+        InputError, match=r"res_track\.txt exists, and was not written by segjax predict: move it"
     ):
         list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
     assert lineage.read_text() == "1 0 3 0\n"
     tifffile.imwrite(lineage.with_name("mask002.tif"), movie()[2])
     with pytest.raises(InputError, match=r"mask002\.tif exists, and was not written by segjax"):
         list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (FRAMES, "tracks.csv"),
+        (FRAMES, "tracks.parquet"),
+        (FRAMES, "measurements.parquet"),
+        (STACK, "cells.csv"),
+        (STACK, "cells.parquet"),
+    ],
+    ids=str,
+)
+def test_a_table_of_the_user_is_never_replaced(tmp_path, kind, name):
+    write_frames(tmp_path / "in/a", movie())
+    table = tmp_path / "out/a" / name
+    table.parent.mkdir(parents=True)
+    table.write_bytes(b"mine")
+    with pytest.raises(InputError, match=rf"{name} exists, and was not written by segjax predict"):
+        list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request(kind)))
+    assert table.read_bytes() == b"mine"
+    table.unlink()
+    for digest in ("one", "two"):
+        list(predict_series(labelling(digest), tmp_path / "in", tmp_path / "out", request(kind)))
+    table.write_bytes(table.read_bytes() + b"corrected")
+    with pytest.raises(InputError, match=rf"{name} exists, and was changed since"):
+        list(predict_series(labelling("three"), tmp_path / "in", tmp_path / "out", request(kind)))
+
+
+def test_the_table_of_a_series_that_a_plain_prediction_replaced_is_made_again(tmp_path):
+    write_frames(tmp_path / "in", movie())
+    table = tmp_path / "out/measurements.csv"
+
+    def series():
+        list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
+        return table.read_text()
+
+    def plain():
+        list(predict(labelling(), tmp_path / "in", tmp_path / "out", exports=Exports(("csv",))))
+        return table.read_text()
+
+    tracked, single = series(), plain()
+    assert "track" in tracked
+    assert "track" not in single
+    assert series() == tracked
+    assert plain() == single
+    assert series() == tracked
+
+
+GRIDS = {
+    "time and channel": (["t{}_c{}", (3, 2)], True),
+    "time and plane": (["img_{}_{}", (3, 2)], True),
+    "one channel": (["t{}_c{}", (4, 1)], False),
+    "hours and minutes": (["00d{:02}h{:02}m", (2, 2)], False),
+    "hours and minutes with a dash": (["at 2026-11-27 {:02}-{:02}", (2, 2)], False),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_two_numbers_in_names_are_not_one_series(tmp_path, name):
+    (pattern, counts), is_refused = GRIDS[name]
+    for first, second in np.ndindex(*counts):
+        (image,) = movie(1)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / f"{pattern.format(first, second)}.png")
+    if not is_refused:
+        assert len(list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))) == 1
+        return
+    with pytest.raises(
+        InputError, match=r"all combinations of 2 numbers in their names, 3 x 2: put the frames of each"
+    ):
+        list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
+
+
+def test_an_ome_zarr_of_several_frames_gets_advice_that_works(tmp_path):
+    path = tmp_path / "movie.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", shape=(4, 40, 48), chunks=(1, 40, 48), dtype="u1")[:] = movie()
+    axes = [{"name": "t", "type": "time"}, *({"name": one, "type": "space"} for one in "yx")]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    with pytest.raises(InputError, match=r"there is no --frames: save it as TIFF, or .* --axis=T=0"):
+        list(predict_series(labelling(), path, tmp_path / "out", request()))
+    with pytest.raises(InputError, match=r"movie\.zarr.*--axis=Z=3 takes plane") as error:
+        list(predict(labelling(), path, tmp_path / "out"))
+    assert "--frames" not in str(error.value)
+    list(predict(labelling(), path, tmp_path / "out", reading=Reading(planes=(("T", 0),))))
 
 
 def _other_size(folder):

@@ -1,4 +1,4 @@
-"""Names of the files that a prediction writes, and the mark in them: it replaces only files with the mark."""
+"""Names of the files that a prediction writes, and the mark in them: other files are no results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def is_result(path: Path) -> bool:
 
 
 def has_mark(path: Path) -> bool:
-    """Returns whether a prediction wrote a file, and no other program changed it since.
+    """Returns whether a prediction wrote a file.
+
+    Programs that write a TIFF or a PNG again leave the mark out. Programs that change another file in place
+    may leave the mark in it; `WrittenFiles` of `segjax.experiment` detects them by digests.
 
     Args:
       path: a file with the suffix of one of the exports, or the folder of an OME-Zarr.
@@ -69,13 +72,18 @@ def has_mark(path: Path) -> bool:
         return False
 
 
+def takes_mark(path: Path) -> bool:
+    """Returns whether predictions write a mark into files of this name; tables alone have none."""
+    return path.suffix in MARKS and (path.suffix != ".parquet" or path.name.endswith(ENDINGS))
+
+
 def check_replaceable(path: Path) -> None:
     """Refuses to replace a file that was not written by a prediction, such as an annotation.
 
     Raises:
-      InputError: if the file exists and has no mark. Files whose type is not in `MARKS` are not checked.
+      InputError: if the file exists and has no mark.
     """
-    if path.suffix in MARKS and path.exists() and not has_mark(path):
+    if path.exists() and not has_mark(path):
         raise InputError(
             f"{path} exists, and was not written by segjax predict or was changed since: move it, or give"
             " another --out"
