@@ -59,7 +59,7 @@ WRITERS = {
 LARGE_STANDARD = ("ome-tiff", "csv")
 MEASURED = ("csv", "parquet")
 # To be increased when the same settings give other tiles: older stored tiles are then removed.
-VERSION = 2
+VERSION = 3
 # Number of windows that a GPU predicts together.
 GPU_BATCH = 4
 # Number of failed tiles that a message names.
