@@ -19,7 +19,7 @@ from segjax.files import read_json_object, write_json
 from segjax.settings import Count, broken_rule
 
 # Fields that have no effect on any result: neither on what a network learns nor on what it predicts.
-WITHOUT_EFFECT = ("data.workers", "ensemble", "train.log_every")
+WITHOUT_EFFECT = ("data.cache_bytes", "data.workers", "ensemble", "train.log_every")
 # Fields that change how a network is trained or used, not what it learns. Those of `train` have an effect on
 # runs that diverge: these go back to a checkpoint, or fail.
 FREE = (

@@ -95,6 +95,10 @@ def test_a_step_after_a_rollback_is_repeated_with_the_lower_rate(config, tmp_pat
     assert halvings == [3]
     assert text.startswith("step 4, repeated from step 2: loss ")
     assert f"loss {loss}," not in text
+    assert text.endswith(
+        "both are finite. The run had diverged at step 4 and went back to step 2: this is the step after"
+        " that, log.set_aside*.jsonl has the one before"
+    )
     # A rollback to a later step changes no earlier one.
     (tmp_path / "log.jsonl").write_text(note.replace('"step": 2', '"step": 4'))
     assert f"loss {loss}," in replay(config, tmp_path, 4)

@@ -232,15 +232,22 @@ def test_a_validation_of_another_kind_counts_as_none(tmp_path, caplog, score, pr
 
 
 def test_what_is_saved_in_the_background_may_be_changed(tmp_path):
-    _, saved_states = states(4)
+    _, expected = states(4)
+    mesh, state, step = toy.setup()
     progress = {"seconds": 0, "names": list(range(1000))}
     with Checkpoints(tmp_path, keep=9) as checkpoints:
-        for state in saved_states[1:]:
+        for number in range(4):
+            state, _ = step(state, toy.batch(number), jax.random.key(0))
             checkpoints.save(state, progress)
             progress["seconds"] += 1
             progress["names"].append(0)
-    for step in (1, 2, 3, 4):
-        assert CheckpointReader(tmp_path).progress(step)["seconds"] == step - 1
+        # Like the steps above, it donates what is being saved.
+        step(state, toy.batch(4), jax.random.key(0))
+    for saved in (1, 2, 3, 4):
+        assert CheckpointReader(tmp_path).progress(saved)["seconds"] == saved - 1
+        with Checkpoints(tmp_path, keep=9) as checkpoints:
+            restored, _ = checkpoints.restore(expected[0], mesh, before=saved + 1)
+        assert fingerprint(restored) == fingerprint(expected[saved])
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):

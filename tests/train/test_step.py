@@ -125,6 +125,45 @@ def optimizer_with(*, steps=10, frozen=None, **changes):
     return make_optimizer(OptimizerConfig(**settings), steps=steps, frozen=frozen or {})
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_learning_rate_rises_to_its_peak_and_falls_along_a_cosine(name):
+    peak, warmup, steps, end = 0.4, 5, 40, 0.1
+    settings = {"name": name, "learning_rate": peak, "warmup": warmup, "end_lr_fraction": end}
+    optimizer = optimizer_with(**settings, steps=steps, frozen={"kernel": False})
+    params = {"kernel": jnp.zeros(3)}
+    state, rates = optimizer.init(params), []
+    for _ in range(steps):
+        # Of equal gradients, an update is the rate; that of Adam is divided by their size.
+        updates, state = optimizer.update({"kernel": jnp.ones(3)}, state, params)
+        rates.append(-float(updates["kernel"][0]))
+    expected = [peak * (step + 1) / (warmup + 1) for step in range(warmup)]
+    for step in range(warmup, steps):
+        cosine = (1 + np.cos(np.pi * (step - warmup) / (steps - warmup))) / 2
+        expected.append(peak * (end + (1 - end) * cosine))
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+    assert rates[warmup] == pytest.approx(peak, rel=1e-4)
+    assert rates[0] == pytest.approx(peak / 6, rel=1e-4)
+    assert end * peak < rates[-1] < 1.02 * end * peak
+
+
+def test_the_average_follows_the_parameters_by_its_formula():
+    _, state, step = toy.setup()
+    average = jax.device_get(state.params)
+    for number in range(120):
+        state, _ = step(state, toy.batch(number % 4), KEY)
+        # The decay of the toy is 0.9, which the steps before the 80th are too few for.
+        decay = min(0.9, (1 + number) / (10 + number))
+        average = jax.tree.map(
+            lambda old, new, decay=decay: decay * old + (1 - decay) * new,
+            average,
+            jax.device_get(state.params),
+        )
+        if number in (0, 1, 119):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.ema_params, average
+            )
+
+
 def test_the_state_is_overwritten_without_copies():
     _, state, step = toy.setup(data=1)
     compiled = step.lower(state, toy.batch(0), KEY).compile().as_text()

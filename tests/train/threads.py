@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 from jax.experimental import multihost_utils
 
-from segjax.train import processes
+from segjax.train import batches, processes
 
 
 class Exchange:
@@ -55,6 +55,7 @@ def run_processes(monkeypatch, count, function, *, stop_at=None):
     several = Exchange(count, stop_at)
     with monkeypatch.context() as patch:
         patch.setattr(processes, "_exchange", several.exchange)
+        patch.setattr(batches, "exchange_errors", processes.exchange)
         patch.setattr(jax, "process_count", lambda: count)
         patch.setattr(jax, "process_index", lambda: several.own.index)
         patch.setattr(multihost_utils, "reached_preemption_sync_point", several.is_stop_point)
