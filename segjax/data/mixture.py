@@ -9,6 +9,7 @@ import numpy as np
 
 from segjax.data.channels import COLOUR
 from segjax.data.records import Record, Source
+from segjax.data.shapes import shapes_of
 from segjax.errors import InputError
 from segjax.segmentation import Segmentation
 
@@ -82,6 +83,14 @@ class MixedSource:
         if image.shape[-1] == 1 and self._is_colour:
             image = np.repeat(image, COLOUR, axis=-1)
         return dataclasses.replace(record, image=image, truth=truth)
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Returns name and shape of each image that is known without decoding, as read from the mixture."""
+        return [
+            (name, (height, width, COLOUR if channels == 1 and self._is_colour else channels))
+            for source in self.sources
+            for name, (height, width, channels) in shapes_of(source)
+        ]
 
     def names(self) -> list[str]:
         """Returns the name of each record."""

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from segjax.data.records import Record
 from segjax.datasets.folder.builder import dataset_dir
 from segjax.datasets.store.builder import CellBuilder, prepare, repair_of
-from segjax.datasets.store.codec import as_text, decode
+from segjax.datasets.store.codec import as_text, decode, shape_of
 from segjax.errors import InputError
 from segjax.files import read_json_object
 
@@ -85,6 +85,14 @@ class PreparedSource:
     def names(self) -> list[str]:
         """Returns the name of each record without decoding pixels."""
         return self._texts("name")
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Returns name and shape [H, W, C] of each image without decoding pixels."""
+        try:
+            examples = (self._examples[index] for index in range(len(self)))
+            return [(as_text(example["name"]), shape_of(example["image"])) for example in examples]
+        except Exception as error:
+            raise self._damaged(str(error)) from error
 
     def _texts(self, field: str) -> list[str]:
         try:

@@ -8,9 +8,6 @@ from typing import Any, TypeVar
 
 import jax
 
-# The service by which processes are connected has no public interface.
-from jax._src import distributed
-
 from segjax.errors import InputError
 from segjax.train.processes import LONG_LIMIT, all_or_none
 
@@ -53,6 +50,9 @@ def exchange_errors(text: str, purpose: str, *, limit: float | None = None) -> l
     del purpose
     if jax.process_count() == 1:
         return [text]
+    # The service by which processes are connected has no public interface.
+    from jax._src import distributed
+
     client: Any = distributed.global_state.client
     folder = f"segjax/errors/{next(_calls)}/"
     names = [f"{folder}{index}" for index in range(jax.process_count())]

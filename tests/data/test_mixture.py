@@ -59,6 +59,22 @@ def test_a_grey_image_becomes_colour_beside_colour_images():
     assert error.value.field == "channels"
 
 
+class Shaped(Listed):
+    def shapes(self):
+        return [(record.name, record.image.shape) for record in self.records]
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_shapes_that_are_known_are_those_of_the_mixture(channels):
+    grey, colour = record("a"), record("b", channels=3)
+    for records in ([grey], [grey, colour]):
+        mixed = MixedSource([Shaped([one]) for one in records], channels=channels)
+        assert mixed.shapes() == [
+            (one.name, one.image.shape) for one in map(mixed.__getitem__, range(len(mixed)))
+        ]
+    assert MixedSource([Listed([grey]), Shaped([grey])]).shapes() == [("a", (4, 6, 1))]
+
+
 def test_classes_are_found_by_name_and_the_others_are_background():
     other = Listed([record("a", classes=(1, 2, 1))], ("background", "micronucleus", "nucleus"))
     nuclei = Listed([record("b", classes=(1, 2))], NUCLEI)

@@ -1,6 +1,7 @@
 import pytest
 
 from segjax.configs import datasets, rcnn
+from segjax.datasets import sources
 from segjax.datasets.catalog import DATASETS, PUBLIC, open_source, public_builder
 from segjax.datasets.sources import PreparedSource, split_slices
 from segjax.errors import InputError
@@ -42,6 +43,13 @@ def test_records_on_disk_by_split_and_index(tmp_path):
         whole[5]
     with pytest.raises(InputError, match="fragile has train"):
         PreparedSource(tiny.Fragile, "test", data_dir=tmp_path)
+
+
+def test_shapes_are_known_without_decoding(tmp_path, monkeypatch):
+    source = PreparedSource(tiny.Fragile, "train", data_dir=tmp_path)
+    expected = [(record.name, record.image.shape) for record in source]
+    monkeypatch.setattr(sources, "decode", lambda example: pytest.fail("decoded"))
+    assert source.shapes() == expected
 
 
 BROKEN = [b"", b"{", b"{}", b"[]", b"null", b'"x"', b"5", b"\xff\xfe", b'{"class_names": 5}']

@@ -138,7 +138,7 @@ WRONG = [
     ("classical", "methods.watershed.small_fraction", 2.0, "between 0 and 1"),
     ("classical", "methods.kmeans.num_clusters", 1, "at least 2"),
     ("classical", "methods.kmeans.features", ("wavelets",), "choose one of"),
-    ("classical", "methods.radius.eps", -0.1, "at least 0"),
+    ("classical", "methods.radius.eps", 0.0, "above 0"),
     ("classical", "methods.radius.growth", "cubic", "choose one of"),
     ("classical", "methods.mean_shift.bandwidth", 0.0, "above 0"),
     ("classical", "methods.mean_shift.steps", 0, "at least 1"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax._src import distributed
 
 from segjax.errors import InputError, Interrupted
 from segjax.train import batches
@@ -109,7 +110,7 @@ def test_what_is_sent_has_a_name_of_its_own_each_time(monkeypatch):
     client = Client()
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(jax, "process_index", lambda: 2)
-    monkeypatch.setattr(batches.distributed.global_state, "client", client)
+    monkeypatch.setattr(distributed.global_state, "client", client)
     for text in ("null", "one", "null", "two"):
         assert batches.exchange_errors(text, "a test", limit=5) == ["null", "null", text]
     assert len(client.sent) == 2

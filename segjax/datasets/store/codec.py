@@ -116,6 +116,13 @@ def decode_tiff(content: bytes) -> np.ndarray:
         return page.asarray(maxworkers=1).reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
 
 
+def shape_of(content: bytes) -> tuple[int, int, int]:
+    """Returns the shape [H, W, C] of a TIFF of one page without decoding its pixels."""
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages.first
+        return page.imagelength, page.imagewidth, page.samplesperpixel
+
+
 def _read_tags(content: bytes) -> dict[int, tuple[int, int]]:
     """Returns the count and the value (or offset of the values) of each tag of a little-endian TIFF."""
     if content[:4] != b"II*\0":
