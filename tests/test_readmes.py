@@ -12,6 +12,8 @@ import pytest
 from segjax import cli
 from segjax.cli import COMMANDS
 from segjax.configs import semantic
+from segjax.experiment.sections import check_settings, read_optimizer
+from segjax.train.optimizer import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -80,6 +82,29 @@ def test_every_command_has_a_script_a_config_and_flags_that_exist(name):
                 assert field_exists(config, flag.removeprefix("config.")), (name, flag)
             else:
                 assert flag in defined or flag == "help", (name, script, flag)
+
+
+@pytest.mark.parametrize("name", [*PAGES, *SOURCES])
+def test_every_training_has_values_that_are_allowed(name):
+    for script, words in commands(name):
+        given = [word.removeprefix("--").partition("=")[::2] for word in words]
+        path, _, variant = dict(given).get("config", "").partition(":")
+        if script != "train" or not path or "=..." in " ".join(words):
+            continue
+        config = importlib.import_module(f"segjax.configs.{Path(path).stem}").get_config(variant)
+        with config.ignore_type():
+            for flag, value in given:
+                if flag.startswith("config."):
+                    config.update_from_flattened_dict({flag.removeprefix("config."): literal(value)})
+        check_settings(config)
+        make_optimizer(read_optimizer(config), steps=config.steps, frozen={})
+
+
+def literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def test_the_pages_have_commands():
