@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def earlier_images(
     waiting = [key for key, path in inputs.images.items() if inputs.name(path) not in reached]
     read = {key: finished.read(key) for key in waiting}
     images = [image for key, image in read.items() if image is not None and not missing(key, image)]
-    sources = {str(path.absolute()) for path in inputs.images.values()}
+    sources = {os.path.realpath(path) for path in inputs.images.values()}
     others = finished.others(inputs.images)
     # An image may have had another name, as part of another folder.
     images += (image for image in others if image.origin and image.origin.source not in sources)
@@ -70,7 +71,7 @@ def write_failures(
     except (OSError, ValueError):
         stored = {}
     reached = {*failed, *done}
-    paths = {str(sources[name].absolute()) for name in reached if name in sources}
+    paths = {os.path.realpath(sources[name]) for name in reached if name in sources}
     earlier = {
         name: entry
         for name, entry in stored.items()
@@ -78,7 +79,7 @@ def write_failures(
     }
     reasons = {name: entry["reason"] for name, entry in earlier.items()} | dict(failed)
     entries = earlier | {
-        name: {"reason": reason, "source": str(sources[name].absolute())}
+        name: {"reason": reason, "source": os.path.realpath(sources[name])}
         for name, reason in failed.items()
         if name in sources
     }

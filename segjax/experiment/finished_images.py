@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ class Origin(NamedTuple):
 
     Attributes:
       name: its name in the tables of all images.
-      source: absolute path of its file.
+      source: absolute path of its file, without links.
       method: the digest of the method and how the file becomes an image; "" if the former is unknown.
     """
 
@@ -138,7 +139,7 @@ class FinishedImages:
         Returns:
           The outcome with the stored image.
         """
-        image, origin = outcome.finished, Origin(name, str(path.absolute()), method)
+        image, origin = outcome.finished, Origin(name, os.path.realpath(path), method)
         if image is None or (outcome.is_repeated and image.origin == origin):
             return outcome
         self.write(key, image._replace(origin=origin))

@@ -37,8 +37,13 @@ class SeriesKind(NamedTuple):
 FRAMES = SeriesKind("--frames", "T", "frame", ("ctc", "labels", "overlay", "csv"), ("ctc", "overlay"))
 STACK = SeriesKind("--stack", "Z", "slice", ("labels", "overlay", "csv"), ("labels", "overlay"))
 DIGITS = re.compile(r"(\d+)")
-# The text between two numbers of a time, such as 00d12h30m or 12-30.
+# The text between two numbers of a time, such as 00d12h30m or 12-30; after a date or a day, such as
+# 2024-01-05_12 or day1_hour12; and before the number of a day.
 TIME = re.compile(r"d|h|min|m|s|[-.:]")
+AFTER_DAY = re.compile(r"[-_ ]?(|t|h|hr|hour)[-_ ]?", re.IGNORECASE)
+DAY = re.compile(r"(?<![a-z])(d|day)[-_ ]?$", re.IGNORECASE)
+# Dates such as 20240105.
+DATES = range(19000101, 21001232)
 
 
 class Part(NamedTuple):
@@ -189,11 +194,22 @@ def _check_numbers(
     The numbers of days, hours and minutes are one time.
     """
     counts = [len({name[position] for name in names}) for position in varying]
-    between = [str(names[0][position + 1]) for position in varying[:-1]]
-    is_time = all(TIME.fullmatch(text) for text in between)
+    is_time = all(_is_time(names[0], position) for position in varying[:-1])
     if len(varying) > 1 and math.prod(counts) == len(names) and not is_time:
         raise InputError(
             f"{series.parts[0].path} and the other images of its folder have all combinations of"
             f" {len(varying)} numbers in their names, {' x '.join(map(str, counts))}: put the {kind.part}s of"
-            " each channel, plane or position into a folder of their own"
+            " each channel, plane or position into a folder of their own, or write times as 2024-01-05_09-30"
+            " or day1_hour09"
         )
+
+
+def _is_time(name: list[str | int], position: int) -> bool:
+    """Returns whether a number in a name and the next one are parts of a time."""
+    before, number, after = str(name[position - 1]), name[position], str(name[position + 1])
+    if TIME.fullmatch(after):
+        return True
+    date = [part for part in name[max(position - 4, 0) : position + 1 : 2] if isinstance(part, int)]
+    is_date = len(date) == 3 and 1900 <= date[0] <= 2100 and date[1] <= 12 and date[2] <= 31
+    is_day = number in DATES or is_date or DAY.search(before) is not None
+    return is_day and AFTER_DAY.fullmatch(after) is not None

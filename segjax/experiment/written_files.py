@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segjax.errors import InputError
@@ -54,11 +54,12 @@ class WrittenFiles:
           InputError: if it must not be replaced.
           OSError: if it cannot be read.
         """
-        if not path.exists():
+        if not path.exists() or self._is_known(path):
             return
         noted = self._noted(path)
         if noted is not None and len(noted) == LENGTH:
-            if noted != _digest(path):
+            # Another prediction may have replaced it meanwhile.
+            if not self._is_known(path):
                 raise InputError(
                     f"{path} exists, and was changed since segjax predict wrote it: move it, or give another"
                     " --out"
@@ -67,7 +68,8 @@ class WrittenFiles:
             check_replaceable(path)
         elif noted is None and not self._is_older:
             raise InputError(
-                f"{path} exists, and was not written by segjax predict: move it, or give another --out"
+                f"{path} exists, and was not written by segjax predict, or the hidden folder {FOLDER} that"
+                " says so is missing: move it, or give another --out"
             )
 
     @contextmanager
@@ -75,15 +77,28 @@ class WrittenFiles:
         """Notes the digest of a file, or of a folder, that the block writes or removes.
 
         Raises:
+          InputError: as `check`.
           OSError: if it cannot be noted.
         """
-        note = self._note(path)
+        self.check(path)
+        note, before = self._note(path), self._noted(path)
         note.parent.mkdir(parents=True, exist_ok=True)
         # If the process is killed in the block, the file is the old one or the new one.
         note.write_text("")
-        yield
         try:
-            note.write_text(_digest(path))
+            yield
+        except BaseException:
+            with suppress(OSError):
+                if before == _digest(path):
+                    note.write_text(before)
+            raise
+        try:
+            while True:
+                state = path.stat()
+                note.write_text(_digest(path))
+                # Another prediction may have replaced it meanwhile.
+                if _is_same(state, path.stat()):
+                    return
         except FileNotFoundError:  # it was removed, here or by another prediction
             note.unlink(missing_ok=True)
 
@@ -91,6 +106,17 @@ class WrittenFiles:
     def _is_older(self) -> bool:
         """Whether a version that noted no digests wrote some of the results."""
         return (self._folder / OLDER).exists() or (self._folder.parent.exists() and not self._folder.exists())
+
+    def _is_known(self, path: Path) -> bool:
+        """Returns whether a file is as a prediction noted it, for this folder or one above or below it."""
+        path = path.absolute()
+        notes = [WrittenFiles(folder)._noted(path) for folder in path.parents]
+        if not any(notes):
+            return False
+        try:
+            return _digest(path) in notes
+        except FileNotFoundError:
+            return not path.exists()
 
     def _noted(self, path: Path) -> str | None:
         """Returns the digest of a file; "" if a process was killed while it wrote it, None without one."""
@@ -100,8 +126,12 @@ class WrittenFiles:
             return None
 
     def _note(self, path: Path) -> Path:
-        name = path.relative_to(self._out).as_posix()
+        name = path.absolute().relative_to(self._out.absolute()).as_posix()
         return self._folder / hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
 
 
 def _digest(path: Path) -> str:

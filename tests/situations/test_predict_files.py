@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from segjax.experiment import written_files
 from segjax.experiment.export_formats import Exports
 from segjax.experiment.finished_images import FinishedImages
 from segjax.experiment.prediction import predict
+from segjax.experiment.written_files import WrittenFiles
 from tests.situations.test_predict import thresholding, visible
 
 FORMATS = ("csv", "coco")
@@ -105,6 +107,85 @@ def test_a_table_of_the_user_is_not_replaced(images):
     assert (out / "cell3_measurements.csv").read_text() == "mine"
 
 
+def test_results_in_a_folder_of_results_are_known_in_both(images):
+    """As of one day, and of all days together."""
+    day = images / "day"
+    day.mkdir()
+    (images / "cell5.png").rename(day / "cell5.png")
+    out = images.parent / "out"
+    run(day, out / "day", formats=("csv",))
+    run(images, out, "two", formats=("csv",))
+    run(day, out / "day", "three", formats=("csv",))
+    edit_text(out / "day/cell5_measurements.csv")
+    with pytest.raises(InputError, match=r"cell5_measurements\.csv exists, and was changed since"):
+        run(images, out, "four", ("csv",))
+
+
+def test_results_without_their_hidden_folder_are_not_replaced(images):
+    out = images.parent / "out"
+    run(images, out)
+    (out / ".segjax").rename(images.parent / "elsewhere")
+    with pytest.raises(InputError, match=r"or the hidden folder \.segjax that says so is missing: move it"):
+        run(images, out)
+
+
+def test_a_table_that_is_changed_during_a_prediction_is_not_replaced(images):
+    out = images.parent / "out"
+    run(images, out)
+    made = predict(thresholding("two"), images, out, exports=Exports(FORMATS))
+    steps = iter(made)
+    next(steps)
+    edit_text(out / "measurements.csv")
+    edited = (out / "measurements.csv").read_text()
+    with pytest.raises(InputError, match=r"measurements\.csv exists, and was changed since"):
+        list(steps)
+    assert (out / "measurements.csv").read_text() == edited
+
+
+def test_a_file_that_could_not_be_replaced_is_still_known(tmp_path):
+    written, path = WrittenFiles(tmp_path), tmp_path / "table.csv"
+    written.open()
+    with written.replacing(path):
+        path.write_text("first")
+    with pytest.raises(OSError, match="full"), written.replacing(path):
+        raise OSError("the disk is full")
+    written.check(path)
+    edit_text(path)
+    with pytest.raises(InputError, match="was changed since"):
+        written.check(path)
+
+
+def test_a_file_that_two_predictions_write_at_once_stays_known(tmp_path, monkeypatch):
+    written, path, digest = WrittenFiles(tmp_path), tmp_path / "table.csv", written_files._digest
+    written.open()
+    texts = ["of the other"]
+
+    def late(one):
+        result = digest(one)
+        if texts:
+            other = tmp_path / "other"
+            other.write_text(texts.pop())
+            other.rename(path)
+        return result
+
+    with monkeypatch.context() as patched, written.replacing(path):
+        path.write_text("of one")
+        patched.setattr(written_files, "_digest", late)
+    assert path.read_text() == "of the other"
+    written.check(path)
+
+
+def test_an_image_by_two_paths_is_listed_once(images, monkeypatch):
+    out, day = images.parent / "out", images / "day"
+    day.mkdir()
+    (images / "cell5.png").rename(day / "cell5.png")
+    monkeypatch.chdir(day)
+    run(Path(".."), out)
+    (images.parent / "link").symlink_to(day)
+    run(images.parent / "link", out)
+    assert listed(out) == [f"cell{index}.png" for index in range(6)]
+
+
 def test_folders_of_an_earlier_version_are_used(images):
     out = images.parent / "out"
     run(images, out)
@@ -127,7 +208,7 @@ def test_a_file_that_a_killed_process_wrote_is_replaced(images, monkeypatch):
         pass
 
     def killed(path):
-        if path.name == "cell2_measurements.csv":
+        if path.name == "cell2_measurements.csv" and b"_um" in path.read_bytes():
             raise Killed
         return digest(path)
 
