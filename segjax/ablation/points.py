@@ -24,6 +24,9 @@ from segjax.experiment.workdir import WITHOUT_EFFECT, flat_config
 CONFIG, NAME, SEED = "config", "name", "seed"
 # The folder of the data does not count, but their digests do, see `expand`.
 DATA_DIR = "dataset.data_dir"
+# Fields that do not count. `data.cache_bytes` counts, though it has no effect, because the keys of finished
+# points contain it.
+NOT_IN_KEY = (DATA_DIR, "data.workers", "ensemble", "train.log_every")
 # Label of points that differ in the seed only.
 ALL = "all"
 # Maximum length of the readable part of the name of a folder.
@@ -117,7 +120,7 @@ def _key(config: ConfigDict, what: Mapping[str, Any]) -> str:
     facts = {
         name: value
         for name, value in flat_config(config).items()
-        if value is not None and name not in (DATA_DIR, *WITHOUT_EFFECT)
+        if value is not None and name not in NOT_IN_KEY
     }
     content = json.dumps([facts, what], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:10]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from segjax.data.records import Source
@@ -62,8 +63,7 @@ def compare(paths: Sequence[str], files: Files, split: str, memory: Memory) -> E
       memory: remembers the predictions of methods; predictions in files are read again.
 
     Raises:
-      InputError: if a run has another data set, split or classes, or was trained on other images than the
-        first one; or if files cannot be used.
+      InputError: if a run has another data set, split or classes, or files cannot be used.
     """
     names = _short_names([*paths, *files.prediction])
     with all_or_none("the methods to compare"):
@@ -116,7 +116,7 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
         configs.append((run, config, metadata.class_names))
     first, config, class_names = configs[0]
     source, stored = open_split(config, split), stored_digests(Path(first))
-    warnings = [*getattr(source, "leaks", ())]
+    warnings, same_data = [*getattr(source, "leaks", ())], [(first, config)]
     for run, other, names in configs[1:]:
         same = (other.dataset.name, other.dataset.get(split), tuple(names))
         if same != (config.dataset.name, config.dataset.get(split), tuple(class_names)):
@@ -130,15 +130,18 @@ def _open_data(runs: Sequence[str], split: str) -> tuple[Source, dict[str, Any]]
             # Both may be parts of the same data.
             theirs.pop(TRAINING, None)
         if have_other_images(stored, theirs):
-            raise InputError(
-                f"{run} was trained on other images than {first}, though both data sets are called"
-                f" {config.dataset.name}: their scores cannot be compared; give runs with the same data set"
+            warnings.append(
+                f"{run} was trained on other images than {first}. Both are scored on images of the data of"
+                f" {first}; {run} may have been trained on some of them, and its scores are then too high."
             )
+            logging.warning(warnings[-1])
+            continue
+        same_data.append((run, other))
         if TRAINING in stored and stored[TRAINING] != theirs.get(TRAINING, stored[TRAINING]):
             warnings.append(
                 f"{run} was trained on other images or annotations of the same names than {first}."
             )
-    for run, other, _ in configs:
+    for run, other in same_data:
         # The images are those of the first run, wherever those of the others are.
         other.dataset.data_dir = config.dataset.data_dir
         warnings += warn_of_other_images(Path(run), other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from segjax.data.records import Source
 from segjax.datasets.sources import PreparedSource
-from segjax.errors import InputError
+from segjax.errors import InputError, first_line
 from segjax.experiment.setup import SPLITS, open_split
 from segjax.files import file_digest
 from segjax.train.checkpoint_files import CheckpointReader
@@ -65,11 +65,12 @@ def split_facts(source: Source) -> dict[str, Any]:
     return {} if digest is None else {"split_sha256": digest}
 
 
-def data_digests(splits: Mapping[str, Source]) -> dict[str, str]:
+def data_digests(splits: Mapping[str, Source], digest: Callable[[Path], str] = file_digest) -> dict[str, str]:
     """Returns the digests of the data of splits, which the result of a training depends on.
 
     Args:
       splits: source of each split, by name; "train" is one of them.
+      digest: returns the digest of a file.
 
     Returns:
       The digest of the split, and of the files of each split, thus of all images and annotations. Nothing for
@@ -83,7 +84,7 @@ def data_digests(splits: Mapping[str, Source]) -> dict[str, str]:
         for name, source in splits.items():
             files = [path for part in _prepared(source) for path in part.files]
             if files:
-                content = "".join(pool.map(file_digest, files))
+                content = "".join(pool.map(digest, files))
                 digests[f"{name}_files_sha256"] = hashlib.sha256(content.encode()).hexdigest()
     return digests
 
@@ -111,25 +112,49 @@ def warn_of_other_images(workdir: Path, config: ConfigDict) -> list[str]:
       config: its config; the data may have moved.
 
     Returns:
-      The warning; nothing if the training images are the same, or the run has no digests.
+      The warning, also if the training images cannot be read; nothing if they are the same, or the run has
+      no digests.
     """
-    stored = stored_digests(workdir)
+    stored, name = stored_digests(workdir), config.dataset.name
     if not stored:
         return []
+    try:
+        if not have_other_images(stored, _digests_now(config, stored)):
+            return []
+        warning = (
+            f"{workdir} was trained on other images than the training split of {name} has now, so that"
+            " images of this evaluation may be among them: restore the data, or train again in another"
+            " --workdir."
+        )
+    except (InputError, OSError) as error:
+        warning = (
+            f"It is unknown whether images of this evaluation are among those that {workdir} was trained on,"
+            f" because the training split of {name} cannot be read ({first_line(error)}): restore the data."
+        )
+    logging.warning(warning)
+    return [warning]
+
+
+def _digests_now(config: ConfigDict, stored: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the digests of the training split, as far as they are needed to compare them with others."""
     source = open_split(config, "train")
     facts = split_facts(source)
     # The training files, which may be large, are read only if the splits differ, or have no digest.
     if facts and facts.items() <= stored.items():
-        return []
-    if not have_other_images(stored, data_digests({"train": source})):
-        return []
-    warning = (
-        f"{workdir} was trained on other images than the training split of {config.dataset.name} has now, so"
-        " that images of this evaluation may be among them: restore the data, or train again in another"
-        " --workdir."
-    )
-    logging.warning(warning)
-    return [warning]
+        return facts
+    return data_digests({"train": source}, _known_digest)
+
+
+def _known_digest(path: Path) -> str:
+    """Returns the digest of a file, which is read once unless it changes: several runs have the same data."""
+    state = path.stat()
+    return _digest_of(path.absolute(), state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _digest_of(path: Path, size: int, time: int) -> str:
+    del size, time  # a file that changes is read again
+    return file_digest(path)
 
 
 def _prepared(source: Source) -> list[PreparedSource]:

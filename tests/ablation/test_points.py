@@ -7,8 +7,9 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
-from segjax.ablation.points import expand, labels
+from segjax.ablation.points import DATA_DIR, NOT_IN_KEY, _key, expand, labels
 from segjax.configs import classical, rcnn, synthetic
 from segjax.errors import InputError
 from segjax.experiment.workdir import FREE, WITHOUT_EFFECT
@@ -38,10 +39,18 @@ def write_run(folder, *, first, checkpoint="best"):
 
 def test_fields_without_effect_are_free_and_change_no_key():
     assert set(WITHOUT_EFFECT) < set(FREE)
+    assert set(NOT_IN_KEY) - {DATA_DIR} < set(WITHOUT_EFFECT)
     assert key_of({"data.workers": 5, "train.log_every": 3}) == key_of({})
     # What is predicted depends on these, or whether a run that diverges is saved.
     for changed in ({"dataset.test": "test[:3]"}, {"predict.flips": True}, {"train.rollback": 1}):
         assert key_of(changed) != key_of({})
+
+
+def test_keys_are_those_of_earlier_versions():
+    assert key_of({"data.cache_bytes": 1}) != key_of({})
+    fields = {"seed": 1, "steps": 2, "ensemble": 1, "data": {"cache_bytes": 3, "workers": 4}}
+    fields |= {"dataset": {"data_dir": "data", "classes": None}, "train": {"log_every": 5}}
+    assert _key(ConfigDict(fields), {"split": "test"}) == "16e59e4d6c"
 
 
 def test_the_key_of_a_row_is_that_of_its_seed_0():

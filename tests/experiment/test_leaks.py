@@ -1,3 +1,4 @@
+import os
 from functools import partial
 
 import pytest
@@ -7,7 +8,14 @@ from segjax.data.mixture import MixedSource
 from segjax.datasets import catalog
 from segjax.datasets.sources import FolderSource
 from segjax.errors import InputError
-from segjax.experiment.leaks import check_leaks, data_digests, have_other_images, split_facts
+from segjax.experiment import leaks
+from segjax.experiment.leaks import (
+    check_leaks,
+    data_digests,
+    have_other_images,
+    split_facts,
+    warn_of_other_images,
+)
 from segjax.experiment.setup import open_split
 from tests.datasets.folder.test_builder import make, staged  # noqa: F401 - a fixture
 
@@ -107,6 +115,48 @@ def test_other_images_have_no_digest_in_common(first, second, expected):
     )
     first["validation_files_sha256"] = "c"
     assert have_other_images(first, second) == expected
+
+
+def test_training_images_that_cannot_be_read_are_a_warning(tmp_path, staged, monkeypatch, caplog):  # noqa: F811
+    make(tmp_path / "data", staged, {"train": range(4), "test": (4, 5)})
+    config = config_of(tmp_path / "data")
+    stored = {"split_sha256": "other", "train_files_sha256": "other"}
+    monkeypatch.setattr(leaks, "stored_digests", lambda workdir: stored)
+
+    def warning():
+        caplog.clear()
+        (text,) = warn_of_other_images(tmp_path / "run", config)
+        assert text in caplog.text
+        return text
+
+    assert "was trained on other images than the training split of folder" in warning()
+    (shard,) = open_split(config, "train").files
+    shard.unlink()
+    unknown = "It is unknown whether images of this evaluation are among those that"
+    assert unknown in warning()
+    assert shard.name in warning()
+    config.dataset.data_dir = str(tmp_path / "absent")
+    assert unknown in warning()
+    assert "holds no prepared folder" in warning()
+
+
+def test_the_training_files_of_several_runs_are_read_once(tmp_path, staged, monkeypatch):  # noqa: F811
+    make(tmp_path / "data", staged, {"train": range(4), "test": (4, 5)})
+    # A mixture has no digest of its split.
+    config = config_of(tmp_path / "data")
+    config.dataset.classes = ("background", "nucleus")
+    stored, read = data_digests({"train": open_split(config, "train")}), []
+    assert list(stored) == ["train_files_sha256"]
+    monkeypatch.setattr(leaks, "stored_digests", lambda workdir: stored)
+    digest = leaks.file_digest
+    monkeypatch.setattr(leaks, "file_digest", lambda path: [read.append(path), digest(path)][1])
+    for run in ("a", "b", "c"):
+        assert warn_of_other_images(tmp_path / run, config) == []
+    (shard,) = open_split(config_of(tmp_path / "data"), "train").files
+    assert read == [shard]
+    os.utime(shard, (1, 1))
+    assert warn_of_other_images(tmp_path / "a", config) == []
+    assert read == [shard, shard]
 
 
 def test_few_training_images_are_checked_and_digested_as_all_of_them(tmp_path, staged):  # noqa: F811

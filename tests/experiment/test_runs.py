@@ -171,7 +171,7 @@ def test_the_report_says_that_the_training_images_have_changed(run, tmp_path, st
     assert [OTHER in warning for warning in report.warnings] == [True]
 
 
-def test_runs_on_different_data_of_one_name_are_not_compared(run, tmp_path, staged):  # noqa: F811
+def test_the_report_says_that_runs_were_trained_on_other_images(run, tmp_path, staged, caplog):  # noqa: F811
     write_folder(tmp_path / "data", staged, {"train": range(4), "test": (4, 5)})
     write_folder(tmp_path / "other data", staged, {"train": (2, 3, 4, 5), "test": (0, 1)})
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
@@ -185,8 +185,12 @@ def test_runs_on_different_data_of_one_name_are_not_compared(run, tmp_path, stag
     corrected = str(trained_on(run, tmp_path / "corrected", tmp_path / "data", train_files_sha256="ab"))
     (warning,) = compare([first, corrected], Files(), "test", Memory(tmp_path)).warnings
     assert "corrected was trained on other images or annotations of the same names than" in warning
-    with pytest.raises(InputError, match=r"run on other data was trained on other images than .*run on data"):
-        compare([first, other], Files(), "test", Memory(tmp_path))
+    report = compare([first, other], Files(), "test", Memory(tmp_path))
+    (warning,) = report.warnings
+    assert f"{other} was trained on other images than {first}. Both are scored" in warning
+    assert warning in caplog.text
+    # All are scored on the images of the first one.
+    assert len({scores.pq for scores in report.scores.values()}) == 1
 
 
 def test_the_report_says_that_tiles_are_below_the_training_patch(run, tmp_path):

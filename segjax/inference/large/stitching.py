@@ -28,7 +28,6 @@ class Stitched(NamedTuple):
       areas: [M] int64, pixels.
       centroids: [M, 2] float64, `(x, y)`.
       boxes: [M, 4] int64, `(x0, y0, x1, y1)`.
-      is_joined: [M] bool, whether the cell has parts in several tiles.
     """
 
     ids: list[np.ndarray]
@@ -38,7 +37,6 @@ class Stitched(NamedTuple):
     areas: np.ndarray
     centroids: np.ndarray
     boxes: np.ndarray
-    is_joined: np.ndarray
 
     @property
     def num_cells(self) -> int:
@@ -124,7 +122,6 @@ class _Cells(NamedTuple):
     areas: np.ndarray
     centroids: np.ndarray
     boxes: np.ndarray
-    is_joined: np.ndarray
 
 
 def _cells(pieces: Pieces, pairs: np.ndarray) -> _Cells:
@@ -151,7 +148,7 @@ def _cells(pieces: Pieces, pairs: np.ndarray) -> _Cells:
     cell[order] = np.repeat(number, parts)
     centroids = np.stack([sums["columns"], sums["rows"]], 1) / sums["area"][:, None]
     boxes = np.concatenate([low, high], axis=1)
-    return _Cells(cell, *(values[rank] for values in (owner, sums["area"], centroids, boxes, parts > 1)))
+    return _Cells(cell, *(values[rank] for values in (owner, sums["area"], centroids, boxes)))
 
 
 def _large_enough(areas: np.ndarray, classes: np.ndarray, min_fraction: float) -> np.ndarray:
@@ -178,7 +175,6 @@ def _numbered(
         cells.areas[is_valid],
         cells.centroids[is_valid],
         cells.boxes[is_valid],
-        cells.is_joined[is_valid],
     )
 
 
@@ -194,7 +190,6 @@ def _nothing(num_tiles: int) -> Stitched:
         empty,
         twos,
         fours,
-        empty > 0,
     )
 
 
