@@ -29,7 +29,8 @@ POINTS, SIDE = 2**13, 128
 # Points that have come to the same place are merged after so many steps, and whenever the number of steps has
 # doubled.
 FIRST_STEPS = 32
-# Points that moved by more than a quarter of so many steps, in the last so many, are still on their way.
+# Points that moved by more than a quarter of so many steps, in the last so many, are still on their way, as
+# long as they get farther away from where they were before: those that circle have no end.
 LAST_STEPS = 50
 # Memory for ends that are kept, in bytes: a fit of the decoder decodes each map with many settings.
 KEPT = 2**27
@@ -145,11 +146,13 @@ def follow_to_end(flow: np.ndarray, points: np.ndarray, *, steps: int) -> np.nda
     count = min(steps, LAST_STEPS)
     points, index = _merged(follow_merged(flow, points, steps=steps - count))
     on_the_way, limit = np.arange(len(points)), max(4 * sum(flow.shape[:2]), steps)
+    start, reached = points.copy(), np.zeros(len(points))
     for _ in range(steps - count, limit, max(count, 1)):
         moved = follow(flow, points[on_the_way], steps=count)
-        distance = np.linalg.norm(moved - points[on_the_way], axis=1)
-        points[on_the_way] = moved
-        on_the_way = on_the_way[distance > count / 4]
+        step, total = (np.linalg.norm(moved - old[on_the_way], axis=1) for old in (points, start))
+        goes_on = (step > count / 4) & (total > reached[on_the_way])
+        points[on_the_way], reached[on_the_way] = moved, total
+        on_the_way = on_the_way[goes_on]
         if not len(on_the_way):
             break
     return points[index]

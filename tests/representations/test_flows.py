@@ -4,7 +4,14 @@ import pytest
 from segjax.data.targets import instance_diffusion
 from segjax.representations import REPRESENTATIONS, DecoderConfig
 from segjax.representations import flows as module
-from segjax.representations.flows import FIRST_STEPS, flow_of, follow, follow_merged, follow_to_end
+from segjax.representations.flows import (
+    FIRST_STEPS,
+    LAST_STEPS,
+    flow_of,
+    follow,
+    follow_merged,
+    follow_to_end,
+)
 from tests.data.test_targets import ODD, blocks
 from tests.oracles import flows as oracle
 from tests.representations.scenes import touching
@@ -116,12 +123,22 @@ def test_points_that_are_on_their_way_go_on():
     np.testing.assert_allclose(ends[2:], follow(flow, points[2:], steps=100))
 
 
-def test_a_flow_without_end_is_left():
-    rows, columns = np.mgrid[-20:21, -20:21] / 20.0
+@pytest.mark.parametrize("steps", [7, 100])
+def test_points_that_circle_are_left_soon(monkeypatch, steps):
+    taken = []
+
+    def counted(flow, points, *, steps):
+        taken.append(steps)
+        return follow(flow, points, steps=steps)
+
+    monkeypatch.setattr(module, "follow", counted)
+    rows, columns = np.mgrid[-60.0:61, -60:61]
     radius = np.maximum(np.hypot(rows, columns), 1e-6)
     around = (np.stack([columns, -rows], -1) / radius[..., None]).astype(np.float32)
-    ends = follow_to_end(around, np.argwhere(radius > 0.5), steps=7)
+    ends = follow_to_end(around, np.argwhere((radius > 5) & (radius < 50)), steps=steps)
     assert np.isfinite(ends).all()
+    # Half of the longest circle, and two blocks.
+    assert sum(taken) <= steps + np.pi * 60 + 2 * min(steps, LAST_STEPS)
 
 
 @pytest.mark.parametrize("shape", [(10, 410), (300, 12)])

@@ -99,7 +99,8 @@ function decodeFlows(foreground, flow, width, height, {smoothing, density, steps
   return Int32Array.from(ends, (end, i) => (foreground[i] ? basinOf[end] : 0));
 }
 
-// In so many steps, a position that is still on its way moves by more than a quarter of them.
+// In so many steps, a position that is still on its way moves by more than a quarter of them, and farther away from
+// where it was before.
 const LAST_STEPS = 50;
 
 // Returns the index of the pixel at which each pixel of the foreground ends, after Euler steps of one pixel, at least
@@ -115,10 +116,13 @@ function followFlow(foreground, flow, width, height, steps) {
       if (!foreground[i]) continue;
       position[0] = y;
       position[1] = x;
-      let before = [y, x];
+      let before = [y, x], start = before, reached = 0;
       for (let step = 0; step < limit; step++) {
         if (step >= steps - block && (step - steps) % block === 0) {
-          if (step >= steps && Math.hypot(position[0] - before[0], position[1] - before[1]) <= block / 4) break;
+          const [moved, total] = [before, start].map((old) => Math.hypot(position[0] - old[0], position[1] - old[1]));
+          if (step >= steps && (moved <= block / 4 || total <= reached)) break;
+          if (step >= steps) reached = total;
+          else start = [...position];
           before = [...position];
         }
         const row = Math.min(Math.floor(position[0]), Math.max(lastRow - 1, 0));

@@ -54,6 +54,7 @@ CASES = {
         {"decoder": DecoderConfig(smoothing=2.5, density=0.3, steps=30)},
     ),
     "fewer steps than cells are wide": ("flows", perfect("flows"), {"decoder": DecoderConfig(steps=3)}),
+    "flows that circle": ("flows", noisy("flows", 12, (150, 140)), {"decoder": DecoderConfig(steps=9)}),
     "noise and few steps": ("flows", noisy("flows", 11), {"decoder": DecoderConfig(smoothing=2.5, steps=7)}),
     "all foreground": (
         "boundary",
