@@ -162,15 +162,15 @@ def _solve(labels: np.ndarray, source: np.ndarray) -> np.ndarray:
     result = np.zeros(labels.shape)
     if not len(source):
         return result
-    # Instances do not depend on each other. In groups, they need little memory in an image of any size.
+    # Instances do not depend on each other; the equations of a group need little memory.
     ids = labels[inside]
     areas = np.bincount(ids)
     group = ((np.cumsum(areas) - areas) // GROUP)[ids]
     order = np.argsort(group, kind="stable")
-    number = np.full(labels.shape, -1)
+    number = np.full(labels.shape, -1, np.int32)
     number[inside] = np.argsort(order)
     # The number of the next pixel of the same instance, to the right and below; -1 if there is none.
-    following = np.full((2, *labels.shape), -1)
+    following = np.full((2, *labels.shape), -1, np.int32)
     for axis, first, second in ((0, np.s_[:, :-1], np.s_[:, 1:]), (1, np.s_[:-1], np.s_[1:])):
         same = inside[first] & (labels[first] == labels[second])
         following[axis][first][same] = number[second][same]

@@ -40,14 +40,15 @@ class Cost:
     Attributes:
       flops: operations of the convolutions and matrix products of a step, over all devices, counted as two
         for each multiplication and addition of the direct algorithms, whatever the compiler makes of them.
-      argument_bytes: memory of state and batch, per device.
-      temporary_bytes: memory of everything that the step computes on the way, per device.
+      argument_bytes: memory of state and batch, per device; None if it is not known.
+      temporary_bytes: memory of everything that the step computes on the way, per device; None if it is not
+        known.
       peak: sum of the peaks of all devices in FLOP/s; None if it is not known.
     """
 
     flops: float
-    argument_bytes: int
-    temporary_bytes: int
+    argument_bytes: int | None
+    temporary_bytes: int | None
     peak: float | None
 
     def utilisation(self, steps_per_second: float) -> float | None:
@@ -55,8 +56,9 @@ class Cost:
         return None if self.peak is None else self.flops * steps_per_second / self.peak
 
     def as_dict(self) -> dict[str, float]:
-        """Returns the numbers for the log."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "peak"}
+        """Returns the known numbers for the log, without the peak."""
+        values = dataclasses.asdict(self).items()
+        return {name: value for name, value in values if name != "peak" and value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class KeyedStep:
     def cost(self, state: State, batch: Batch) -> Cost:
         """Returns the cost of a step that was taken with arguments of these shapes.
 
-        The memory is 0 if the step was taken in one program with those of other members: that of this step
+        The memory is None if the step was taken in one program with those of other members: that of this step
         alone is then not compiled.
         """
         traced, step = self.step.trace(state, batch, self.key), cast(Any, self.step)
@@ -88,8 +90,8 @@ class KeyedStep:
         return Cost(
             model_flops(traced.jaxpr.jaxpr),
             # Some platforms do not say either.
-            getattr(memory, "argument_size_in_bytes", 0),
-            getattr(memory, "temp_size_in_bytes", 0),
+            getattr(memory, "argument_size_in_bytes", None),
+            getattr(memory, "temp_size_in_bytes", None),
             peak(devices[0].device_kind, len(devices)),
         )
 

@@ -207,9 +207,7 @@ def test_a_foreign_result_is_never_replaced(tmp_path):
     lineage = tmp_path / "out/01_RES/res_track.txt"
     lineage.parent.mkdir(parents=True)
     lineage.write_text("1 0 3 0\n")
-    with pytest.raises(
-        InputError, match=r"res_track\.txt exists, and was not written by segjax predict, or"
-    ):
+    with pytest.raises(InputError, match=r"res_track\.txt exists, and was not written by segjax predict, or"):
         list(predict_series(labelling(), tmp_path / "in", tmp_path / "out", request()))
     assert lineage.read_text() == "1 0 3 0\n"
     tifffile.imwrite(lineage.with_name("mask002.tif"), movie()[2])

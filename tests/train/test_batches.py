@@ -81,12 +81,18 @@ def test_two_processes_tell_each_other_without_their_devices():
             [sys.executable, "-c", TWO, address, f"{index}"],
             env=environment,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for index in range(2)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert outputs == ["60 process 1: image7 is too small\n", "60 image7 is too small\n"]
+    try:
+        said = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    expected = ["60 process 1: image7 is too small\n", "60 image7 is too small\n"]
+    assert [out for out, _ in said] == expected, said
 
 
 def test_what_is_sent_has_a_name_of_its_own_each_time(monkeypatch):

@@ -64,7 +64,8 @@ def test_a_program_that_never_ran_is_not_compiled_for_its_cost(monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled"))
     _, state, step = toy.setup()
     cost = KeyedStep(step, jax.random.key(0)).cost(state, toy.batch(0))
-    assert (cost.argument_bytes, cost.temporary_bytes) == (0, 0)
+    assert (cost.argument_bytes, cost.temporary_bytes) == (None, None)
+    assert [*cost.as_dict()] == ["flops"]
     assert cost.flops >= 3 * 2 * 8 * toy.WIDTH * 4
 
 

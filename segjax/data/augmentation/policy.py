@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
@@ -151,11 +151,10 @@ def make_augment(*, patch_size: int, policy: Sequence[str] = POLICY, **strengths
     names = _checked_policy(policy)
     settings = {**STRENGTHS, **_checked_strengths(strengths)}
     if names and (unused := _unused(names, settings)):
-        applied = tuple(name for name in OPERATIONS if name in names or unused.get(name))
         fields = ", ".join(field for fields in unused.values() for field in fields)
         _warn_once(
-            f"{fields} of config.augment have no effect, because the policy leaves out {', '.join(unused)}:"
-            f' --config.augment.policy="{applied}" has them'
+            f"without effect in config.augment: {fields}, because the policy leaves out {', '.join(unused)};"
+            f' to have them, give --config.augment.policy="{_with_operations(names, unused)}"'
         )
     names = tuple(name for name in names if not _is_off(name, settings[name]))
     stages = [
@@ -247,15 +246,28 @@ def _unused(policy: Sequence[str], settings: Strengths) -> dict[str, list[str]]:
     unused = {}
     for name in OPERATIONS:
         if name not in policy and not _is_off(name, settings[name]):
-            changed = [field for field in strength_fields(name) if settings[field] != STRENGTHS[field]]
+            changed = [field for field in strength_fields(name) if not _is_default(field, settings[field])]
             if changed:
                 unused[name] = changed
     return unused
 
 
+def _with_operations(policy: Sequence[str], added: Iterable[str]) -> tuple[str, ...]:
+    """Returns a policy with more operations, each before those that follow it in `OPERATIONS`."""
+    order, result = [*OPERATIONS], [*policy]
+    for name in added:
+        later = (place for place, other in enumerate(result) if order.index(other) > order.index(name))
+        result.insert(next(later, len(result)), name)
+    return tuple(result)
+
+
 @functools.cache
 def _warn_once(sentence: str) -> None:
     logging.warning("%s", sentence)
+
+
+def _is_default(field: str, strength: Any) -> bool:
+    return bool(STRENGTHS[field] == (tuple(strength) if isinstance(strength, list) else strength))
 
 
 def _is_off(name: str, strength: Any) -> bool:

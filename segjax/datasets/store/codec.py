@@ -118,6 +118,9 @@ def decode_tiff(content: bytes) -> np.ndarray:
 
 def shape_of(content: bytes) -> tuple[int, int, int]:
     """Returns the shape [H, W, C] of a TIFF of one page without decoding its pixels."""
+    tags = _read_tags(content)
+    if {HEIGHT, WIDTH, CHANNELS} <= tags.keys():
+        return tags[HEIGHT][1], tags[WIDTH][1], tags[CHANNELS][1]
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
         return page.imagelength, page.imagewidth, page.samplesperpixel

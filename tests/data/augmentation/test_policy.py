@@ -241,11 +241,11 @@ def warned(caplog):
 
 def test_strengths_of_operations_outside_the_policy_are_named_once_with_the_policy_that_has_them(warned):
     for _ in range(2):
-        make_augment(patch_size=PATCH, policy=("flip", "noise"), noise=0.2, cutout_count=5, stain=0.5)
+        make_augment(patch_size=PATCH, policy=("noise", "flip"), noise=0.2, cutout_count=5, stain=0.5)
     (sentence,) = warned()
     assert sentence == (
-        "stain, cutout_count of config.augment have no effect, because the policy leaves out stain, cutout:"
-        " --config.augment.policy=\"('flip', 'stain', 'noise', 'cutout')\" has them"
+        "without effect in config.augment: stain, cutout_count, because the policy leaves out stain, cutout;"
+        " to have them, give --config.augment.policy=\"('stain', 'noise', 'flip', 'cutout')\""
     )
 
 
@@ -255,6 +255,7 @@ def test_strengths_of_operations_outside_the_policy_are_named_once_with_the_poli
         {"stain": 0.3, "cutout_count": 2},  # the defaults
         {"policy": ("flip",), "rotation": 0.0, "elastic": (0.0, 1.0), "cutout": 0.0, "cutout_count": 5},
         {"policy": (), "noise": 0.2},
+        {"policy": ("flip",), "scale": list(policies.STRENGTHS["scale"])},
         {"policy": ("flip", "cutout"), "cutout": 0.1, "cutout_count": 5},
         quickstart.get_config().augment,
         nuclei.get_config().augment,
