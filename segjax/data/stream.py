@@ -162,8 +162,9 @@ class Stream:
         # Cache two permutations: threads may work on two epochs at once.
         self._order = lru_cache(maxsize=2)(self._permutation)
         self.channels = source[0].image.shape[-1]
-        # Before the first step, as far as shapes are known without decoding, or all images are decoded.
-        for name, shape in shapes_of(source):
+        # Images are checked before the first step: while all are decoded for the balance, or as far as their
+        # shapes are known without decoding.
+        for name, shape in shapes_of(source) if config.balance == 0 else ():
             self._check(name, shape)
         self._images = repeated(source, config.balance, check=self._check)
         self.window_size = math.ceil(config.patch_size * config.margin)

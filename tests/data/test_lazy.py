@@ -109,14 +109,19 @@ def test_levels_that_are_no_smaller_copies_are_left_out(tmp_path, monkeypatch, o
     assert "level 1 of 150 x 70 pixels is a smaller copy of its image of 300 x 400" in warnings[0]
 
 
-def test_a_damaged_tile_is_named_and_the_others_are_read(tmp_path, opened):
-    path, full = tmp_path / "a.tif", pixels(300, 400)
-    tifffile.imwrite(path, full, tile=(64, 64), compression="zlib")
+def damage_tile(path, number):
+    """Sets the bytes of a tile of a TIFF to 0."""
     with tifffile.TiffFile(path) as file:
-        offset, size = file.pages[0].dataoffsets[8], file.pages[0].databytecounts[8]
+        offset, size = file.pages[0].dataoffsets[number], file.pages[0].databytecounts[number]
     content = bytearray(path.read_bytes())
     content[offset : offset + size] = bytes(size)
     path.write_bytes(content)
+
+
+def test_a_damaged_tile_is_named_and_the_others_are_read(tmp_path, opened):
+    path, full = tmp_path / "a.tif", pixels(300, 400)
+    tifffile.imwrite(path, full, tile=(64, 64), compression="zlib")
+    damage_tile(path, 8)
     level = opened(path).levels[0]
     np.testing.assert_array_equal(level.read(0, 0, 64, 400)[..., 0], full[:64])
     with pytest.raises(
@@ -291,11 +296,7 @@ def test_a_damaged_tile_of_a_slide_is_named_and_the_others_are_read(tmp_path, op
     options = {"tile": (128, 128), "photometric": "rgb", "metadata": None, "compression": "jpeg"}
     tifffile.imwrite(path, full, description="Aperio Image Library v1\n640x512 |MPP = 0.5", **options)
     whole = opened(path).levels[0].read(0, 0, 512, 640)
-    with tifffile.TiffFile(path) as file:
-        offset, size = file.pages[0].dataoffsets[6], file.pages[0].databytecounts[6]
-    content = bytearray(path.read_bytes())
-    content[offset : offset + size] = bytes(size)
-    path.write_bytes(content)
+    damage_tile(path, 6)
     level = opened(path).levels[0]
     message = r"a\.svs cannot be read at row 120, column 120 \(.*copy the file again"
     for _ in range(2):

@@ -53,6 +53,14 @@ def start(script, *arguments, environment):
     )
 
 
+def printed(code, environment):
+    """What Python code prints in a process of its own."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def finish(process):
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
@@ -276,10 +284,7 @@ def test_the_first_of_several_processes_prints(environment):
         "    train.train_and_evaluate()\n"
         "    print('end of', index)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    first, second = done.stdout.split("end of 0\n")
+    first, second = printed(code, environment).split("end of 0\n")
     assert first.count("trained in 1 s; parameters ") == first.count("stopped early after step 3") == 2
     assert "seed_1:" in first
     assert second == "end of 1\n"
@@ -322,10 +327,7 @@ def test_a_reader_that_leaves_causes_no_traceback(environment):
 
 def test_importing_segjax_stays_light(environment):
     code = "import sys, segjax; print(len([m for m in sys.modules if m.split('.')[0] in ('jax', 'numpy')]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "0"
+    assert printed(code, environment).strip() == "0"
 
 
 def test_prediction_imports_no_library_that_it_does_not_use(environment):
@@ -335,7 +337,4 @@ def test_prediction_imports_no_library_that_it_does_not_use(environment):
         "slow = ('orbax', 'sklearn', 'tensorflow_datasets', 'scipy.signal', 'scipy.stats')\n"
         "print(*(name for name in slow if name in sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == ""
+    assert printed(code, environment).strip() == ""
