@@ -14,6 +14,7 @@ from segjax.classical.region_proposals import watershed_regions
 from segjax.classical.watershed import watershed
 from segjax.segmentation.masks import Cutout
 from segjax.segmentation.paste_masks import paste_masks
+from segjax.tasks.host_boxes import pairwise_iou
 
 # A region is the outline of an object if the IoU of their boxes is at least this.
 MIN_IOU = 0.5
@@ -37,7 +38,7 @@ def _regions(image: np.ndarray, boxes: np.ndarray, ellipses: list[Cutout]) -> li
     regions = watershed_regions(image)
     if not regions:
         return ellipses
-    iou = _pairwise_iou(boxes, np.array([region.box for region in regions], np.float32))
+    iou = pairwise_iou(boxes, np.array([region.box for region in regions], np.float32))
     best = iou.argmax(1)
     return [
         regions[best[index]] if iou[index, best[index]] >= MIN_IOU else ellipse
@@ -64,12 +65,3 @@ OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray, list[Cutout]], list[Cutout
     "region": _regions,
     "foreground": _foregrounds,
 }
-
-
-def _pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the IoU [N, M] of boxes [N, 4] and [M, 4]; on the host, as their numbers vary."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-6)
