@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from segjax.data.preprocess import preprocess_example
@@ -227,7 +227,7 @@ def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int, 
     """
     flat = {f"{layer}/{name}": value for layer, part in predictor.items() for name, value in part.items()}
     with atomic_write(workdir / FILE) as tmp_path:
-        save_file(flat, tmp_path, metadata={"step": str(step), "network": network})
+        tmp_path.write_bytes(safetensors.numpy.save(flat, metadata={"step": str(step), "network": network}))
 
 
 def stored_step(workdir: Path, *, network: str = "") -> int | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import flax.traverse_util
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.files import atomic_write
@@ -78,7 +78,7 @@ def save(weights: Weights, path: str | pathlib.Path) -> None:
     flat = {name: np.ascontiguousarray(value) for name, value in flatten(weights.params).items()}
     try:
         with atomic_write(path) as tmp_path:
-            save_file(flat, tmp_path, metadata=metadata)
+            tmp_path.write_bytes(safetensors.numpy.save(flat, metadata=metadata))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be written ({error}): choose another file") from error
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from segjax.errors import InputError
 from segjax.files import atomic_write
@@ -66,7 +66,9 @@ def save_network(path: Path, params: Params, header: Mapping[str, Any]) -> str:
     content = {**header, "format": FORMAT, "digest": _digest(flat)}
     try:
         with atomic_write(path) as tmp_path:
-            save_file(flat, tmp_path, metadata={"segjax": json.dumps(content, sort_keys=True)})
+            tmp_path.write_bytes(
+                safetensors.numpy.save(flat, metadata={"segjax": json.dumps(content, sort_keys=True)})
+            )
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written ({error}): choose another file") from error
     return str(content["digest"])

@@ -34,6 +34,12 @@ def test_parameters_and_header_are_read_back(file):
     np.testing.assert_array_equal(params["bias"], [1, 1])
 
 
+def test_the_umask_decides_who_may_read_a_file(file, tmp_path):
+    # The writer of safetensors itself lets nobody but the owner read.
+    (tmp_path / "other").write_text("")
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_the_digest_depends_on_the_parameters_only(file, tmp_path):
     same = save_network(tmp_path / "b.safetensors", PARAMS, {"step": 6})
     other = save_network(tmp_path / "c.safetensors", {**PARAMS, "bias": np.zeros(2)}, {"step": 5})
