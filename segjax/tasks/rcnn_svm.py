@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
@@ -16,6 +15,7 @@ from segjax.data.preprocess import preprocess_example
 from segjax.data.records import Source
 from segjax.errors import InputError
 from segjax.files import atomic_write
+from segjax.models.weights.file import write_tensors
 from segjax.ops import boxes as box_ops
 from segjax.ops.detection import HEAD_WEIGHTS
 from segjax.tasks import host_boxes
@@ -227,7 +227,7 @@ def save(predictor: dict[str, dict[str, np.ndarray]], workdir: Path, step: int, 
     """
     flat = {f"{layer}/{name}": value for layer, part in predictor.items() for name, value in part.items()}
     with atomic_write(workdir / FILE) as tmp_path:
-        tmp_path.write_bytes(safetensors.numpy.save(flat, metadata={"step": str(step), "network": network}))
+        write_tensors(flat, tmp_path, {"step": str(step), "network": network})
 
 
 def stored_step(workdir: Path, *, network: str = "") -> int | None:

@@ -78,9 +78,19 @@ def save(weights: Weights, path: str | pathlib.Path) -> None:
     flat = {name: np.ascontiguousarray(value) for name, value in flatten(weights.params).items()}
     try:
         with atomic_write(path) as tmp_path:
-            tmp_path.write_bytes(safetensors.numpy.save(flat, metadata=metadata))
+            write_tensors(flat, tmp_path, metadata)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be written ({error}): choose another file") from error
+
+
+def write_tensors(flat: Mapping[str, np.ndarray], path: pathlib.Path, metadata: Mapping[str, str]) -> None:
+    """Writes arrays as one safetensors file that others may read, unlike `safetensors.numpy.save_file`.
+
+    Raises:
+      OSError: if the file cannot be written.
+      SafetensorError: if an array has a dtype that the format does not have.
+    """
+    path.write_bytes(safetensors.numpy.save(dict(flat), metadata=dict(metadata)))
 
 
 def load(path: str | pathlib.Path) -> Weights:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from segjax.errors import InputError
 from segjax.files import atomic_write
-from segjax.models.weights.file import flatten, unflatten
+from segjax.models.weights.file import flatten, unflatten, write_tensors
 from segjax.typing import Params
 
 SUFFIX = ".safetensors"
@@ -66,9 +65,7 @@ def save_network(path: Path, params: Params, header: Mapping[str, Any]) -> str:
     content = {**header, "format": FORMAT, "digest": _digest(flat)}
     try:
         with atomic_write(path) as tmp_path:
-            tmp_path.write_bytes(
-                safetensors.numpy.save(flat, metadata={"segjax": json.dumps(content, sort_keys=True)})
-            )
+            write_tensors(flat, tmp_path, {"segjax": json.dumps(content, sort_keys=True)})
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written ({error}): choose another file") from error
     return str(content["digest"])
